@@ -1,0 +1,169 @@
+// What the model needs of a device, and nothing else. Shapes use one alphabet:
+//   T tokens (rows of the batch)  D hidden  F feed-forward width  V vocabulary
+//   H query heads  G key/value heads  A attention head width
+//   Hk / Hv delta key / value heads  Dk / Dv their widths  C = 2 Hk Dk + Hv Dv conv channels
+//   E experts  K experts per token
+// Every operation is batch-invariant: a row's result has the same bits whatever other rows, segments or threads
+// share the call. That is what makes chunking, batching and caching invisible.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <span>
+
+#include "tensor/tensor.h"
+
+namespace qwen35 {
+
+using Token = std::int32_t;
+
+// How a key/value page stores its rows.
+enum class KvFormat : std::uint8_t { kF32, kF16 };
+
+inline constexpr std::size_t kPageTokens = 256;
+
+// A weight matrix in the device's own layout. rows() x cols(); for experts rows() counts E * rows of one expert.
+class Weight {
+ public:
+  virtual ~Weight() = default;
+  virtual std::size_t rows() const noexcept = 0;
+  virtual std::size_t cols() const noexcept = 0;
+  virtual std::size_t bytes() const noexcept = 0;
+};
+
+// Zero-initialised device memory, 64-byte aligned. `data()` is an address in the device's memory.
+class Buffer {
+ public:
+  virtual ~Buffer() = default;
+  virtual std::byte* data() noexcept = 0;
+  virtual std::size_t bytes() const noexcept = 0;
+};
+
+struct Projection {
+  Tensor out;  // [T, rows of w]
+  const Weight* w;
+};
+
+struct AttentionShape {
+  std::uint32_t heads;     // H
+  std::uint32_t kv_heads;  // G
+  std::uint32_t width;     // A
+};
+
+struct DeltaShape {
+  std::uint32_t key_heads;    // Hk
+  std::uint32_t value_heads;  // Hv; value head j reads key head j % Hk (GGUF order, specification 8.4)
+  std::uint32_t key_width;    // Dk
+  std::uint32_t value_width;  // Dv
+  std::uint32_t conv_width;   // taps, 4
+};
+
+// Rows [first, first + count) of the batch are consecutive tokens of one sequence; the first stands at `position`.
+struct Segment {
+  std::size_t first;
+  std::size_t count;
+  std::size_t position;
+};
+
+// A segment and where one attention layer keeps its keys and values: pages[p] holds positions
+// [p * kPageTokens, (p + 1) * kPageTokens), kv_page_bytes() bytes each, in the device's own layout.
+struct KvSegment : Segment {
+  std::span<std::byte* const> pages;
+  KvFormat format;
+};
+
+// A segment and one DeltaNet layer's running memory, read and advanced.
+struct DeltaSegment : Segment {
+  float* window;  // [conv_width - 1, C] pre-convolution rows, oldest first
+  float* memory;  // [Hv, Dv / 32, Dk, 32]: tiles of 32 value columns, S[k][v] (specification 2.6)
+};
+
+// inv_freq[i] for the first 2 * pairs dimensions of a head; magnitude multiplies cos and sin (YaRN, specification 7).
+struct Rope {
+  std::span<const double> inv_freq;
+  float magnitude;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  // ---- memory -----------------------------------------------------------------------------------------------------
+  // Packs an encoded matrix into the layout the kernels stream. `releases_source` lets the backend drop the mapped
+  // pages it has read. Throws FormatError when cols is not a multiple of the type's block.
+  virtual std::unique_ptr<Weight> pack(const MatrixView& source) = 0;
+  virtual std::unique_ptr<Buffer> allocate(std::size_t bytes) = 0;
+  virtual std::size_t kv_page_bytes(KvFormat format, const AttentionShape& shape) const = 0;
+  virtual void copy(std::byte* to, const std::byte* from, std::size_t bytes) = 0;          // within the device
+  virtual void upload(std::byte* to, const std::byte* from, std::size_t bytes) = 0;        // host to device
+  virtual void download(std::byte* to, const std::byte* from, std::size_t bytes) = 0;      // device to host; waits
+
+  // ---- operations; each may only enqueue ---------------------------------------------------------------------------
+  // out[t] = table[tokens[t]]. table [V, D].
+  virtual void embed(Tensor out, const Weight& table, std::span<const Token> tokens) = 0;
+
+  // out = x / sqrt(mean(x^2) + eps) * weight, row by row. weight [cols]. Zhang & Sennrich 2019.
+  virtual void rms_norm(Tensor out, Tensor x, const float* weight, float eps) = 0;
+
+  // out = x w^T for each projection. x [T, in], w [out, in]. Projections of one x come in one call, so that x is
+  // rounded to 8 bits once. Weights stored as F32, F16 or BF16 are multiplied in fp32 without rounding x.
+  virtual void matmul(Tensor x, std::initializer_list<Projection> projections) = 0;
+
+  // x += h w^T: the residual add rides on the block's last projection.
+  virtual void matmul_add(Tensor x, Tensor h, const Weight& w) = 0;
+
+  // out = silu(h gate^T) * (h up^T). gate and up [F, D]. Shazeer 2020.
+  virtual void swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& up) = 0;
+
+  // qkv <- silu(causal depthwise convolution over [window; qkv]); window <- the last rows before activation.
+  // kernel [C, conv_width], tap conv_width - 1 multiplies the current token. Specification 2.2.
+  virtual void conv_silu(Tensor qkv, const float* kernel, const DeltaShape& shape,
+                         std::span<const DeltaSegment> segments) = 0;
+
+  // Per value head: q, k scaled to unit length, q by Dk^-1/2; decay = exp(a_neg * softplus(a + dt_bias)),
+  // beta = sigmoid(b); S <- decay S; S <- S + k (beta (v - S^T k))^T; out = S^T q. Yang et al. 2024 (Gated Delta
+  // Networks), specification 2.3 to 2.6. out [T, Hv Dv], qkv [T, C] = [q | k | v], a and b [T, Hv].
+  virtual void gated_delta_rule(Tensor out, Tensor qkv, Tensor a, Tensor b, const float* a_neg, const float* dt_bias,
+                                const DeltaShape& shape, std::span<const DeltaSegment> segments) = 0;
+
+  // x <- rms_norm(x, weight) * silu(z), in groups of `width` columns. weight [width]. Specification 2.8.
+  virtual void gated_rms_norm(Tensor x, Tensor z, const float* weight, std::size_t width, float eps) = 0;
+
+  // Per head: q and k <- rope(rms_norm(.)); then k and v are appended to the pages. q_gate [T, H * 2A] holds
+  // [query | gate] per head; only the query half is touched. k, v [T, G A]. Specification 3.
+  virtual void norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const float* q_norm, const float* k_norm, float eps,
+                                const Rope& rope, const AttentionShape& shape, std::span<const KvSegment> segments) = 0;
+
+  // out = softmax(q k^T / sqrt(A)) v * sigmoid(gate) over positions [0, the row's own]. out [T, H A].
+  virtual void attend(Tensor out, Tensor q_gate, const AttentionShape& shape,
+                      std::span<const KvSegment> segments) = 0;
+
+  // Top K of softmax(logits) per row, ties to the lower index, weights renormalised to sum 1. logits [T, E];
+  // experts and weights hold T * K entries. Specification 4.
+  virtual void route(std::int32_t* experts, float* weights, Tensor logits, std::uint32_t chosen) = 0;
+
+  // out[t * K + i] = silu(h[t] gate_e^T) * (h[t] up_e^T) with e = experts[t * K + i]. gate, up [E F, D]. When `up` is
+  // null, gate holds both: per expert F gate rows, then F up rows.
+  virtual void moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up, const std::int32_t* experts,
+                          std::uint32_t chosen, std::uint32_t expert_count) = 0;
+
+  // x[t] += sum_i weights[t * K + i] * h[t * K + i] down_e^T. down [E D, F].
+  virtual void moe_combine(Tensor x, Tensor h, const Weight& down, const std::int32_t* experts, const float* weights,
+                           std::uint32_t chosen, std::uint32_t expert_count) = 0;
+
+  // h <- h * sigmoid(gate), gate [T, 1]: the shared expert behind its own gate.
+  virtual void sigmoid_gate(Tensor h, Tensor gate) = 0;
+
+  // out[i] = x[rows[i]]: the rows that want logits.
+  virtual void take_rows(Tensor out, Tensor x, std::span<const std::uint32_t> rows) = 0;
+
+  // Waits for everything enqueued.
+  virtual void synchronize() = 0;
+
+  // Scratch the device itself needs for `rows` batch rows is its own affair.
+  virtual const char* name() const noexcept = 0;  // "cpu-avx512"
+};
+
+}  // namespace qwen35

@@ -1,0 +1,342 @@
+"""The Qwen3.5 text network in torch, with the tensor names of the family's checkpoints.
+
+Shapes: B sequences, T tokens, D hidden, H query heads, G key/value heads, Hk / Hv delta key / value heads, C conv channels.
+Padding goes left of a prompt when generating (`mask` marks real tokens) and right of a sample when training, where
+causality makes it harmless.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+CHUNK = 32
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes of the network; everything a real Qwen3.5 fixes for the whole family is a constant in the code below."""
+
+    vocab: int = 4096
+    hidden: int = 256
+    layers: int = 8
+    ffn: int = 768
+    heads: int = 2
+    kv_heads: int = 1
+    head_dim: int = 256
+    key_heads: int = 2
+    value_heads: int = 4
+    delta_dim: int = 128
+    rope_theta: float = 1e7
+    rotary: int = 64
+    interval: int = 4
+    eps: float = 1e-6
+
+    @property
+    def conv_channels(self) -> int:
+        return (2 * self.key_heads + self.value_heads) * self.delta_dim
+
+
+@dataclass
+class LayerState:
+    """What one layer carries between calls: KV [B,G,T,256] or conv window [B,3,C] and delta memory [B,Hv,128,128]."""
+
+    keys: Tensor | None = None
+    values: Tensor | None = None
+    window: Tensor | None = None
+    memory: Tensor | None = None
+
+
+@dataclass
+class State:
+    """The state of a batch of sequences; `mask` [B,T] marks the real tokens seen so far."""
+
+    layers: list[LayerState] = field(default_factory=list)
+    mask: Tensor | None = None
+    length: int = 0
+
+
+class Norm(nn.Module):
+    """RMSNorm with a zero-centred weight."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x.float(), (x.shape[-1],), 1.0 + self.weight.float(), self.eps)
+
+
+class GatedNorm(nn.Module):
+    """RMSNorm with a plain weight, then a SiLU gate."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor, gate: Tensor) -> Tensor:
+        return F.rms_norm(x.float(), (x.shape[-1],), self.weight.float(), self.eps) * F.silu(gate.float())
+
+
+def linear(inputs: int, outputs: int) -> nn.Linear:
+    """A projection without bias."""
+    return nn.Linear(inputs, outputs, bias=False)
+
+
+def l2_norm(x: Tensor) -> Tensor:
+    return x * torch.rsqrt((x * x).sum(-1, keepdim=True) + 1e-6)
+
+
+def unit_lower_inverse(a: Tensor) -> Tensor:
+    """(I + a)^-1 for strictly lower triangular a [..., n, n], n a power of two, by doubling: a^n = 0."""
+    n = a.shape[-1]
+    eye = torch.eye(n, dtype=a.dtype, device=a.device)
+    power = -a
+    inverse = eye + power
+    reach = 2
+    while reach < n:
+        power = power @ power
+        inverse = inverse + power @ inverse
+        reach *= 2
+    return inverse
+
+
+def delta_rule(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+    """Chunked gated delta rule. q, k, v [B,Hv,T,128]; beta, g [B,Hv,T]; memory [B,Hv,128,128]; all fp32."""
+    length = q.shape[2]
+    pad = -length % CHUNK
+    if pad:
+        q, k, v = (F.pad(x, (0, 0, 0, pad)) for x in (q, k, v))
+        beta, g = F.pad(beta, (0, pad)), F.pad(g, (0, pad))
+    q, k, v = (x.unflatten(2, (-1, CHUNK)) for x in (q, k, v))
+    beta, g = beta.unflatten(2, (-1, CHUNK)), g.unflatten(2, (-1, CHUNK))
+    total = g.cumsum(-1)
+    upper = torch.ones(CHUNK, CHUNK, dtype=torch.bool, device=q.device).triu(1)
+    decay = (total[..., :, None] - total[..., None, :]).masked_fill(upper, float("-inf")).exp()
+    kb = k * beta[..., None]
+    kt = k.transpose(-1, -2)
+    inverse = unit_lower_inverse((kb @ kt * decay).tril(-1))
+    grown = total.exp()[..., None]
+    fresh = inverse @ (v * beta[..., None])
+    read = inverse @ (kb * grown)
+    inner = q @ kt * decay
+    qg = q * grown
+    tail = (k * (total[..., -1:] - total).exp()[..., None]).transpose(-1, -2)
+    last = total[..., -1].exp()[..., None, None]
+    outputs = []
+    for i in range(q.shape[2]):
+        d = fresh[:, :, i] - read[:, :, i] @ memory
+        outputs.append(qg[:, :, i] @ memory + inner[:, :, i] @ d)
+        memory = memory * last[:, :, i] + tail[:, :, i] @ d
+    out = torch.stack(outputs, 2).flatten(2, 3)
+    return out[:, :, :length], memory
+
+
+def delta_step(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+    """One token of the gated delta rule; shapes as in `delta_rule` with T = 1."""
+    memory = memory * g.exp()[..., None]
+    d = beta[..., None] * (v - k @ memory)
+    memory = memory + k.transpose(-1, -2) @ d
+    return q @ memory, memory
+
+
+class DeltaNet(nn.Module):
+    """Gated DeltaNet mixer."""
+
+    def __init__(self, c: NetworkConfig) -> None:
+        super().__init__()
+        self.c = c
+        width = c.value_heads * c.delta_dim
+        self.in_proj_qkv = linear(c.hidden, c.conv_channels)
+        self.in_proj_z = linear(c.hidden, width)
+        self.in_proj_b = linear(c.hidden, c.value_heads)
+        self.in_proj_a = linear(c.hidden, c.value_heads)
+        self.conv1d = nn.Conv1d(c.conv_channels, c.conv_channels, 4, groups=c.conv_channels, bias=False)
+        self.dt_bias = nn.Parameter(torch.zeros(c.value_heads))
+        self.A_log = nn.Parameter(torch.zeros(c.value_heads))
+        self.norm = GatedNorm(c.delta_dim, c.eps)
+        self.out_proj = linear(width, c.hidden)
+
+    def forward(self, x: Tensor, state: LayerState | None) -> Tensor:
+        c, (batch, length, _) = self.c, x.shape
+        u = self.in_proj_qkv(x)
+        window = u.new_zeros(batch, 3, u.shape[-1]) if state is None or state.window is None else state.window.to(u.dtype)
+        extended = torch.cat([window, u], 1)
+        w = self.conv1d.weight[:, 0].to(u.dtype)
+        mixed = F.silu(sum(extended[:, j : j + length] * w[:, j] for j in range(4)))  # type: ignore[arg-type]
+        key_width = c.key_heads * c.delta_dim
+        q, k, v = mixed.float().split([key_width, key_width, c.value_heads * c.delta_dim], -1)
+        q, k, v = (t.unflatten(-1, (-1, c.delta_dim)).transpose(1, 2) for t in (q, k, v))
+        share = c.value_heads // c.key_heads
+        q = (l2_norm(q) * c.delta_dim**-0.5).repeat_interleave(share, 1)
+        k = l2_norm(k).repeat_interleave(share, 1)
+        beta = self.in_proj_b(x).float().sigmoid().transpose(1, 2)
+        g = -self.A_log.float().exp() * F.softplus(self.in_proj_a(x).float() + self.dt_bias.float())
+        memory = x.new_zeros(batch, c.value_heads, c.delta_dim, c.delta_dim, dtype=torch.float32)
+        if state is not None and state.memory is not None:
+            memory = state.memory
+        rule = delta_step if length == 1 else delta_rule
+        with torch.autocast("cpu", enabled=False):
+            out, memory = rule(q, k, v.contiguous(), beta, g.transpose(1, 2), memory)
+        if state is not None:
+            state.window, state.memory = extended[:, -3:], memory
+        z = self.in_proj_z(x).unflatten(-1, (-1, c.delta_dim))
+        return self.out_proj(self.norm(out.transpose(1, 2), z).flatten(2))
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Partial NeoX rotation of x [B,H,T,256]; cos and sin [T,32]."""
+    half = cos.shape[-1]
+    a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+    return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], -1)
+
+
+class Attention(nn.Module):
+    """Gated full attention mixer."""
+
+    def __init__(self, c: NetworkConfig) -> None:
+        super().__init__()
+        self.c = c
+        self.q_proj = linear(c.hidden, 2 * c.heads * c.head_dim)
+        self.k_proj = linear(c.hidden, c.kv_heads * c.head_dim)
+        self.v_proj = linear(c.hidden, c.kv_heads * c.head_dim)
+        self.o_proj = linear(c.heads * c.head_dim, c.hidden)
+        self.q_norm = Norm(c.head_dim, c.eps)
+        self.k_norm = Norm(c.head_dim, c.eps)
+
+    def forward(self, x: Tensor, state: LayerState | None, start: int, mask: Tensor | None) -> Tensor:
+        c, length = self.c, x.shape[1]
+        q, gate = self.q_proj(x).unflatten(-1, (c.heads, 2 * c.head_dim)).chunk(2, -1)
+        k, v = (p(x).unflatten(-1, (c.kv_heads, c.head_dim)).transpose(1, 2) for p in (self.k_proj, self.v_proj))
+        inverse = c.rope_theta ** (-torch.arange(0, c.rotary, 2, device=x.device).float() / c.rotary)
+        angles = torch.arange(start, start + length, device=x.device).float()[:, None] * inverse
+        cos, sin = angles.cos(), angles.sin()
+        q = rotate(self.q_norm(q.transpose(1, 2)), cos, sin).to(v.dtype)
+        k = rotate(self.k_norm(k), cos, sin).to(v.dtype)
+        if state is not None:
+            if state.keys is not None and state.values is not None:
+                k, v = torch.cat([state.keys, k], 2), torch.cat([state.values, v], 2)
+            state.keys, state.values = k, v
+        if c.heads != c.kv_heads:
+            k, v = (t.repeat_interleave(c.heads // c.kv_heads, 1) for t in (k, v))
+        allowed = None
+        if state is not None:
+            rows = torch.arange(start, start + length, device=x.device)
+            allowed = (torch.arange(k.shape[2], device=x.device) <= rows[:, None])[None, None]
+            if mask is not None:
+                allowed = allowed & (mask[:, None, None] | (torch.arange(k.shape[2]) == rows[:, None])[None, None])
+        o = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed, is_causal=state is None)
+        return self.o_proj((o.transpose(1, 2) * gate.sigmoid()).flatten(2))
+
+
+class FeedForward(nn.Module):
+    """SwiGLU."""
+
+    def __init__(self, c: NetworkConfig) -> None:
+        super().__init__()
+        self.gate_proj = linear(c.hidden, c.ffn)
+        self.up_proj = linear(c.hidden, c.ffn)
+        self.down_proj = linear(c.ffn, c.hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Layer(nn.Module):
+    """One decoder layer: a mixer and a feed-forward, each behind a norm."""
+
+    def __init__(self, c: NetworkConfig, full: bool) -> None:
+        super().__init__()
+        self.full = full
+        self.input_layernorm = Norm(c.hidden, c.eps)
+        self.post_attention_layernorm = Norm(c.hidden, c.eps)
+        if full:
+            self.self_attn = Attention(c)
+        else:
+            self.linear_attn = DeltaNet(c)
+        self.mlp = FeedForward(c)
+
+    def forward(self, x: Tensor, state: LayerState | None, start: int, mask: Tensor | None) -> Tensor:
+        y = self.input_layernorm(x)
+        if self.full:
+            x = x + self.self_attn(y, state, start, mask)
+        else:
+            if mask is not None:
+                y = y * mask[:, -y.shape[1] :, None]
+            x = x + self.linear_attn(y, state)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class Body(nn.Module):
+    """Embedding, layers and final norm."""
+
+    def __init__(self, c: NetworkConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(c.vocab, c.hidden)
+        self.layers = nn.ModuleList(Layer(c, (i + 1) % c.interval == 0) for i in range(c.layers))
+        self.norm = Norm(c.hidden, c.eps)
+
+
+class Draft(nn.Module):
+    """The multi-token-prediction block: from (hidden of p, token p+1) to the logits of token p+2."""
+
+    def __init__(self, c: NetworkConfig) -> None:
+        super().__init__()
+        self.pre_fc_norm_embedding = Norm(c.hidden, c.eps)
+        self.pre_fc_norm_hidden = Norm(c.hidden, c.eps)
+        self.fc = linear(2 * c.hidden, c.hidden)
+        self.layers = nn.ModuleList([Layer(c, True)])
+        self.norm = Norm(c.hidden, c.eps)
+
+    def forward(self, embedded: Tensor, hidden: Tensor) -> Tensor:
+        x = self.fc(torch.cat([self.pre_fc_norm_embedding(embedded), self.pre_fc_norm_hidden(hidden)], -1))
+        return self.norm(self.layers[0](x, None, 0, None))
+
+
+class Network(nn.Module):
+    """Main model and draft block, embeddings tied to the head."""
+
+    def __init__(self, config: NetworkConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or NetworkConfig()
+        self.model = Body(self.config)
+        self.mtp = Draft(self.config)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for name, p in self.named_parameters():
+            if name.endswith("A_log"):
+                p.data.uniform_(0.5, 8.0).log_()
+            elif name.endswith("dt_bias"):
+                step = torch.exp(torch.rand_like(p) * 4.6 - 6.9)
+                p.data.copy_(step + torch.log(-torch.expm1(-step)))
+            elif name.endswith("conv1d.weight"):
+                p.data.uniform_(-0.5, 0.5)
+            elif p.ndim == 2:
+                p.data.normal_(std=0.02)
+
+    def hidden(self, ids: Tensor, state: State | None = None) -> Tensor:
+        """Post-final-norm hidden states [B,T,D] of ids [B,T]; advances `state` when given."""
+        body = self.model
+        x = body.embed_tokens(ids).float()
+        start = 0
+        if state is not None:
+            start = state.length
+            if not state.layers:
+                state.layers = [LayerState() for _ in body.layers]
+            state.length += ids.shape[1]
+        for i, layer in enumerate(body.layers):
+            x = layer(x, state.layers[i] if state else None, start, state.mask if state else None)
+        return body.norm(x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return F.linear(hidden, self.model.embed_tokens.weight)
+
+    def draft_hidden(self, hidden: Tensor, ids: Tensor) -> Tensor:
+        """Draft states [B,T-1,D]: row p, from hidden row p and token p+1, predicts token p+2."""
+        return self.mtp(self.model.embed_tokens(ids[:, 1:]).float(), hidden[:, :-1])

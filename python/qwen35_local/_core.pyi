@@ -1,0 +1,160 @@
+"""The typed face of the C++ core. Tokens in, logits and tokens out; text never gets here.
+
+Shapes: T tokens, V vocabulary rows of the model. All calls that compute release the GIL.
+"""
+
+from collections.abc import Mapping, Sequence as Seq
+from os import PathLike
+from typing import Literal, TypeAlias, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+MetadataValue: TypeAlias = bool | int | float | str | list[bool] | list[int] | list[float] | list[str]
+Logits: TypeAlias = Literal["none", "last", "all"]
+
+class CoreError(Exception):
+    """Base of what the core raises; the message says what was given, what was expected and what to do."""
+
+class FormatError(CoreError):
+    """A file is truncated, inconsistent, of an unknown type, or lacks (or has too many) tensors."""
+
+class InputError(CoreError):
+    """A token id out of range, a context that is full, an option that cannot be."""
+
+class Cancelled(CoreError):
+    """Another thread cancelled the call; the sequence stands at its last finished chunk."""
+
+__version__: str
+
+def isa() -> str:
+    """Instruction set the CPU kernels use: "reference", "avx2", "avx512" (or as QWEN35_ISA asks)."""
+
+def available_isas() -> list[str]:
+    """Every instruction set this machine can run, slowest first."""
+
+@final
+class GgufFile:
+    """A memory-mapped GGUF: header, metadata and tensor directory, all bounds-checked. Raises FormatError, OSError."""
+
+    def __init__(self, path: str | PathLike[str]) -> None: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def metadata(self) -> dict[str, MetadataValue]: ...
+    @property
+    def tensors(self) -> list[TensorInfo]: ...
+    def tensor(self, name: str) -> NDArray[np.uint8]:
+        """The encoded bytes of a tensor, zero-copy, read-only; lives as long as any view of it."""
+    def decode(self, name: str) -> NDArray[np.float32]:
+        """The tensor decoded to fp32, shape as numpy writes it (slowest dimension first)."""
+
+@final
+class TensorInfo:
+    @property
+    def name(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Slowest dimension first, as numpy writes it: (rows, cols) of a matrix."""
+    @property
+    def n_bytes(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+
+def block_types() -> dict[str, tuple[int, int]]:
+    """Every tensor type that can be decoded: name to (values per block, bytes per block)."""
+
+def decode(data: NDArray[np.uint8], dtype: str, n_values: int) -> NDArray[np.float32]:
+    """Encoded blocks to fp32. Raises InputError when the size does not fit the type."""
+
+def encode(values: NDArray[np.float32], dtype: str, *, importance: NDArray[np.float32] | None = None,
+           threads: int = 0) -> NDArray[np.uint8]:
+    """fp32 [rows, cols] to encoded blocks [rows, row_bytes], in parallel. Types: F32, F16, BF16, Q8_0, Q4_0, Q4_1,
+    Q5_0, Q5_1, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS. `importance` [cols] weighs squared errors per column."""
+
+@final
+class Model:
+    """Weights on a device, immutable and shareable between sequences and threads.
+
+    Raises FormatError when the file is not a complete qwen35 / qwen35moe model."""
+
+    def __init__(self, path: str | PathLike[str], *, device: str = "auto", threads: int = 0,
+                 context_tokens: int = 0) -> None:
+        """threads 0: as many as this process may use. context_tokens beyond the model's own switches YaRN on."""
+    @property
+    def metadata(self) -> dict[str, MetadataValue]: ...
+    @property
+    def config(self) -> dict[str, bool | int | float | str]: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def n_vocab(self) -> int:
+        """V: rows of the output matrix, padding included."""
+    @property
+    def n_tokens_used(self) -> int:
+        """Ids below this exist in the tokenizer; rows from here on are padding and never sampled."""
+    @property
+    def context_tokens(self) -> int: ...
+    @property
+    def weight_bytes(self) -> int: ...
+    def forward(self, batch: Seq[tuple[Sequence, Seq[int] | NDArray[np.int32], Logits]], *,
+                chunk_tokens: int = 512) -> list[NDArray[np.float32]]:
+        """Appends each item's tokens to its sequence, in one pass per chunk, and returns per item the logits
+        [n, V] asked for: n is 0, 1 or the number of tokens. Raises InputError (nothing is changed), Cancelled."""
+
+@final
+class Sequence:
+    """One mutable timeline over a model: tokens, KV pages, delta memory. Used by one thread at a time;
+    cancel() alone may be called from another."""
+
+    def __init__(self, model: Model, *, context_tokens: int = 0, kv: Literal["f32", "f16"] = "f16") -> None: ...
+    def __len__(self) -> int: ...
+    @property
+    def tokens(self) -> NDArray[np.int32]: ...
+    @property
+    def context_tokens(self) -> int: ...
+    @property
+    def state_bytes(self) -> int: ...
+    def append(self, tokens: Seq[int] | NDArray[np.int32], *, logits: Logits = "last",
+               chunk_tokens: int = 512) -> NDArray[np.float32]:
+        """Reads tokens; returns logits [n, V]."""
+    def snapshot(self) -> Snapshot:
+        """Pins the KV pages and copies the delta memory."""
+    def restore(self, snapshot: Snapshot) -> None:
+        """Back to exactly what the snapshot saw, bit for bit. Raises InputError when it is of another model."""
+    def fork(self) -> Sequence: ...
+    def truncate(self, n: int) -> int:
+        """Back to the first n tokens: KV is cut, delta memory restored from the nearest snapshot this sequence took
+        (kept while the Snapshot lives) or from the start, and the rest read again. Returns how many were read again."""
+    def cancel(self) -> None:
+        """Makes the append or forward in progress (or, if none is, nothing) raise Cancelled within one chunk."""
+
+@final
+class Snapshot:
+    def __len__(self) -> int:
+        """Tokens in the sequence when it was taken."""
+    @property
+    def n_bytes(self) -> int:
+        """Bytes it holds apart from shared pages."""
+    @property
+    def tokens(self) -> NDArray[np.int32]: ...
+
+@final
+class Sampler:
+    """Logits to a token. Order: bias, penalties, top-k, top-p, min-p, temperature; temperature 0 is greedy.
+    Deterministic for a seed."""
+
+    def __init__(self, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0,
+                 repetition_penalty: float = 1.0, presence_penalty: float = 0.0, frequency_penalty: float = 0.0,
+                 penalty_last_n: int = -1, logit_bias: Mapping[int, float] | None = None, seed: int | None = None,
+                 n_tokens_used: int | None = None) -> None: ...
+    @property
+    def seed(self) -> int: ...
+    def sample(self, logits: NDArray[np.float32], history: Seq[int] | NDArray[np.int32] = ()) -> int:
+        """logits [V]; history: the tokens that penalties look at."""
+    def top_logprobs(self, logits: NDArray[np.float32], n: int) -> list[tuple[int, float]]:
+        """The n most likely tokens with natural-log probabilities of the unmodified distribution."""
