@@ -1,0 +1,77 @@
+# Everything a contributor does, by name. `make check` is what a change must pass.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CXX_FILES = $(shell git ls-files --cached --others --exclude-standard '*.cpp' '*.h' '*.cu' '*.cuh' '*.metal' '*.mm')
+
+.PHONY: setup build test check format bench lint types warnings isas sanitize wheel clean
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --upgrade pip
+
+$(STAMP): $(BIN)/python pyproject.toml CMakeLists.txt
+	$(BIN)/pip install -q scikit-build-core pybind11 cmake ninja
+	$(BIN)/pip install -q --no-build-isolation -e '.[check]'
+	touch $@
+
+setup: $(STAMP)
+
+build: setup
+	$(BIN)/pip install -q --no-build-isolation --no-deps -e .
+
+test: build
+	$(BIN)/python -m pytest
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/clang-format -i $(CXX_FILES)
+
+lint: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
+
+# What ships is what is typed: the wheel's folder mapping is invisible to mypy in the source tree.
+types: setup
+	rm -rf build/site
+	$(BIN)/pip install -q --no-build-isolation --no-deps --target build/site .
+	MYPYPATH=build/site $(BIN)/mypy -p qwen35_local
+	MYPYPATH=build/site PYTHONPATH=build/site $(BIN)/python -m mypy.stubtest qwen35_local._core
+
+warnings: setup
+	cmake -G Ninja -S . -B build/werror -DQWEN35_WERROR=ON -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python \
+	  -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir)
+	cmake --build build/werror
+
+isas: build
+	for isa in $$($(BIN)/python -c 'from qwen35_local import _core; print(*_core.available_isas())'); do \
+	  echo "== QWEN35_ISA=$$isa"; QWEN35_ISA=$$isa $(BIN)/python -m pytest tests/kernels tests/model tests/sequence || exit 1; \
+	done
+
+# The whole core under AddressSanitizer and UBSan, driven by the same tests.
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g -O1
+sanitize: setup
+	rm -rf build/asan-site
+	$(BIN)/pip install -q --no-build-isolation --no-deps --target build/asan-site \
+	  -Ccmake.build-type=RelWithDebInfo -Cbuild-dir=build/asan -Ccmake.define.CMAKE_CXX_FLAGS="$(SANITIZE)" .
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
+	  QWEN35_SANITIZED=1 PYTHONPATH=build/asan-site $(BIN)/python -m pytest tests/tensor tests/gguf tests/kernels tests/model \
+	  tests/sequence
+
+wheel: setup
+	rm -rf dist build/clean
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
+	$(PYTHON) -m venv build/clean
+	build/clean/bin/pip install -q dist/*.whl
+	cd build && clean/bin/qwen35 --help > /dev/null && clean/bin/qwen35 chat -p 'What is the capital of France?' --temperature 0
+
+check: lint types warnings test isas sanitize wheel
+
+bench: build
+	$(BIN)/qwen35 bench
+
+clean:
+	rm -rf build dist $(VENV)

@@ -1,0 +1,196 @@
+"""`qwen35 info`: what a GGUF file is, from its header alone."""
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from qwen35_local import _core
+
+
+def info(
+    file: Annotated[Path, typer.Argument(help="GGUF file.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """What a GGUF is: model, size, tensor types with bits per weight, context, tokenizer, template, what is missing."""
+    from qwen35_local import _core
+
+    facts = describe(file, _core.GgufFile(file))
+    if as_json:
+        sys.stdout.write(json.dumps(facts) + "\n")
+    else:
+        show(facts)
+
+
+def describe(path: Path, file: "_core.GgufFile") -> dict[str, Any]:
+    """Plain values only. A file of another architecture is described as far as that goes."""
+    metadata, tensors = file.metadata, file.tensors
+    architecture = metadata.get("general.architecture")
+    facts: dict[str, Any] = {
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "gguf_version": file.version,
+        "architecture": architecture,
+        "name": metadata.get("general.name"),
+        "license": metadata.get("general.license"),
+        "parameters": sum(n_values(tensor) for tensor in tensors),
+        "bits_per_weight": bits_per_weight(tensors),
+        "types": types(tensors),
+        "tokenizer": tokenizer(metadata),
+        "template": template(metadata),
+        "is_supported": architecture in ("qwen35", "qwen35moe"),
+    }
+    if facts["is_supported"]:
+        facts.update(model_facts(file))
+    return facts
+
+
+def n_values(tensor: "_core.TensorInfo") -> int:
+    values = 1
+    for extent in tensor.shape:
+        values *= extent
+    return values
+
+
+def bits_per_weight(tensors: "list[_core.TensorInfo]") -> float:
+    values = sum(map(n_values, tensors))
+    return 8 * sum(tensor.n_bytes for tensor in tensors) / values if values else 0.0
+
+
+def types(tensors: "list[_core.TensorInfo]") -> list[dict[str, Any]]:
+    """One row per tensor type, the largest share first."""
+    rows = []
+    for dtype in {tensor.dtype for tensor in tensors}:
+        chosen = [tensor for tensor in tensors if tensor.dtype == dtype]
+        rows.append(
+            {
+                "type": dtype,
+                "tensors": len(chosen),
+                "bytes": sum(tensor.n_bytes for tensor in chosen),
+                "bits_per_weight": bits_per_weight(chosen),
+            }
+        )
+    return sorted(rows, key=lambda row: -row["bytes"])
+
+
+def tokenizer(metadata: dict[str, Any]) -> dict[str, Any] | None:
+    tokens = metadata.get("tokenizer.ggml.tokens")
+    if not isinstance(tokens, list):
+        return None
+    kinds = metadata.get("tokenizer.ggml.token_type") or []
+    return {
+        "model": metadata.get("tokenizer.ggml.model"),
+        "pre": metadata.get("tokenizer.ggml.pre"),
+        "tokens": len(tokens),
+        "padding": Counter(kinds)[5],
+        "merges": len(metadata.get("tokenizer.ggml.merges") or ()),
+        "eos_token_id": metadata.get("tokenizer.ggml.eos_token_id"),
+    }
+
+
+def template(metadata: dict[str, Any]) -> dict[str, Any] | None:
+    """The family's template that the file's own is equal to, or "jinja" for another's."""
+    from qwen35_local.chat.template import Template
+    from qwen35_local.errors import Qwen35Error
+
+    text = metadata.get("tokenizer.chat_template")
+    if not isinstance(text, str):
+        return None
+    try:
+        found = Template.for_model(text)
+    except Qwen35Error as error:
+        return {"name": None, "problem": str(error)}
+    return {"name": found.name, "origin": found.origin, "sha256": found.digest}
+
+
+def model_facts(file: "_core.GgufFile") -> dict[str, Any]:
+    """Layers, context and the tensors that the configuration calls for but the file lacks, or has beyond them."""
+    from qwen35_local.errors import Qwen35Error
+    from qwen35_local.models.config import ModelConfig
+    from qwen35_local.models.tensors import tensor_table
+
+    shapes = {tensor.name: tensor.shape for tensor in file.tensors}
+    embedding = shapes.get("token_embd.weight")
+    try:
+        config = ModelConfig.from_gguf(
+            file.metadata,
+            vocabulary=embedding[0] if embedding else None,
+            embeddings_are_tied="output.weight" not in shapes,
+        )
+    except Qwen35Error as error:
+        return {"problem": str(error)}
+    expected = {spec.name for spec in tensor_table(config)}
+    return {
+        "layers": config.layers,
+        "attention_layers": len(config.full_attention_layers),
+        "hidden": config.hidden,
+        "experts": config.experts,
+        "experts_per_token": config.experts_per_token,
+        "vocabulary": config.vocabulary,
+        "context_tokens": config.context_tokens,
+        "has_mtp": config.mtp_layers > 0,
+        "missing_tensors": sorted(expected - set(shapes)),
+        "unexpected_tensors": sorted(set(shapes) - expected),
+    }
+
+
+def show(facts: dict[str, Any]) -> None:
+    rows = [
+        ("file", f"{facts['file']} ({facts['bytes'] / 1e6:,.1f} MB, GGUF v{facts['gguf_version']})"),
+        ("model", f"{facts['name'] or '(unnamed)'} · {facts['architecture']}"),
+        ("parameters", f"{facts['parameters']:,} at {facts['bits_per_weight']:.2f} bits per weight"),
+    ]
+    for row in facts["types"]:
+        size = f"{row['bytes'] / 1e6:,.1f} MB at {row['bits_per_weight']:.2f} bits per weight"
+        rows.append(("", f"{row['type']:<7} {row['tensors']} tensors, {size}"))
+    if "layers" in facts:
+        experts = f" · {facts['experts_per_token']} of {facts['experts']} experts" if facts["experts"] else ""
+        rows += [
+            (
+                "layers",
+                f"{facts['layers']}, {facts['attention_layers']} with attention · hidden {facts['hidden']}{experts}",
+            ),
+            ("context", f"{facts['context_tokens']:,} tokens"),
+            ("MTP", "yes" if facts["has_mtp"] else "no"),
+        ]
+    rows += [("tokenizer", describe_tokenizer(facts)), ("template", describe_template(facts))]
+    rows += [("license", str(facts["license"]))] if facts["license"] else []
+    rows += problems(facts)
+    from qwen35_local.cli.terminal import printable_line
+
+    for label, value in rows:
+        sys.stdout.write(f"{label:<12}{printable_line(value)}\n")
+
+
+def describe_tokenizer(facts: dict[str, Any]) -> str:
+    t = facts["tokenizer"]
+    if t is None:
+        return "none"
+    return (
+        f"{t['model']} / {t['pre']} · {t['tokens']:,} tokens, {t['padding']} of them padding · {t['merges']:,} merges"
+    )
+
+
+def describe_template(facts: dict[str, Any]) -> str:
+    t = facts["template"]
+    if t is None:
+        return "none"
+    return f"{t['name']} ({t['origin']})" if t["name"] else f"unusable: {t['problem']}"
+
+
+def problems(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = []
+    if not facts["is_supported"]:
+        rows.append(("problem", f"architecture {facts['architecture']}: this program runs qwen35 and qwen35moe"))
+    if "problem" in facts:
+        rows.append(("problem", facts["problem"]))
+    for label in ("missing", "unexpected"):
+        names = facts.get(f"{label}_tensors")
+        if names:
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            rows.append((label, ", ".join(names[:5]) + more))
+    return rows

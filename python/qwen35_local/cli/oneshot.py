@@ -1,0 +1,84 @@
+"""One question, one answer: for scripts and pipes."""
+
+import json
+import sys
+from typing import Any
+
+from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDone, ToolCallStart
+from qwen35_local.chat.messages import Message
+from qwen35_local.cli.interrupt import interruptible
+from qwen35_local.cli.progress import bar
+from qwen35_local.cli.session import Session
+from qwen35_local.cli.terminal import Pen, has_style
+from qwen35_local.engine.engine import Done, Event
+
+
+def answer(session: Session, question: str, *, as_json: bool) -> int:
+    """Prints the reply to `question`; returns the exit code: 0, or 130 when interrupted."""
+    session.messages.append(Message("user", question))
+    show = JsonPrinter() if as_json else TextPrinter()
+    code = 0
+    with bar("reading", "tok") as progress, interruptible(session.engine.cancel):
+        for event in session.engine.reply(session.request(), progress=progress):
+            show(event)
+            if isinstance(event, Done) and event.reason == "cancelled":
+                code = 130
+    return code
+
+
+class JsonPrinter:
+    """One event per line."""
+
+    def __call__(self, event: Event) -> None:
+        sys.stdout.write(json.dumps(event_dict(event)) + "\n")
+        sys.stdout.flush()
+
+
+class TextPrinter:
+    """The answer on stdout as it is when that is a pipe, escaped when it is a terminal; thinking dim on stderr."""
+
+    def __init__(self) -> None:
+        self._thoughts = Pen(sys.stderr)
+        self._is_terminal = sys.stdout.isatty()
+        self._answer = Pen(sys.stdout)
+        self._last = ""
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case ReasoningDelta(text):
+                self._thoughts.write(text, dim=has_style(sys.stderr))
+            case TextDelta(text):
+                self._thoughts.end_line()
+                self._write(text)
+            case ToolCallDone():
+                self._thoughts.end_line()
+                self._write(json.dumps(event_dict(event), ensure_ascii=False) + "\n")
+            case Done():
+                self._thoughts.end_line()
+                if self._last and not self._last.endswith("\n"):
+                    self._write("\n")
+                if event.reason in ("length", "context"):
+                    self._thoughts.line(f"(stopped: {event.explanation})", dim=True)
+
+    def _write(self, text: str) -> None:
+        if self._is_terminal:
+            self._answer.write(text)
+        else:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        self._last = text or self._last
+
+
+def event_dict(event: Event) -> dict[str, Any]:
+    """An event as the program's JSON; the start of a call says only its name."""
+    match event:
+        case ReasoningDelta(text):
+            return {"type": "reasoning", "text": text}
+        case TextDelta(text):
+            return {"type": "text", "text": text}
+        case ToolCallStart(name=name):
+            return {"type": "tool_call_start", "name": name}
+        case ToolCallDone(call=call):
+            return {"type": "tool_call", "name": call.name, "arguments": dict(call.arguments)}
+        case Done():
+            return {"type": "done", "reason": event.reason, "usage": event.usage.as_dict()}

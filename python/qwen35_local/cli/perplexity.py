@@ -1,0 +1,155 @@
+"""`qwen35 perplexity`: how well a model predicts a text, and how far it is from another."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from qwen35_local.engine.quality import LogitSource, Quality
+
+
+def perplexity(
+    model: Annotated[str, typer.Argument(help="GGUF file or checkpoint folder.", show_default=False)],
+    file: Annotated[Path | None, typer.Argument(help="Text to score (UTF-8).", show_default=False)] = None,
+    ids: Annotated[
+        Path | None, typer.Option(help="Token ids instead of a text: .npy, or numbers separated by spaces.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(metavar="BASE", help="Compare with another GGUF, or with saved logits (.npy).")
+    ] = None,
+    save_logits: Annotated[
+        Path | None, typer.Option(metavar="OUT.npy", help="Write fp32 logits [tokens, vocabulary] of one pass.")
+    ] = None,
+    window: Annotated[int, typer.Option("--ctx", min=2, help="Tokens per window.")] = 512,
+    threads: Annotated[int, typer.Option(min=0, help="0: as many as this process may use.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Perplexity of a text or of token ids; with --against also KL divergence and top-1 agreement, with errors."""
+    from qwen35_local import _core
+    from qwen35_local.cli.progress import bar
+    from qwen35_local.engine import quality
+    from qwen35_local.errors import InputError
+
+    if (file is None) == (ids is None):
+        raise InputError("give a text file or --ids FILE, one of the two")
+    loaded = load(model, threads)
+    tokens = read_ids(ids, loaded.n_vocab) if ids is not None else read_text(file, loaded)
+    base: LogitSource | None = None
+    if against is not None:
+        is_saved = against.suffix == ".npy"
+        base = quality.SavedLogits(against) if is_saved else quality.ModelLogits(load(str(against), threads))
+    one_pass = save_logits is not None or isinstance(base, quality.SavedLogits)
+    with LogitWriter(save_logits, len(tokens), loaded.n_vocab) as writer, bar("scoring", "tok") as progress:
+        result = quality.measure(
+            quality.ModelLogits(loaded),
+            tokens,
+            window=max(len(tokens), 2) if one_pass else window,
+            base=base,
+            keep=writer.add,
+            progress=progress,
+        )
+    assert isinstance(loaded, _core.Model)
+    show(result, as_json=as_json)
+
+
+def load(name: str, threads: int) -> "_Model":
+    from qwen35_local.cli.model import open_core
+
+    return open_core(name, threads=threads)
+
+
+def read_text(file: Path | None, model: "_Model") -> "NDArray[np.int32]":
+    import numpy as np
+
+    from qwen35_local.errors import InputError
+    from qwen35_local.text.tokenizer import Tokenizer
+
+    assert file is not None
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: not UTF-8 at byte {error.start}; expected a text file") from None
+    return np.asarray(Tokenizer(model.metadata).encode(text), dtype=np.int32)
+
+
+def read_ids(path: Path, n_vocab: int) -> "NDArray[np.int32]":
+    """Token ids [T] from .npy or from text. Raises InputError."""
+    import numpy as np
+
+    from qwen35_local.errors import InputError
+
+    try:
+        if path.suffix == ".npy":
+            values = np.load(path, allow_pickle=False)
+        else:
+            values = np.array([int(word) for word in path.read_text().replace(",", " ").split()], dtype=np.int64)
+    except ValueError as error:
+        raise InputError(f"{path}: not token ids ({error}); expected .npy integers or numbers between spaces") from None
+    if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
+        raise InputError(f"{path}: shape {values.shape} of {values.dtype}; expected one row of integers")
+    wrong = np.flatnonzero((values < 0) | (values >= n_vocab))
+    if len(wrong):
+        raise InputError(f"{path}: id {values[wrong[0]]} at position {wrong[0]} is outside the vocabulary of {n_vocab}")
+    return values.astype(np.int32)
+
+
+class LogitWriter:
+    """Rows of logits into an .npy file that appears under its name only when whole."""
+
+    def __init__(self, path: Path | None, n_tokens: int, n_vocab: int) -> None:
+        self._path = path
+        self._shape = (n_tokens, n_vocab)
+        self._next = 0
+
+    def __enter__(self) -> "LogitWriter":
+        if self._path is not None:
+            from numpy.lib.format import open_memmap
+
+            self._partial = self._path.with_name(f".{self._path.name}.partial-{os.getpid()}")
+            self._rows = open_memmap(self._partial, mode="w+", dtype="float32", shape=self._shape)
+        return self
+
+    def add(self, rows: "NDArray[np.float32]") -> None:
+        if self._path is not None:
+            self._rows[self._next : self._next + len(rows)] = rows
+            self._next += len(rows)
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self._path is None:
+            return
+        if kind is None:
+            self._rows.flush()
+            self._partial.replace(self._path)
+        else:
+            self._partial.unlink(missing_ok=True)
+
+
+def show(result: "Quality", *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(result.as_dict()) + "\n")
+        return
+    rows = [
+        ("tokens scored", f"{result.scored} of {result.tokens}"),
+        ("perplexity", f"{result.perplexity.value:.4f} ± {result.perplexity.error:.4f}"),
+    ]
+    if (d := result.distance) is not None:
+        rows += [
+            ("base perplexity", f"{d.base_perplexity.value:.4f} ± {d.base_perplexity.error:.4f}"),
+            ("KL divergence, mean", f"{d.kl_mean.value:.6f} ± {d.kl_mean.error:.6f} nats"),
+            ("KL divergence, 99.9 %", f"{d.kl_999.value:.6f} ± {d.kl_999.error:.6f} nats"),
+            ("KL divergence, largest", f"{d.kl_max:.6f} nats"),
+            ("same top token", f"{100 * d.top1_agreement.value:.3f} ± {100 * d.top1_agreement.error:.3f} %"),
+        ]
+    for label, value in rows:
+        sys.stdout.write(f"{label:<24}{value}\n")
+
+
+if TYPE_CHECKING:
+    from qwen35_local._core import Model as _Model

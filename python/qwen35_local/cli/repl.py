@@ -1,0 +1,183 @@
+"""The conversation on a terminal: reads a line, shows a reply, keeps what was said."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qwen35_local import hub
+from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDone
+from qwen35_local.chat.messages import Message, ToolCall
+from qwen35_local.cli import slash
+from qwen35_local.cli.interrupt import interruptible
+from qwen35_local.cli.progress import bar
+from qwen35_local.cli.session import Session
+from qwen35_local.cli.terminal import Pen, printable_line
+from qwen35_local.engine.engine import Done, Event
+from qwen35_local.errors import Qwen35Error
+
+if TYPE_CHECKING:
+    from prompt_toolkit import PromptSession
+
+PROMPT = "› "
+CONTINUED = "… "
+
+
+class Repl:
+    """Enter sends, Alt-Enter (or Esc, Enter) starts a new line, Ctrl-C stops a reply, Ctrl-D leaves."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.pen = Pen(sys.stdout)
+        self.last: Done | None = None
+        self.is_over = False
+        self._lines = line_reader(hub.home() / "history")
+
+    def run(self) -> None:
+        self._greet()
+        while not self.is_over:
+            try:
+                text = self._lines.prompt(PROMPT, prompt_continuation=CONTINUED)
+            except KeyboardInterrupt:
+                continue
+            except EOFError:
+                break
+            self.take(text)
+
+    def take(self, text: str) -> None:
+        """One input: a slash command, or something to answer. Errors are shown, never raised."""
+        try:
+            if slash.is_command(text):
+                slash.run(self, text)
+            elif text.strip():
+                self.session.messages.append(Message("user", text))
+                self.reply()
+        except Qwen35Error as error:
+            self.pen.line(f"! {error}")
+        except KeyboardInterrupt:
+            self.pen.end_line()
+
+    def reply(self) -> None:
+        """Lets the model answer what stands, and tools after it, as often as it asks for them."""
+        while True:
+            said = self._one_reply()
+            if said is None or not said.tool_calls:
+                return
+            results = self._tool_results(said.tool_calls)
+            if results is None:
+                return
+            self.session.messages.extend(results)
+
+    def _one_reply(self) -> Message | None:
+        view = ReplyView(self.pen)
+        done: Done | None = None
+        try:
+            with bar("reading", "tok") as progress, interruptible(self.session.engine.cancel):
+                for event in self.session.engine.reply(self.session.request(), progress=progress):
+                    view.show(event)
+                    done = event if isinstance(event, Done) else done
+        except Qwen35Error:
+            self.session.undo()
+            raise
+        finally:
+            self.pen.end_line()
+        assert done is not None
+        self.last = done
+        if done.reason != "stop" and done.reason != "tool_calls":
+            self.pen.line(f"({done.explanation})", dim=True)
+        self.pen.line(statistics(done), dim=True)
+        if not done.message.text and not done.message.tool_calls and done.reason == "cancelled":
+            self.session.undo()
+            return None
+        self.session.messages.append(done.message)
+        return done.message
+
+    def _tool_results(self, calls: tuple[ToolCall, ...]) -> list[Message] | None:
+        """Asks the person for each result; None when they would rather not."""
+        results = []
+        for call in calls:
+            try:
+                text = self._lines.prompt(f"result of {printable_line(call.name)} › ")
+            except (KeyboardInterrupt, EOFError):
+                self.session.drop_reply()
+                self.session.undo()
+                self.pen.line("(the call and its question are taken back)", dim=True)
+                return None
+            results.append(Message("tool", text, name=call.name, tool_call_id=call.id))
+        return results
+
+    def _greet(self) -> None:
+        engine = self.session.engine
+        self.pen.line(f"{printable_line(engine.name)} · {engine.summary}", dim=True)
+        if self.session.is_demonstration:
+            self.pen.line("A tiny model that ships with the program: a demonstration, not an assistant.", dim=True)
+        self.pen.line("/help lists commands · Alt-Enter: new line · Ctrl-C: stop the reply · Ctrl-D: leave", dim=True)
+
+
+class ReplyView:
+    """Events to the terminal: thinking dim and set apart, the answer plain, tool calls on a line of their own."""
+
+    def __init__(self, pen: Pen) -> None:
+        self._pen = pen
+        self._is_thinking = False
+
+    def show(self, event: Event) -> None:
+        match event:
+            case ReasoningDelta(text):
+                if not self._is_thinking:
+                    self._pen.line("thinking…", dim=True)
+                    self._is_thinking = True
+                self._pen.write(text, dim=True)
+            case TextDelta(text):
+                self._leave_thinking()
+                self._pen.write(text)
+            case ToolCallDone(call=call):
+                self._leave_thinking()
+                self._pen.end_line()
+                arguments = ", ".join(f"{name}={value!r}" for name, value in call.arguments.items())
+                self._pen.line(f"→ {call.name}({arguments})")
+            case Done():
+                self._leave_thinking()
+
+    def _leave_thinking(self) -> None:
+        if self._is_thinking:
+            self._pen.end_line()
+            self._pen.line("…done thinking", dim=True)
+            self._is_thinking = False
+
+
+def statistics(done: Done) -> str:
+    """The line under a reply."""
+    u = done.usage
+    return (
+        f"{u.generated_tokens} tokens · {u.tokens_per_second:.1f} tok/s · first token {u.first_token_seconds:.2f} s · "
+        f"prompt {u.prompt_tokens} = {u.reused_tokens} reused + {u.evaluated_tokens} read"
+    )
+
+
+def line_reader(history: Path) -> "PromptSession[str]":
+    """Editing, history across runs, Alt-Enter for a new line, completion of slash commands."""
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.completion import WordCompleter
+    from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+    keys = KeyBindings()
+
+    @keys.add("enter")
+    def send(event: KeyPressEvent) -> None:
+        event.current_buffer.validate_and_handle()
+
+    @keys.add("escape", "enter")
+    def new_line(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\n")
+
+    try:
+        history.parent.mkdir(parents=True, exist_ok=True)
+        history.touch(mode=0o600)
+        kept: History = FileHistory(str(history))
+    except OSError:
+        kept = InMemoryHistory()
+    completer = WordCompleter(sorted(slash.COMMANDS), sentence=True)
+    return PromptSession(
+        history=kept, key_bindings=keys, multiline=True, completer=completer, complete_while_typing=False
+    )

@@ -1,0 +1,153 @@
+"""The commands of the conversation. Each is a function of the REPL and the words after the command's name."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qwen35_local.cli.session import SETTINGS, read_tool_file
+from qwen35_local.errors import InputError
+
+if TYPE_CHECKING:
+    from qwen35_local.cli.repl import Repl
+
+Command = Callable[["Repl", str], None]
+
+
+def is_command(text: str) -> bool:
+    """A line that begins with a slash and a word; an existing path such as /etc/hosts is something to say."""
+    word = text.split(maxsplit=1)[0] if text.strip() else ""
+    return len(word) > 1 and text.startswith("/") and (word in COMMANDS or not Path(word).exists())
+
+
+def run(repl: "Repl", text: str) -> None:
+    """Raises InputError when there is no such command."""
+    name, _, rest = text.strip().partition(" ")
+    command = COMMANDS.get(name)
+    if command is None:
+        raise InputError(f"{name} is not a command; /help lists them")
+    command(repl, rest.strip())
+
+
+def show_help(repl: "Repl", rest: str) -> None:
+    """/help: this list"""
+    for command in dict.fromkeys(COMMANDS.values()):
+        repl.pen.line((command.__doc__ or "").strip())
+    repl.pen.line("Alt-Enter (or Esc, Enter) starts a new line; Ctrl-C stops the reply; Ctrl-D leaves.")
+
+
+def clear(repl: "Repl", rest: str) -> None:
+    """/clear: forget the conversation; the system prompt and settings stay"""
+    repl.session.messages.clear()
+    repl.pen.line("(the conversation is empty)", dim=True)
+
+
+def system(repl: "Repl", rest: str) -> None:
+    """/system [TEXT]: show the system prompt, or set it (`/system -` removes it)"""
+    if rest:
+        repl.session.system = None if rest == "-" else rest
+    repl.pen.line(f"system: {repl.session.system or '(none)'}", dim=True)
+
+
+def think(repl: "Repl", rest: str) -> None:
+    """/think [on|off]: think before answering, or not"""
+    if rest not in ("", "on", "off"):
+        raise InputError(f"/think takes on or off, not {rest!r}")
+    if rest:
+        repl.session.thinking = rest == "on"
+    repl.pen.line(f"thinking is {'on' if repl.session.thinks else 'off'}", dim=True)
+
+
+def set_value(repl: "Repl", rest: str) -> None:
+    """/set [NAME VALUE]: show the sampling settings, or change one (`/set NAME -` returns to the preset)"""
+    words = rest.split()
+    if len(words) == 2 and words[1] == "-" and words[0] in SETTINGS:
+        repl.session.chosen.pop(words[0], None)
+    elif len(words) == 2:
+        repl.session.choose(*words)
+    elif words:
+        raise InputError("expected /set NAME VALUE")
+    sampling = repl.session.sampling
+    for name in SETTINGS:
+        value = repl.session.chosen.get(name, getattr(sampling, name, None))
+        origin = "chosen" if name in repl.session.chosen else "preset"
+        repl.pen.line(f"{name:<20}{'-' if value is None else value!s:<8} {origin}", dim=True)
+
+
+def retry(repl: "Repl", rest: str) -> None:
+    """/retry: answer the last message again"""
+    if not repl.session.drop_reply():
+        raise InputError("nothing was said yet")
+    repl.reply()
+
+
+def undo(repl: "Repl", rest: str) -> None:
+    """/undo: take back the last message and its answer"""
+    said = repl.session.undo()
+    if said is None:
+        raise InputError("nothing was said yet")
+    repl.pen.line(f"(taken back: {said.text})", dim=True)
+
+
+def stats(repl: "Repl", rest: str) -> None:
+    """/stats: the context, and what the last reply took"""
+    engine = repl.session.engine
+    repl.pen.line(f"context     {engine.tokens_held} of {engine.context_tokens} tokens", dim=True)
+    repl.pen.line(f"model       {engine.summary}", dim=True)
+    if repl.last is not None:
+        for name, value in repl.last.usage.as_dict().items():
+            repl.pen.line(f"{name:<22}{value:.3f}" if isinstance(value, float) else f"{name:<22}{value}", dim=True)
+
+
+def save(repl: "Repl", rest: str) -> None:
+    """/save FILE: keep the conversation as JSON"""
+    path = file_argument("/save", rest)
+    try:
+        repl.session.save(path)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    repl.pen.line(f"(saved to {path})", dim=True)
+
+
+def load(repl: "Repl", rest: str) -> None:
+    """/load FILE: go on with a saved conversation"""
+    path = file_argument("/load", rest)
+    repl.session.load(path)
+    repl.pen.line(f"({len(repl.session.messages)} messages from {path})", dim=True)
+
+
+def tools(repl: "Repl", rest: str) -> None:
+    """/tools [FILE]: show the tools on offer, or offer those of a JSON file (`/tools -` offers none)"""
+    if rest:
+        repl.session.tools = () if rest == "-" else read_tool_file(file_argument("/tools", rest))
+    names = [str(tool.get("function", tool).get("name")) for tool in repl.session.tools]
+    repl.pen.line(f"tools: {', '.join(names) or '(none)'}", dim=True)
+
+
+def leave(repl: "Repl", rest: str) -> None:
+    """/exit: leave"""
+    repl.is_over = True
+
+
+def file_argument(command: str, rest: str) -> Path:
+    if not rest:
+        raise InputError(f"{command} needs a file name")
+    return Path(rest).expanduser()
+
+
+COMMANDS: dict[str, Command] = {
+    "/help": show_help,
+    "/clear": clear,
+    "/system": system,
+    "/think": think,
+    "/set": set_value,
+    "/retry": retry,
+    "/undo": undo,
+    "/stats": stats,
+    "/save": save,
+    "/load": load,
+    "/tools": tools,
+    "/exit": leave,
+    "/quit": leave,
+    "/bye": leave,
+    "/?": show_help,
+}

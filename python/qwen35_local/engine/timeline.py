@@ -1,0 +1,113 @@
+"""One live sequence, and the marks it can go back to: what lets a conversation be read once."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qwen35_local import _core
+
+Logits = NDArray[np.float32]
+Progress = Callable[[int, int], None]
+
+CHUNK_TOKENS = 512
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A snapshot, its tokens [n], and the logits [V] that follow them."""
+
+    snapshot: _core.Snapshot
+    tokens: NDArray[np.int32]
+    logits: Logits
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What bringing the sequence to a prompt took: tokens it already held, tokens it read, and the logits [V] after."""
+
+    reused: int
+    evaluated: int
+    logits: Logits
+
+
+class Timeline:
+    """Brings one sequence to any prompt, from the furthest point already read.
+
+    Attention can be cut anywhere, the running memory of the DeltaNet layers cannot (specification 2.9): so a prompt
+    that is not a continuation of what the sequence holds starts from the longest mark that is a prefix of it.
+    """
+
+    def __init__(self, sequence: _core.Sequence, *, budget_bytes: int = 1 << 30) -> None:
+        """`budget_bytes`: memory for marks beyond the newest; the one used longest ago goes first."""
+        self._sequence = sequence
+        self._budget_bytes = budget_bytes
+        self._marks: list[Mark] = []
+        self._logits: Logits | None = None
+
+    def __len__(self) -> int:
+        return len(self._sequence)
+
+    def read(
+        self, tokens: Sequence[int], marks: Sequence[int], progress: Progress = lambda done, total: None
+    ) -> Reading:
+        """Makes the sequence hold exactly `tokens` [n], leaving a mark at each position of `marks` it passes.
+
+        Raises _core.InputError when they do not fit the context, _core.Cancelled after `cancel()`; either way the
+        sequence holds a prefix of `tokens` or what it held."""
+        wanted = np.asarray(tokens, dtype=np.int32)
+        reused = self._return_to_prefix(wanted)
+        stops = sorted({mark for mark in marks if reused < mark < len(wanted)} | {len(wanted)})
+        at = reused
+        for stop in stops:
+            while at < stop:
+                end = min(at + CHUNK_TOKENS, stop)
+                self._logits = None
+                self._logits = self._sequence.append(wanted[at:end])[-1]
+                at = end
+                progress(at, len(wanted))
+            if stop in marks:
+                self.mark()
+        assert self._logits is not None
+        return Reading(reused, len(wanted) - reused, self._logits)
+
+    def step(self, token: int) -> Logits:
+        """Reads one more token; returns the logits [V] that follow it."""
+        self._logits = None
+        self._logits = self._sequence.append([token])[-1]
+        return self._logits
+
+    def mark(self) -> None:
+        """Remembers this point, once."""
+        assert self._logits is not None
+        tokens = self._sequence.tokens
+        if not any(np.array_equal(mark.tokens, tokens) for mark in self._marks):
+            self._marks.append(Mark(self._sequence.snapshot(), tokens, self._logits))
+            while len(self._marks) > 1 and sum(m.snapshot.n_bytes for m in self._marks) > self._budget_bytes:
+                self._marks.pop(0)
+
+    def cancel(self) -> None:
+        """Stops the read in progress; may be called from a signal handler or another thread."""
+        self._sequence.cancel()
+
+    def _return_to_prefix(self, wanted: NDArray[np.int32]) -> int:
+        """Moves the sequence to its longest known prefix of `wanted`; returns how many tokens that is."""
+        held = self._sequence.tokens
+        if is_prefix(held, wanted) and (len(held) < len(wanted) or self._logits is not None):
+            return len(held)
+        usable = [mark for mark in self._marks if is_prefix(mark.tokens, wanted)]
+        best = max(usable, key=lambda mark: len(mark.tokens), default=None)
+        if best is None:
+            self._sequence.truncate(0)
+            self._logits = None
+            return 0
+        self._sequence.restore(best.snapshot)
+        self._logits = best.logits
+        self._marks.remove(best)
+        self._marks.append(best)
+        return len(best.tokens)
+
+
+def is_prefix(short: NDArray[np.int32], long: NDArray[np.int32]) -> bool:
+    return len(short) <= len(long) and bool(np.array_equal(short, long[: len(short)]))

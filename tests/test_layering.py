@@ -1,0 +1,118 @@
+"""Who may include or import whom. The tables are CONTRIBUTING's; arrows point down only."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+CXX_LAYERS = {
+    "bindings": {"sequence", "devices", "model", "gguf", "backend", "tensor", "base"},
+    "sequence": {"model", "backend", "tensor", "base"},
+    "model": {"backend", "gguf", "tensor", "base"},
+    "devices": {"backend", "tensor", "base"},
+    "gguf": {"tensor", "base"},
+    "backend": {"tensor", "base"},
+    "tensor": {"base"},
+    "base": set(),
+}
+
+PYTHON_LAYERS = {
+    "cli": {"engine", "hub", "chat", "text", "quantize", "models", "_core", "errors"},
+    "engine": {"chat", "text", "models", "_core", "errors"},
+    "quantize": {"models", "_core", "errors"},
+    "hub": {"models", "errors"},
+    "chat": {"errors"},
+    "text": {"errors"},
+    "models": {"errors"},
+    "errors": set(),
+}
+
+# Outside libraries and the only layer that may import them; the demo's training code is an extra of its own.
+THIRD_PARTY = {
+    "rich": "cli",
+    "typer": "cli",
+    "prompt_toolkit": "cli",
+    "gguf": "quantize",
+    "tokenizers": "text",
+    "sentencepiece": "text",
+    "jinja2": "chat",
+    "platformdirs": "hub",
+}
+PYTHON_FOLDERS = {"": ROOT / "python/qwen35_local", "quantize": ROOT / "quantize", "models": ROOT / "models"}
+
+
+def cxx_edges() -> list[tuple[Path, str, str]]:
+    edges = []
+    for path in sorted((ROOT / "csrc").rglob("*")):
+        if path.suffix in {".h", ".cpp", ".cu", ".cuh", ".mm"}:
+            layer = path.relative_to(ROOT / "csrc").parts[0]
+            for target in re.findall(r'^#include "(\w+)/', path.read_text(), re.MULTILINE):
+                edges.append((path, layer, target))
+    return edges
+
+
+def python_files() -> list[tuple[Path, str]]:
+    files = []
+    for prefix, folder in PYTHON_FOLDERS.items():
+        for path in sorted(folder.rglob("*.py")):
+            relative = path.relative_to(folder)
+            if relative.parts[0] == "demo":
+                continue
+            files.append((path, prefix or relative.parts[0].removesuffix(".py")))
+    return files
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def test_includes_point_down() -> None:
+    edges = cxx_edges()
+    assert edges
+    wrong = [
+        f"{path.relative_to(ROOT)} includes {target}/"
+        for path, layer, target in edges
+        if target != layer and target not in CXX_LAYERS[layer]
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_imports_point_down() -> None:
+    wrong = []
+    for path, layer in python_files():
+        if layer == "__init__":
+            continue
+        for name in imported(path):
+            parts = name.split(".")
+            if parts[0] == "qwen35_local" and len(parts) > 1:
+                target = parts[1]
+                if target not in {layer, "__version__"} and target not in PYTHON_LAYERS[layer]:
+                    wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_each_library_has_one_layer() -> None:
+    wrong = []
+    for path, layer in python_files():
+        for name in imported(path):
+            owner = THIRD_PARTY.get(name.split(".")[0])
+            if owner is not None and owner != layer:
+                wrong.append(f"{path.relative_to(ROOT)} imports {name}, which belongs to {owner}")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("library", ["gguf", "tokenizers", "sentencepiece", "jinja2", "platformdirs"])
+def test_library_is_imported_in_one_module(library: str) -> None:
+    users = [path for path, _ in python_files() if any(n.split(".")[0] == library for n in imported(path))]
+    assert len(users) == 1, users
