@@ -61,7 +61,8 @@ def python_files() -> list[tuple[Path, str]]:
             relative = path.relative_to(folder)
             if relative.parts[0] == "demo":
                 continue
-            files.append((path, prefix or relative.parts[0].removesuffix(".py")))
+            layer = prefix or relative.parts[0].removesuffix(".py")
+            files.append((path, "cli" if layer == "__main__" else layer))
     return files
 
 

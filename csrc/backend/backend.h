@@ -91,9 +91,10 @@ class Backend {
   virtual ~Backend() = default;
 
   // ---- memory -----------------------------------------------------------------------------------------------------
-  // Packs an encoded matrix into the layout the kernels stream. `releases_source` lets the backend drop the mapped
-  // pages it has read. Throws FormatError when cols is not a multiple of the type's block.
-  virtual std::unique_ptr<Weight> pack(const MatrixView& source) = 0;
+  // Packs an encoded matrix into the layout the kernels stream, reading the source once. `groups` equal parts of its
+  // rows can then be addressed apart: E for the matrices of E experts, 2 E when each holds gate and up. Throws
+  // FormatError when cols is not a multiple of the type's block, or rows not one of `groups`.
+  virtual std::unique_ptr<Weight> pack(const MatrixView& source, std::size_t groups = 1) = 0;
   virtual std::unique_ptr<Buffer> allocate(std::size_t bytes) = 0;
   virtual std::size_t kv_page_bytes(KvFormat format, const AttentionShape& shape) const = 0;
   virtual void copy(std::byte* to, const std::byte* from, std::size_t bytes) = 0;          // within the device

@@ -3,6 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
+#include <string_view>
 
 namespace qwen35 {
 
@@ -34,7 +36,10 @@ struct DTypeInfo {
 
 // nullptr when the number is not one of DType.
 const DTypeInfo* find_dtype(std::uint32_t gguf_number) noexcept;
+const DTypeInfo* find_dtype(std::string_view name) noexcept;
+// A number outside DType gives "unknown": one value per block of no bytes.
 const DTypeInfo& info(DType dtype) noexcept;
+std::span<const DTypeInfo> dtypes() noexcept;
 
 // Encoded weights somewhere in a mapped file: rows x cols, each row a whole number of blocks, row-major.
 struct MatrixView {

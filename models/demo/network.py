@@ -59,6 +59,61 @@ class State:
     length: int = 0
 
 
+def product_type(x: Tensor) -> torch.dtype:
+    """The type projections compute in: bf16 under autocast, so that a norm's output is converted once."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype = torch.float32) -> Tensor:
+    x = x.float()
+    return (x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * (1.0 + weight.float())).to(dtype)
+
+
+def gated_rms_norm(x: Tensor, gate: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Norm first, gate second: x [B,Hv,T,128] of the delta rule, gate [B,T,Hv,128]; returns [B,T,Hv*128]."""
+    return (rms_norm(x.transpose(1, 2), weight - 1.0, eps) * F.silu(gate.float())).flatten(2).to(gate.dtype)
+
+
+def swiglu(gate: Tensor, up: Tensor) -> Tensor:
+    return F.silu(gate) * up
+
+
+def conv_silu_split(u: Tensor, w: Tensor, heads: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Causal convolution of u [B,T+3,C] with w [C,4], SiLU, then normalised q, k [B,Hk,T,128] and v [B,Hv,T,128]."""
+    length = u.shape[1] - 3
+    mixed = u[:, :length] * w[:, 0]
+    for j in range(1, 4):
+        mixed = mixed + u[:, j : j + length] * w[:, j]
+    mixed = F.silu(mixed.float())
+    rest = u.shape[2] - 2 * heads * width
+    q, k, v = (t.unflatten(-1, (-1, width)).transpose(1, 2) for t in mixed.split([heads * width, heads * width, rest], -1))
+    return (l2_norm(q) * width**-0.5).contiguous(), l2_norm(k).contiguous(), v.contiguous()
+
+
+def gates(a: Tensor, b: Tensor, a_log: Tensor, dt_bias: Tensor) -> tuple[Tensor, Tensor]:
+    """beta and log decay [B,Hv,T] from the projections a, b [B,T,Hv]."""
+    g = -a_log.float().exp() * F.softplus(a.float() + dt_bias.float())
+    return b.float().sigmoid().transpose(1, 2), g.transpose(1, 2)
+
+
+def rotated(x: Tensor, weight: Tensor, cos: Tensor, sin: Tensor, eps: float) -> Tensor:
+    """Norm and partial NeoX rotation of x [B,H,T,256]; cos and sin [T,32]; the result has the type of x."""
+    half = cos.shape[-1]
+    y = rms_norm(x, weight, eps)
+    a, b, rest = y[..., :half], y[..., half : 2 * half], y[..., 2 * half :]
+    return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], -1).to(x.dtype)
+
+
+def l2_norm(x: Tensor) -> Tensor:
+    return x * torch.rsqrt((x * x).sum(-1, keepdim=True) + 1e-6)
+
+
+def fuse() -> None:
+    """Compiles the elementwise parts, shapes dynamic: about twice the training speed on a CPU; needs a C++ compiler."""
+    for part in (rms_norm, gated_rms_norm, swiglu, conv_silu_split, gates, rotated, within_chunks):
+        globals()[part.__name__] = torch.compile(part, dynamic=True)
+
+
 class Norm(nn.Module):
     """RMSNorm with a zero-centred weight."""
 
@@ -68,7 +123,7 @@ class Norm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x.float(), (x.shape[-1],), 1.0 + self.weight.float(), self.eps)
+        return rms_norm(x, self.weight, self.eps, product_type(x))
 
 
 class GatedNorm(nn.Module):
@@ -80,16 +135,12 @@ class GatedNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor, gate: Tensor) -> Tensor:
-        return F.rms_norm(x.float(), (x.shape[-1],), self.weight.float(), self.eps) * F.silu(gate.float())
+        return gated_rms_norm(x, gate, self.weight, self.eps)
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:
     """A projection without bias."""
     return nn.Linear(inputs, outputs, bias=False)
-
-
-def l2_norm(x: Tensor) -> Tensor:
-    return x * torch.rsqrt((x * x).sum(-1, keepdim=True) + 1e-6)
 
 
 def unit_lower_inverse(a: Tensor) -> Tensor:
@@ -107,38 +158,50 @@ def unit_lower_inverse(a: Tensor) -> Tensor:
 
 
 def delta_rule(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-    """Chunked gated delta rule. q, k, v [B,Hv,T,128]; beta, g [B,Hv,T]; memory [B,Hv,128,128]; all fp32."""
-    length = q.shape[2]
+    """Chunked gated delta rule, all fp32: q, k [B,Hk,T,128]; v [B,Hv,T,128]; beta, g [B,Hv,T]; memory [B,Hv,128,128].
+
+    Value heads of one key head lie side by side (R of them), so that one product with k or q serves them all.
+    """
+    batch, key_heads, length, width = q.shape
+    share = v.shape[1] // key_heads
     pad = -length % CHUNK
     if pad:
         q, k, v = (F.pad(x, (0, 0, 0, pad)) for x in (q, k, v))
         beta, g = F.pad(beta, (0, pad)), F.pad(g, (0, pad))
-    q, k, v = (x.unflatten(2, (-1, CHUNK)) for x in (q, k, v))
-    beta, g = beta.unflatten(2, (-1, CHUNK)), g.unflatten(2, (-1, CHUNK))
-    total = g.cumsum(-1)
-    upper = torch.ones(CHUNK, CHUNK, dtype=torch.bool, device=q.device).triu(1)
-    decay = (total[..., :, None] - total[..., None, :]).masked_fill(upper, float("-inf")).exp()
-    kb = k * beta[..., None]
+    q, k = (x.unflatten(2, (-1, CHUNK)) for x in (q, k))
+    v = v.unflatten(2, (-1, CHUNK)).unflatten(1, (key_heads, share))
+    beta, g = (x.unflatten(2, (-1, CHUNK)).unflatten(1, (key_heads, share)) for x in (beta, g))
     kt = k.transpose(-1, -2)
-    inverse = unit_lower_inverse((kb @ kt * decay).tril(-1))
-    grown = total.exp()[..., None]
-    fresh = inverse @ (v * beta[..., None])
-    read = inverse @ (kb * grown)
-    inner = q @ kt * decay
-    qg = q * grown
-    tail = (k * (total[..., -1:] - total).exp()[..., None]).transpose(-1, -2)
-    last = total[..., -1].exp()[..., None, None]
+    inverse, inner, grown, tail, last = within_chunks((k @ kt)[:, :, None], (q @ kt)[:, :, None], beta, g)
+    memory = memory.unflatten(1, (key_heads, share)).transpose(2, 3).flatten(3)
+    chunks = zip(*(x.unbind(2) for x in (q, k)), *(x.unbind(3) for x in (v, inverse, inner, grown, tail, last)), strict=True)
     outputs = []
-    for i in range(q.shape[2]):
-        d = fresh[:, :, i] - read[:, :, i] @ memory
-        outputs.append(qg[:, :, i] @ memory + inner[:, :, i] @ d)
-        memory = memory * last[:, :, i] + tail[:, :, i] @ d
-    out = torch.stack(outputs, 2).flatten(2, 3)
-    return out[:, :, :length], memory
+    for q_i, k_i, v_i, inverse_i, inner_i, grown_i, tail_i, last_i in chunks:
+        known, asked = ((x @ memory).unflatten(-1, (share, width)).transpose(2, 3) for x in (k_i, q_i))
+        d = inverse_i @ (v_i - known * grown_i)
+        outputs.append(torch.addcmul(inner_i @ d, asked, grown_i))
+        gain = k_i.transpose(-1, -2) @ (d * tail_i).transpose(2, 3).flatten(3)
+        memory = (memory.unflatten(-1, (share, width)) * last_i[:, :, None]).flatten(3) + gain
+    out = torch.stack(outputs, 3).flatten(1, 2).flatten(2, 3)
+    return out[:, :, :length], memory.unflatten(-1, (share, width)).transpose(2, 3).flatten(1, 2)
+
+
+def within_chunks(kk: Tensor, qk: Tensor, beta: Tensor, g: Tensor) -> tuple[Tensor, ...]:
+    """What a chunk needs of itself, from kk, qk [B,Hk,1,N,C,C] and beta, g [B,Hk,R,N,C].
+
+    Returns (I+A)^-1 diag(beta) and the masked scores [..,C,C]; e^G and e^(last-G) [..,C,1]; e^last [B,Hk,R,N,1].
+    """
+    total = g.cumsum(-1)
+    upper = torch.ones(CHUNK, CHUNK, dtype=torch.bool, device=g.device).triu(1)
+    decay = (total[..., :, None] - total[..., None, :]).masked_fill(upper, float("-inf")).exp()
+    inverse = unit_lower_inverse((kk * decay * beta[..., None]).tril(-1)) * beta[..., None, :]
+    end = total[..., -1:]
+    return inverse, qk * decay, total.exp()[..., None], (end - total).exp()[..., None], end.exp()
 
 
 def delta_step(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
     """One token of the gated delta rule; shapes as in `delta_rule` with T = 1."""
+    q, k = (x.repeat_interleave(v.shape[1] // x.shape[1], 1) for x in (q, k))
     memory = memory * g.exp()[..., None]
     d = beta[..., None] * (v - k @ memory)
     memory = memory + k.transpose(-1, -2) @ d
@@ -167,33 +230,18 @@ class DeltaNet(nn.Module):
         u = self.in_proj_qkv(x)
         window = u.new_zeros(batch, 3, u.shape[-1]) if state is None or state.window is None else state.window.to(u.dtype)
         extended = torch.cat([window, u], 1)
-        w = self.conv1d.weight[:, 0].to(u.dtype)
-        mixed = F.silu(sum(extended[:, j : j + length] * w[:, j] for j in range(4)))  # type: ignore[arg-type]
-        key_width = c.key_heads * c.delta_dim
-        q, k, v = mixed.float().split([key_width, key_width, c.value_heads * c.delta_dim], -1)
-        q, k, v = (t.unflatten(-1, (-1, c.delta_dim)).transpose(1, 2) for t in (q, k, v))
-        share = c.value_heads // c.key_heads
-        q = (l2_norm(q) * c.delta_dim**-0.5).repeat_interleave(share, 1)
-        k = l2_norm(k).repeat_interleave(share, 1)
-        beta = self.in_proj_b(x).float().sigmoid().transpose(1, 2)
-        g = -self.A_log.float().exp() * F.softplus(self.in_proj_a(x).float() + self.dt_bias.float())
+        q, k, v = conv_silu_split(extended, self.conv1d.weight[:, 0].to(u.dtype), c.key_heads, c.delta_dim)
+        beta, g = gates(self.in_proj_a(x), self.in_proj_b(x), self.A_log, self.dt_bias)
         memory = x.new_zeros(batch, c.value_heads, c.delta_dim, c.delta_dim, dtype=torch.float32)
         if state is not None and state.memory is not None:
             memory = state.memory
         rule = delta_step if length == 1 else delta_rule
         with torch.autocast("cpu", enabled=False):
-            out, memory = rule(q, k, v.contiguous(), beta, g.transpose(1, 2), memory)
+            out, memory = rule(q, k, v, beta, g, memory)
         if state is not None:
             state.window, state.memory = extended[:, -3:], memory
         z = self.in_proj_z(x).unflatten(-1, (-1, c.delta_dim))
-        return self.out_proj(self.norm(out.transpose(1, 2), z).flatten(2))
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Partial NeoX rotation of x [B,H,T,256]; cos and sin [T,32]."""
-    half = cos.shape[-1]
-    a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
-    return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], -1)
+        return self.out_proj(self.norm(out, z))
 
 
 class Attention(nn.Module):
@@ -216,8 +264,8 @@ class Attention(nn.Module):
         inverse = c.rope_theta ** (-torch.arange(0, c.rotary, 2, device=x.device).float() / c.rotary)
         angles = torch.arange(start, start + length, device=x.device).float()[:, None] * inverse
         cos, sin = angles.cos(), angles.sin()
-        q = rotate(self.q_norm(q.transpose(1, 2)), cos, sin).to(v.dtype)
-        k = rotate(self.k_norm(k), cos, sin).to(v.dtype)
+        q = rotated(q.transpose(1, 2), self.q_norm.weight, cos, sin, c.eps)
+        k = rotated(k, self.k_norm.weight, cos, sin, c.eps)
         if state is not None:
             if state.keys is not None and state.values is not None:
                 k, v = torch.cat([state.keys, k], 2), torch.cat([state.values, v], 2)
@@ -244,7 +292,7 @@ class FeedForward(nn.Module):
         self.down_proj = linear(c.ffn, c.hidden)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))
 
 
 class Layer(nn.Module):

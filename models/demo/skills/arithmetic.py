@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from .core import Exchange, phrase, say
-from .vocabulary import THINGS, person
+from .vocabulary import COUNTED, person
 
 _ADD = [
     "What is {a} + {b}?", "{a} + {b}", "{a}+{b}", "{a} + {b} = ?", "{a}+{b}=", "What is {a} plus {b}?", "Add {a} and {b}.",
@@ -77,7 +77,7 @@ def _sum(rng: Random, a: int, b: int, skill: str) -> Exchange:
 
 
 def word_sum(rng: Random) -> Exchange:
-    a, b, name, thing = rng.randint(2, 60), rng.randint(2, 39), person(rng), rng.choice(THINGS) + "s"
+    a, b, name, thing = rng.randint(2, 60), rng.randint(2, 39), person(rng), rng.choice(COUNTED)
     question = phrase(
         rng,
         [

@@ -21,6 +21,8 @@ ball kite rope stone shell leaf flower tree candle mirror basket bucket ladder h
 bicycle map coin letter stamp ticket piano guitar violin camera phone radio pillow blanket carpet brush soap towel
 """.split()
 
+COUNTED = [thing + "s" for thing in THINGS if thing[-1] not in "yshxo" and thing not in ("bread", "knife", "leaf", "paper")]
+
 FOODS = """pizza pasta rice soup bread cheese salad apples bananas chocolate cake honey pancakes noodles cherries
 tomatoes potatoes carrots""".split()
 

@@ -20,18 +20,14 @@ TYPES = "F32, F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_K_S, Q4_0, IQ4_XS"
 def quantize(
     source: Annotated[
         Path,
-        typer.Argument(help="A Hugging Face checkpoint folder, or a GGUF of higher precision.", show_default=False),
+        typer.Argument(help="A Hugging Face checkpoint folder, or a more precise GGUF.", show_default=False),
     ],
     out: Annotated[
         Path | None,
-        typer.Argument(
-            help="The file to write, or a folder for it. Default: MODEL-TYPE.gguf here.", show_default=False
-        ),
+        typer.Argument(help="The file to write, or its folder. Default: MODEL-TYPE.gguf here.", show_default=False),
     ] = None,
     type: Annotated[str, typer.Option("--type", "-t", help=f"One of {TYPES}.")] = "Q4_K_M",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the source and print sizes; write nothing.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the source, print sizes, write nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing output file.")] = False,
     allow_requantize: Annotated[
         bool, typer.Option("--allow-requantize", help="Accept a GGUF of lower precision than the type asked for.")

@@ -161,7 +161,7 @@ class Engine:
 
     def preset(self, *, thinking: bool) -> Sampling:
         """The official sampling settings of this model for a mode."""
-        return preset(self.template.name, thinking=thinking)
+        return preset(self.template.name, "thinking" if thinking else "instruct")
 
     def cancel(self) -> None:
         """Ends the reply in progress with reason "cancelled"; may be called from a signal handler or another thread."""

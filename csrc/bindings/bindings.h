@@ -1,0 +1,26 @@
+// The parts of the Python face, and the conversions they share. Bindings convert and let go of the GIL; they hold no
+// logic. python/qwen35_local/_core.pyi is the contract.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "backend/backend.h"
+
+namespace qwen35 {
+
+void bind_model(pybind11::module_& module);  // Model, Sequence, Snapshot
+void bind_sampler(pybind11::module_& module);
+
+// Integers of any kind; throws InputError for one that is no token id, TypeError for what is no integer.
+std::vector<Token> to_tokens(const pybind11::handle& tokens);
+pybind11::array_t<Token> to_array(std::span<const Token> tokens);
+
+// Throws InputError below `least` or beyond 63 bits; a negative number that is allowed means "all".
+std::size_t to_count(const char* name, const pybind11::int_& value, long long least);
+
+}  // namespace qwen35

@@ -1,0 +1,179 @@
+// _core.kernels: every operation of the CPU backend on every instruction set, numpy in and out. For tests.
+#include "bindings/kernels.h"
+
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "base/error.h"
+#include "devices/cpu/cpu_backend.h"
+
+namespace py = pybind11;
+
+namespace qwen35 {
+namespace {
+
+// Lets other Python threads run while the operation does.
+template <class F>
+void unlocked(F&& operation) {
+  const py::gil_scoped_release released;
+  operation();
+}
+
+using Floats = py::array_t<float>;
+using Range = std::tuple<std::size_t, std::size_t, std::size_t>;  // first, count, position
+
+// Rows may be strided and start anywhere; the columns of a row are neighbours.
+Tensor tensor(Floats& x) {
+  if (x.ndim() != 2 || x.strides(1) != sizeof(float) || x.strides(0) % static_cast<py::ssize_t>(sizeof(float)) != 0) {
+    throw InputError("expected a two-dimensional fp32 array whose last axis is contiguous");
+  }
+  const auto stride = static_cast<std::size_t>(x.strides(0)) / sizeof(float);
+  return {x.mutable_data(), static_cast<std::size_t>(x.shape(0)), static_cast<std::size_t>(x.shape(1)), stride};
+}
+
+float* contiguous(Floats& x) {
+  if ((x.flags() & py::array::c_style) == 0) throw InputError("expected a contiguous fp32 array");
+  return x.mutable_data();
+}
+
+AttentionShape attention_shape(const Range& s) {
+  const auto [heads, kv_heads, width] = s;
+  return {static_cast<std::uint32_t>(heads), static_cast<std::uint32_t>(kv_heads), static_cast<std::uint32_t>(width)};
+}
+
+DeltaShape delta_shape(const std::vector<std::uint32_t>& s) { return {s.at(0), s.at(1), s.at(2), s.at(3), s.at(4)}; }
+
+std::vector<DeltaSegment> delta_segments(const std::vector<Range>& ranges, std::vector<Floats>& windows,
+                                         std::vector<Floats>& memories) {
+  std::vector<DeltaSegment> segments;
+  for (std::size_t i = 0; i < ranges.size(); ++i) {
+    const auto [first, count, position] = ranges[i];
+    segments.push_back({{first, count, position},
+                        windows.empty() ? nullptr : contiguous(windows.at(i)),
+                        memories.empty() ? nullptr : contiguous(memories.at(i))});
+  }
+  return segments;
+}
+
+// The pages of one sequence in one attention layer. The first `blank` of them are one and the same, for tests at far
+// positions that have no history.
+struct KvCache {
+  KvCache(cpu::CpuBackend& backend, const std::string& format_name, const Range& shape, std::size_t count,
+          std::size_t blank)
+      : format(format_name == "f32" ? KvFormat::kF32 : KvFormat::kF16) {
+    for (std::size_t p = 0; p < count; ++p) {
+      if (p == 0 || p >= blank) {
+        buffers.push_back(backend.allocate(backend.kv_page_bytes(format, attention_shape(shape))));
+      }
+      pages.push_back(buffers.back()->data());
+    }
+  }
+
+  KvFormat format;
+  std::vector<std::unique_ptr<Buffer>> buffers;
+  std::vector<std::byte*> pages;
+};
+
+std::vector<KvSegment> kv_segments(const std::vector<Range>& ranges, const std::vector<KvCache*>& caches) {
+  std::vector<KvSegment> segments;
+  for (std::size_t i = 0; i < ranges.size(); ++i) {
+    const auto [first, count, position] = ranges[i];
+    segments.push_back({{first, count, position}, caches.at(i)->pages, caches.at(i)->format});
+  }
+  return segments;
+}
+
+void bind_rows(py::class_<cpu::CpuBackend>& backend) {
+  using cpu::CpuBackend;
+  backend.def("rms_norm", [](CpuBackend& self, Floats out, Floats x, Floats weight, float eps) {
+    const Tensor to = tensor(out), from = tensor(x);
+    const float* scale = contiguous(weight);
+    unlocked([&] { self.rms_norm(to, from, scale, eps); });
+  });
+  backend.def("gated_rms_norm", [](CpuBackend& self, Floats x, Floats z, Floats weight, float eps) {
+    self.gated_rms_norm(tensor(x), tensor(z), contiguous(weight), static_cast<std::size_t>(weight.size()), eps);
+  });
+  backend.def("sigmoid_gate",
+              [](CpuBackend& self, Floats h, Floats gate) { self.sigmoid_gate(tensor(h), tensor(gate)); });
+  backend.def("take_rows", [](CpuBackend& self, Floats out, Floats x, const std::vector<std::uint32_t>& rows) {
+    self.take_rows(tensor(out), tensor(x), rows);
+  });
+  backend.def("route", [](CpuBackend& self, Floats logits, std::uint32_t chosen) {
+    const Tensor x = tensor(logits);
+    const auto rows = static_cast<py::ssize_t>(x.rows);
+    py::array_t<std::int32_t> experts({rows, static_cast<py::ssize_t>(chosen)});
+    Floats weights({rows, static_cast<py::ssize_t>(chosen)});
+    self.route(experts.mutable_data(), weights.mutable_data(), x, chosen);
+    return py::make_tuple(experts, weights);
+  });
+}
+
+void bind_delta(py::class_<cpu::CpuBackend>& backend) {
+  using cpu::CpuBackend;
+  backend.def("conv_silu", [](CpuBackend& self, Floats qkv, Floats kernel, const std::vector<std::uint32_t>& shape,
+                              const std::vector<Range>& ranges, std::vector<Floats> windows) {
+    std::vector<Floats> none;
+    self.conv_silu(tensor(qkv), contiguous(kernel), delta_shape(shape), delta_segments(ranges, windows, none));
+  });
+  backend.def("gated_delta_rule", [](CpuBackend& self, Floats out, Floats qkv, Floats a, Floats b, Floats a_neg,
+                                     Floats dt_bias, const std::vector<std::uint32_t>& shape,
+                                     const std::vector<Range>& ranges, std::vector<Floats> memories) {
+    std::vector<Floats> none;
+    self.gated_delta_rule(tensor(out), tensor(qkv), tensor(a), tensor(b), contiguous(a_neg), contiguous(dt_bias),
+                          delta_shape(shape), delta_segments(ranges, none, memories));
+  });
+}
+
+void bind_attention(py::class_<cpu::CpuBackend>& backend) {
+  using cpu::CpuBackend;
+  backend.def("norm_rope_append",
+              [](CpuBackend& self, Floats q_gate, Floats k, Floats v, Floats q_norm, Floats k_norm, float eps,
+                 const std::vector<double>& inv_freq, float magnitude, const Range& shape,
+                 const std::vector<Range>& ranges, const std::vector<KvCache*>& caches) {
+                self.norm_rope_append(tensor(q_gate), tensor(k), tensor(v), contiguous(q_norm), contiguous(k_norm), eps,
+                                      {inv_freq, magnitude}, attention_shape(shape), kv_segments(ranges, caches));
+              });
+  backend.def("attend", [](CpuBackend& self, Floats out, Floats q_gate, const Range& shape,
+                           const std::vector<Range>& ranges, const std::vector<KvCache*>& caches) {
+    const Tensor to = tensor(out), from = tensor(q_gate);
+    const std::vector<KvSegment> segments = kv_segments(ranges, caches);
+    unlocked([&] { self.attend(to, from, attention_shape(shape), segments); });
+  });
+}
+
+}  // namespace
+
+void bind_kernels(py::module_& module) {
+  py::module_ kernels = module.def_submodule("kernels", "Every operation of the CPU backend, for tests.");
+  kernels.def("isas", [] {
+    std::vector<std::string> names;
+    for (const cpu::Isa isa : cpu::available_isas()) names.emplace_back(cpu::isa_name(isa));
+    return names;
+  });
+  kernels.def("chosen_isa", [] { return cpu::isa_name(cpu::chosen_isa()); });
+  kernels.def("usable_threads", &usable_threads);
+
+  // Arrays are used where they lie and written in place, strides and unaligned starts included.
+  py::class_<cpu::CpuBackend> backend(kernels, "Cpu");
+  backend.def(py::init([](const std::string& isa, unsigned threads) {
+                return std::make_unique<cpu::CpuBackend>(cpu::find_isa(isa), threads);
+              }),
+              py::arg("isa"), py::arg("threads") = 1);
+  backend.def_property_readonly("name", &cpu::CpuBackend::name);
+  py::class_<KvCache>(kernels, "KvCache")
+      .def(py::init<cpu::CpuBackend&, const std::string&, const Range&, std::size_t, std::size_t>(), py::arg("cpu"),
+           py::arg("format"), py::arg("shape"), py::arg("pages"), py::arg("blank") = 0)
+      .def("bytes", [](const KvCache& self, std::size_t page) {
+        return py::bytes(reinterpret_cast<const char*>(self.pages.at(page)), self.buffers.at(0)->bytes());
+      });
+  bind_rows(backend);
+  bind_delta(backend);
+  bind_attention(backend);
+  bind_matmul_kernels(kernels);
+}
+
+}  // namespace qwen35

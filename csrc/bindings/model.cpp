@@ -1,0 +1,200 @@
+#include "model/model.h"
+
+#include <pybind11/stl/filesystem.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "base/error.h"
+#include "base/workers.h"
+#include "bindings/bindings.h"
+#include "bindings/formats.h"
+#include "devices/open.h"
+#include "sequence/reading.h"
+#include "sequence/sequence.h"
+#include "sequence/snapshot.h"
+
+namespace py = pybind11;
+
+namespace qwen35 {
+namespace {
+
+constexpr std::size_t kMostThreads = 1024;
+
+using Logits = py::array_t<float>;
+
+// How many threads a device uses is its own affair; Python is told what was asked for.
+struct LoadedModel {
+  std::shared_ptr<Model> model;
+  unsigned threads;
+};
+
+std::shared_ptr<LoadedModel> load(const std::filesystem::path& path, const std::string& device, const py::int_& threads,
+                                  const py::int_& context_tokens) {
+  const std::size_t asked = to_count("threads", threads, 0);
+  const std::size_t context = to_count("context_tokens", context_tokens, 0);
+  if (asked > kMostThreads) {
+    throw InputError("threads is " + std::to_string(asked) + ", expected at most " + std::to_string(kMostThreads));
+  }
+  const py::gil_scoped_release release;
+  const unsigned count = asked == 0 ? usable_threads() : static_cast<unsigned>(asked);
+  auto model = std::make_shared<Model>(path, open_backend(device, count), context);
+  return std::make_shared<LoadedModel>(LoadedModel{std::move(model), count});
+}
+
+py::dict config_dict(const LoadedModel& loaded) {
+  const Model& model = *loaded.model;
+  const Config& c = model.config();
+  py::dict d;
+  d["architecture"] = c.architecture;
+  d["name"] = c.name;
+  d["layers"] = c.layers;
+  d["attention_layers"] = c.attention_layers();
+  d["delta_layers"] = c.delta_layers();
+  d["attention_interval"] = c.attention_interval;
+  d["mtp_layers"] = c.mtp_layers;
+  d["hidden"] = c.hidden;
+  d["vocabulary"] = c.vocabulary;
+  d["tied_embeddings"] = model.weights().is_tied;
+  d["eps"] = static_cast<double>(c.eps);
+  d["heads"] = c.attention.heads;
+  d["kv_heads"] = c.attention.kv_heads;
+  d["head_width"] = c.attention.width;
+  d["key_heads"] = c.delta.key_heads;
+  d["value_heads"] = c.delta.value_heads;
+  d["key_width"] = c.delta.key_width;
+  d["value_width"] = c.delta.value_width;
+  d["conv_width"] = c.delta.conv_width;
+  d["rope_dims"] = c.rope.dims;
+  d["rope_base"] = c.rope.base;
+  d["rope_factor"] = model.rope().factor;
+  d["feed_forward"] = c.moe ? c.moe->width : c.feed_forward;
+  d["experts"] = c.moe ? c.moe->experts : 0U;
+  d["experts_per_token"] = c.moe ? c.moe->chosen : 0U;
+  d["shared_feed_forward"] = c.moe ? c.moe->shared_width : std::size_t{0};
+  d["trained_context_tokens"] = c.rope.original_context;
+  return d;
+}
+
+Wanted to_wanted(const std::string& logits) {
+  if (logits == "none") return Wanted::kNone;
+  if (logits == "last") return Wanted::kLast;
+  if (logits == "all") return Wanted::kAll;
+  throw InputError("logits is \"" + logits + "\", expected none, last or all");
+}
+
+KvFormat to_kv_format(const std::string& kv) {
+  if (kv == "f32") return KvFormat::kF32;
+  if (kv == "f16") return KvFormat::kF16;
+  throw InputError("kv is \"" + kv + "\", expected f32 or f16");
+}
+
+// Between chunks Ctrl-C gets its turn.
+void check_signals() {
+  const py::gil_scoped_acquire acquire;
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
+struct Request {
+  std::shared_ptr<Sequence> sequence;
+  std::vector<Token> tokens;
+  Wanted wanted;
+};
+
+py::list answer(const std::vector<Request>& requests, const py::int_& chunk_tokens) {
+  const std::size_t chunk = to_count("chunk_tokens", chunk_tokens, 1);
+  std::vector<ReadItem> items;
+  py::list answers;
+  for (const Request& request : requests) {
+    ReadItem item{request.sequence.get(), request.tokens, request.wanted, nullptr};
+    Logits logits({item.logit_rows(), request.sequence->model().config().vocabulary});
+    item.logits = logits.mutable_data();
+    items.push_back(item);
+    answers.append(std::move(logits));
+  }
+  const py::gil_scoped_release release;
+  read(items, chunk, check_signals);
+  return answers;
+}
+
+py::list forward_batch(const LoadedModel& loaded, const py::iterable& batch, const py::int_& chunk_tokens) {
+  std::vector<Request> requests;
+  for (const py::handle entry : batch) {
+    const auto item = py::cast<py::tuple>(entry);
+    if (item.size() != 3) throw InputError("an item of a batch is (sequence, tokens, logits)");
+    auto sequence = py::cast<std::shared_ptr<Sequence>>(item[0]);
+    if (&sequence->model() != loaded.model.get()) {
+      throw InputError("a sequence of the batch belongs to another model; read it with that model");
+    }
+    requests.push_back({std::move(sequence), to_tokens(item[1]), to_wanted(py::cast<std::string>(item[2]))});
+  }
+  return answer(requests, chunk_tokens);
+}
+
+py::object append(std::shared_ptr<Sequence> sequence, const py::object& tokens, const std::string& logits,
+                  const py::int_& chunk_tokens) {
+  return answer({{std::move(sequence), to_tokens(tokens), to_wanted(logits)}}, chunk_tokens)[0];
+}
+
+void bind_loaded_model(py::module_& module) {
+  py::class_<LoadedModel, std::shared_ptr<LoadedModel>>(module, "Model", py::is_final())
+      .def(py::init(&load), py::arg("path"), py::kw_only(), py::arg("device") = "auto", py::arg("threads") = 0,
+           py::arg("context_tokens") = 0)
+      .def_property_readonly("metadata", [](const LoadedModel& m) { return metadata_to_python(m.model->file()); })
+      .def_property_readonly("config", &config_dict)
+      .def_property_readonly("device", [](const LoadedModel& m) { return m.model->device(); })
+      .def_property_readonly("threads", [](const LoadedModel& m) { return m.threads; })
+      .def_property_readonly("n_vocab", [](const LoadedModel& m) { return m.model->config().vocabulary; })
+      .def_property_readonly("n_tokens_used", [](const LoadedModel& m) { return m.model->config().tokens_used; })
+      .def_property_readonly("context_tokens", [](const LoadedModel& m) { return m.model->context_tokens(); })
+      .def_property_readonly("weight_bytes", [](const LoadedModel& m) { return m.model->weights().bytes; })
+      .def("forward", &forward_batch, py::arg("batch"), py::kw_only(), py::arg("chunk_tokens") = kChunkTokens);
+}
+
+void bind_snapshot(py::module_& module) {
+  py::class_<Snapshot, std::shared_ptr<Snapshot>>(module, "Snapshot", py::is_final())
+      .def("__len__", [](const Snapshot& s) { return s.tokens().size(); })
+      .def_property_readonly("n_bytes", &Snapshot::bytes)
+      .def_property_readonly("tokens", [](const Snapshot& s) { return to_array(s.tokens()); });
+}
+
+void bind_sequence(py::module_& module) {
+  using Release = py::call_guard<py::gil_scoped_release>;
+  py::class_<Sequence, std::shared_ptr<Sequence>>(module, "Sequence", py::is_final())
+      .def(py::init([](const LoadedModel& loaded, const py::int_& context_tokens, const std::string& kv) {
+             const std::size_t context = to_count("context_tokens", context_tokens, 0);
+             const KvFormat format = to_kv_format(kv);
+             const py::gil_scoped_release release;
+             return std::make_shared<Sequence>(loaded.model, context, format);
+           }),
+           py::arg("model"), py::kw_only(), py::arg("context_tokens") = 0, py::arg("kv") = "f16")
+      .def("__len__", &Sequence::size)
+      .def_property_readonly("tokens", [](Sequence& s) { return to_array(s.tokens()); })
+      .def_property_readonly("context_tokens", &Sequence::context_tokens)
+      .def_property_readonly("state_bytes", &Sequence::state_bytes)
+      .def("append", &append, py::arg("tokens"), py::kw_only(), py::arg("logits") = "last",
+           py::arg("chunk_tokens") = kChunkTokens)
+      .def("snapshot", &Sequence::snapshot, Release())
+      .def("restore", &Sequence::restore, py::arg("snapshot"), Release())
+      .def("fork", &Sequence::fork, Release())
+      .def(
+          "truncate",
+          [](Sequence& s, const py::int_& n) {
+            const std::size_t length = to_count("n", n, 0);
+            const py::gil_scoped_release release;
+            return s.truncate(length, kChunkTokens, check_signals);
+          },
+          py::arg("n"))
+      .def("cancel", &Sequence::cancel);
+}
+
+}  // namespace
+
+void bind_model(py::module_& module) {
+  bind_loaded_model(module);
+  bind_snapshot(module);
+  bind_sequence(module);
+}
+
+}  // namespace qwen35

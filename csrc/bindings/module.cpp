@@ -1,0 +1,89 @@
+#include <pybind11/pybind11.h>
+
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "bindings/bindings.h"
+#include "bindings/formats.h"
+#include "bindings/kernels.h"
+#include "devices/cpu/isa.h"
+
+namespace py = pybind11;
+
+namespace qwen35 {
+namespace {
+
+constexpr const char* kVersion = "0.1.0";  // tests/model holds it against the package's own
+
+Token to_token(const py::handle& value) {
+  const py::object index = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+  if (!index) throw py::error_already_set();
+  int overflow = 0;
+  const long long id = PyLong_AsLongLongAndOverflow(index.ptr(), &overflow);
+  if (overflow != 0 || id < 0 || id > std::numeric_limits<Token>::max()) {
+    throw InputError("token " + py::str(index).cast<std::string>() + " is not a token id");
+  }
+  return static_cast<Token>(id);
+}
+
+void bind_errors(py::module_& module) {
+  const auto& core = py::register_exception<Error>(module, "CoreError");
+  core.doc() = "Base of what the core raises; the message says what was given, what was expected and what to do.";
+  const auto& format = py::register_exception<FormatError>(module, "FormatError", core);
+  format.doc() = "A file is truncated, inconsistent, of an unknown type, or lacks (or has too many) tensors.";
+  const auto& input = py::register_exception<InputError>(module, "InputError", core);
+  input.doc() = "A token id out of range, a context that is full, an option that cannot be.";
+  const auto& cancelled = py::register_exception<Cancelled>(module, "Cancelled", core);
+  cancelled.doc() = "Another thread cancelled the call; the sequence stands at its last finished chunk.";
+}
+
+void bind_isas(py::module_& module) {
+  module.def("isa", [] { return cpu::isa_name(cpu::chosen_isa()); });
+  module.def("available_isas", [] {
+    py::list names;
+    for (const cpu::Isa isa : cpu::available_isas()) names.append(cpu::isa_name(isa));
+    return names;
+  });
+}
+
+}  // namespace
+
+std::vector<Token> to_tokens(const py::handle& tokens) {
+  if (py::isinstance<py::array_t<Token>>(tokens)) {
+    const auto array = py::array_t<Token, py::array::c_style>::ensure(tokens);
+    if (array.ndim() != 1) throw InputError("tokens have " + std::to_string(array.ndim()) + " dimensions, expected 1");
+    return {array.data(), array.data() + array.size()};
+  }
+  std::vector<Token> ids;
+  for (const py::handle value : tokens) ids.push_back(to_token(value));
+  return ids;
+}
+
+py::array_t<Token> to_array(std::span<const Token> tokens) {
+  return py::array_t<Token>(static_cast<py::ssize_t>(tokens.size()), tokens.data());
+}
+
+std::size_t to_count(const char* name, const py::int_& value, long long least) {
+  int overflow = 0;
+  const long long count = PyLong_AsLongLongAndOverflow(value.ptr(), &overflow);
+  if (overflow != 0 || count < least) {
+    throw InputError(std::string(name) + " is " + py::str(value).cast<std::string>() + ", expected at least " +
+                     std::to_string(least));
+  }
+  return count < 0 ? std::numeric_limits<std::size_t>::max() : static_cast<std::size_t>(count);
+}
+
+}  // namespace qwen35
+
+PYBIND11_MODULE(_core, module) {
+  module.doc() = "Tokens in, logits and tokens out. See _core.pyi.";
+  module.attr("__version__") = qwen35::kVersion;
+  qwen35::bind_errors(module);
+  qwen35::bind_isas(module);
+  bind_formats(module);
+  qwen35::bind_kernels(module);
+  qwen35::bind_model(module);
+  qwen35::bind_sampler(module);
+}

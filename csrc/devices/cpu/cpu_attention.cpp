@@ -1,0 +1,260 @@
+// Attention on the CPU: who computes which queries against which keys. The arithmetic of a query depends on its own
+// position alone: keys in spans of kKeySpan at fixed positions, merged in order. So whether a worker takes all spans of
+// a query or one of them changes no bit.
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "base/error.h"
+#include "devices/cpu/cpu_backend.h"
+
+namespace qwen35::cpu {
+namespace {
+
+// Partial softmaxes of one call take no more than this; beyond it a worker keeps a query to itself.
+constexpr std::size_t kPartsBytes = std::size_t{64} << 20;
+
+// Rows of heads to normalise and turn that are worth waking one more worker for.
+constexpr std::size_t kRowGrain = 4;
+
+std::size_t element_bytes(KvFormat format) { return format == KvFormat::kF32 ? sizeof(float) : sizeof(std::uint16_t); }
+
+static_assert(static_cast<std::size_t>(KvFormat::kF32) == kKvF32 && static_cast<std::size_t>(KvFormat::kF16) == kKvF16);
+
+std::size_t index(KvFormat format) { return static_cast<std::size_t>(format); }
+
+std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
+
+void check(const AttentionShape& shape, std::span<const KvSegment> segments) {
+  if (shape.kv_heads == 0 || shape.heads % shape.kv_heads != 0 || shape.heads / shape.kv_heads > kQueryBlock ||
+      shape.width == 0 || shape.width % kKeyLanes != 0) {
+    throw Error("attention of " + std::to_string(shape.heads) + " heads over " + std::to_string(shape.kv_heads) +
+                " key/value heads of width " + std::to_string(shape.width) + ": expected at most " +
+                std::to_string(kQueryBlock) + " heads for each and a width that is a multiple of " +
+                std::to_string(kKeyLanes));
+  }
+  for (const KvSegment& s : segments) {
+    if (s.position + s.count > s.pages.size() * kPageTokens) {
+      throw InputError("positions up to " + std::to_string(s.position + s.count) + " do not fit in " +
+                       std::to_string(s.pages.size()) + " pages of " + std::to_string(kPageTokens) + " tokens");
+    }
+  }
+}
+
+// A partial softmax per query: largest [n], sum [n], values [n, A] in one block of floats.
+struct Partial {
+  float* largest;
+  float* sum;
+  float* values;
+
+  Partial(float* block, std::size_t queries) : largest(block), sum(block + queries), values(sum + queries) {}
+  static std::size_t floats(std::size_t queries, std::size_t width) { return queries * (width + 2); }
+};
+
+// The queries of one task: all heads of one key/value head for a few consecutive rows.
+struct Queries {
+  const float* rows[kQueryBlock];
+  std::size_t limits[kQueryBlock];
+  std::size_t count = 0;
+  std::size_t first_row = 0;  // of the batch
+  std::size_t kv_head = 0;
+  const KvSegment* segment = nullptr;
+
+  std::size_t spans() const { return ceil_div(limits[count - 1], kKeySpan); }
+};
+
+}  // namespace
+
+// One call's work, cut into tasks.
+struct AttendPlan {
+  Tensor out;
+  Tensor q_gate;
+  AttentionShape shape;
+  std::span<const KvSegment> segments;
+  std::size_t group;       // query heads per key/value head
+  std::size_t block_rows;  // rows per task
+  std::size_t tasks = 0;
+  std::size_t most_spans = 0;
+  std::size_t block_queries = 0;  // of the largest task
+
+  AttendPlan(Tensor o, Tensor q, const AttentionShape& s, std::span<const KvSegment> all)
+      : out(o), q_gate(q), shape(s), segments(all), group(s.heads / s.kv_heads), block_rows(kQueryBlock / group) {
+    for (const KvSegment& segment : segments) {
+      tasks += blocks(segment) * shape.kv_heads;
+      most_spans = std::max(most_spans, ceil_div(segment.position + segment.count, kKeySpan));
+      block_queries = std::max(block_queries, std::min(block_rows, segment.count) * group);
+    }
+  }
+
+  std::size_t blocks(const KvSegment& s) const { return ceil_div(s.count, block_rows); }
+
+  Queries queries(std::size_t task) const {
+    const KvSegment* s = segments.data();
+    for (; task >= blocks(*s) * shape.kv_heads; ++s) task -= blocks(*s) * shape.kv_heads;
+    Queries q;
+    q.segment = s;
+    q.kv_head = task % shape.kv_heads;
+    const std::size_t row = task / shape.kv_heads * block_rows;
+    q.first_row = s->first + row;
+    for (std::size_t t = row; t < std::min(row + block_rows, s->count); ++t) {
+      for (std::size_t h = 0; h < group; ++h, ++q.count) {
+        q.rows[q.count] = query(s->first + t, q.kv_head * group + h);
+        q.limits[q.count] = s->position + t + 1;
+      }
+    }
+    return q;
+  }
+
+  const float* query(std::size_t row, std::size_t head) const {
+    return q_gate.data + row * q_gate.stride + head * 2 * shape.width;
+  }
+
+  void run_span(const Table& table, const Queries& q, std::size_t span, const Partial& to) const {
+    table.attend_span[index(q.segment->format)]({.queries = q.rows,
+                                                 .limits = q.limits,
+                                                 .count = q.count,
+                                                 .pages = q.segment->pages.data(),
+                                                 .kv_head = q.kv_head,
+                                                 .kv_heads = shape.kv_heads,
+                                                 .width = shape.width,
+                                                 .first = span * kKeySpan,
+                                                 .last = (span + 1) * kKeySpan,
+                                                 .scale = 1.0F / std::sqrt(static_cast<float>(shape.width)),
+                                                 .largest = to.largest,
+                                                 .sum = to.sum,
+                                                 .values = to.values});
+  }
+
+  void merge(const Table& table, const Queries& q, std::size_t span, const Partial& total, const Partial& later) const {
+    for (std::size_t i = 0; i < q.count; ++i) {
+      if (q.limits[i] <= span * kKeySpan) continue;
+      table.attend_merge(total.largest + i, total.sum + i, total.values + i * shape.width, later.largest[i],
+                         later.sum[i], later.values + i * shape.width, shape.width);
+    }
+  }
+
+  void finish(const Table& table, const Queries& q, const Partial& total) const {
+    for (std::size_t i = 0; i < q.count; ++i) {
+      const std::size_t row = q.first_row + i / group, head = q.kv_head * group + i % group;
+      table.attend_finish(out.data + row * out.stride + head * shape.width, total.values + i * shape.width,
+                          total.sum[i], query(row, head) + shape.width, shape.width);
+    }
+  }
+};
+
+std::size_t CpuBackend::kv_page_bytes(KvFormat format, const AttentionShape& shape) const {
+  return std::size_t{2} * kPageTokens * shape.kv_heads * shape.width * element_bytes(format);
+}
+
+// cos and sin, [rows, 2, pairs]. Angles in double: at position 10^6 a float angle would be off by 0.03. Every layer of
+// a forward pass asks for the same table, so it is kept until positions or frequencies change.
+const float* CpuBackend::rope_table(const Rope& rope, std::span<const KvSegment> segments, std::size_t rows) {
+  const std::size_t pairs = rope.inv_freq.size();
+  rope_next_positions_.assign(rows, 0);
+  for (const KvSegment& s : segments) {
+    for (std::size_t t = 0; t < s.count; ++t) rope_next_positions_[s.first + t] = s.position + t;
+  }
+  float* table = rope_.reserve<float>(rows * 2 * pairs);
+  const bool same_key = rope_key_.size() == pairs + 1 && rope_key_[pairs] == static_cast<double>(rope.magnitude) &&
+                        std::equal(rope.inv_freq.begin(), rope.inv_freq.end(), rope_key_.begin());
+  if (same_key && rope_positions_ == rope_next_positions_) return table;
+
+  rope_positions_.swap(rope_next_positions_);
+  rope_key_.assign(rope.inv_freq.begin(), rope.inv_freq.end());
+  rope_key_.push_back(static_cast<double>(rope.magnitude));
+  const auto fill = [&](std::size_t begin, std::size_t end, unsigned) {
+    for (std::size_t t = begin; t < end; ++t) {
+      float* cosine = table + t * 2 * pairs;
+      for (std::size_t i = 0; i < pairs; ++i) {
+        const double angle = static_cast<double>(rope_positions_[t]) * rope.inv_freq[i];
+        cosine[i] = static_cast<float>(std::cos(angle) * static_cast<double>(rope.magnitude));
+        cosine[pairs + i] = static_cast<float>(std::sin(angle) * static_cast<double>(rope.magnitude));
+      }
+    }
+  };
+  workers_.each(rows, fill, kRowGrain);
+  return table;
+}
+
+void CpuBackend::norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const float* q_norm, const float* k_norm,
+                                  float eps, const Rope& rope, const AttentionShape& shape,
+                                  std::span<const KvSegment> segments) {
+  check(shape, segments);
+  const std::size_t pairs = rope.inv_freq.size(), width = shape.width;
+  if (2 * pairs > width) {
+    throw Error("rotary dimensions " + std::to_string(2 * pairs) + " exceed the head width " + std::to_string(width));
+  }
+  const auto turn = take_turn();
+  const float* angles = rope_table(rope, segments, q_gate.rows);
+  const auto one = [&](const KvSegment& s, std::size_t row) {
+    const float* cosine = angles + row * 2 * pairs;
+    const std::size_t position = s.position + row - s.first;
+    for (std::size_t h = 0; h < shape.heads; ++h) {
+      float* query = q_gate.data + row * q_gate.stride + h * 2 * width;
+      table_.norm_rope(query, q_norm, width, eps, cosine, cosine + pairs, pairs);
+    }
+    for (std::size_t g = 0; g < shape.kv_heads; ++g) {
+      float* key = k.data + row * k.stride + g * width;
+      table_.norm_rope(key, k_norm, width, eps, cosine, cosine + pairs, pairs);
+      table_.append[index(s.format)](s.pages[position / kPageTokens], position % kPageTokens, g, shape.kv_heads, width,
+                                     key, v.data + row * v.stride + g * width);
+    }
+  };
+  const auto rows = [&](std::size_t begin, std::size_t end, unsigned) {
+    for (const KvSegment& s : segments) {
+      for (std::size_t row = std::max(begin, s.first); row < std::min(end, s.first + s.count); ++row) one(s, row);
+    }
+  };
+  workers_.each(q_gate.rows, rows, kRowGrain);
+}
+
+void CpuBackend::attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::span<const KvSegment> segments) {
+  check(shape, segments);
+  const auto turn = take_turn();
+  const AttendPlan plan(out, q_gate, shape, segments);
+  const std::size_t floats = Partial::floats(plan.block_queries, shape.width);
+  const bool few_tasks = plan.tasks < std::size_t{2} * workers_.count() && plan.most_spans > 1;
+  if (workers_.count() > 1 && few_tasks && plan.tasks * plan.most_spans * floats * sizeof(float) <= kPartsBytes) {
+    attend_spans(plan);
+  } else {
+    attend_rows(plan);
+  }
+}
+
+// A worker takes a task through all its spans. The longest tasks, at the end of a segment, go first.
+void CpuBackend::attend_rows(const AttendPlan& plan) {
+  const std::size_t floats = Partial::floats(kQueryBlock, plan.shape.width);
+  float* scratch = attend_parts_.reserve<float>(2 * floats * workers_.count());
+  workers_.each_item(plan.tasks, [&](std::size_t item, unsigned worker) {
+    const Queries q = plan.queries(plan.tasks - 1 - item);
+    const Partial total(scratch + 2 * worker * floats, q.count), later(scratch + (2 * worker + 1) * floats, q.count);
+    plan.run_span(table_, q, 0, total);
+    for (std::size_t span = 1; span < q.spans(); ++span) {
+      plan.run_span(table_, q, span, later);
+      plan.merge(table_, q, span, total, later);
+    }
+    plan.finish(table_, q, total);
+  });
+}
+
+// Decoding a long context: few tasks of many spans, so the spans are spread too.
+void CpuBackend::attend_spans(const AttendPlan& plan) {
+  const std::size_t floats = Partial::floats(plan.block_queries, plan.shape.width), spans = plan.most_spans;
+  float* scratch = attend_parts_.reserve<float>(plan.tasks * spans * floats);
+  const auto part = [&](std::size_t task, std::size_t span, const Queries& q) {
+    return Partial(scratch + (task * spans + span) * floats, q.count);
+  };
+  workers_.each_item(plan.tasks * spans, [&](std::size_t item, unsigned) {
+    const std::size_t task = item / spans, span = item % spans;
+    const Queries q = plan.queries(task);
+    if (span < q.spans()) plan.run_span(table_, q, span, part(task, span, q));
+  });
+  workers_.each_item(plan.tasks, [&](std::size_t task, unsigned) {
+    const Queries q = plan.queries(task);
+    const Partial total = part(task, 0, q);
+    for (std::size_t span = 1; span < q.spans(); ++span) plan.merge(table_, q, span, total, part(task, span, q));
+    plan.finish(table_, q, total);
+  });
+}
+
+}  // namespace qwen35::cpu

@@ -1,0 +1,103 @@
+// The CPU: cuts every operation into rows or heads, spreads them over the workers and calls the kernel table.
+// Operations on one backend take turns, so that scratch memory and the team exist once.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "backend/backend.h"
+#include "base/workers.h"
+#include "devices/cpu/isa.h"
+#include "devices/cpu/kernels.h"
+
+namespace qwen35::cpu {
+
+// 64-byte aligned memory that grows to the largest request and is kept. Contents do not survive a growth.
+class Scratch {
+ public:
+  template <class T>
+  T* reserve(std::size_t count) {
+    return reinterpret_cast<T*>(grow(count * sizeof(T)));
+  }
+
+ private:
+  struct Free {
+    void operator()(std::byte* memory) const noexcept;
+  };
+  std::byte* grow(std::size_t bytes);
+
+  std::unique_ptr<std::byte[], Free> memory_;
+  std::size_t bytes_ = 0;
+};
+
+struct AttendPlan;  // cpu_attention.cpp
+
+class CpuBackend final : public Backend {
+ public:
+  CpuBackend(Isa isa, unsigned threads);  // 0 threads: as many as this process may use
+
+  std::unique_ptr<Buffer> allocate(std::size_t bytes) override;
+  std::size_t kv_page_bytes(KvFormat format, const AttentionShape& shape) const override;
+  void copy(std::byte* to, const std::byte* from, std::size_t bytes) override;
+  void upload(std::byte* to, const std::byte* from, std::size_t bytes) override;
+  void download(std::byte* to, const std::byte* from, std::size_t bytes) override;
+  void synchronize() override {}
+  const char* name() const noexcept override { return name_.c_str(); }
+
+  // cpu_backend.cpp
+  void rms_norm(Tensor out, Tensor x, const float* weight, float eps) override;
+  void conv_silu(Tensor qkv, const float* kernel, const DeltaShape& shape,
+                 std::span<const DeltaSegment> segments) override;
+  void gated_delta_rule(Tensor out, Tensor qkv, Tensor a, Tensor b, const float* a_neg, const float* dt_bias,
+                        const DeltaShape& shape, std::span<const DeltaSegment> segments) override;
+  void gated_rms_norm(Tensor x, Tensor z, const float* weight, std::size_t width, float eps) override;
+  void route(std::int32_t* experts, float* weights, Tensor logits, std::uint32_t chosen) override;
+  void sigmoid_gate(Tensor h, Tensor gate) override;
+  void take_rows(Tensor out, Tensor x, std::span<const std::uint32_t> rows) override;
+
+  // cpu_attention.cpp
+  void norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const float* q_norm, const float* k_norm, float eps,
+                        const Rope& rope, const AttentionShape& shape, std::span<const KvSegment> segments) override;
+  void attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::span<const KvSegment> segments) override;
+
+  // cpu_matmul.cpp
+  std::unique_ptr<Weight> pack(const MatrixView& source, std::size_t groups) override;
+  void embed(Tensor out, const Weight& table, std::span<const Token> tokens) override;
+  void matmul(Tensor x, std::initializer_list<Projection> projections) override;
+  void matmul_add(Tensor x, Tensor h, const Weight& w) override;
+  void swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& up) override;
+
+  // cpu_moe.cpp
+  void moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up, const std::int32_t* experts,
+                  std::uint32_t chosen, std::uint32_t expert_count) override;
+  void moe_combine(Tensor x, Tensor h, const Weight& down, const std::int32_t* experts, const float* weights,
+                   std::uint32_t chosen, std::uint32_t expert_count) override;
+
+ private:
+  // Every operation holds this from its first use of scratch to its end.
+  std::unique_lock<std::mutex> take_turn() { return std::unique_lock(turn_); }
+
+  const float* rope_table(const Rope& rope, std::span<const KvSegment> segments, std::size_t rows);
+  void attend_rows(const AttendPlan& plan);
+  void attend_spans(const AttendPlan& plan);
+
+  const Table& table_;
+  std::string name_;
+  Workers workers_;
+  std::mutex turn_;
+
+  Scratch delta_units_;   // gated_delta_rule: scaled queries and keys, gates
+  Scratch attend_parts_;  // attend: partial softmaxes
+  Scratch rope_;          // cos and sin per row, kept while positions and frequencies stay the same
+  std::vector<std::size_t> rope_positions_, rope_next_positions_;
+  std::vector<double> rope_key_;  // frequencies, then the magnitude
+
+  // cpu_matmul.cpp and cpu_moe.cpp
+  Scratch input_;    // quantised rows
+  Scratch product_;  // results that need a second step
+  Scratch lists_;    // which rows go to which expert
+};
+
+}  // namespace qwen35::cpu

@@ -1,0 +1,160 @@
+// Dense products. Work is cut into (block of rows, panel) pairs: a panel streams from memory once per block of rows,
+// whose rounded activations stay in the second-level cache meanwhile.
+#include <algorithm>
+#include <string>
+
+#include "base/error.h"
+#include "devices/cpu/cpu_backend.h"
+#include "devices/cpu/matmul.h"
+
+namespace qwen35::cpu {
+namespace {
+
+constexpr std::size_t kMostBlockRows = 96;
+constexpr std::size_t kLeastBlockRows = 24;
+constexpr std::size_t kBlockBytes = 768 << 10;
+
+std::size_t rows_per_block(std::size_t cols) noexcept {
+  const std::size_t row_bytes = cols / kRoundedColumns * sizeof(RoundedBlock) + 1;
+  return std::clamp(kBlockBytes / row_bytes / 6 * 6, kLeastBlockRows, kMostBlockRows);
+}
+
+void check_shape(const char* name, Tensor out, Tensor x, const Weight& w) {
+  if (x.cols == w.cols() && out.cols >= w.rows() && out.rows == x.rows) return;
+  throw InputError(std::string(name) + ": [" + std::to_string(x.rows) + ", " + std::to_string(x.cols) +
+                   "] times the transpose of [" + std::to_string(w.rows()) + ", " + std::to_string(w.cols()) +
+                   "] does not fit an output of [" + std::to_string(out.rows) + ", " + std::to_string(out.cols) + "]");
+}
+
+// Fills `lists` for x and one output per projection: projection p's pointers begin at out + p * x.rows.
+struct Prepared {
+  RowLists rows;
+  RowLists of(std::size_t projection) const noexcept {
+    return {rows.rounded, rows.exact, rows.out + projection * rows.count, rows.count};
+  }
+};
+
+Prepared prepare(Workers& workers, const MatmulTable& table, Scratch& input, Scratch& lists, Tensor x,
+                 std::span<const Projection> projections) {
+  const std::size_t n = x.rows;
+  const auto rounds = [](const Projection& p) { return rounds_input(packed(*p.w).format()); };
+  const bool any_rounds = std::any_of(projections.begin(), projections.end(), rounds);
+  auto* pointers = lists.reserve<std::byte>((2 + projections.size()) * n * sizeof(void*));
+  RowLists rows{reinterpret_cast<const RoundedBlock**>(pointers),
+                reinterpret_cast<const float**>(pointers + n * sizeof(void*)),
+                reinterpret_cast<float**>(pointers + 2 * n * sizeof(void*)), n};
+  if (any_rounds) {
+    const std::size_t blocks = x.cols / kRoundedColumns;
+    auto* rounded = input.reserve<RoundedBlock>(n * blocks);
+    round_tensor(workers, table, rounded, x);
+    for (std::size_t t = 0; t < n; ++t) rows.rounded[t] = rounded + t * blocks;
+  } else {
+    rows.rounded = nullptr;
+  }
+  for (std::size_t t = 0; t < n; ++t) rows.exact[t] = x.data + t * x.stride;
+  for (std::size_t p = 0; p < projections.size(); ++p) {
+    const Tensor& out = projections[p].out;
+    for (std::size_t t = 0; t < n; ++t) rows.out[p * n + t] = out.data + t * out.stride;
+  }
+  return {rows};
+}
+
+// visit(first row, rows, panel) for this worker's share of blocks x panels, all panels of a block of rows in turn.
+template <class Visit>
+void each_block_and_panel(Workers& workers, std::size_t rows, std::size_t block, std::size_t panels, Visit&& visit) {
+  const std::size_t blocks = (rows + block - 1) / block;
+  workers.each(blocks * panels, [&](std::size_t begin, std::size_t end, unsigned) {
+    for (std::size_t i = begin; i < end; ++i) {
+      const std::size_t first = i / panels * block;
+      visit(first, std::min(block, rows - first), i % panels);
+    }
+  });
+}
+
+void multiply(Workers& workers, const MatmulTable& table, Scratch& input, Scratch& lists, Tensor x,
+              std::span<const Projection> projections, bool adds) {
+  if (x.rows == 0) return;
+  const Prepared prepared = prepare(workers, table, input, lists, x, projections);
+  std::size_t panels = 0;
+  for (const Projection& p : projections) panels += packed(*p.w).panels();
+  each_block_and_panel(workers, x.rows, rows_per_block(x.cols), panels,
+                       [&](std::size_t first, std::size_t count, std::size_t panel) {
+                         std::size_t p = 0;
+                         while (panel >= packed(*projections[p].w).panels()) {
+                           panel -= packed(*projections[p++].w).panels();
+                         }
+                         const PackedWeight& w = packed(*projections[p].w);
+                         multiply_panel(table, w, panel, prepared.of(p).part(first, count), w.first_row(panel), adds);
+                       });
+}
+
+}  // namespace
+
+std::unique_ptr<Weight> CpuBackend::pack(const MatrixView& source, std::size_t groups) {
+  const auto turn = take_turn();
+  auto weight = std::make_unique<PackedWeight>(source, groups);
+  workers_.each(weight->panels(), [&](std::size_t begin, std::size_t end, unsigned) {
+    for (std::size_t i = begin; i < end; ++i) weight->pack_panel(source, i);
+  });
+  return weight;
+}
+
+void CpuBackend::embed(Tensor out, const Weight& table, std::span<const Token> tokens) {
+  for (const Token token : tokens) {
+    if (token < 0 || static_cast<std::size_t>(token) >= table.rows()) {
+      throw InputError("embed: token " + std::to_string(token) + " is outside the vocabulary of " +
+                       std::to_string(table.rows()));
+    }
+  }
+  const auto turn = take_turn();
+  workers_.each(
+      tokens.size(),
+      [&](std::size_t begin, std::size_t end, unsigned) {
+        for (std::size_t t = begin; t < end; ++t) {
+          packed(table).decode_row(static_cast<std::size_t>(tokens[t]), out.data + t * out.stride);
+        }
+      },
+      4);
+}
+
+void CpuBackend::matmul(Tensor x, std::initializer_list<Projection> projections) {
+  for (const Projection& p : projections) check_shape("matmul", p.out, x, *p.w);
+  const auto turn = take_turn();
+  multiply(workers_, table_.matmul, input_, lists_, x, {projections.begin(), projections.size()}, false);
+}
+
+void CpuBackend::matmul_add(Tensor x, Tensor h, const Weight& w) {
+  check_shape("matmul_add", x, h, w);
+  const auto turn = take_turn();
+  const Projection projection{x, &w};
+  multiply(workers_, table_.matmul, input_, lists_, h, {&projection, 1}, true);
+}
+
+// Gate goes straight to `out`; up to a tile on the worker's stack, whence it is multiplied in while both are in cache.
+void CpuBackend::swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& up) {
+  check_shape("swiglu", out, h, gate);
+  check_shape("swiglu", out, h, up);
+  if (h.rows == 0) return;
+  const auto turn = take_turn();
+  const MatmulTable& table = table_.matmul;
+  const Projection projections[] = {{out, &gate}, {out, &up}};
+  const RowLists rows = prepare(workers_, table, input_, lists_, h, projections).rows;
+  each_block_and_panel(workers_, h.rows, rows_per_block(h.cols), packed(gate).panels(),
+                       [&](std::size_t first, std::size_t count, std::size_t panel) {
+                         alignas(64) float tile[kMostBlockRows][kPanelRows];
+                         float* tile_rows[kMostBlockRows];
+                         for (std::size_t i = 0; i < count; ++i) tile_rows[i] = tile[i];
+                         RowLists part = rows.part(first, count);
+                         const std::size_t column = packed(gate).first_row(panel);
+                         multiply_panel(table, packed(gate), panel, part, column, false);
+                         float* const* gates = part.out;
+                         part.out = tile_rows;
+                         multiply_panel(table, packed(up), panel, part, 0, false);
+                         for (std::size_t i = 0; i < count; ++i) {
+                           float* g = gates[i] + column;
+                           table.silu_multiply(g, g, tile[i], packed(gate).live(panel));
+                         }
+                       });
+}
+
+}  // namespace qwen35::cpu

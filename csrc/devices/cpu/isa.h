@@ -1,0 +1,28 @@
+// Which instruction sets this build carries, which of them this machine can run, and which one is used.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "devices/cpu/kernels.h"
+
+namespace qwen35::cpu {
+
+enum class Isa : unsigned char { kReference, kAvx2, kAvx512 };
+
+const char* isa_name(Isa isa) noexcept;  // "reference", "avx2", "avx512"
+
+// Built in and supported by this machine, from the scalar twins upwards. Never empty.
+std::span<const Isa> available_isas() noexcept;
+
+// The last of available_isas(), or what the environment variable QWEN35_ISA names. Throws Error when that is unknown
+// or not available here.
+Isa chosen_isa();
+
+// By name, for tests; throws Error when it is unknown or not available here.
+Isa find_isa(std::string_view name);
+
+// Every kernel for this instruction set; where it has none of its own, the next simpler one's.
+const Table& kernels(Isa isa);
+
+}  // namespace qwen35::cpu

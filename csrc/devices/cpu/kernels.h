@@ -1,0 +1,133 @@
+// The kernel table: every operation of the CPU as pure functions over rows or heads. Nothing here knows of threads or
+// allocates. reference/ fills the whole table; avx2/ and avx512/ replace the entries they do better.
+//
+// This header is included by files compiled for one instruction set, so it stays free of inline functions and of
+// standard containers: an inline function compiled there could be the copy that the linker keeps for everybody.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "devices/cpu/matmul_kernels.h"
+
+namespace qwen35::cpu {
+
+inline constexpr std::size_t kConvTaps = 4;     // the family's short convolution
+inline constexpr std::size_t kValueTile = 32;   // value columns of delta memory kept together
+inline constexpr std::size_t kPageSlots = 256;  // kPageTokens of backend.h
+inline constexpr std::size_t kKeyLanes = 16;    // tokens whose keys are interleaved in a page
+inline constexpr std::size_t kKeyTile = 64;     // keys per step of the online softmax, aligned to absolute positions
+inline constexpr std::size_t kKeySpan = 1024;   // keys per partial softmax; spans are merged in order of position
+inline constexpr std::size_t kQueryBlock = 32;  // queries of one key/value head that share one pass over the keys
+// KvFormat of backend.h as indices.
+inline constexpr std::size_t kKvF32 = 0;
+inline constexpr std::size_t kKvF16 = 1;
+inline constexpr std::size_t kKvFormats = 2;
+
+// conv_silu over channels [begin, end) of one segment; rows are `stride` floats apart, C is the window's row.
+struct ConvArgs {
+  float* x;  // [rows, C] in place
+  std::size_t rows;
+  std::size_t stride;
+  float* window;        // [3, channels]
+  const float* kernel;  // [channels, 4]
+  std::size_t channels;
+};
+
+// One value head's tile of kValueTile columns through the tokens of one segment.
+struct DeltaArgs {
+  float* memory;           // [Dk, kValueTile]
+  const float* query;      // row t at query + t * unit_stride; unit length times Dk^-1/2
+  const float* key;        // likewise; unit length
+  const float* query_key;  // query . key of row t at query_key[t * dot_stride]
+  const float* value;      // row t at value + t * value_stride; kValueTile wide
+  const float* decay;      // exp(g) of row t at decay[t * gate_stride]
+  const float* beta;       // likewise
+  float* out;              // row t at out + t * out_stride; kValueTile wide
+  std::size_t rows;
+  std::size_t width;  // Dk
+  std::size_t unit_stride;
+  std::size_t dot_stride;
+  std::size_t value_stride;
+  std::size_t gate_stride;
+  std::size_t out_stride;
+};
+
+// Up to kQueryBlock queries of one key/value head against keys [first, last), within one span of kKeySpan.
+// Query i sees the keys below limits[i]. Leaves, per query, the largest score, the sum of exp(score - largest) and
+// that weighted sum of values; a query that sees no key of the span is left alone.
+struct AttendArgs {
+  const float* const* queries;  // [count] pointers to [width]
+  const std::size_t* limits;    // [count]
+  std::size_t count;
+  const std::byte* const* pages;  // the layer's pages; page p holds positions from p * 256
+  std::size_t kv_head;
+  std::size_t kv_heads;
+  std::size_t width;
+  std::size_t first;
+  std::size_t last;
+  float scale;
+  float* largest;  // [count]
+  float* sum;      // [count]
+  float* values;   // [count, width]
+};
+
+struct Table {
+  MatmulTable matmul;
+
+  // out = x / sqrt(mean(x^2) + eps) * weight for one row. out may be x.
+  void (*rms_norm)(float* out, const float* x, const float* weight, std::size_t cols, float eps) noexcept;
+
+  // x <- rms_norm(x) * silu(z) for one row of `groups` groups of `width`.
+  void (*gated_rms_norm)(float* x, const float* z, const float* weight, std::size_t groups, std::size_t width,
+                         float eps) noexcept;
+
+  void (*conv_silu)(const ConvArgs& args, std::size_t begin, std::size_t end) noexcept;
+
+  // out = x * scale / sqrt(sum(x^2) + eps) for one head.
+  void (*unit_length)(float* out, const float* x, std::size_t width, float scale, float eps) noexcept;
+  float (*dot)(const float* x, const float* y, std::size_t width) noexcept;
+  // decay = exp(a_neg * softplus(a + dt_bias)), beta = sigmoid(b) for the value heads of one row.
+  void (*delta_gates)(float* decay, float* beta, const float* a, const float* b, const float* a_neg,
+                      const float* dt_bias, std::size_t heads) noexcept;
+  void (*gated_delta_rule)(const DeltaArgs& args) noexcept;
+
+  // x <- rope(rms_norm(x, weight)) for one head: pairs (i, i + pairs), the rest passes through.
+  void (*norm_rope)(float* x, const float* weight, std::size_t width, float eps, const float* cosine, const float* sine,
+                    std::size_t pairs) noexcept;
+
+  // One token's key and value of one head into slot `slot` of a page. Indexed by KvFormat.
+  void (*append[kKvFormats])(std::byte* page, std::size_t slot, std::size_t kv_head, std::size_t kv_heads,
+                             std::size_t width, const float* key, const float* value) noexcept;
+
+  void (*attend_span[kKvFormats])(const AttendArgs& args) noexcept;
+  // (largest, sum, values) <- itself and another partial softmax over later keys.
+  void (*attend_merge)(float* largest, float* sum, float* values, float later_largest, float later_sum,
+                       const float* later_values, std::size_t width) noexcept;
+  // out = values / sum * sigmoid(gate).
+  void (*attend_finish)(float* out, const float* values, float sum, const float* gate, std::size_t width) noexcept;
+
+  // Top `chosen` of one row of `count` logits.
+  void (*route)(std::int32_t* experts, float* weights, const float* logits, std::size_t count,
+                std::size_t chosen) noexcept;
+
+  // h <- h * sigmoid(gate) for one row.
+  void (*sigmoid_gate)(float* h, float gate, std::size_t cols) noexcept;
+};
+
+// One per file of kernels; each replaces its own entries. reference/ first.
+void add_reference_norm(Table& table) noexcept;
+void add_reference_conv(Table& table) noexcept;
+void add_reference_gated_delta(Table& table) noexcept;
+void add_reference_attend(Table& table) noexcept;
+void add_reference_route(Table& table) noexcept;
+void add_avx2_norm(Table& table) noexcept;
+void add_avx2_conv(Table& table) noexcept;
+void add_avx2_gated_delta(Table& table) noexcept;
+void add_avx2_attend(Table& table) noexcept;
+void add_avx512_norm(Table& table) noexcept;
+void add_avx512_conv(Table& table) noexcept;
+void add_avx512_gated_delta(Table& table) noexcept;
+void add_avx512_attend(Table& table) noexcept;
+
+}  // namespace qwen35::cpu

@@ -1,0 +1,51 @@
+// What the dense and the expert products share: activations prepared once per call, and a panel times a list of rows.
+#pragma once
+
+#include <cstddef>
+
+#include "backend/backend.h"
+#include "base/workers.h"
+#include "devices/cpu/matmul_kernels.h"
+#include "devices/cpu/panels.h"
+
+namespace qwen35::cpu {
+
+// The rows of one product as lists of pointers: where each is read, and where its results go.
+struct RowLists {
+  const RoundedBlock** rounded;
+  const float** exact;
+  float** out;
+  std::size_t count;
+
+  RowLists part(std::size_t first, std::size_t n) const noexcept {
+    return {rounded == nullptr ? nullptr : rounded + first, exact + first, out + first, n};
+  }
+};
+
+// A row of 32-column blocks rounds the same whoever rounds it, so rows are the unit of parallelism.
+inline void round_tensor(Workers& workers, const MatmulTable& table, RoundedBlock* out, Tensor x) {
+  const std::size_t blocks = x.cols / kRoundedColumns;
+  const auto round = [&](std::size_t begin, std::size_t end, unsigned) {
+    for (std::size_t t = begin; t < end; ++t) table.round_rows(out + t * blocks, x.data + t * x.stride, blocks);
+  };
+  constexpr std::size_t kGrainBlocks = 512;  // below this, waking a worker costs more than the work
+  workers.each(x.rows, round, kGrainBlocks / (blocks + 1) + 1);
+}
+
+// rows.out[i][out_first ..] (=|+=) panel `i` of w times the rows.
+inline void multiply_panel(const MatmulTable& table, const PackedWeight& w, std::size_t panel, const RowLists& rows,
+                           std::size_t out_first, bool adds) noexcept {
+  table.panel_matmul[static_cast<std::size_t>(w.format())]({.panel = w.panel(panel),
+                                                            .cols = w.cols(),
+                                                            .live = w.live(panel),
+                                                            .rows = rows.count,
+                                                            .rounded = rows.rounded,
+                                                            .exact = rows.exact,
+                                                            .out = rows.out,
+                                                            .out_first = out_first,
+                                                            .adds = adds});
+}
+
+inline const PackedWeight& packed(const Weight& w) noexcept { return static_cast<const PackedWeight&>(w); }
+
+}  // namespace qwen35::cpu

@@ -1,0 +1,56 @@
+// The kernels behind every matrix product: rounding activations to 8 bits, and one panel of packed weights times rows
+// of activations. devices/cpu/panels.h says how a panel lies in memory.
+//
+// Every result is a fixed sequence of operations over the columns, the same for each row of the batch and on every
+// instruction set: exact integer sums inside a block of 32, then fused multiply-adds in fp32, block after block.
+//
+// This header is included by files compiled for one instruction set: no inline functions, no standard containers.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace qwen35::cpu {
+
+// How a panel stores its weights; types without a layout of their own are held exactly by kAffine.
+enum class PanelFormat : std::uint8_t { kQ4_0, kIQ4_NL, kIQ4_XS, kQ4_K, kQ5_K, kQ6_K, kQ8_0, kAffine, kF32, kF16, kBF16 };
+
+inline constexpr std::size_t kPanelFormats = 11;
+inline constexpr std::size_t kPanelRows = 32;
+inline constexpr std::size_t kRoundedColumns = 32;
+
+// 32 activations as 8-bit codes: x[i] ~ scale * codes[i], scale = max |x| / 127, ties to even. A block that holds an
+// infinity or NaN has NaN for its scale, so that the damage shows in every product.
+struct RoundedBlock {
+  std::int8_t codes[kRoundedColumns];
+  float scale;
+  float sum;                       // scale times the sum of the codes
+  std::int32_t minus_codes;        // minus the sum of the codes,
+  std::int32_t minus_first_codes;  // and of the first 16
+};
+
+// out[i][0 .. live) (=|+=) panel . x[i] for i < rows. Formats of whole numbers read `rounded`, the others `exact`.
+struct PanelArgs {
+  const std::byte* panel;
+  std::size_t cols;
+  std::size_t live;  // rows of the panel that exist, 1..kPanelRows
+  std::size_t rows;  // rows of activations, any number
+  const RoundedBlock* const* rounded;
+  const float* const* exact;
+  float* const* out;
+  std::size_t out_first;  // results of row i begin at out[i] + out_first
+  bool adds;
+};
+
+struct MatmulTable {
+  void (*round_rows)(RoundedBlock* out, const float* x, std::size_t blocks) noexcept;
+  void (*panel_matmul[kPanelFormats])(const PanelArgs& args) noexcept;
+  // out = silu(gate) * up, elementwise. out may be gate.
+  void (*silu_multiply)(float* out, const float* gate, const float* up, std::size_t count) noexcept;
+};
+
+void add_reference_matmul(MatmulTable& table) noexcept;
+void add_avx2_matmul(MatmulTable& table) noexcept;
+void add_avx512_matmul(MatmulTable& table) noexcept;
+
+}  // namespace qwen35::cpu

@@ -1,0 +1,109 @@
+#include "devices/cpu/panels.h"
+
+#include <new>
+#include <string>
+
+#include "base/error.h"
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace qwen35::cpu {
+namespace {
+
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
+
+std::byte* allocate_panels(std::size_t bytes) {
+  auto* memory = static_cast<std::byte*>(::operator new(bytes, std::align_val_t{kPanelAlignment}));
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  if (bytes >= 2 * kHugePage) {
+    // Whole pages inside the block only; a refusal costs nothing but speed.
+    const auto begin = reinterpret_cast<std::uintptr_t>(memory);
+    const std::uintptr_t first = (begin + kHugePage - 1) / kHugePage * kHugePage;
+    const std::uintptr_t last = (begin + bytes) / kHugePage * kHugePage;
+    (void)madvise(memory + (first - begin), last - first, MADV_HUGEPAGE);
+  }
+#endif
+  return memory;
+}
+
+}  // namespace
+
+PanelFormat panel_format(DType dtype) noexcept {
+  switch (dtype) {
+    case DType::kQ4_0: return PanelFormat::kQ4_0;
+    case DType::kIQ4_NL: return PanelFormat::kIQ4_NL;
+    case DType::kIQ4_XS: return PanelFormat::kIQ4_XS;
+    case DType::kQ4_K: return PanelFormat::kQ4_K;
+    case DType::kQ5_K: return PanelFormat::kQ5_K;
+    case DType::kQ6_K: return PanelFormat::kQ6_K;
+    case DType::kQ8_0: return PanelFormat::kQ8_0;
+    case DType::kF32: return PanelFormat::kF32;
+    case DType::kF16: return PanelFormat::kF16;
+    case DType::kBF16: return PanelFormat::kBF16;
+    case DType::kQ4_1:
+    case DType::kQ5_0:
+    case DType::kQ5_1:
+    case DType::kQ2_K:
+    case DType::kQ3_K: break;
+  }
+  return PanelFormat::kAffine;
+}
+
+std::size_t panel_bytes(PanelFormat format, std::size_t cols) noexcept {
+  return with_reader(format, [cols](auto reader) {
+    using Reader = decltype(reader);
+    return cols / Reader::kColumns * sizeof(typename Reader::Unit);
+  });
+}
+
+void PackedWeight::Free::operator()(std::byte* memory) const noexcept {
+  ::operator delete(memory, std::align_val_t{kPanelAlignment});
+}
+
+PackedWeight::PackedWeight(const MatrixView& source, std::size_t groups)
+    : format_(panel_format(source.dtype)),
+      groups_(groups),
+      group_rows_(groups == 0 ? 0 : source.rows / groups),
+      cols_(source.cols),
+      panel_bytes_(panel_bytes(format_, cols_)) {
+  const DTypeInfo& type = info(source.dtype);
+  const std::string shape = std::to_string(source.rows) + " x " + std::to_string(source.cols) + " " + type.name;
+  if (find_dtype(static_cast<std::uint32_t>(source.dtype)) == nullptr) {
+    throw FormatError("pack: a matrix of tensor type " + std::to_string(static_cast<std::uint32_t>(source.dtype)) +
+                      ", which this backend cannot read");
+  }
+  if (source.rows == 0 || source.cols == 0) throw FormatError("pack: the matrix " + shape + " is empty");
+  if (source.cols % type.block != 0) {
+    throw FormatError("pack: " + shape + ": columns must be a multiple of the type's block, " +
+                      std::to_string(type.block));
+  }
+  if (groups == 0 || source.rows % groups != 0) {
+    throw FormatError("pack: " + shape + ": rows must divide into " + std::to_string(groups) + " groups");
+  }
+  memory_.reset(allocate_panels(bytes()));
+}
+
+void PackedWeight::decode_row(std::size_t row, float* out) const noexcept {
+  const std::size_t group = row / group_rows_, within = row % group_rows_;
+  const std::byte* data = panel(group * group_panels() + within / kPanelRows);
+  const std::size_t lane = within % kPanelRows;
+  with_reader(format_, [&](auto reader) {
+    using Reader = decltype(reader);
+    const auto* units = reinterpret_cast<const typename Reader::Unit*>(data);
+    if constexpr (Reader::kColumns == 1) {
+      for (std::size_t c = 0; c < cols_; ++c) out[c] = Reader::read(units[c], lane);
+    } else {
+      for (std::size_t block = 0; block < cols_ / 32; ++block) {
+        RowCodes w;
+        Reader::read(units[block * 32 / Reader::kColumns], block % (Reader::kColumns / 32), lane, w);
+        for (std::size_t c = 0; c < 32; ++c) {
+          out[32 * block + c] = w.scale[c / 16] * static_cast<float>(w.q[c]) - w.min[c / 16];
+        }
+      }
+    }
+  });
+}
+
+}  // namespace qwen35::cpu

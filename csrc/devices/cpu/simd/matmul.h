@@ -1,0 +1,401 @@
+// The panel kernels as templates over an instruction set: V is an Isa trait (avx2/isa.h, avx512/isa.h) with the integer
+// operations of its folder's matmul.cpp added. Lanes are rows of the weights; a tile of activation rows shares every
+// load of weights. The order of operations is the reference kernel's, whatever the tile.
+#pragma once
+
+#include <bit>
+#include <utility>
+
+#include "devices/cpu/panel_layout.h"
+#include "devices/cpu/simd/math.h"
+
+namespace qwen35::cpu {
+namespace {
+
+// Far enough ahead for the latency of memory at 1 to 6 rows per tile; near enough to stay in the first-level cache.
+constexpr std::size_t kPrefetchBytes = 4096;
+
+// ---- rounding ----------------------------------------------------------------------------------------------------
+
+struct RoundedScale {
+  float scale;
+  float factor;  // codes are x * factor; 0 where all codes are 0
+};
+
+// From the bits of the largest magnitude, as in the reference kernel: infinity and NaN order above every number.
+static inline RoundedScale rounded_scale(std::uint32_t largest) noexcept {
+  if (largest >= 0x7f800000u) return {std::bit_cast<float>(0x7fc00000u), 0.0f};
+  const float most = std::bit_cast<float>(largest);
+  if (most < 0x1p-100f) return {0.0f, 0.0f};
+  return {most / 127.0f, 127.0f / most};
+}
+
+static inline void finish_block(RoundedBlock& out, float scale, std::int32_t first, std::int32_t second) noexcept {
+  out.scale = scale;
+  out.sum = scale * static_cast<float>(first + second);
+  out.minus_codes = -(first + second);
+  out.minus_first_codes = -first;
+}
+
+// ---- formats: codes of 16 columns, four at a time, and their scales -------------------------------------------------
+
+// Codes carry kBits bits and an offset of 2^kOffsetBits (none if 0) that the bias of the sum takes away.
+template <class V, std::size_t kBitCount, std::size_t kOffset, std::size_t kPartCount, bool kHalves, bool kMins>
+struct FormatBase {
+  static constexpr std::size_t kBits = kBitCount;
+  static constexpr std::size_t kOffsetBits = kOffset;
+  static constexpr std::size_t kParts = kPartCount;  // blocks of 32 columns in a unit
+  static constexpr bool kHasHalves = kHalves;
+  static constexpr bool kHasMins = kMins;
+  using F = typename V::F;
+  using I = typename V::I;
+
+  static I nibbles(const PanelNibbles& codes, std::size_t half, std::size_t j, std::size_t lane) noexcept {
+    const I both = V::load_codes(codes[j][lane]);
+    const I wanted = half == 0 ? both : V::template shift_right<4>(both);
+    return V::both(wanted, V::repeat(0x0f));
+  }
+};
+
+template <class V>
+constexpr std::size_t kByteOffset = V::kSignedBytes ? 0 : 7;
+
+template <class V>
+struct FormatQ4_0 : FormatBase<V, 4, 3, 1, false, false> {
+  using Unit = Panel4;
+  using Base = FormatBase<V, 4, 3, 1, false, false>;
+  static auto codes(const Unit& u, std::size_t, std::size_t half, std::size_t j, std::size_t lane) noexcept {
+    return Base::nibbles(u.codes, half, j, lane);
+  }
+  static auto scale(const Unit& u, std::size_t, std::size_t, std::size_t lane) noexcept {
+    return V::load(u.scale + lane);
+  }
+};
+
+template <class V>
+struct FormatIQ4_NL : FormatBase<V, 8, kByteOffset<V>, 1, false, false> {
+  using Unit = Panel4;
+  using Base = FormatBase<V, 8, kByteOffset<V>, 1, false, false>;
+  static auto codes(const Unit& u, std::size_t, std::size_t half, std::size_t j, std::size_t lane) noexcept {
+    return V::levels(Base::nibbles(u.codes, half, j, lane));
+  }
+  static auto scale(const Unit& u, std::size_t, std::size_t, std::size_t lane) noexcept {
+    return V::load(u.scale + lane);
+  }
+};
+
+template <class V>
+struct FormatIQ4_XS : FormatBase<V, 8, kByteOffset<V>, 8, false, false> {
+  using Unit = PanelIQ4_XS;
+  using Base = FormatBase<V, 8, kByteOffset<V>, 8, false, false>;
+  static auto codes(const Unit& u, std::size_t part, std::size_t half, std::size_t j, std::size_t lane) noexcept {
+    return V::levels(Base::nibbles(u.codes[part], half, j, lane));
+  }
+  static auto scale(const Unit& u, std::size_t part, std::size_t, std::size_t lane) noexcept {
+    return V::mul(V::load(u.scale + lane), V::widen(u.scales[part] + lane));
+  }
+};
+
+template <class V>
+struct FormatQ4_K : FormatBase<V, 4, 0, 8, false, true> {
+  using Unit = PanelQ4_K;
+  using Base = FormatBase<V, 4, 0, 8, false, true>;
+  static auto codes(const Unit& u, std::size_t part, std::size_t half, std::size_t j, std::size_t lane) noexcept {
+    return Base::nibbles(u.parts[part].codes, half, j, lane);
+  }
+  static auto scale(const Unit& u, std::size_t part, std::size_t, std::size_t lane) noexcept {
+    return V::mul(V::load(u.scale + lane), V::widen(u.parts[part].scales + lane));
+  }
+  static auto min(const Unit& u, std::size_t part, std::size_t, std::size_t lane) noexcept {
+    return V::mul(V::load(u.min + lane), V::widen(u.parts[part].mins + lane));
+  }
+};
+
+template <class V>
+struct FormatQ5_K : FormatBase<V, 5, 0, 8, false, true> {
+  using Unit = PanelQ5_K;
+  using Base = FormatBase<V, 5, 0, 8, false, true>;
+  static auto codes(const Unit& u, std::size_t part, std::size_t half, std::size_t j, std::size_t lane) noexcept {
+    const auto high = V::load_codes(u.parts[part].high[lane]);
+    // Bit 4 half + j of each byte becomes bit 4.
+    const auto fifth = half == 0 ? V::shift_left(high, 4 - j) : V::shift_right(high, j);
+    return V::merge(Base::nibbles(u.parts[part].codes, half, j, lane), fifth, V::repeat(0x10));
+  }
+  static auto scale(const Unit& u, std::size_t part, std::size_t, std::size_t lane) noexcept {
+    return V::mul(V::load(u.scale + lane), V::widen(u.parts[part].scales + lane));
+  }
+  static auto min(const Unit& u, std::size_t part, std::size_t, std::size_t lane) noexcept {
+    return V::mul(V::load(u.min + lane), V::widen(u.parts[part].mins + lane));
+  }
+};
+
+template <class V>
+struct FormatQ6_K : FormatBase<V, 6, 5, 8, true, false> {
+  using Unit = PanelQ6_K;
+  using Base = FormatBase<V, 6, 5, 8, true, false>;
+  static auto codes(const Unit& u, std::size_t part, std::size_t half, std::size_t j, std::size_t lane) noexcept {
+    const auto high = V::load_codes(u.parts[part].high[half][lane]);
+    // Bits 2 j of each byte become bits 4 and 5.
+    const auto top = j < 2 ? V::shift_left(high, 4 - 2 * j) : V::shift_right(high, 2 * j - 4);
+    return V::merge(Base::nibbles(u.parts[part].codes, half, j, lane), top, V::repeat(0x30));
+  }
+  static auto scale(const Unit& u, std::size_t part, std::size_t half, std::size_t lane) noexcept {
+    return V::mul(V::load(u.scale + lane), V::widen(u.parts[part].scales[half] + lane));
+  }
+};
+
+template <class V>
+struct FormatQ8_0 : FormatBase<V, 8, kByteOffset<V>, 1, false, false> {
+  using Unit = PanelQ8_0;
+  static auto codes(const Unit& u, std::size_t, std::size_t half, std::size_t j, std::size_t lane) noexcept {
+    return V::whole_bytes(V::load_codes(u.codes[4 * half + j][lane]));
+  }
+  static auto scale(const Unit& u, std::size_t, std::size_t, std::size_t lane) noexcept {
+    return V::load(u.scale + lane);
+  }
+};
+
+template <class V>
+struct FormatAffine : FormatBase<V, 8, kByteOffset<V>, 1, true, true> {
+  using Unit = PanelAffine;
+  static auto codes(const Unit& u, std::size_t, std::size_t half, std::size_t j, std::size_t lane) noexcept {
+    return V::whole_bytes(V::load_codes(u.codes[4 * half + j][lane]));
+  }
+  static auto scale(const Unit& u, std::size_t, std::size_t half, std::size_t lane) noexcept {
+    return V::load(u.scale[half] + lane);
+  }
+  static auto min(const Unit& u, std::size_t, std::size_t half, std::size_t lane) noexcept {
+    return V::load(u.min[half] + lane);
+  }
+};
+
+template <class V>
+struct FormatF32 {
+  using Unit = PanelF32;
+  static auto values(const Unit& u, std::size_t lane) noexcept { return V::load(u.values + lane); }
+};
+template <class V>
+struct FormatF16 {
+  using Unit = Panel16;
+  static auto values(const Unit& u, std::size_t lane) noexcept { return V::load(u.values + lane); }
+};
+template <class V>
+struct FormatBF16 {
+  using Unit = Panel16;
+  static auto values(const Unit& u, std::size_t lane) noexcept { return V::load_bf16(u.values + lane); }
+};
+
+// ---- tiles -------------------------------------------------------------------------------------------------------
+
+template <class V>
+void prefetch(const void* from, std::size_t bytes) noexcept {
+  for (std::size_t i = 0; i < bytes; i += 64) V::prefetch(static_cast<const char*>(from) + i + kPrefetchBytes);
+}
+
+// Results of a tile, [rows][kPanelRows], to where they belong.
+template <class V>
+void store_tile(const PanelArgs& a, std::size_t first, std::size_t rows, const float* tile) noexcept {
+  for (std::size_t i = 0; i < rows; ++i) {
+    float* out = a.out[first + i] + a.out_first;
+    std::size_t lane = 0;
+    for (; lane + V::kWidth <= a.live; lane += V::kWidth) {
+      const auto x = V::load(tile + i * kPanelRows + lane);
+      V::store(out + lane, a.adds ? V::add(V::load(out + lane), x) : x);
+    }
+    if (lane < a.live) {
+      const auto x = V::load(tile + i * kPanelRows + lane);
+      const std::size_t n = a.live - lane;
+      V::store_first(out + lane, a.adds ? V::add(V::load_first(out + lane, n), x) : x, n);
+    }
+  }
+}
+
+// Minus the codes' sum times the offset of the weights' codes, for one half of the columns or (2) both.
+template <class V, class Format>
+typename V::I bias(const RoundedBlock& x, std::size_t half) noexcept {
+  if constexpr (Format::kOffsetBits == 0) {
+    return V::set(std::int32_t{0});
+  } else {
+    const auto first = [&] { return V::set(x.minus_first_codes); };
+    const auto codes = half == 2   ? V::set(x.minus_codes)
+                       : half == 0 ? first()
+                                   : V::sub(V::set(x.minus_codes), first());
+    return V::template shift_left<Format::kOffsetBits>(codes);
+  }
+}
+
+// scale times the sum of the codes: of all 32 columns, or of half `group`.
+template <class Format>
+float column_sum(const RoundedBlock& x, std::size_t group) noexcept {
+  if constexpr (!Format::kHasHalves) return x.sum;
+  return static_cast<float>(group == 0 ? -x.minus_first_codes : x.minus_first_codes - x.minus_codes) * x.scale;
+}
+
+// sums += weights of 32 columns times the activations, for V::kRowVectors vectors of rows from `lane`. Columns go by
+// `kGroups` groups with a scale each: the two halves, or all at once.
+template <class V, class Format, std::size_t kRows>
+[[gnu::always_inline]] inline void add_block(const typename Format::Unit& unit, std::size_t part, std::size_t lane,
+                                             const RoundedBlock* const (&x)[kRows],
+                                             typename V::F (&sums)[V::kRowVectors][kRows]) noexcept {
+  constexpr std::size_t kVectors = V::kRowVectors, kGroups = Format::kHasHalves ? 2 : 1;
+  for (std::size_t group = 0; group < kGroups; ++group) {
+    const std::size_t columns = Format::kHasHalves ? group : 2;
+    typename V::template Sum<Format::kBits> products[kVectors][kRows];
+    for (std::size_t i = 0; i < kRows; ++i) {
+      for (std::size_t v = 0; v < kVectors; ++v) products[v][i].start(bias<V, Format>(*x[i], columns));
+    }
+    std::size_t step = 0;
+    for (std::size_t j = 0; j < 4; ++j) {
+      for (std::size_t half = group; half < (Format::kHasHalves ? group + 1 : 2); ++half, ++step) {
+        typename V::I w[kVectors];
+        for (std::size_t v = 0; v < kVectors; ++v) w[v] = Format::codes(unit, part, half, j, lane + v * V::kWidth);
+        for (std::size_t i = 0; i < kRows; ++i) {
+          const auto four = V::repeat_four(x[i]->codes + 16 * half + 4 * j);
+          for (std::size_t v = 0; v < kVectors; ++v) products[v][i].add(w[v], four, step);
+        }
+      }
+    }
+    for (std::size_t v = 0; v < kVectors; ++v) {
+      const auto scale = Format::scale(unit, part, group, lane + v * V::kWidth);
+      for (std::size_t i = 0; i < kRows; ++i) {
+        const auto product = V::to_float(products[v][i].finish(bias<V, Format>(*x[i], columns)));
+        sums[v][i] = V::fma(product, V::mul(scale, V::set(x[i]->scale)), sums[v][i]);
+      }
+    }
+  }
+  if constexpr (Format::kHasMins) {
+    for (std::size_t v = 0; v < kVectors; ++v) {
+      for (std::size_t group = 0; group < kGroups; ++group) {
+        const auto min = Format::min(unit, part, group, lane + v * V::kWidth);
+        for (std::size_t i = 0; i < kRows; ++i) {
+          sums[v][i] = V::subtract_product(sums[v][i], min, V::set(column_sum<Format>(*x[i], group)));
+        }
+      }
+    }
+  }
+}
+
+template <class V, class Format, std::size_t kRows>
+void rounded_tile(const PanelArgs& a, std::size_t first) noexcept {
+  using Unit = typename Format::Unit;
+  constexpr std::size_t kStep = V::kWidth * V::kRowVectors, kSteps = kPanelRows / kStep;
+  const RoundedBlock* x[kRows];
+  typename V::F sums[kSteps][V::kRowVectors][kRows];
+  for (std::size_t i = 0; i < kRows; ++i) {
+    x[i] = a.rounded[first + i];
+    for (auto& step : sums) {
+      for (auto& vector : step) vector[i] = V::zero();
+    }
+  }
+  const auto* unit = reinterpret_cast<const Unit*>(a.panel);
+  for (std::size_t n = a.cols / (32 * Format::kParts); n != 0; --n, ++unit) {
+    for (std::size_t part = 0; part < Format::kParts; ++part) {
+      constexpr std::size_t kPartBytes = sizeof(Unit) / Format::kParts;
+      prefetch<V>(reinterpret_cast<const char*>(unit) + part * kPartBytes, kPartBytes);
+      for (std::size_t s = 0; s < kSteps; ++s) add_block<V, Format, kRows>(*unit, part, s * kStep, x, sums[s]);
+      for (auto& row : x) ++row;
+    }
+  }
+  alignas(64) float tile[kRows][kPanelRows];
+  for (std::size_t i = 0; i < kRows; ++i) {
+    for (std::size_t v = 0; v < kPanelRows / V::kWidth; ++v) {
+      V::store(tile[i] + v * V::kWidth, sums[v / V::kRowVectors][v % V::kRowVectors][i]);
+    }
+  }
+  store_tile<V>(a, first, kRows, tile[0]);
+}
+
+template <class V, class Format, std::size_t kRows>
+void exact_tile(const PanelArgs& a, std::size_t first) noexcept {
+  constexpr std::size_t kVectors = kPanelRows / V::kWidth;
+  const float* x[kRows];
+  typename V::F sums[kVectors][kRows];
+  for (std::size_t i = 0; i < kRows; ++i) {
+    x[i] = a.exact[first + i];
+    for (auto& vector : sums) vector[i] = V::zero();
+  }
+  const auto* unit = reinterpret_cast<const typename Format::Unit*>(a.panel);
+  for (std::size_t c = 0; c < a.cols; ++c, ++unit) {
+    prefetch<V>(unit, sizeof *unit);
+    for (std::size_t v = 0; v < kVectors; ++v) {
+      const auto w = Format::values(*unit, v * V::kWidth);
+      for (std::size_t i = 0; i < kRows; ++i) sums[v][i] = V::fma(w, V::set(x[i][c]), sums[v][i]);
+    }
+  }
+  alignas(64) float tile[kRows][kPanelRows];
+  for (std::size_t i = 0; i < kRows; ++i) {
+    for (std::size_t v = 0; v < kVectors; ++v) V::store(tile[i] + v * V::kWidth, sums[v][i]);
+  }
+  store_tile<V>(a, first, kRows, tile[0]);
+}
+
+// ---- the table's entries -----------------------------------------------------------------------------------------
+
+using Tile = void (*)(const PanelArgs&, std::size_t) noexcept;
+
+// The rows in tiles as equal as can be, none above kMost.
+template <std::size_t kMost>
+void split(const PanelArgs& a, const Tile (&tiles)[kMost]) noexcept {
+  const std::size_t count = (a.rows + kMost - 1) / kMost;
+  for (std::size_t i = 0, first = 0; i < count; ++i) {
+    const std::size_t rows = (a.rows - first) / (count - i);
+    tiles[rows - 1](a, first);
+    first += rows;
+  }
+}
+
+template <class V, class Format>
+void rounded_matmul(const PanelArgs& a) noexcept {
+  [&]<std::size_t... kLess>(std::index_sequence<kLess...>) {
+    constexpr Tile kTiles[] = {rounded_tile<V, Format, kLess + 1>...};
+    split(a, kTiles);
+  }(std::make_index_sequence<V::kTileRows>{});
+}
+
+template <class V, class Format>
+void exact_matmul(const PanelArgs& a) noexcept {
+  [&]<std::size_t... kLess>(std::index_sequence<kLess...>) {
+    constexpr Tile kTiles[] = {exact_tile<V, Format, kLess + 1>...};
+    split(a, kTiles);
+  }(std::make_index_sequence<V::kExactTileRows>{});
+}
+
+template <class V>
+void silu_multiply(float* out, const float* gate, const float* up, std::size_t count) noexcept {
+  std::size_t i = 0;
+  for (; i + V::kWidth <= count; i += V::kWidth) {
+    V::store(out + i, V::mul(silu_of<V>(V::load(gate + i)), V::load(up + i)));
+  }
+  if (i < count) {
+    const std::size_t n = count - i;
+    V::store_first(out + i, V::mul(silu_of<V>(V::load_first(gate + i, n)), V::load_first(up + i, n)), n);
+  }
+}
+
+template <class V>
+void round_rows(RoundedBlock* out, const float* x, std::size_t blocks) noexcept {
+  for (std::size_t b = 0; b < blocks; ++b) V::round_block(out[b], x + b * kRoundedColumns);
+}
+
+template <class V>
+void add_matmul(MatmulTable& table) noexcept {
+  const auto set = [&](PanelFormat format, auto* kernel) {
+    table.panel_matmul[static_cast<std::size_t>(format)] = kernel;
+  };
+  table.round_rows = round_rows<V>;
+  table.silu_multiply = silu_multiply<V>;
+  set(PanelFormat::kQ4_0, rounded_matmul<V, FormatQ4_0<V>>);
+  set(PanelFormat::kIQ4_NL, rounded_matmul<V, FormatIQ4_NL<V>>);
+  set(PanelFormat::kIQ4_XS, rounded_matmul<V, FormatIQ4_XS<V>>);
+  set(PanelFormat::kQ4_K, rounded_matmul<V, FormatQ4_K<V>>);
+  set(PanelFormat::kQ5_K, rounded_matmul<V, FormatQ5_K<V>>);
+  set(PanelFormat::kQ6_K, rounded_matmul<V, FormatQ6_K<V>>);
+  set(PanelFormat::kQ8_0, rounded_matmul<V, FormatQ8_0<V>>);
+  set(PanelFormat::kAffine, rounded_matmul<V, FormatAffine<V>>);
+  set(PanelFormat::kF32, exact_matmul<V, FormatF32<V>>);
+  set(PanelFormat::kF16, exact_matmul<V, FormatF16<V>>);
+  set(PanelFormat::kBF16, exact_matmul<V, FormatBF16<V>>);
+}
+
+}  // namespace
+}  // namespace qwen35::cpu

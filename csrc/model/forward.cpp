@@ -1,0 +1,85 @@
+// Qwen3.5, whole. Three layers in four remember through a memory of fixed size (Gated DeltaNet); every fourth looks back
+// at all tokens (gated attention). Each is followed by a feed-forward block, dense or a mixture of experts. Prefill and
+// decode are the same code with different T.
+#include "model/forward.h"
+
+#include <span>
+#include <variant>
+
+namespace qwen35 {
+namespace {
+
+struct Pass {  // what every block needs, so that a block's own arguments are its own
+  Backend& ops;
+  const Config& config;
+  const Rope& rope;
+  const Activations& s;
+
+  // Gated DeltaNet: x += out(norm(delta_rule(conv(qkv(h)))) * silu(z(h))).
+  void mix(const DeltaNetWeights& w, std::span<const DeltaSegment> segments) {
+    ops.matmul(s.h, {{s.qkv, w.qkv}, {s.z, w.z}, {s.a, w.a}, {s.b, w.b}});
+    ops.conv_silu(s.qkv, w.conv, config.delta, segments);
+    ops.gated_delta_rule(s.mix, s.qkv, s.a, s.b, w.a_neg, w.dt_bias, config.delta, segments);
+    ops.gated_rms_norm(s.mix, s.z, w.norm, config.delta.value_width, config.eps);
+    ops.matmul_add(s.x, s.mix, *w.out);
+  }
+
+  // Gated attention: x += out(attend(q, k, v) * sigmoid(gate)).
+  void mix(const AttentionWeights& w, std::span<const KvSegment> segments) {
+    ops.matmul(s.h, {{s.q_gate, w.q_gate}, {s.k, w.k}, {s.v, w.v}});
+    ops.norm_rope_append(s.q_gate, s.k, s.v, w.q_norm, w.k_norm, config.eps, rope, config.attention, segments);
+    ops.attend(s.attended, s.q_gate, config.attention, segments);
+    ops.matmul_add(s.x, s.attended, *w.out);
+  }
+
+  // Dense: x += down(silu(gate(h)) * up(h)).
+  void feed(const DenseWeights& w) {
+    ops.swiglu(s.act, s.h, *w.gate, *w.up);
+    ops.matmul_add(s.x, s.act, *w.down);
+  }
+
+  // Mixture of experts: the router's top K, and one shared expert behind its own gate.
+  void feed(const MoeWeights& w) {
+    const auto [experts, chosen, width, shared_width] = *config.moe;
+    ops.matmul(s.h, {{s.router, w.router}, {s.shared_gate, w.shared_gate}});
+    ops.route(s.experts, s.expert_weights, s.router, chosen);
+    ops.moe_gather(s.expert_act, s.h, *w.gate, w.up, s.experts, chosen, experts);
+    ops.moe_combine(s.x, s.expert_act, *w.down, s.experts, s.expert_weights, chosen, experts);
+    ops.swiglu(s.act, s.h, *w.shared.gate, *w.shared.up);
+    ops.sigmoid_gate(s.act, s.shared_gate);
+    ops.matmul_add(s.x, s.act, *w.shared.down);
+  }
+};
+
+}  // namespace
+
+void forward(Backend& ops, const Weights& model, const Config& config, const Rope& rope, const Activations& s,
+             const Batch& batch) {
+  Pass pass{ops, config, rope, s};
+  auto attention = batch.attention.begin();
+  auto delta_net = batch.delta_net.begin();
+
+  ops.embed(s.x, *model.embedding, batch.tokens);
+  for (const LayerWeights& layer : model.layers) {
+    ops.rms_norm(s.h, s.x, layer.mixer_norm, config.eps);
+    if (const auto* delta = std::get_if<DeltaNetWeights>(&layer.mixer)) {
+      pass.mix(*delta, *delta_net++);
+    } else {
+      pass.mix(std::get<AttentionWeights>(layer.mixer), *attention++);
+    }
+    ops.rms_norm(s.h, s.x, layer.feed_forward_norm, config.eps);
+    std::visit([&](const auto& w) { pass.feed(w); }, layer.feed_forward);
+  }
+  const std::size_t wanted = batch.wanted.size();
+  ops.take_rows(s.h.first_rows(wanted), s.x, batch.wanted);
+  ops.rms_norm(s.last.first_rows(wanted), s.h.first_rows(wanted), model.norm, config.eps);
+}
+
+Tensor project(Backend& ops, const Weights& model, const Activations& s, std::size_t first, std::size_t count) {
+  const Tensor rows{s.last.data + first * s.last.stride, count, s.last.cols, s.last.stride};
+  const Tensor logits = s.logits.first_rows(count);
+  ops.matmul(rows, {{logits, model.head}});
+  return logits;
+}
+
+}  // namespace qwen35

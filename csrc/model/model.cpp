@@ -1,0 +1,27 @@
+#include "model/model.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace qwen35 {
+
+Model::Model(const std::filesystem::path& path, std::unique_ptr<Backend> backend, std::size_t context_tokens)
+    : backend_(std::move(backend)),
+      file_(path),
+      config_(read_config(file_)),
+      rope_(make_rope(config_, context_tokens)),
+      context_tokens_(context_tokens == 0 ? config_.context_tokens : context_tokens),
+      weights_(load_weights(file_, config_, *backend_)) {}
+
+Activations Model::Turn::activations(std::size_t rows, std::size_t logit_rows) {
+  auto& scratch = model_.scratch_;
+  if (!scratch || scratch->rows() < rows || scratch->logit_rows() < logit_rows) {
+    const std::size_t most_rows = scratch ? std::max(rows, scratch->rows()) : rows;
+    const std::size_t most_logit_rows = scratch ? std::max(logit_rows, scratch->logit_rows()) : logit_rows;
+    scratch.reset();  // before the larger one is allocated
+    scratch = std::make_unique<Scratch>(*model_.backend_, model_.config_, most_rows, most_logit_rows);
+  }
+  return scratch->first_rows(rows);
+}
+
+}  // namespace qwen35

@@ -1,0 +1,99 @@
+#include "model/state.h"
+
+#include <algorithm>
+
+namespace qwen35 {
+namespace {
+
+constexpr std::size_t kLine = 64;  // bytes of a cache line: every row starts on one
+constexpr std::size_t kLineFloats = kLine / sizeof(float);
+
+std::size_t whole_lines(std::size_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
+
+// Deals out a memory from its start. With no memory it only counts.
+class Carver {
+ public:
+  explicit Carver(std::byte* memory) : memory_(memory) {}
+
+  std::size_t at() const noexcept { return at_; }
+  std::size_t furthest() const noexcept { return furthest_; }
+  void back_to(std::size_t at) noexcept { at_ = at; }
+
+  Tensor tensor(std::size_t rows, std::size_t cols) {
+    const std::size_t stride = (cols + kLineFloats - 1) / kLineFloats * kLineFloats;
+    return {array<float>(rows * stride), rows, cols, stride};
+  }
+  template <class T>
+  T* array(std::size_t count) {
+    std::byte* start = memory_ == nullptr ? nullptr : memory_ + at_;
+    at_ += whole_lines(count * sizeof(T));
+    furthest_ = std::max(furthest_, at_);
+    return reinterpret_cast<T*>(start);
+  }
+
+ private:
+  std::byte* memory_;
+  std::size_t at_ = 0;
+  std::size_t furthest_ = 0;
+};
+
+std::size_t carve(Activations& s, const Config& c, std::size_t rows, std::size_t logit_rows, std::byte* memory) {
+  Carver carver(memory);
+  s.x = carver.tensor(rows, c.hidden);
+  s.h = carver.tensor(rows, c.hidden);
+  const std::size_t shared = carver.at();
+
+  s.qkv = carver.tensor(rows, c.conv_channels());
+  s.z = carver.tensor(rows, c.delta_width());
+  s.a = carver.tensor(rows, c.delta.value_heads);
+  s.b = carver.tensor(rows, c.delta.value_heads);
+  s.mix = carver.tensor(rows, c.delta_width());
+
+  carver.back_to(shared);
+  s.q_gate = carver.tensor(rows, 2 * c.query_width());
+  s.k = carver.tensor(rows, c.kv_width());
+  s.v = carver.tensor(rows, c.kv_width());
+  s.attended = carver.tensor(rows, c.query_width());
+
+  carver.back_to(shared);
+  s.act = carver.tensor(rows, c.moe ? c.moe->shared_width : c.feed_forward);
+  if (c.moe) {
+    s.router = carver.tensor(rows, c.moe->experts);
+    s.shared_gate = carver.tensor(rows, 1);
+    s.expert_act = carver.tensor(rows * c.moe->chosen, c.moe->width);
+    s.experts = carver.array<std::int32_t>(rows * c.moe->chosen);
+    s.expert_weights = carver.array<float>(rows * c.moe->chosen);
+  }
+
+  carver.back_to(shared);
+  s.last = carver.tensor(rows, c.hidden);
+  s.logits = carver.tensor(logit_rows, c.vocabulary);
+  return carver.furthest();
+}
+
+}  // namespace
+
+Scratch::Scratch(Backend& backend, const Config& config, std::size_t rows, std::size_t logit_rows)
+    : rows_(rows), chosen_(config.moe ? config.moe->chosen : 0) {
+  memory_ = backend.allocate(carve(whole_, config, rows, logit_rows, nullptr));
+  carve(whole_, config, rows, logit_rows, memory_->data());
+}
+
+Activations Scratch::first_rows(std::size_t n) const noexcept {
+  Activations s = whole_;
+  for (Tensor* tensor : {&s.x, &s.h, &s.qkv, &s.z, &s.a, &s.b, &s.mix, &s.q_gate, &s.k, &s.v, &s.attended, &s.act,
+                         &s.router, &s.shared_gate, &s.last}) {
+    tensor->rows = n;
+  }
+  s.expert_act.rows = n * chosen_;
+  return s;
+}
+
+void Batch::clear() noexcept {
+  tokens.clear();
+  wanted.clear();
+  for (auto& segments : attention) segments.clear();
+  for (auto& segments : delta_net) segments.clear();
+}
+
+}  // namespace qwen35

@@ -1,0 +1,69 @@
+// What one pass over the model works in: the activations of its rows, and where each sequence of the batch remembers.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "backend/backend.h"
+#include "model/config.h"
+
+namespace qwen35 {
+
+// Views of T rows. Those of the mixers, of the feed-forward block and of the head share memory: none outlives its turn.
+struct Activations {
+  Tensor x;  // [T, D], the residual stream
+  Tensor h;  // [T, D], normed
+
+  Tensor qkv;  // [T, C]
+  Tensor z;    // [T, Hv Dv]
+  Tensor a;    // [T, Hv]
+  Tensor b;    // [T, Hv]
+  Tensor mix;  // [T, Hv Dv]
+
+  Tensor q_gate;    // [T, H 2A]
+  Tensor k;         // [T, G A]
+  Tensor v;         // [T, G A]
+  Tensor attended;  // [T, H A]
+
+  Tensor act;             // [T, F], with experts the shared one's
+  Tensor router;          // [T, E]
+  Tensor shared_gate;     // [T, 1]
+  Tensor expert_act;      // [T K, F]
+  std::int32_t* experts;  // [T K]
+  float* expert_weights;  // [T K]
+
+  Tensor last;    // [T, D], normed rows that want logits
+  Tensor logits;  // [logit rows, V]
+};
+
+// Allocated once for the largest pass.
+class Scratch {
+ public:
+  Scratch(Backend& backend, const Config& config, std::size_t rows, std::size_t logit_rows);
+
+  std::size_t rows() const noexcept { return rows_; }
+  std::size_t logit_rows() const noexcept { return whole_.logits.rows; }
+  Activations first_rows(std::size_t n) const noexcept;
+
+ private:
+  std::size_t rows_;
+  std::size_t chosen_;
+  std::unique_ptr<Buffer> memory_;
+  Activations whole_{};
+};
+
+// One pass: the new tokens of one or more sequences, segment after segment.
+struct Batch {
+  std::vector<Token> tokens;                         // [T]
+  std::vector<std::uint32_t> wanted;                 // rows that want logits
+  std::vector<std::vector<KvSegment>> attention;     // per attention layer, one per segment
+  std::vector<std::vector<DeltaSegment>> delta_net;  // per DeltaNet layer, one per segment
+
+  explicit Batch(const Config& config) : attention(config.attention_layers()), delta_net(config.delta_layers()) {}
+  void clear() noexcept;  // keeps the memory
+};
+
+}  // namespace qwen35

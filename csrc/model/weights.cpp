@@ -1,0 +1,238 @@
+#include "model/weights.h"
+
+#include <cmath>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_set>
+
+#include "base/error.h"
+#include "tensor/blocks.h"
+
+namespace qwen35 {
+namespace {
+
+using Shape = std::vector<std::uint64_t>;  // as in the file: contiguous dimension first
+
+constexpr std::size_t kMostNamed = 10;
+
+// Writers differ in whether they keep dimensions of one: [D] and [D, 1] are the same tensor.
+Shape trimmed(Shape shape) {
+  while (shape.size() > 1 && shape.back() == 1) shape.pop_back();
+  return shape;
+}
+
+std::string show(const Shape& shape) {
+  std::string text = "[";
+  for (std::size_t i = 0; i < shape.size(); ++i) text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
+  return text + "]";
+}
+
+class Complaints {
+ public:
+  explicit Complaints(const char* what) : what_(what) {}
+
+  void add(std::string tensor) {
+    if (named_.size() < kMostNamed) named_.push_back(std::move(tensor));
+    ++count_;
+  }
+  std::string text() const {
+    if (count_ == 0) return "";
+    std::string line = std::to_string(count_) + (count_ == 1 ? " tensor is " : " tensors are ") + what_ + ": ";
+    for (std::size_t i = 0; i < named_.size(); ++i) line += (i == 0 ? "" : ", ") + named_[i];
+    if (count_ > named_.size()) line += " and " + std::to_string(count_ - named_.size()) + " more";
+    return line + ". ";
+  }
+
+ private:
+  const char* what_;
+  std::vector<std::string> named_;
+  std::size_t count_ = 0;
+};
+
+// Finds tensors by name. With no backend it only checks, and collects everything that is wrong; with one it packs.
+class Binder {
+ public:
+  Binder(const Gguf& file, Backend* backend, Weights& weights) : file_(file), backend_(backend), weights_(weights) {}
+
+  bool has(const std::string& name) const { return file_.find(name) != nullptr; }
+
+  // experts > 1 stacks that many matrices of rows x cols, each of `parts` that are used apart.
+  const Weight* matrix(const std::string& name, std::size_t rows, std::size_t cols, std::size_t experts = 1,
+                       std::size_t parts = 1) {
+    const GgufTensor* tensor = find(name, {cols, rows, experts});
+    if (tensor == nullptr || !is_decodable(*tensor)) return nullptr;
+    if (backend_ == nullptr) return nullptr;
+    const Weight* packed = weights_.matrices.emplace_back(backend_->pack(tensor->matrix(), experts * parts)).get();
+    weights_.bytes += packed->bytes();
+    file_.release(tensor->data, tensor->bytes);
+    return packed;
+  }
+
+  const float* vector(const std::string& name, std::size_t count, std::size_t rows = 1) {
+    const GgufTensor* tensor = find(name, {count, rows});
+    if (tensor == nullptr) return nullptr;
+    if (tensor->dtype != DType::kF32 && tensor->dtype != DType::kF16 && tensor->dtype != DType::kBF16) {
+      types_.add(name + " (" + tensor->type_name() + ", expected F32, F16 or BF16)");
+      return nullptr;
+    }
+    if (backend_ == nullptr) return nullptr;
+    std::vector<float> values(count * rows);
+    decode(tensor->dtype, tensor->data, values.data(), values.size());
+    for (const float value : values) {
+      if (!std::isfinite(value)) throw FormatError(file_.path().string() + ": " + name + " holds a value that is not finite");
+    }
+    const auto bytes = std::as_bytes(std::span(values));
+    Buffer& buffer = *weights_.vectors.emplace_back(backend_->allocate(bytes.size()));
+    backend_->upload(buffer.data(), bytes.data(), bytes.size());
+    backend_->synchronize();  // `values` goes away
+    weights_.bytes += bytes.size();
+    return reinterpret_cast<const float*>(buffer.data());
+  }
+
+  void finish_checks(const Config& config) {
+    for (const GgufTensor& tensor : file_.tensors()) {
+      // Some writers put the vision tower into the same file; it is not part of the language model.
+      const bool is_vision = tensor.name.starts_with("v.") || tensor.name.starts_with("mm.");
+      if (!is_vision && !bound_.contains(std::string(tensor.name))) unexpected_.add(std::string(tensor.name));
+    }
+    const std::string wrong = missing_.text() + unexpected_.text() + shapes_.text() + types_.text();
+    if (!wrong.empty()) {
+      throw FormatError(file_.path().string() + ": " + wrong + "This is not a complete " + config.architecture +
+                        " model as its metadata describes it; download or convert it again.");
+    }
+  }
+
+ private:
+  const GgufTensor* find(const std::string& name, Shape shape) {
+    const GgufTensor* tensor = file_.find(name);
+    if (tensor == nullptr) {
+      missing_.add(name);
+      return nullptr;
+    }
+    bound_.insert(name);
+    const Shape expected = trimmed(std::move(shape));
+    if (trimmed(tensor->shape) != expected) {
+      shapes_.add(name + " (" + show(tensor->shape) + ", expected " + show(expected) + ")");
+      return nullptr;
+    }
+    return tensor;
+  }
+
+  bool is_decodable(const GgufTensor& tensor) {
+    if (find_dtype(static_cast<std::uint32_t>(tensor.dtype)) != nullptr) return true;
+    types_.add(std::string(tensor.name) + " (" + tensor.type_name() + ", which cannot be decoded)");
+    return false;
+  }
+
+  const Gguf& file_;
+  Backend* backend_;
+  Weights& weights_;
+  std::unordered_set<std::string> bound_;
+  Complaints missing_{"missing"}, unexpected_{"unexpected"}, shapes_{"of another shape"}, types_{"of another type"};
+};
+
+DeltaNetWeights bind_delta_net(Binder& bind, const Config& c, const std::string& block) {
+  const std::size_t heads = c.delta.value_heads;
+  return {.qkv = bind.matrix(block + "attn_qkv.weight", c.conv_channels(), c.hidden),
+          .z = bind.matrix(block + "attn_gate.weight", c.delta_width(), c.hidden),
+          .a = bind.matrix(block + "ssm_alpha.weight", heads, c.hidden),
+          .b = bind.matrix(block + "ssm_beta.weight", heads, c.hidden),
+          .conv = bind.vector(block + "ssm_conv1d.weight", c.delta.conv_width, c.conv_channels()),
+          .a_neg = bind.vector(block + "ssm_a", heads),
+          .dt_bias = bind.vector(block + "ssm_dt.bias", heads),
+          .norm = bind.vector(block + "ssm_norm.weight", c.delta.value_width),
+          .out = bind.matrix(block + "ssm_out.weight", c.hidden, c.delta_width())};
+}
+
+AttentionWeights bind_attention(Binder& bind, const Config& c, const std::string& block) {
+  return {.q_gate = bind.matrix(block + "attn_q.weight", 2 * c.query_width(), c.hidden),
+          .k = bind.matrix(block + "attn_k.weight", c.kv_width(), c.hidden),
+          .v = bind.matrix(block + "attn_v.weight", c.kv_width(), c.hidden),
+          .q_norm = bind.vector(block + "attn_q_norm.weight", c.attention.width),
+          .k_norm = bind.vector(block + "attn_k_norm.weight", c.attention.width),
+          .out = bind.matrix(block + "attn_output.weight", c.hidden, c.query_width())};
+}
+
+DenseWeights bind_dense(Binder& bind, const Config& c, const std::string& block, const std::string& suffix,
+                        std::size_t width) {
+  return {.gate = bind.matrix(block + "ffn_gate" + suffix, width, c.hidden),
+          .up = bind.matrix(block + "ffn_up" + suffix, width, c.hidden),
+          .down = bind.matrix(block + "ffn_down" + suffix, c.hidden, width)};
+}
+
+MoeWeights bind_moe(Binder& bind, const Config& c, const std::string& block) {
+  const ExpertShape& moe = *c.moe;
+  MoeWeights w{};
+  w.router = bind.matrix(block + "ffn_gate_inp.weight", moe.experts, c.hidden);
+  if (bind.has(block + "ffn_gate_up_exps.weight")) {
+    w.gate = bind.matrix(block + "ffn_gate_up_exps.weight", 2 * moe.width, c.hidden, moe.experts, 2);
+  } else {
+    w.gate = bind.matrix(block + "ffn_gate_exps.weight", moe.width, c.hidden, moe.experts);
+    w.up = bind.matrix(block + "ffn_up_exps.weight", moe.width, c.hidden, moe.experts);
+  }
+  w.down = bind.matrix(block + "ffn_down_exps.weight", c.hidden, moe.width, moe.experts);
+  w.shared_gate = bind.matrix(block + "ffn_gate_inp_shexp.weight", 1, c.hidden);
+  w.shared = bind_dense(bind, c, block, "_shexp.weight", moe.shared_width);
+  return w;
+}
+
+LayerWeights bind_layer(Binder& bind, const Config& c, std::size_t layer) {
+  const std::string block = "blk." + std::to_string(layer) + ".";
+  LayerWeights w{};
+  w.mixer_norm = bind.vector(block + "attn_norm.weight", c.hidden);
+  if (c.is_attention(layer)) {
+    w.mixer = bind_attention(bind, c, block);
+  } else {
+    w.mixer = bind_delta_net(bind, c, block);
+  }
+  w.feed_forward_norm = bind.vector(block + "post_attention_norm.weight", c.hidden);
+  if (c.moe) {
+    w.feed_forward = bind_moe(bind, c, block);
+  } else {
+    w.feed_forward = bind_dense(bind, c, block, ".weight", c.feed_forward);
+  }
+  return w;
+}
+
+MtpWeights bind_mtp(Binder& bind, const Config& c, std::size_t layer, const Weights& model) {
+  const std::string block = "blk." + std::to_string(layer) + ".nextn.";
+  MtpWeights w{};
+  w.embedding_norm = bind.vector(block + "enorm.weight", c.hidden);
+  w.hidden_norm = bind.vector(block + "hnorm.weight", c.hidden);
+  w.join = bind.matrix(block + "eh_proj.weight", c.hidden, 2 * c.hidden);
+  w.layer = bind_layer(bind, c, layer);
+  w.norm = bind.vector(block + "shared_head_norm.weight", c.hidden);
+  const auto own = [&](const std::string& name, const Weight* otherwise) {
+    return bind.has(name) ? bind.matrix(name, c.vocabulary, c.hidden) : otherwise;
+  };
+  w.embedding = own(block + "embed_tokens.weight", model.embedding);
+  w.head = own(block + "shared_head_head.weight", model.head);
+  return w;
+}
+
+void bind_model(Binder& bind, const Config& c, Weights& w) {
+  w.embedding = bind.matrix("token_embd.weight", c.vocabulary, c.hidden);
+  for (std::size_t layer = 0; layer < c.layers; ++layer) w.layers.push_back(bind_layer(bind, c, layer));
+  w.norm = bind.vector("output_norm.weight", c.hidden);
+  w.is_tied = !bind.has("output.weight");
+  w.head = w.is_tied ? w.embedding : bind.matrix("output.weight", c.vocabulary, c.hidden);
+  for (std::size_t i = 0; i < c.mtp_layers; ++i) w.mtp.push_back(bind_mtp(bind, c, c.layers + i, w));
+}
+
+}  // namespace
+
+Weights load_weights(const Gguf& file, const Config& config, Backend& backend) {
+  Weights checked;
+  Binder check(file, nullptr, checked);
+  bind_model(check, config, checked);
+  check.finish_checks(config);
+
+  Weights weights;
+  Binder pack(file, &backend, weights);
+  bind_model(pack, config, weights);
+  return weights;
+}
+
+}  // namespace qwen35

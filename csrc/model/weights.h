@@ -1,0 +1,86 @@
+// Every tensor of a model under the role it plays, packed for a device. Binding checks the whole file first: each name,
+// shape and type, nothing missing and nothing left over.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <variant>
+#include <vector>
+
+#include "backend/backend.h"
+#include "gguf/gguf.h"
+#include "model/config.h"
+
+namespace qwen35 {
+
+struct DeltaNetWeights {
+  const Weight* qkv;     // [C, D]
+  const Weight* z;       // [Hv Dv, D]
+  const Weight* a;       // [Hv, D], decay
+  const Weight* b;       // [Hv, D], beta
+  const float* conv;     // [C, conv_width]
+  const float* a_neg;    // [Hv], -exp(A_log)
+  const float* dt_bias;  // [Hv]
+  const float* norm;     // [Dv]
+  const Weight* out;     // [D, Hv Dv]
+};
+
+struct AttentionWeights {
+  const Weight* q_gate;  // [H 2A, D], query and gate alternate head by head
+  const Weight* k;       // [G A, D]
+  const Weight* v;       // [G A, D]
+  const float* q_norm;   // [A]
+  const float* k_norm;   // [A]
+  const Weight* out;     // [D, H A]
+};
+
+struct DenseWeights {
+  const Weight* gate;  // [F, D]
+  const Weight* up;    // [F, D]
+  const Weight* down;  // [D, F]
+};
+
+struct MoeWeights {
+  const Weight* router;       // [E, D]
+  const Weight* gate;         // [E F, D]; when `up` is null [E 2F, D]
+  const Weight* up;           // [E F, D] or null
+  const Weight* down;         // [E D, F]
+  const Weight* shared_gate;  // [1, D]
+  DenseWeights shared;
+};
+
+struct LayerWeights {
+  const float* mixer_norm;  // [D]
+  std::variant<DeltaNetWeights, AttentionWeights> mixer;
+  const float* feed_forward_norm;  // [D]
+  std::variant<DenseWeights, MoeWeights> feed_forward;
+};
+
+// Predicts one token further from a position's last hidden row and the token that follows it (specification 5).
+struct MtpWeights {
+  const float* embedding_norm;  // [D]
+  const float* hidden_norm;     // [D]
+  const Weight* join;           // [D, 2D] over [embedding; hidden]
+  LayerWeights layer;
+  const float* norm;        // [D]
+  const Weight* embedding;  // [V, D], the model's own unless the file has another
+  const Weight* head;       // [V, D], likewise
+};
+
+struct Weights {
+  const Weight* embedding = nullptr;  // [V, D]
+  std::vector<LayerWeights> layers;
+  const float* norm = nullptr;   // [D]
+  const Weight* head = nullptr;  // [V, D]; the embedding when tied
+  std::vector<MtpWeights> mtp;
+  bool is_tied = false;
+  std::size_t bytes = 0;
+
+  std::vector<std::unique_ptr<Weight>> matrices;  // owners of what the pointers above look at
+  std::vector<std::unique_ptr<Buffer>> vectors;
+};
+
+// Throws FormatError naming the tensors that are missing, unexpected, or of another shape or type than the config asks.
+Weights load_weights(const Gguf& file, const Config& config, Backend& backend);
+
+}  // namespace qwen35

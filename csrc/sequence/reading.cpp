@@ -1,0 +1,194 @@
+#include "sequence/reading.h"
+
+#include <algorithm>
+#include <string>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "model/forward.h"
+
+namespace qwen35 {
+namespace {
+
+// Rows of logits computed at a time: V is large, and a few rows already share one pass over the head's weights.
+constexpr std::size_t kLogitRows = 32;
+
+void make_room(std::vector<Token>& tokens, std::size_t more) {
+  const std::size_t needed = tokens.size() + more;
+  if (needed > tokens.capacity()) tokens.reserve(std::max(needed, 2 * tokens.capacity()));
+}
+
+}  // namespace
+
+// All passes of one call: cuts the items into chunks and brings each sequence from chunk to chunk.
+class Reading {
+ public:
+  Reading(Model& model, std::span<const ReadItem> items, std::size_t chunk_tokens)
+      : model_(model), items_(items), chunk_tokens_(chunk_tokens), batch_(model.config()) {}
+
+  static void check(const Sequence& sequence, const ReadItem& item);
+  bool is_done() const noexcept { return item_ == items_.size(); }
+  void pass(std::span<const Sequence::Use> uses);
+
+ private:
+  struct Part {  // what one pass reads of one item
+    Sequence* sequence;
+    std::span<const Token> tokens;
+    Segment rows;
+  };
+
+  void compose();
+  void place(Backend& ops);
+  void fetch_logits(Backend& ops, const Activations& s);
+
+  Model& model_;
+  std::span<const ReadItem> items_;
+  std::size_t chunk_tokens_;
+  std::size_t item_ = 0;    // first item not read to its end
+  std::size_t offset_ = 0;  // tokens of it already read
+  Batch batch_;
+  std::vector<Part> parts_;
+  std::vector<float*> logits_;  // where the wanted rows go
+};
+
+void Reading::check(const Sequence& sequence, const ReadItem& item) {
+  sequence.check_whole();
+  const Config& config = sequence.model().config();
+  for (const Token token : item.tokens) {
+    if (token < 0 || static_cast<std::size_t>(token) >= config.vocabulary) {
+      throw InputError("token " + std::to_string(token) + " is not in [0, " + std::to_string(config.vocabulary) +
+                       "), the vocabulary of this model");
+    }
+  }
+  if (item.tokens.size() > sequence.context_tokens() - sequence.tokens_.size()) {
+    throw InputError(std::to_string(item.tokens.size()) + " tokens do not fit: " +
+                     std::to_string(sequence.tokens_.size()) + " of " + std::to_string(sequence.context_tokens()) +
+                     " context_tokens are taken");
+  }
+  if (item.wanted == Wanted::kLast && item.tokens.empty()) {
+    throw InputError("logits of the last token were asked for, but there are no tokens to read");
+  }
+}
+
+// The next rows, in the order of the items, until the chunk is full.
+void Reading::compose() {
+  batch_.clear();
+  parts_.clear();
+  logits_.clear();
+  while (item_ < items_.size() && batch_.tokens.size() < chunk_tokens_) {
+    const ReadItem& item = items_[item_];
+    const std::size_t first = batch_.tokens.size();
+    const std::size_t count = std::min(item.tokens.size() - offset_, chunk_tokens_ - first);
+    const auto tokens = item.tokens.subspan(offset_, count);
+    if (count > 0) parts_.push_back({item.sequence, tokens, {first, count, item.sequence->tokens_.size()}});
+    batch_.tokens.insert(batch_.tokens.end(), tokens.begin(), tokens.end());
+    const bool ends = offset_ + count == item.tokens.size();
+    const std::size_t vocabulary = model_.config().vocabulary;
+    if (item.wanted == Wanted::kAll) {
+      for (std::size_t i = 0; i < count; ++i) {
+        batch_.wanted.push_back(static_cast<std::uint32_t>(first + i));
+        logits_.push_back(item.logits + (offset_ + i) * vocabulary);
+      }
+    } else if (item.wanted == Wanted::kLast && ends) {
+      batch_.wanted.push_back(static_cast<std::uint32_t>(first + count - 1));
+      logits_.push_back(item.logits);
+    }
+    offset_ += count;
+    if (ends) {
+      ++item_;
+      offset_ = 0;
+    }
+  }
+}
+
+void Reading::place(Backend& ops) {
+  for (const Part& part : parts_) {
+    Sequence& sequence = *part.sequence;
+    sequence.pages_.make_writable(ops, part.rows.position, part.rows.count);
+    make_room(sequence.tokens_, part.rows.count);  // so that nothing fails after the pass
+    for (std::size_t i = 0; i < batch_.attention.size(); ++i) {
+      batch_.attention[i].push_back({part.rows, sequence.pages_.layer(i), sequence.pages_.format()});
+    }
+    for (std::size_t i = 0; i < batch_.delta_net.size(); ++i) {
+      batch_.delta_net[i].push_back(sequence.memory_.segment(i, part.rows));
+    }
+  }
+}
+
+void Reading::fetch_logits(Backend& ops, const Activations& s) {
+  const std::size_t row_bytes = model_.config().vocabulary * sizeof(float);
+  for (std::size_t first = 0; first < logits_.size(); first += kLogitRows) {
+    const std::size_t count = std::min(kLogitRows, logits_.size() - first);
+    const Tensor rows = project(ops, model_.weights(), s, first, count);
+    for (std::size_t i = 0; i < count; ++i) {
+      ops.download(reinterpret_cast<std::byte*>(logits_[first + i]),
+                   reinterpret_cast<const std::byte*>(rows.data + i * rows.stride), row_bytes);
+    }
+  }
+}
+
+void Reading::pass(std::span<const Sequence::Use> uses) {
+  auto turn = model_.take_turn();
+  for (const auto& use : uses) use.check_cancelled();
+  compose();
+  if (parts_.empty()) return;
+  Backend& ops = turn.ops();
+  place(ops);
+  const Activations s = turn.activations(batch_.tokens.size(), std::min(kLogitRows, batch_.wanted.size()));
+  for (const Part& part : parts_) part.sequence->is_torn_ = true;
+  forward(ops, model_.weights(), model_.config(), model_.rope().view(), s, batch_);
+  fetch_logits(ops, s);
+  ops.synchronize();
+  for (const Part& part : parts_) {
+    Sequence& sequence = *part.sequence;
+    sequence.tokens_.insert(sequence.tokens_.end(), part.tokens.begin(), part.tokens.end());
+    sequence.size_.store(sequence.tokens_.size(), std::memory_order_release);
+    sequence.is_torn_ = false;
+  }
+}
+
+namespace {
+
+void read_in_use(std::span<const Sequence::Use> uses, std::span<const ReadItem> items, std::size_t chunk_tokens,
+                 const std::function<void()>& pause) {
+  if (chunk_tokens < 1 || chunk_tokens > kMostChunkTokens) {
+    throw InputError("chunk_tokens is " + std::to_string(chunk_tokens) + ", expected 1 to " +
+                     std::to_string(kMostChunkTokens));
+  }
+  for (const ReadItem& item : items) Reading::check(*item.sequence, item);
+  Reading reading(items.front().sequence->model(), items, chunk_tokens);
+  while (!reading.is_done()) {
+    reading.pass(uses);
+    pause();
+    for (const auto& use : uses) use.check_cancelled();
+  }
+}
+
+}  // namespace
+
+void read(std::span<const ReadItem> items, std::size_t chunk_tokens, const std::function<void()>& pause) {
+  if (items.empty()) return;
+  std::unordered_set<const Sequence*> seen;
+  for (const ReadItem& item : items) {
+    if (&item.sequence->model() != &items.front().sequence->model()) {
+      throw InputError("the sequences of one batch belong to different models; read them in separate calls");
+    }
+    if (!seen.insert(item.sequence).second) {
+      throw InputError("the same sequence is twice in one batch; append its tokens in one item");
+    }
+  }
+  std::vector<Sequence::Use> uses;
+  uses.reserve(items.size());
+  for (const ReadItem& item : items) uses.emplace_back(*item.sequence, Sequence::Use::For::kReading);
+  read_in_use(uses, items, chunk_tokens, pause);
+}
+
+void read(const Sequence::Use& use, std::span<const Token> tokens, std::size_t chunk_tokens,
+          const std::function<void()>& pause) {
+  const ReadItem item{&use.sequence(), tokens, Wanted::kNone, nullptr};
+  read_in_use({&use, 1}, {&item, 1}, chunk_tokens, pause);
+}
+
+}  // namespace qwen35

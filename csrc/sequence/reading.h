@@ -1,0 +1,37 @@
+// Appending tokens to sequences: one pass over the model per chunk, several sequences side by side.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <span>
+
+#include "sequence/sequence.h"
+
+namespace qwen35 {
+
+enum class Wanted { kNone, kLast, kAll };
+
+struct ReadItem {
+  Sequence* sequence;
+  std::span<const Token> tokens;
+  Wanted wanted;
+  float* logits;  // host memory, [rows, V] with rows = logit_rows()
+
+  std::size_t logit_rows() const noexcept {
+    return wanted == Wanted::kNone ? 0 : wanted == Wanted::kAll ? tokens.size() : 1;
+  }
+};
+
+inline constexpr std::size_t kChunkTokens = 512;
+inline constexpr std::size_t kMostChunkTokens = 8192;
+
+// Reads at most chunk_tokens rows per pass; results do not depend on it. `pause` is called between passes with nothing
+// locked, and what it throws ends the reading. Throws InputError before anything is changed; Cancelled between two
+// passes, when each sequence stands at the end of the last one.
+void read(std::span<const ReadItem> items, std::size_t chunk_tokens, const std::function<void()>& pause);
+
+// The same for a sequence already in use for reading.
+void read(const Sequence::Use& use, std::span<const Token> tokens, std::size_t chunk_tokens,
+          const std::function<void()>& pause);
+
+}  // namespace qwen35

@@ -1,0 +1,192 @@
+#include "sequence/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <sstream>
+#include <string>
+
+#include "base/error.h"
+
+namespace qwen35 {
+namespace {
+
+constexpr double kImpossible = -std::numeric_limits<double>::infinity();
+
+// Written so that NaN is outside every range.
+void require_range(const char* name, double value, double least, double most) {
+  if (value >= least && value <= most) return;
+  std::ostringstream text;
+  text << name << " is " << value << ", expected " << least << " to " << most;
+  throw InputError(text.str());
+}
+
+// The more likely first; of equals the lower id.
+struct Better {
+  template <class T>
+  bool operator()(const T& a, const T& b) const noexcept {
+    return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
+  }
+};
+
+}  // namespace
+
+Sampler::Sampler(SamplerOptions options) : options_(std::move(options)), random_(options_.seed) {
+  require_range("temperature", options_.temperature, 0.0, 100.0);
+  require_range("top_p", options_.top_p, 0.0, 1.0);
+  require_range("min_p", options_.min_p, 0.0, 1.0);
+  require_range("repetition_penalty", options_.repetition_penalty, 0.01, 100.0);
+  require_range("presence_penalty", options_.presence_penalty, -100.0, 100.0);
+  require_range("frequency_penalty", options_.frequency_penalty, -100.0, 100.0);
+  if (options_.tokens_used && *options_.tokens_used == 0) throw InputError("n_tokens_used is 0, expected at least 1");
+  for (const auto& [id, bias] : options_.bias) {
+    if (id < 0 || (options_.tokens_used && static_cast<std::size_t>(id) >= *options_.tokens_used)) {
+      throw InputError("logit_bias names token " + std::to_string(id) + ", which the vocabulary does not have");
+    }
+    if (bias != kImpossible) require_range("logit_bias", bias, -1e6, 1e6);
+  }
+}
+
+std::span<const float> Sampler::existing(std::span<const float> logits) const {
+  const auto used = logits.first(std::min(logits.size(), options_.tokens_used.value_or(logits.size())));
+  if (used.empty()) throw InputError("there are no logits to choose from");
+  for (std::size_t i = 0; i < used.size(); ++i) {
+    if (!(used[i] <= std::numeric_limits<float>::max())) {
+      throw InputError("logit of token " + std::to_string(i) + " is " + (std::isnan(used[i]) ? "NaN" : "+inf") +
+                       ", expected a number or -inf; the model's weights may be damaged");
+    }
+  }
+  return used;
+}
+
+void Sampler::apply_bias() {
+  for (const auto& [id, bias] : options_.bias) {
+    const auto index = static_cast<std::size_t>(id);
+    if (index >= candidates_.size()) {
+      throw InputError("logit_bias names token " + std::to_string(id) + ", expected below " +
+                       std::to_string(candidates_.size()));
+    }
+    candidates_[index].logit += bias;
+  }
+}
+
+void Sampler::apply_penalties(std::span<const Token> history) {
+  const auto& o = options_;
+  if (o.repetition_penalty == 1.0 && o.presence_penalty == 0.0 && o.frequency_penalty == 0.0) return;
+  const auto seen = history.last(std::min(history.size(), o.penalty_last_n.value_or(history.size())));
+  counts_.resize(candidates_.size());
+  for (const Token id : seen) {
+    if (static_cast<std::size_t>(id) < counts_.size()) ++counts_[static_cast<std::size_t>(id)];
+  }
+  for (const Token id : seen) {
+    if (static_cast<std::size_t>(id) >= counts_.size()) continue;
+    std::uint32_t& count = counts_[static_cast<std::size_t>(id)];
+    if (count == 0) continue;  // done at its first place
+    double& logit = candidates_[static_cast<std::size_t>(id)].logit;
+    logit = logit > 0.0 ? logit / o.repetition_penalty : logit * o.repetition_penalty;
+    logit -= o.presence_penalty + o.frequency_penalty * count;
+    count = 0;
+  }
+}
+
+void Sampler::keep_top_k() {
+  const std::size_t k = options_.top_k;
+  if (k == 0 || k >= candidates_.size()) return;
+  // A heap of k: most of a large vocabulary fails its first comparison.
+  best_.resize(k);
+  std::ranges::partial_sort_copy(candidates_, best_, Better{});
+  candidates_.swap(best_);
+}
+
+void Sampler::sort_by_id() {
+  const auto earlier = [](const Candidate& a, const Candidate& b) { return a.id < b.id; };
+  if (!std::ranges::is_sorted(candidates_, earlier)) std::ranges::sort(candidates_, earlier);
+}
+
+void Sampler::keep_top_p() {
+  if (options_.top_p >= 1.0) return;
+  const double largest = std::ranges::min_element(candidates_, Better{})->logit;
+  double sum = 0.0;
+  sort_by_id();  // one order of summation, however the candidates came here
+  for (const Candidate& c : candidates_) sum += std::exp(c.logit - largest);
+
+  // A heap gives the most likely ones in turn without sorting a whole vocabulary.
+  const auto worse = [](const Candidate& a, const Candidate& b) { return Better{}(b, a); };
+  std::ranges::make_heap(candidates_, worse);
+  double reached = 0.0;
+  auto end = candidates_.end();
+  do {
+    std::pop_heap(candidates_.begin(), end, worse);
+    --end;
+    reached += std::exp(end->logit - largest);
+  } while (reached < options_.top_p * sum && end != candidates_.begin());
+  candidates_.erase(candidates_.begin(), end);
+}
+
+void Sampler::keep_min_p() {
+  if (options_.min_p <= 0.0) return;
+  const double largest = std::ranges::min_element(candidates_, Better{})->logit;
+  const double least = largest + std::log(options_.min_p);
+  std::erase_if(candidates_, [&](const Candidate& c) { return c.logit < least; });
+}
+
+// Walks the survivors in order of id, so that the outcome does not depend on how they were found.
+Token Sampler::draw() {
+  const double largest = std::ranges::min_element(candidates_, Better{})->logit;
+  sort_by_id();
+  double sum = 0.0;
+  for (Candidate& c : candidates_) {
+    c.logit = std::exp((c.logit - largest) / options_.temperature);  // from here on a weight
+    sum += c.logit;
+  }
+  double left = random_.unit() * sum;
+  Token chosen = candidates_.front().id;
+  for (const Candidate& c : candidates_) {
+    if (c.logit == 0.0) continue;
+    chosen = c.id;  // the last one, should rounding leave a remainder
+    if (left < c.logit) break;
+    left -= c.logit;
+  }
+  return chosen;
+}
+
+Token Sampler::sample(std::span<const float> logits, std::span<const Token> history) {
+  const std::lock_guard lock(mutex_);
+  for (const Token id : history) {
+    if (id < 0 || static_cast<std::size_t>(id) >= logits.size()) {
+      throw InputError("history holds token " + std::to_string(id) + ", expected 0 to " +
+                       std::to_string(logits.size() - 1));
+    }
+  }
+  const auto used = existing(logits);
+  candidates_.resize(used.size());
+  for (std::size_t i = 0; i < used.size(); ++i) candidates_[i] = {used[i], static_cast<Token>(i)};
+  apply_bias();
+  apply_penalties(history);
+  const Candidate best = *std::ranges::min_element(candidates_, Better{});
+  if (best.logit == kImpossible) throw InputError("every token has logit -inf; there is none to choose");
+  if (options_.temperature == 0.0) return best.id;
+  keep_top_k();
+  keep_top_p();
+  keep_min_p();
+  return draw();
+}
+
+std::vector<std::pair<Token, double>> Sampler::top_logprobs(std::span<const float> logits, std::size_t n) const {
+  const auto used = existing(logits);
+  std::vector<Candidate> all(used.size());
+  for (std::size_t i = 0; i < used.size(); ++i) all[i] = {used[i], static_cast<Token>(i)};
+  const double largest = std::ranges::min_element(all, Better{})->logit;
+  if (largest == kImpossible) throw InputError("every token has logit -inf; there is no distribution");
+  double sum = 0.0;
+  for (const Candidate& c : all) sum += std::exp(c.logit - largest);
+  const double normaliser = largest + std::log(sum);
+
+  const std::size_t count = std::min(n, all.size());
+  std::partial_sort(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(count), all.end(), Better{});
+  std::vector<std::pair<Token, double>> top;
+  for (std::size_t i = 0; i < count; ++i) top.emplace_back(all[i].id, all[i].logit - normaliser);
+  return top;
+}
+
+}  // namespace qwen35

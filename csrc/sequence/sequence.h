@@ -1,0 +1,72 @@
+// One mutable timeline over a model: tokens, pages of keys and values, delta memory. Whoever touches it holds a Use;
+// only cancel() may come from elsewhere meanwhile.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "model/model.h"
+#include "sequence/memory.h"
+#include "sequence/snapshot.h"
+
+namespace qwen35 {
+
+class Sequence {
+ public:
+  // context_tokens 0: the model's. Throws InputError beyond it.
+  Sequence(std::shared_ptr<Model> model, std::size_t context_tokens, KvFormat format);
+
+  Model& model() const noexcept { return *model_; }
+  std::size_t size() const noexcept { return size_.load(std::memory_order_acquire); }
+  std::size_t context_tokens() const noexcept { return context_tokens_; }
+
+  std::vector<Token> tokens();
+  std::size_t state_bytes();
+
+  std::shared_ptr<Snapshot> snapshot();
+  void restore(const Snapshot& snapshot);
+  std::shared_ptr<Sequence> fork();
+  // Returns how many tokens were read again. `pause` as in read().
+  std::size_t truncate(std::size_t n, std::size_t chunk_tokens, const std::function<void()>& pause);
+  void cancel() noexcept;
+
+  // The right to touch a sequence; throws InputError when another thread has it.
+  class Use {
+   public:
+    enum class For { kMoment, kReading };  // only reading can be cancelled
+    Use(Sequence& sequence, For purpose);
+    Use(Use&& other) noexcept : sequence_(std::exchange(other.sequence_, nullptr)) {}
+    Use& operator=(Use&&) = delete;
+    ~Use();
+
+    Sequence& sequence() const noexcept { return *sequence_; }
+    void check_cancelled() const;
+
+   private:
+    Sequence* sequence_;
+  };
+
+ private:
+  friend class Reading;
+  enum class Activity { kIdle, kBusy, kReading, kCancelled };
+
+  void check_whole() const;
+  std::size_t return_to_prefix(std::size_t n);  // the longest that can be had at once; its length
+  void adopt(const Snapshot& snapshot);
+
+  std::shared_ptr<Model> model_;
+  std::size_t context_tokens_;
+  std::vector<Token> tokens_;
+  std::atomic<std::size_t> size_ = 0;  // of tokens_, for other threads
+  KvPages pages_;
+  DeltaMemory memory_;
+  std::vector<std::weak_ptr<Snapshot>> snapshots_;  // taken on this timeline, oldest first
+  bool is_torn_ = false;  // a pass failed midway: delta memory stands between two positions
+  std::atomic<Activity> activity_ = Activity::kIdle;
+};
+
+}  // namespace qwen35

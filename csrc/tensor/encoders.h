@@ -1,0 +1,24 @@
+// Internal to tensor/: one encoder per block type. Each writes `n` checked values (whole blocks) to dst; importance is
+// null or runs along with the values.
+#pragma once
+
+#include <cstddef>
+
+#include "tensor/tensor.h"
+
+namespace qwen35 {
+
+using Encoder = void (*)(const float* values, const float* importance, std::size_t n, std::byte* dst);
+
+void encode_q8_0(const float* values, const float* importance, std::size_t n, std::byte* dst);
+void encode_q4_0(const float* values, const float* importance, std::size_t n, std::byte* dst);
+void encode_q4_1(const float* values, const float* importance, std::size_t n, std::byte* dst);
+void encode_q5_0(const float* values, const float* importance, std::size_t n, std::byte* dst);
+void encode_q5_1(const float* values, const float* importance, std::size_t n, std::byte* dst);
+void encode_iq4_nl(const float* values, const float* importance, std::size_t n, std::byte* dst);
+void encode_q4_k(const float* values, const float* importance, std::size_t n, std::byte* dst);
+void encode_q5_k(const float* values, const float* importance, std::size_t n, std::byte* dst);
+void encode_q6_k(const float* values, const float* importance, std::size_t n, std::byte* dst);
+void encode_iq4_xs(const float* values, const float* importance, std::size_t n, std::byte* dst);
+
+}  // namespace qwen35

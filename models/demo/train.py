@@ -1,0 +1,178 @@
+"""Trains the demo model: `python -m qwen35_local.models.demo.train --minutes 90 --out runs/demo`.
+
+From a checkout that is not installed: `python -m models.demo.train` with the same arguments. The schedule follows the
+wall clock, so a slower machine sees fewer tokens and still finishes its decay. A run that was stopped (SIGTERM saves
+first) goes on from its last saved state when started again with the same `--out`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from . import checkpoint
+from .data import conversation, conversations, set_thinking, with_system
+from .evaluate import Torch, summary
+from .network import Network, fuse
+from .optimise import DECAY_FROM, Optimiser, Rounding, schedule
+from .text import encode_with_targets, render, train_tokenizer
+
+LENGTHS = [64, 128, 192, 256, 384, 512, 1024]
+WORDS = Path(__file__).with_name("words.txt")
+DRAFT_WEIGHT = 0.3
+SAVE_EVERY_S = 300.0
+REPORT_EVERY_S = 600.0
+LOG_EVERY = 25
+
+
+def tokenizer_text(seed: int) -> Iterator[str]:
+    """Conversations of the generator, and common words so that other text does not fall apart into bytes."""
+    source = conversations(seed)
+    for _ in range(12000):
+        exchange = next(source)
+        yield render(with_system(exchange), exchange.tools)
+    words = WORDS.read_text(encoding="utf-8").split()
+    for _ in range(40):
+        yield " ".join(words)
+        yield "\n".join(word.capitalize() for word in words)
+
+
+class Batches:
+    """Endless batches of one length each: ids [B,T] and target mask [B,T]."""
+
+    def __init__(self, tokenizer: Tokenizer, seed: int, tokens: int) -> None:
+        self.tokenizer, self.rng, self.tokens = tokenizer, Random(seed), tokens
+        self.waiting: dict[int, list[tuple[list[int], list[bool]]]] = {length: [] for length in LENGTHS}
+        self.pad = tokenizer.token_to_id("<|endoftext|>")
+
+    def next(self, stage: float) -> tuple[Tensor, Tensor]:
+        """The next full batch; `stage` 0..1 is the place in the curriculum."""
+        while True:
+            exchange = conversation(self.rng, stage)
+            set_thinking(exchange, self.rng.random() < 0.55)
+            ids, targets = encode_with_targets(self.tokenizer, render(with_system(exchange), exchange.tools).rstrip("\n"))
+            length = next((n for n in LENGTHS if n >= len(ids)), 0)
+            if not length:
+                continue
+            queue = self.waiting[length]
+            queue.append((ids, targets))
+            if len(queue) * length >= self.tokens:
+                self.waiting[length] = []
+                return self._pack(queue, length)
+
+    def _pack(self, samples: list[tuple[list[int], list[bool]]], length: int) -> tuple[Tensor, Tensor]:
+        ids = torch.full((len(samples), length), self.pad)
+        targets = torch.zeros(len(samples), length, dtype=torch.bool)
+        for row, (tokens, wanted) in enumerate(samples):
+            ids[row, : len(tokens)] = torch.tensor(tokens)
+            targets[row, : len(tokens)] = torch.tensor(wanted)
+        return ids, targets
+
+
+def losses(network: Network, ids: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy of the main model and of the draft block over the target positions."""
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        hidden = network.hidden(ids)
+        main = network.logits(hidden[:, :-1][targets[:, 1:]])
+        draft = network.logits(network.draft_hidden(hidden.detach(), ids)[:, :-1][targets[:, 2:]])
+    return F.cross_entropy(main.float(), ids[:, 1:][targets[:, 1:]]), F.cross_entropy(draft.float(), ids[:, 2:][targets[:, 2:]])
+
+
+class Run:
+    """A training run: network, optimiser, data, clock, and its files under `out`."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options, self.out = options, Path(options.out)
+        self.out.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(options.seed)
+        vocabulary = self.out / "tokenizer.json"
+        if not vocabulary.exists():
+            train_tokenizer(tokenizer_text(options.seed)).save(str(vocabulary))
+        self.tokenizer = Tokenizer.from_file(str(vocabulary))
+        self.network = Network()
+        self.optimiser = Optimiser(self.network)
+        self.spent, self.steps, self.tokens, self.stopped = 0.0, 0, 0, False
+        saved = self.out / "state.pt"
+        if saved.exists():
+            state = torch.load(saved, weights_only=False)
+            self.network.load_state_dict(state["network"])
+            self.optimiser.load(state["optimiser"])
+            self.spent, self.steps, self.tokens = state["spent"], state["steps"], state["tokens"]
+        self.batches = Batches(self.tokenizer, options.seed + self.steps, options.batch)
+        if options.compile:
+            fuse()
+
+    def save(self) -> None:
+        state = {"network": self.network.state_dict(), "optimiser": self.optimiser.state(),
+                 "spent": self.spent, "steps": self.steps, "tokens": self.tokens}
+        torch.save(state, self.out / "state.new")
+        os.replace(self.out / "state.new", self.out / "state.pt")
+        checkpoint.write(self.out / "latest", self.network, self.tokenizer)
+
+    def step(self, progress: float) -> tuple[float, float, float]:
+        """One update; returns main loss, draft loss, gradient norm."""
+        ids, targets = self.batches.next(min(1.0, progress / 0.5))
+        with Rounding(self.network, self.options.quantised and progress > DECAY_FROM):
+            main, draft = losses(self.network, ids, targets)
+            (main + DRAFT_WEIGHT * draft).backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimiser.step(schedule(progress))
+        for p in self.network.parameters():
+            p.grad = None
+        self.steps += 1
+        self.tokens += ids.numel()
+        return main.item(), draft.item(), norm.item()
+
+    def train(self) -> None:
+        """Runs until the clock says so."""
+        budget, last = self.options.minutes * 60.0, time.monotonic()
+        saved = reported = self.spent
+        sums, count, since, tokens = [0.0, 0.0], 0, self.spent, self.tokens
+        self.save()
+        signal.signal(signal.SIGTERM, lambda *_: setattr(self, "stopped", True))
+        while self.spent < budget and not self.stopped:
+            main, draft, norm = self.step(self.spent / budget)
+            now = time.monotonic()
+            self.spent, last = self.spent + now - last, now
+            sums, count = [sums[0] + main, sums[1] + draft], count + 1
+            if count == LOG_EVERY:
+                speed = (self.tokens - tokens) / (self.spent - since)
+                print(f"{self.spent / 60:6.1f} min  step {self.steps}  tokens {self.tokens / 1e6:.2f}M  loss {sums[0] / count:.4f}"
+                      f"  draft {sums[1] / count:.4f}  norm {norm:.2f}  {speed:.0f} tok/s", flush=True)
+                sums, count, since, tokens = [0.0, 0.0], 0, self.spent, self.tokens
+            if self.spent - saved > SAVE_EVERY_S:
+                self.save()
+                saved = self.spent
+            if self.spent - reported > REPORT_EVERY_S:
+                print(summary(Torch(self.network, self.tokenizer), self.tokenizer, 12), flush=True)
+                reported = self.spent
+        self.save()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train the demo model.")
+    parser.add_argument("--minutes", type=float, default=90.0, help="wall-clock length of the whole run")
+    parser.add_argument("--out", required=True, help="folder of the run: tokenizer, state and the latest checkpoint")
+    parser.add_argument("--batch", type=int, default=4096, help="tokens per step, padding included")
+    parser.add_argument("--seed", type=int, default=35)
+    parser.add_argument("--threads", type=int, default=0, help="0 leaves torch's choice")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True, help="needs a C++ compiler")
+    parser.add_argument("--quantised", action=argparse.BooleanOptionalAction, default=True, help="4-bit rounding in the decay")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    Run(options).train()
+
+
+if __name__ == "__main__":
+    main()

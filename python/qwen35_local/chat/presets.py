@@ -1,0 +1,84 @@
+"""Sampling settings the model cards recommend, per version and mode (spec section 8.6).
+
+Without them these models loop or drift: greedy decoding is advised against, and the presence penalty matters. Versions
+are named as the template's variants are, `Template.name`.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Literal, TypeAlias, get_args
+
+from qwen35_local.errors import InputError
+
+Mode: TypeAlias = Literal["thinking", "thinking-coding", "instruct", "instruct-reasoning"]
+
+MODES: tuple[str, ...] = get_args(Mode)
+"""thinking: general. thinking-coding: precise code, for instance web pages. instruct: without thinking.
+instruct-reasoning: without thinking, for problems that need steps."""
+
+_RANGES = {
+    "temperature": (0.0, 100.0),
+    "top_k": (0, 2**31 - 1),
+    "top_p": (0.0, 1.0),
+    "min_p": (0.0, 1.0),
+    "repetition_penalty": (0.01, 100.0),
+    "presence_penalty": (-100.0, 100.0),
+    "frequency_penalty": (-100.0, 100.0),
+    "seed": (0, 2**64 - 1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is drawn. The defaults change nothing: every token keeps its probability.
+
+    `temperature` 0 is greedy; `top_k` 0 keeps all tokens; `seed` None draws one. Raises InputError on a value that is
+    not a number or out of range."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, (low, high) = getattr(self, field.name), _RANGES[field.name]
+            if value is None and field.name == "seed":
+                continue
+            accepted: tuple[type, ...] = (int,) if field.name in ("top_k", "seed") else (int, float)
+            is_number = isinstance(value, accepted) and not isinstance(value, bool)
+            if not is_number or not low <= value <= high:
+                kind = "an integer" if accepted == (int,) else "a number"
+                raise InputError(f"{field.name}: expected {kind} from {low} to {high}, got {value!r}.")
+
+
+_THINKING = Sampling(temperature=1.0, top_p=0.95, top_k=20, presence_penalty=1.5)
+_CODING = Sampling(temperature=0.6, top_p=0.95, top_k=20)
+_INSTRUCT = Sampling(temperature=0.7, top_p=0.8, top_k=20, presence_penalty=1.5)
+_INSTRUCT_REASONING = Sampling(temperature=1.0, top_p=1.0, top_k=40, presence_penalty=2.0)
+_FAMILY: dict[Mode, Sampling] = {
+    "thinking": _THINKING,
+    "thinking-coding": _CODING,
+    "instruct": _INSTRUCT,
+    "instruct-reasoning": _INSTRUCT_REASONING,
+}
+
+PRESETS: dict[str, dict[Mode, Sampling]] = {
+    "qwen3.5": _FAMILY,
+    "qwen3.5-small": _FAMILY | {"instruct": Sampling(temperature=1.0, top_p=1.0, top_k=20, presence_penalty=2.0)},
+    "qwen3.6": _FAMILY,
+    "qwen3.8": _FAMILY | {"thinking": Sampling(temperature=1.0, top_p=0.95, top_k=20)},
+}
+"""Version to mode to settings. Where a card is silent about a mode (3.6 and 3.8: all but thinking and instruct), the
+3.5 value stands; `instruct-reasoning` is that of the 35B-A3B card."""
+
+
+def preset(version: str, mode: Mode) -> Sampling:
+    """The recommended settings; a version this table does not know (a foreign template) gets those of 3.5. Raises
+    InputError on an unknown mode."""
+    if mode not in MODES:
+        raise InputError(f"sampling mode {mode!r}: expected one of {', '.join(MODES)}.")
+    return PRESETS.get(version, _FAMILY)[mode]

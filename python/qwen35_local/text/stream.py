@@ -1,0 +1,40 @@
+"""Text out of a stream of tokens, one character never cut in two."""
+
+import codecs
+
+from qwen35_local.text.tokenizer import Tokenizer
+
+
+class Utf8Stream:
+    """Bytes in pieces to text in pieces; together the same as `b"".join(pieces).decode("utf-8", "replace")`."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, data: bytes) -> str:
+        """Text that is complete now; the bytes of an unfinished character wait for the next call."""
+        return self._decoder.decode(data)
+
+    def finish(self) -> str:
+        """What the stream still held: "" or one U+FFFD. The stream is then as new."""
+        text = self._decoder.decode(b"", True)
+        self._decoder.reset()
+        return text
+
+
+class TokenStream:
+    """Token ids to text as they are sampled. Control tokens leave no text; `<think>` and `<tool_call>` do."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._utf8 = Utf8Stream()
+
+    def push(self, token_id: int) -> str:
+        """Text this token completes, often one word, sometimes "". Raises InputError on an id out of range."""
+        if self._tokenizer.is_control(token_id):
+            return ""
+        return self._utf8.push(self._tokenizer.token_bytes(token_id))
+
+    def finish(self) -> str:
+        """What is left when no more tokens come: "" or one U+FFFD."""
+        return self._utf8.finish()

@@ -1,0 +1,83 @@
+"""What will be written: every tensor of the output with its type, its size and where its rows come from."""
+
+from dataclasses import dataclass, field
+
+from qwen35_local import _core
+from qwen35_local.models.tensors import Change, HeadTiling, tensor_table
+from qwen35_local.quantize import recipe
+from qwen35_local.quantize.checkpoint import Checkpoint
+from qwen35_local.quantize.rows import Run
+
+Metadata = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTensor:
+    """A tensor to write: [rows, cols] after flattening, gathered from `runs`, then changed."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    cols: int
+    runs: tuple[Run, ...]
+    change: Change = Change.NONE
+    tiling: HeadTiling | None = None  # of columns only; rows are tiled by the order of the runs
+
+    @property
+    def rows(self) -> int:
+        return sum(run.count for run in self.runs)
+
+    @property
+    def n_values(self) -> int:
+        return self.rows * self.cols
+
+    @property
+    def n_bytes(self) -> int:
+        block, block_bytes = _core.block_types()[self.dtype]
+        return self.n_values // block * block_bytes
+
+    @property
+    def source_bytes(self) -> int:
+        """Bytes that will be read for it."""
+        return sum(run.entry.n_bytes * run.count * self.cols // run.entry.n_values for run in self.runs)
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether the bytes are taken over as they are."""
+        same = all(run.entry.dtype == self.dtype for run in self.runs)
+        return same and self.change is Change.NONE and self.tiling is None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The whole output file."""
+
+    metadata: Metadata
+    tensors: list[PlannedTensor]
+    vision: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of tensor data."""
+        return sum(tensor.n_bytes for tensor in self.tensors)
+
+
+def plan_checkpoint(checkpoint: Checkpoint, mixture: str, metadata: Metadata) -> Plan:
+    """The plan for a Hugging Face folder. Raises FileFormatError, InputError."""
+    config = checkpoint.config
+    table = tensor_table(config)
+    model = recipe.Model(config.block_count, config.heads // config.kv_heads, config.is_moe)
+    types = recipe.assign([(spec.name, spec.shape) for spec in table], mixture, model)
+    tensors = []
+    for spec in table:
+        runs = checkpoint.runs(spec)
+        rows = sum(run.count for run in runs)
+        n_values = 1
+        for size in spec.shape:
+            n_values *= size
+        columns = spec.tiling if spec.tiling and spec.tiling.axis == 1 else None
+        tensors.append(
+            PlannedTensor(spec.name, spec.shape, types[spec.name], n_values // rows, runs, spec.change, columns)
+        )
+    return Plan(metadata, tensors, checkpoint.vision, checkpoint.warnings)

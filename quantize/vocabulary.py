@@ -1,0 +1,197 @@
+"""The tokenizer of a checkpoint folder as `tokenizer.*` metadata, as llama.cpp's converter writes it."""
+
+import re
+from enum import IntEnum
+from pathlib import Path
+
+from qwen35_local.errors import FileFormatError
+from qwen35_local.quantize import sentencepiece_model, strict_json
+
+# Splits of `tokenizer.json`. The family's own pattern is this one with combining marks counted as letters.
+_QWEN2_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_LOOKS_CONTROL = re.compile(r"<\|.*\|>", re.DOTALL)
+_ROLES = {"bos": "bos_token", "eos": "eos_token", "padding": "pad_token", "unknown": "unk_token"}
+
+
+class TokenType(IntEnum):
+    """`tokenizer.ggml.token_type`; SentencePiece's numbers."""
+
+    NORMAL = 1
+    UNKNOWN = 2
+    CONTROL = 3
+    USER_DEFINED = 4
+    UNUSED = 5
+    BYTE = 6
+
+
+def tokenizer_metadata(folder: Path, raw_config: dict[str, object], rows: int) -> dict[str, object]:
+    """Vocabulary, special ids and chat template of the folder, padded to the `rows` of the embedding table.
+
+    Raises FileFormatError when there is no tokenizer, it is of an unknown kind, or it has more tokens than `rows`."""
+    settings = strict_json.read_if_there(folder / "tokenizer_config.json")
+    json_path, model_path = folder / "tokenizer.json", folder / "tokenizer.model"
+    if json_path.exists():
+        tokenizer = strict_json.read(json_path, 256 << 20)
+        if not model_path.exists() or _byte_level_splits(tokenizer) is not None:
+            metadata = _byte_pairs(json_path, tokenizer, rows)
+            return metadata | _special_ids(folder, raw_config, settings, metadata) | _template(folder, settings)
+    if model_path.exists():
+        metadata = _sentencepiece(model_path, settings, rows)
+        return metadata | _special_ids(folder, raw_config, settings, metadata) | _template(folder, settings)
+    raise FileFormatError(f"{folder}: no tokenizer.json or tokenizer.model here; download the tokenizer too.")
+
+
+def _byte_pairs(path: Path, tokenizer: dict[str, object], rows: int) -> dict[str, object]:
+    model = tokenizer.get("model")
+    if not isinstance(model, dict) or model.get("type", "BPE") != "BPE" or not isinstance(model.get("vocab"), dict):
+        kind = model.get("type") if isinstance(model, dict) else None
+        raise FileFormatError(f"{path}: the model is {kind!r}; expected byte-level BPE with a vocabulary.")
+    splits = _byte_level_splits(tokenizer)
+    if splits is None:
+        raise FileFormatError(f"{path}: not a byte-level BPE (no ByteLevel pre-tokenizer).")
+    ids: dict[int, tuple[str, TokenType]] = {}
+    for token, number in model["vocab"].items():
+        _place(path, ids, number, token, TokenType.NORMAL)
+    added = tokenizer.get("added_tokens") or []
+    if not isinstance(added, list):
+        raise FileFormatError(f"{path}: added_tokens is not a list.")
+    for token in added:
+        if not isinstance(token, dict) or not isinstance(token.get("content"), str):
+            raise FileFormatError(f"{path}: an entry of added_tokens has no content.")
+        _place(path, ids, token.get("id"), token["content"], _added_type(token["content"], token.get("special")))
+    metadata = _table(path, ids, rows)
+    return {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": _split_name(path, splits),
+        **metadata,
+        "tokenizer.ggml.merges": _merges(path, model.get("merges")),
+        "tokenizer.ggml.add_bos_token": False,
+    }
+
+
+def _place(path: Path, ids: dict[int, tuple[str, TokenType]], number: object, token: str, kind: TokenType) -> None:
+    if type(number) is not int or not 0 <= number < 1 << 24:
+        raise FileFormatError(f"{path}: token {token[:40]!r} has id {str(number)[:20]}; expected 0 to 2^24.")
+    before = ids.get(number)
+    if before is not None and before[0] != token:
+        raise FileFormatError(f"{path}: tokens {before[0][:40]!r} and {token[:40]!r} have the same id {number}.")
+    ids[number] = (token, kind)
+
+
+def _added_type(content: str, special: object) -> TokenType:
+    """`<|...|>` counts as control whatever its flag, as in llama.cpp: user text must never become one."""
+    return TokenType.CONTROL if special is True or _LOOKS_CONTROL.fullmatch(content) else TokenType.USER_DEFINED
+
+
+def _table(path: Path, ids: dict[int, tuple[str, TokenType]], rows: int) -> dict[str, object]:
+    if not ids or max(ids) >= rows:
+        raise FileFormatError(
+            f"{path}: token ids go up to {max(ids, default=-1)}, but the embedding table has {rows} rows; tokenizer "
+            "and weights are of different models."
+        )
+    listed = [ids.get(n, (f"[PAD{n}]", TokenType.UNUSED)) for n in range(rows)]
+    return {
+        "tokenizer.ggml.tokens": [token for token, _ in listed],
+        "tokenizer.ggml.token_type": [int(kind) for _, kind in listed],
+    }
+
+
+def _merges(path: Path, merges: object) -> list[str]:
+    """ "left right" strings from either spelling: one string, or a list of two without inner spaces."""
+    if not isinstance(merges, list) or not merges:
+        raise FileFormatError(f"{path}: no merges; expected the merge list of a BPE model.")
+    joined = []
+    for merge in merges:
+        pair = merge.split(" ") if isinstance(merge, str) else merge
+        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(p, str) and " " not in p for p in pair):
+            raise FileFormatError(f"{path}: the merge {str(merge)[:60]!r} is not two tokens.")
+        joined.append(f"{pair[0]} {pair[1]}")
+    return joined
+
+
+def _byte_level_splits(tokenizer: dict[str, object]) -> list[str] | None:
+    """The regexes a tokenizer.json cuts text with before its byte-level step; None when it has no such step."""
+    root = tokenizer.get("pre_tokenizer")
+    steps = root.get("pretokenizers", [root]) if isinstance(root, dict) else []
+    steps = [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
+    if not any(step.get("type") == "ByteLevel" for step in steps):
+        return None
+    patterns = [step.get("pattern") for step in steps if step.get("type") == "Split"]
+    return [str(p.get("Regex", p.get("String"))) for p in patterns if isinstance(p, dict)]
+
+
+def _split_name(path: Path, splits: list[str]) -> str:
+    if len(splits) == 1:
+        if splits[0] == _QWEN2_SPLIT:
+            return "qwen2"
+        without_marks = splits[0].replace(r"[\p{L}\p{M}]", r"\p{L}").replace(r"\p{M}", "")
+        if without_marks == _QWEN2_SPLIT:
+            return "qwen35"
+    raise FileFormatError(
+        f"{path}: cuts text with {'; '.join(splits)[:200] or 'no pattern'!r}; known: those of Qwen2, Qwen3.5."
+    )
+
+
+def _sentencepiece(path: Path, settings: dict[str, object], rows: int) -> dict[str, object]:
+    model = sentencepiece_model.read(path)
+    ids = {n: (piece.text, TokenType(piece.kind)) for n, piece in enumerate(model.pieces)}
+    added = settings.get("added_tokens_decoder")
+    for number, token in added.items() if isinstance(added, dict) else ():
+        content = token.get("content") if isinstance(token, dict) else None
+        if number.isdecimal() and isinstance(content, str) and (int(number) >= len(model.pieces)):
+            _place(path, ids, int(number), content, _added_type(content, token.get("special")))
+    metadata = _table(path, ids, rows)
+    scores = [piece.score for piece in model.pieces]
+    return {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.pre": "default",
+        **metadata,
+        "tokenizer.ggml.scores": scores + [-1000.0] * (rows - len(scores)),
+        "tokenizer.ggml.add_space_prefix": model.adds_space_prefix,
+        "tokenizer.ggml.remove_extra_whitespaces": model.collapses_spaces,
+        "tokenizer.ggml.add_bos_token": settings.get("add_bos_token") is True,
+    }
+
+
+def _special_ids(
+    folder: Path, raw_config: dict[str, object], settings: dict[str, object], vocabulary: dict[str, object]
+) -> dict[str, object]:
+    """Ids by role: what tokenizer_config.json names, else what generation_config.json, else config.json numbers."""
+    tokens, kinds = vocabulary["tokenizer.ggml.tokens"], vocabulary["tokenizer.ggml.token_type"]
+    assert isinstance(tokens, list) and isinstance(kinds, list)
+    text_config = raw_config.get("text_config")
+    scopes = [strict_json.read_if_there(folder / "generation_config.json"), text_config, raw_config]
+    found: dict[str, object] = {}
+    for role, key in _ROLES.items():
+        named = settings.get(key)
+        named = named.get("content") if isinstance(named, dict) else named
+        number: object = tokens.index(named) if isinstance(named, str) and named in tokens else None
+        for scope in scopes:
+            if number is None and isinstance(scope, dict):
+                number = scope.get(f"{key}_id")
+                number = number[0] if isinstance(number, list) and number else number
+        if type(number) is int and 0 <= number < len(tokens) and kinds[number] != TokenType.UNUSED:
+            found[f"tokenizer.ggml.{role}_token_id"] = number
+    if "tokenizer.ggml.eos_token_id" not in found:
+        raise FileFormatError(
+            f"{folder}: no end-of-text token; expected eos_token in tokenizer_config.json, eos_token_id in config.json."
+        )
+    return found
+
+
+def _template(folder: Path, settings: dict[str, object]) -> dict[str, object]:
+    path = folder / "chat_template.jinja"
+    if path.exists():
+        try:
+            text = path.read_bytes()[: 1 << 20].decode("utf-8")
+        except (OSError, UnicodeError) as error:
+            raise FileFormatError(f"{path}: cannot be read as UTF-8 text ({error}).") from error
+        return {"tokenizer.chat_template": text}
+    alone = strict_json.read_if_there(folder / "chat_template.json")
+    template = settings.get("chat_template") or alone.get("chat_template")
+    if isinstance(template, list):
+        named = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
+        template = named.get("default")
+    return {"tokenizer.chat_template": template} if isinstance(template, str) and template else {}

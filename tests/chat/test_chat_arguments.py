@@ -1,0 +1,103 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qwen35_local.chat.arguments import ToolSchemas
+
+ROOT: dict[str, Any] = {
+    "$defs": {"Colour": {"enum": ["red", "blue"]}, "Loop": {"anyOf": [{"$ref": "#/$defs/Loop"}, {"type": "integer"}]}},
+    "properties": {
+        "string": {"type": "string"},
+        "integer": {"type": "integer"},
+        "number": {"type": "number"},
+        "boolean": {"type": "boolean"},
+        "object": {"type": "object"},
+        "array": {"type": "array"},
+        "optional": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        "either": {"type": ["integer", "string"]},
+        "colour": {"$ref": "#/$defs/Colour"},
+        "loop": {"$ref": "#/$defs/Loop"},
+        "digits": {"enum": [1, 2]},
+        "untyped": {},
+    },
+}
+SCHEMAS = ToolSchemas([{"type": "function", "function": {"name": "f", "parameters": ROOT}}])
+
+
+@pytest.mark.parametrize(
+    ("parameter", "text", "value"),
+    [
+        ("string", "5", "5"),
+        ("string", "null", "null"),
+        ("string", " {} ", " {} "),
+        ("integer", " -12\n", -12),
+        ("integer", "3.0", 3),
+        ("integer", "3.5", "3.5"),
+        ("integer", "007", "007"),
+        ("integer", "9" * 5000, "9" * 5000),
+        ("integer", "five", "five"),
+        ("number", "5", 5),
+        ("number", "-1.5e3", -1500.0),
+        ("number", "1e999", "1e999"),
+        ("number", "NaN", "NaN"),
+        ("boolean", "True", True),
+        ("boolean", "false", False),
+        ("boolean", "yes", "yes"),
+        ("object", '{"a": [1, null]}', {"a": [1, None]}),
+        ("object", "[1]", "[1]"),
+        ("object", "{'a': 1}", "{'a': 1}"),
+        ("array", '["x", {}]', ["x", {}]),
+        ("array", "[" * 100000, "[" * 100000),
+        ("array", '["a\nb"]', ["a\nb"]),
+        ("optional", "null", None),
+        ("optional", "None", None),
+        ("optional", "x", "x"),
+        ("either", "5", 5),
+        ("either", "5a", "5a"),
+        ("colour", "red", "red"),
+        ("loop", "7", 7),
+        ("digits", "2", 2),
+        ("untyped", "5", "5"),
+        ("unknown", "5", "5"),
+    ],
+)
+def test_values_by_schema(parameter: str, text: str, value: Any) -> None:
+    read = SCHEMAS.read("f", parameter, text)
+    assert read == value and type(read) is type(value)
+
+
+def test_unknown_tool_is_text() -> None:
+    assert SCHEMAS.read("g", "integer", "5") == "5"
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["name", "function", "parameters", "properties", "p", "type", "$ref", "anyOf", "enum", "const"]
+            ),
+            inner | st.sampled_from(["p", "f", "#/properties/p", "integer"]),
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(st.lists(json_values, max_size=3), st.text())
+def test_malformed_schemas_never_raise(tools: list[Any], text: str) -> None:
+    schemas = ToolSchemas(tools)
+    for tool in ("f", "p"):
+        schemas.read(tool, "p", text)
+
+
+def test_wide_and_deep_schemas_take_linear_time() -> None:
+    schema: dict[str, Any] = {"type": "integer"}
+    for _ in range(200):
+        schema = {"anyOf": [schema] * 10}
+    schemas = ToolSchemas([{"name": "f", "parameters": {"properties": {"p": schema}}}])
+    assert schemas.read("f", "p", "5") == 5

@@ -1,0 +1,73 @@
+import json
+from typing import Any
+
+import pytest
+
+from qwen35_local.chat.messages import Media, Message, ToolCall, read_messages, read_tools
+from qwen35_local.errors import InputError
+
+
+def test_openai_messages() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": [1, null]}'}}
+    read = read_messages(
+        [
+            {"role": "developer", "content": "be kind"},
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": "look"}, {"type": "image_url", "image_url": {"url": "u"}}],
+            },
+            {"role": "assistant", "content": None, "reasoning_content": "hm", "tool_calls": [call], "refusal": None},
+            {"role": "tool", "tool_call_id": "c1", "content": "x", "name": "f"},
+        ]
+    )
+    assert [message.role for message in read] == ["system", "user", "assistant", "tool"]
+    assert read[1].parts == ("look", Media("image", "u")) and read[1].text == "look"
+    assert read[2] == Message("assistant", "", "hm", (ToolCall("f", {"a": [1, None]}, "c1"),))
+    assert (read[3].tool_call_id, read[3].name) == ("c1", "f")
+    assert read_messages(read) == read
+
+
+@pytest.mark.parametrize("arguments", ["", "  ", None, {}, "{}"])
+def test_no_arguments(arguments: Any) -> None:
+    assert ToolCall.from_dict({"name": "f", "arguments": arguments}).arguments == {}
+
+
+@pytest.mark.parametrize(
+    ("message", "fault"),
+    [
+        ("hello", r"messages\[0\]: expected an object"),
+        ({"content": "x"}, r"messages\[0\].role: .* got None"),
+        ({"role": "robot"}, "system, user, assistant, tool"),
+        ({"role": ["user"]}, "role"),
+        ({"role": "user", "content": 5}, r"messages\[0\].content"),
+        ({"role": "user", "content": [{"type": "audio"}]}, r"content\[0\]"),
+        ({"role": "user", "content": [{"type": "text", "text": 5}]}, r"content\[0\]"),
+        ({"role": "user", "tool_calls": [{"name": "f"}]}, "only an assistant"),
+        ({"role": "assistant", "tool_calls": "f"}, "tool_calls: expected a list"),
+        ({"role": "assistant", "tool_calls": [{"function": {}}]}, r"tool_calls\[0\].*name"),
+        ({"role": "assistant", "tool_calls": [{"name": "f", "arguments": "{bad"}]}, r"tool_calls\[0\] \(f\).arguments"),
+        ({"role": "assistant", "tool_calls": [{"name": "f", "arguments": "[1]"}]}, "JSON object"),
+        ({"role": "assistant", "tool_calls": [{"name": "f", "arguments": {"a": {1}}}]}, "plain JSON"),
+        ({"role": "assistant", "tool_calls": [{"name": "f", "arguments": "[" * 100000}]}, "JSON object"),
+        ({"role": "assistant", "reasoning_content": 5}, "reasoning_content"),
+        ({"role": "system", "content": [{"type": "image"}]}, "text only"),
+    ],
+)
+def test_faults_are_named(message: Any, fault: str) -> None:
+    with pytest.raises(InputError, match=fault):
+        read_messages([message])
+
+
+def test_tools() -> None:
+    wrapped = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    assert read_tools([wrapped, {"name": "g"}]) == [wrapped, {"name": "g"}]
+    assert read_tools(None) == []
+    for tools, fault in [
+        ({"name": "f"}, "list"),
+        ([5], r"tools\[0\]"),
+        ([{}], "name"),
+        ([{"name": "f", "x": {1}}], "JSON"),
+    ]:
+        with pytest.raises(InputError, match=fault):
+            read_tools(tools)
+    assert json.dumps(read_tools([wrapped])[0]) == json.dumps(wrapped)

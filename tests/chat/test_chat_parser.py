@@ -1,0 +1,256 @@
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from goldens import CASES
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qwen35_local.chat.events import Event, ReasoningDelta, TextDelta, ToolCallDone, ToolCallStart, merged
+from qwen35_local.chat.messages import Message, ToolCall
+from qwen35_local.chat.parser import OutputParser, parse_output
+from qwen35_local.chat.template import Template
+
+PROPERTIES = {
+    "city": {"type": "string"},
+    "days": {"type": "integer"},
+    "text": {"type": "string"},
+    "tags": {"type": "array"},
+}
+TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": PROPERTIES}}}]
+
+
+def call_text(name: str = "look", **arguments: str) -> str:
+    parameters = "".join(f"<parameter={key}>\n{value}\n</parameter>\n" for key, value in arguments.items())
+    return f"<tool_call>\n<function={name}>\n{parameters}</function>\n</tool_call>"
+
+
+def brief(events: list[Event]) -> list[Any]:
+    """("reason", text), ("text", text), ("start", name) and ("call", name, arguments, is_closed)."""
+    short: list[Any] = []
+    for event in events:
+        match event:
+            case ReasoningDelta(text):
+                short.append(("reason", text))
+            case TextDelta(text):
+                short.append(("text", text))
+            case ToolCallStart(_, name):
+                short.append(("start", name))
+            case ToolCallDone(_, call, _, is_closed):
+                short.append(("call", call.name, dict(call.arguments), is_closed))
+    return short
+
+
+def called(name: str = "look", is_closed: bool = True, **arguments: Any) -> list[Any]:
+    return [("start", name), ("call", name, arguments, is_closed)]
+
+
+BERN = call_text(city="Bern")
+CODE = "if a < b and c</b:\n    x = '<parameter=city>'\n  </function>\n<tool_call> </parameter> <b> </tool_call> <"
+
+# output, whether it starts inside reasoning, events
+CORPUS: dict[str, tuple[str, bool, list[Any]]] = {
+    "empty": ("", False, []),
+    "text": ("Hello, a < b <3 </x>.\n", False, [("text", "Hello, a < b <3 </x>.\n")]),
+    "reasoning": ("why\n\nnot\n</think>\n\nSo.", True, [("reason", "why\n\nnot"), ("text", "So.")]),
+    "endless reasoning": ("hm ", True, [("reason", "hm ")]),
+    "empty reasoning": ("\n\n</think>\n\n  So.", True, [("text", "  So.")]),
+    "reasoning opened by the model": ("<think>\na\n</think>\n\nb", False, [("reason", "a"), ("text", "b")]),
+    "reasoning opened twice": ("\n<think>\na\n</think>\nb", True, [("reason", "a"), ("text", "b")]),
+    "reasoning closed twice": ("a</think>\n</think>\n\nb", True, [("reason", "a"), ("text", "b")]),
+    "stray opener at the end": ("The answer.\n<think>", False, [("text", "The answer.\n<think>")]),
+    "stray closer": ("a </think> b", False, [("text", "a </think> b")]),
+    "half a tag at the end": ("a </thin", True, [("reason", "a </thin")]),
+    "call": (BERN, False, called(city="Bern")),
+    "text and calls": (f"Look:\n\n{BERN}\n{BERN}\n", False, [("text", "Look:"), *called(city="Bern") * 2]),
+    "call and text": (f"{BERN}\n\nDone. ", False, [*called(city="Bern"), ("text", "Done. ")]),
+    "typed": (call_text(days="3", tags='["a"]', city="3"), False, called(days=3, tags=["a"], city="3")),
+    "mistyped": (call_text(days="many", tags="{"), False, called(days="many", tags="{")),
+    "unknown tool": (call_text("fly", days="3"), False, called("fly", days="3")),
+    "no arguments": (call_text(), False, called()),
+    "code": (call_text(text=CODE, days="1"), False, called(text=CODE, days=1)),
+    "blank lines kept": (call_text(text="\n a \n"), False, called(text="\n a \n")),
+    "closer inside a value": (call_text(text="a</parameter>b"), False, called(text="a</parameter>b")),
+    "on one line": (
+        "<tool_call><function=look><parameter=days>3</parameter></function></tool_call>x",
+        False,
+        [*called(days=3), ("text", "x")],
+    ),
+    "call while thinking": (
+        f"hm {BERN}\n</think>\n\nok",
+        True,
+        [("reason", "hm"), *called(city="Bern"), ("text", "ok")],
+    ),
+    "tag while thinking": (
+        "use <tool_call> or <function=x> then</think>ok",
+        True,
+        [("reason", "use <tool_call> or <function=x> then"), ("text", "ok")],
+    ),
+    "no opener": (
+        "<function=look>\n<parameter=days>\n3\n</parameter>\n</function>\n</tool_call>",
+        False,
+        called(days=3),
+    ),
+    "no opener, unknown tool": ("<function=fly>\n</function>", False, [("text", "<function=fly>\n</function>")]),
+    "no </parameter>": (
+        "<tool_call>\n<function=look>\n<parameter=days>\n3\n</function>\n</tool_call>",
+        False,
+        called(days=3),
+    ),
+    "no </function>": (
+        "<tool_call>\n<function=look>\n<parameter=days>\n3\n</parameter>\n</tool_call>",
+        False,
+        called(days=3),
+    ),
+    "no </tool_call>": (f"{BERN.removesuffix('</tool_call>')} so", False, [*called(city="Bern"), ("text", "so")]),
+    "next call instead of closers": (
+        f"<tool_call>\n<function=look>\n<parameter=days>\n3\n</parameter>\n{BERN}",
+        False,
+        [*called(days=3), *called(city="Bern")],
+    ),
+    "two functions in one call": (
+        "<tool_call>\n<function=a>\n</function>\n<function=b>\n</function>\n</tool_call>",
+        False,
+        [*called("a"), *called("b")],
+    ),
+    "doubled closer": (
+        "<tool_call>\n<function=look>\n<parameter=days>\n3\n</parameter>\n</parameter>\n</function>\n</tool_call>",
+        False,
+        called(days=3),
+    ),
+    "ends after a value": (
+        "<tool_call>\n<function=look>\n<parameter=days>\n3\n</parameter>\n",
+        False,
+        called(is_closed=False, days=3),
+    ),
+    "ends inside a value": (
+        "<tool_call>\n<function=look>\n<parameter=text>\nhal",
+        False,
+        called(is_closed=False, text="hal"),
+    ),
+    "ends inside a parameter name": ("<tool_call>\n<function=look>\n<parameter=te", False, called(is_closed=False)),
+    "ends inside a closer": (
+        "<tool_call>\n<function=look>\n<parameter=days>\n3\n</parameter>\n</func",
+        False,
+        called(is_closed=False, days=3),
+    ),
+    "ends inside a function name": ("<tool_call>\n<function=lo", False, [("text", "<tool_call>\n<function=lo")]),
+    "no call": ("a\n<tool_call>\nnothing</tool_call>", False, [("text", "a\n<tool_call>\nnothing</tool_call>")]),
+    "call turns out to be none": (
+        "a\n<tool_call>\n<function=look>\nwell</think>",
+        True,
+        [("reason", "a"), ("start", "look"), ("reason", "\n<tool_call>\n<function=look>\nwell")],
+    ),
+    "opener twice": (f"<tool_call>\n{BERN}", False, [("text", "<tool_call>"), *called(city="Bern")]),
+    "json": (
+        '<tool_call>\n{"name": "look", "arguments": {"text": "a } \\" </tool_call>", "days": 3}}\n</tool_call>!',
+        False,
+        [*called(text='a } " </tool_call>', days=3), ("text", "!")],
+    ),
+    "json in json": ('<tool_call>{"name": "f", "arguments": "{\\"a\\": 1}"}</tool_call>', False, called("f", a=1)),
+    "json of something else": ('<tool_call>{"a": 1}</tool_call>', False, [("text", '<tool_call>{"a": 1}</tool_call>')]),
+    "broken json": ('<tool_call>{"name": <b>', False, [("text", '<tool_call>{"name": <b>')]),
+    "endless json": ('<tool_call>\n{"name": "f', False, [("text", '<tool_call>\n{"name": "f')]),
+}
+
+
+def fed(pieces: list[str], in_reasoning: bool) -> list[Event]:
+    parser = OutputParser(TOOLS, in_reasoning=in_reasoning)
+    events = [event for piece in pieces for event in parser.feed(piece)]
+    return merged(events + parser.finish())
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_corpus(name: str) -> None:
+    output, in_reasoning, wanted = CORPUS[name]
+    assert brief(parse_output(output, TOOLS, in_reasoning=in_reasoning)) == wanted
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_every_split_gives_the_same_events(name: str) -> None:
+    output, in_reasoning, _ = CORPUS[name]
+    whole = parse_output(output, TOOLS, in_reasoning=in_reasoning)
+    assert fed(list(output), in_reasoning) == whole
+    for cut in range(1, len(output)):
+        assert fed([output[:cut], output[cut:]], in_reasoning) == whole
+
+
+tags = [
+    "<think>", "</think>", "<tool_call>", "</tool_call>", "<function=look>", "</function>", "<parameter=days>",
+    "<parameter=text>", "</parameter>", "\n", " ", "3", "a", "<", "{", "}", '"', "\\", '{"name":"f"}', "x" * 70,
+    "\n" * 70,
+]  # fmt: skip
+outputs = st.lists(st.sampled_from(tags) | st.text(max_size=3), max_size=16).map("".join)
+
+
+@given(outputs, st.lists(st.integers(0, 200)), st.booleans())
+def test_any_split_of_anything_gives_the_same_events(output: str, cuts: list[int], in_reasoning: bool) -> None:
+    bounds = sorted({0, len(output), *(cut % (len(output) + 1) for cut in cuts)})
+    pieces = [output[start:end] for start, end in pairwise(bounds)]
+    assert fed(pieces, in_reasoning) == parse_output(output, TOOLS, in_reasoning=in_reasoning)
+
+
+@given(outputs, st.booleans())
+def test_nothing_is_lost(output: str, in_reasoning: bool) -> None:
+    """What the events hold, plus tags and white space around them, is the output."""
+    events = parse_output(output, TOOLS, in_reasoning=in_reasoning)
+    parts = [e.raw if isinstance(e, ToolCallDone) else e.text for e in events if not isinstance(e, ToolCallStart)]
+    position = 0
+    for part in parts:
+        found = output.index(part, position)
+        skipped = output[position:found].replace("<think>", "").replace("</think>", "")
+        assert not skipped.strip(" \t\r\n")
+        position = found + len(part)
+    assert not output[position:].replace("<think>", "").replace("</think>", "").strip(" \t\r\n")
+
+
+@given(st.text() | outputs)
+def test_without_tools_and_thinking_all_is_text(output: str) -> None:
+    events = parse_output("a" + output)
+    assert events == [TextDelta("a" + output)]
+
+
+def test_state_while_parsing() -> None:
+    parser = OutputParser(TOOLS, in_reasoning=True)
+    assert parser.in_reasoning
+    parser.feed("hm</thi")
+    assert parser.in_reasoning
+    parser.feed("nk>\n\n<tool_call>")
+    assert not parser.in_reasoning and parser.in_tool_call
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case["messages"]])
+def test_what_the_template_writes_is_read_back(name: str) -> None:
+    """Assistant turns of the golden conversations: rendered, parsed, compared."""
+    tools = [{"name": "search"}, {"name": "get_weather"}]
+    for message in CASES[name]["messages"]:
+        if message["role"] != "assistant" or "</think>" in (message["content"] or ""):
+            continue
+        wanted = Message.from_dict(message)
+        if wanted.role == "assistant" and "<" in (wanted.reasoning or ""):
+            continue
+        prompt = Template.for_variant("qwen3.6").render(
+            [{"role": "user", "content": "q"}, message], add_generation_prompt=False
+        )
+        written = prompt.turns[-1].text.removeprefix("<|im_start|>assistant\n<think>\n").removesuffix("<|im_end|>\n")
+        events = parse_output(written, tools, in_reasoning=True)
+        reasoning = "".join(event.text for event in events if isinstance(event, ReasoningDelta))
+        text = "".join(event.text for event in events if isinstance(event, TextDelta))
+        assert reasoning == (wanted.reasoning or "").strip() and text == wanted.text.strip()
+        as_text = [
+            ToolCall(
+                call.name,
+                {k: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for k, v in call.arguments.items()},
+            )
+            for call in wanted.tool_calls
+        ]
+        assert [event.call for event in events if isinstance(event, ToolCallDone)] == as_text
+
+
+@pytest.mark.parametrize("unit", ["<", "<tool_call>", "<tool_call>{", '"', "</parameter>\n", "</think>", "\n", "\\"])
+@pytest.mark.parametrize("opening", ["", "<tool_call><function=look><parameter=text>", '<tool_call>{"'])
+def test_long_hostile_outputs_are_text_or_a_call(unit: str, opening: str) -> None:
+    output = opening + unit * (20000 // len(unit))
+    pieces = [output[n : n + 7] for n in range(0, len(output), 7)]
+    assert fed(pieces, False) == parse_output(output, TOOLS)

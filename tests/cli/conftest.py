@@ -1,0 +1,48 @@
+"""An engine that answers from a script, so that the conversation can be tested without a model."""
+
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+
+import pytest
+
+from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDone
+from qwen35_local.chat.messages import Message, ToolCall
+from qwen35_local.chat.presets import preset
+from qwen35_local.engine.engine import Done, Event, Request, Usage
+
+
+class ScriptedEngine:
+    """Replies with the texts given, in order; a ToolCall in the script is a call."""
+
+    name = "scripted"
+    summary = "no weights"
+    context_tokens = 100
+    tokens_held = 0
+    thinks_by_default = True
+
+    def __init__(self, *script: str | ToolCall) -> None:
+        self.script = list(script)
+        self.requests: list[Request] = []
+        self.model = SimpleNamespace(device="none")
+
+    def preset(self, *, thinking: bool) -> object:
+        return preset("qwen3.5", "thinking" if thinking else "instruct")
+
+    def cancel(self) -> None:
+        pass
+
+    def reply(self, request: Request, *, progress: Callable[[int, int], None]) -> Iterator[Event]:
+        self.requests.append(request)
+        said = self.script.pop(0)
+        if isinstance(said, ToolCall):
+            yield ToolCallDone(0, said, "", True)
+            yield Done("tool_calls", Message("assistant", tool_calls=(said,)), Usage())
+            return
+        yield ReasoningDelta("hm")
+        yield TextDelta(said)
+        yield Done("stop", Message("assistant", said, reasoning="hm"), Usage(generated_tokens=3))
+
+
+@pytest.fixture
+def scripted() -> type[ScriptedEngine]:
+    return ScriptedEngine

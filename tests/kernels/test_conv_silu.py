@@ -1,0 +1,79 @@
+"""conv_silu: silu of a causal depthwise convolution of four taps over [window; x]; specification 2.2."""
+
+import numpy as np
+import pytest
+from kernel_cases import U, cpu_of, cuts, rows, same_bits, silu, vector
+from qwen35_local import _core
+
+TAPS = 4
+
+
+def shape(taps=TAPS):
+    return [1, 1, 32, 32, taps]
+
+
+def convolve(cpu, x, kernel, window, pieces):
+    """The sequence x in calls of `pieces` rows; returns the result and the window left behind."""
+    out, window, at = np.array(x), window.copy(), 0
+    for count in pieces:
+        cpu.conv_silu(out[at : at + count], kernel, shape(), [(0, count, at)], [window])
+        at += count
+    return out, window
+
+
+def case(seed, count, channels):
+    rng = np.random.default_rng(seed)
+    kernel = vector(rng, channels * TAPS).reshape(channels, TAPS)
+    return rng, rows(rng, count, channels), kernel, vector(rng, 3 * channels).reshape(3, channels)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 17])
+@pytest.mark.parametrize("channels", [5, 64, 67, 200])
+def test_formula(cpu, count, channels):
+    _, x, kernel, window = case(count, count, channels)
+    out, left = convolve(cpu, x, kernel, window, [count])
+    extended = np.concatenate([window, x]).astype(np.float64)
+    terms = np.stack([extended[j : j + count] * kernel[:, j] for j in range(TAPS)])
+    wanted = silu(terms.sum(0))
+    # Four roundings of the sum through a slope of at most 1.1, then silu's own 2.0e-7.
+    bound = 1.1 * 4 * U * np.abs(terms).sum(0) + 2.1e-7 * np.abs(wanted)
+    assert np.all(np.abs(out - wanted) <= bound)
+    assert np.array_equal(left, extended[-3:])
+
+
+@pytest.mark.parametrize("channels", [1, 8, 15, 16, 63, 64, 65, 130])
+def test_vector_kernels_have_the_bits_of_the_scalar_twin(vector_isa, channels):
+    _, x, kernel, window = case(channels, 9, channels)
+    ours, our_window = convolve(cpu_of(vector_isa, 1), x, kernel, window, [2, 7])
+    twin, twin_window = convolve(cpu_of("reference", 1), x, kernel, window, [2, 7])
+    assert same_bits(ours, twin)
+    assert same_bits(our_window, twin_window)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 4])
+def test_cuts_do_not_matter(isa, threads):
+    rng, x, kernel, window = case(7, 23, 300)
+    whole, left = convolve(cpu_of(isa, 1), x, kernel, window, [23])
+    for pieces in cuts(rng, 23):
+        out, window_after = convolve(cpu_of(isa, threads), x, kernel, window, pieces)
+        assert same_bits(out, whole), pieces
+        assert same_bits(window_after, left), pieces
+
+
+def test_segments_do_not_see_each_other(isa):
+    _, x, kernel, _ = case(3, 12, 70)
+    windows = [np.full((3, 70), i, np.float32) for i in range(3)]
+    counts = [2, 9, 1]
+    firsts = [0, 2, 11]
+    alone = [convolve(cpu_of(isa, 1), x[f : f + n], kernel, w, [n]) for f, n, w in zip(firsts, counts, windows, strict=True)]
+    out = np.array(x)
+    segments = [(f, n, 0) for f, n in zip(firsts, counts, strict=True)]
+    cpu_of(isa, 3).conv_silu(out, kernel, shape(), segments, windows)
+    assert same_bits(out, np.concatenate([a[0] for a in alone]))
+    assert all(same_bits(w, a[1]) for w, a in zip(windows, alone, strict=True))
+
+
+def test_other_tap_counts_are_refused(cpu):
+    _, x, kernel, window = case(1, 2, 8)
+    with pytest.raises(_core.CoreError, match="linear_conv_kernel_dim is 3"):
+        cpu.conv_silu(x, kernel, shape(3), [(0, 2, 0)], [window])

@@ -1,0 +1,178 @@
+"""Products with packed weights: every format on every instruction set, against the scalar twin and against fp64."""
+
+import numpy as np
+import pytest
+from kernel_cases import cpu_of
+from matrices import DTYPES, FLOATS, Matrix, activations, bits, cols_of, product, ragged
+from qwen35_local import _core
+from qwen35_local._core import kernels
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("rows", "groups"), [(1, 1), (33, 1), (64, 1), (3 * 40, 3)])
+def test_packed_rows_read_back_exactly(dtype: str, rows: int, groups: int) -> None:
+    rng = np.random.default_rng(1)
+    cpu, matrix = cpu_of("reference", 2), Matrix(rng, dtype, rows, cols_of(dtype, 3), groups)
+    packed = matrix.pack(cpu)
+    order = rng.permutation(rows)
+    out = ragged(rows, matrix.cols)
+    kernels.embed(cpu, out, packed, order.tolist())
+    assert (bits(out) == bits(matrix.values[order])).all()
+    panels = groups * -(-(rows // groups) // 32)
+    assert packed.n_bytes % panels == 0
+    if dtype in {"Q4_0", "IQ4_NL", "Q6_K", "Q8_0", *FLOATS}:
+        assert packed.n_bytes == panels * 32 * matrix.data.nbytes // rows
+
+
+def test_rounding(isa: str) -> None:
+    rng = np.random.default_rng(2)
+    x = activations(rng, 50, 96)
+    x[0, :32] = np.arange(32) - 15.5  # ties, once scaled by a power of two
+    x[0, 31] = 127.0
+    x[1, 3], x[2, 40], x[3, 70] = np.inf, -np.inf, np.nan
+    x[4, :32] = rng.uniform(-1, 1, 32) * 1e-38
+    x[5, :32] = 3e36
+    codes, scales, sums = kernels.round_rows(isa, x)
+
+    blocks = np.ascontiguousarray(x).reshape(50, 3, 32)
+    most = np.abs(blocks).max(axis=2)
+    bad, tiny = ~np.isfinite(most), most < 2.0**-100
+    with np.errstate(all="ignore"):
+        factor = np.float32(127) / most
+        expected = np.rint(blocks * factor[..., None])
+    expected[bad | tiny] = 0
+    assert (codes == expected).all()
+    assert np.isnan(scales[bad]).all()
+    assert (scales[tiny] == 0).all()
+    normal = ~bad & ~tiny
+    assert (scales[normal, 0] == (most / np.float32(127))[normal]).all()
+    assert (sums[..., 0] == expected[..., :16].sum(axis=2)).all()
+    assert (sums[..., 1] == expected.sum(axis=2)).all()
+    assert (scales[normal, 1] == scales[normal, 0] * sums[normal, 1].astype(np.float32)).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_same_bits_as_the_reference(dtype: str, vector_isa: str) -> None:
+    rng = np.random.default_rng(3)
+    for rows, tokens, blocks in [(1, 1, 1), (7, 13, 2), (16, 3, 3), (31, 4, 1), (32, 5, 4), (33, 2, 2), (70, 6, 1)]:
+        matrix = Matrix(rng, dtype, rows, cols_of(dtype, blocks))
+        x = activations(rng, tokens, matrix.cols)
+        [expected] = product(cpu_of("reference"), x, matrix)
+        [got] = product(cpu_of(vector_isa), x, matrix)
+        assert (bits(got) == bits(expected)).all(), (rows, tokens, blocks)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_against_fp64(dtype: str, isa: str) -> None:
+    rng = np.random.default_rng(4)
+    matrix = Matrix(rng, dtype, 45, cols_of(dtype, 5))
+    x = activations(rng, 7, matrix.cols)
+    [got] = product(cpu_of(isa), x, matrix)
+    w = matrix.values.astype(np.float64)
+    if dtype in FLOATS:
+        rounded, step = x.astype(np.float64), np.zeros(x.shape)
+    else:
+        codes, scales, _ = kernels.round_rows(isa, x)
+        rounded = (codes * scales[..., :1].astype(np.float64)).reshape(x.shape)
+        step = np.repeat(scales[..., 0].astype(np.float64), 32, axis=1)
+    # Every partial sum is below sum |w x|, mins and codes apart counted; one rounding of 2^-24 for each of its terms.
+    terms = matrix.cols if dtype in FLOATS else matrix.cols // 16
+    size = np.abs(rounded) @ np.abs(w).T + step.sum(axis=1)[:, None] * 127 * np.abs(w).max()
+    assert (np.abs(got - rounded @ w.T) <= (3 * terms + 8) * 2.0**-24 * size).all()
+    # Rounding moves an activation by half a step at most.
+    bound = 0.5 * step @ np.abs(w).T
+    assert (np.abs(got - x.astype(np.float64) @ w.T) <= 1.001 * bound + 1e-5 * size).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_row_does_not_see_its_neighbours(dtype: str, isa: str) -> None:
+    rng = np.random.default_rng(5)
+    matrix, other = Matrix(rng, dtype, 72, cols_of(dtype, 3)), Matrix(rng, "F32", 5, cols_of(dtype, 3))
+    x = activations(rng, 13, matrix.cols)
+    [whole] = product(cpu_of(isa), x, matrix)
+    for count in range(1, 13):
+        first = int(rng.integers(0, 13 - count + 1))
+        [part] = product(cpu_of(isa), x[first : first + count], matrix)
+        assert (bits(part) == bits(whole[first : first + count])).all(), count
+    for threads in (2, 3):
+        with_other = product(cpu_of(isa, threads), x, other, matrix, matrix)
+        assert (bits(with_other[1]) == bits(whole)).all()
+        assert (bits(with_other[2]) == bits(whole)).all()
+
+
+def test_blocks_of_rows_and_projections(isa: str) -> None:
+    """More rows than one pass over the panels takes."""
+    rng = np.random.default_rng(6)
+    matrix = Matrix(rng, "Q4_K", 40, 256)
+    x = activations(rng, 211, 256)
+    [whole] = product(cpu_of(isa, 2), x, matrix)
+    parts = [product(cpu_of(isa), x[i : i + 50], matrix)[0] for i in range(0, 211, 50)]
+    assert (bits(whole) == bits(np.concatenate(parts))).all()
+
+
+@pytest.mark.parametrize("dtype", ["Q4_0", "Q6_K", "BF16"])
+def test_matmul_add_is_one_addition(dtype: str, isa: str) -> None:
+    rng = np.random.default_rng(7)
+    for rows in (5, 32, 50, 63):
+        matrix = Matrix(rng, dtype, rows, cols_of(dtype, 2))
+        cpu, h = cpu_of(isa, 2), activations(rng, 8, matrix.cols)
+        x = ragged(8, rows, shift=3)
+        x[:] = rng.standard_normal(x.shape)
+        around = x.base.copy()
+        [added] = product(cpu, h, matrix)
+        expected = x + added
+        kernels.matmul_add(cpu, x, h, matrix.pack(cpu))
+        assert (bits(x) == bits(expected)).all()
+        around[:, 3 : 3 + rows] = expected
+        assert (bits(x.base) == bits(around)).all()  # nothing beside the rows was written
+
+
+@pytest.mark.parametrize(("gate_type", "up_type"), [("Q4_0", "Q4_0"), ("Q4_K", "Q6_K"), ("F32", "Q8_0")])
+def test_swiglu(gate_type: str, up_type: str, isa: str) -> None:
+    rng = np.random.default_rng(8)
+    gate, up = Matrix(rng, gate_type, 71, 512), Matrix(rng, up_type, 71, 512)
+    h = activations(rng, 101, 512)
+    g, u = product(cpu_of("reference"), h, gate, up)
+    expected = kernels.silu_multiply("reference", np.ascontiguousarray(g).ravel(), np.ascontiguousarray(u).ravel())
+    cpu, out = cpu_of(isa, 2), ragged(101, 71)
+    kernels.swiglu(cpu, out, h, gate.pack(cpu), up.pack(cpu))
+    assert (bits(out).ravel() == bits(expected)).all()
+    with np.errstate(over="ignore"):
+        exact = g.astype(np.float64) / (1 + np.exp(-g.astype(np.float64))) * u
+    np.testing.assert_allclose(out, exact, rtol=4e-7, atol=1e-30)
+
+
+def test_functions() -> None:
+    x = np.concatenate([np.linspace(-87, 88, 40001), np.geomspace(1e-30, 80, 2000), -np.geomspace(1e-30, 80, 2000)])
+    x = x.astype(np.float32)
+    y = x.astype(np.float64)
+    np.testing.assert_allclose(kernels.exp(x), np.exp(y), rtol=1.0e-7)
+    np.testing.assert_allclose(kernels.sigmoid(x), 1 / (1 + np.exp(-y)), rtol=1.6e-7)
+    np.testing.assert_allclose(kernels.silu(x), y / (1 + np.exp(-y)), rtol=1.6e-7)
+    np.testing.assert_allclose(kernels.softplus(x), np.logaddexp(y, 0), rtol=2.3e-7)
+    edges = np.array([-np.inf, np.inf, np.nan, -200, 200], np.float32)
+    np.testing.assert_array_equal(kernels.exp(edges), [0, np.inf, np.nan, 0, np.inf])
+    np.testing.assert_array_equal(kernels.softplus(edges), [0, np.inf, np.nan, 0, 200])
+
+
+def test_silu_multiply_same_bits(vector_isa: str) -> None:
+    rng = np.random.default_rng(9)
+    for count in (1, 7, 16, 31, 203):
+        gate, up = rng.uniform(-110, 110, (2, count)).astype(np.float32)
+        gate[0] = rng.choice([0, -0.0, np.inf, -1e-40])
+        expected = kernels.silu_multiply("reference", gate, up)
+        np.testing.assert_array_equal(bits(kernels.silu_multiply(vector_isa, gate, up)), bits(expected))
+
+
+def test_what_cannot_be_packed_or_multiplied() -> None:
+    rng = np.random.default_rng(10)
+    cpu = cpu_of("reference")
+    matrix = Matrix(rng, "Q4_0", 6, 64)
+    with pytest.raises(_core.FormatError, match="groups"):
+        kernels.pack(cpu, matrix.data, "Q4_0", 6, 64, 4)
+    with pytest.raises(_core.FormatError, match="multiple"):
+        kernels.pack(cpu, matrix.data[:108], "Q4_0", 6, 48)
+    with pytest.raises(_core.InputError, match=r"does not fit"):
+        kernels.matmul(cpu, ragged(2, 32), [(ragged(2, 6), matrix.pack(cpu))])
+    with pytest.raises(_core.InputError, match="vocabulary"):
+        kernels.embed(cpu, ragged(1, 64), matrix.pack(cpu), [6])

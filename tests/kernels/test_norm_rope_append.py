@@ -1,0 +1,137 @@
+"""norm_rope_append: q and k <- rope(rms_norm(.)) per head, k and v into the pages; specification 3."""
+
+import numpy as np
+import pytest
+from kernel_cases import U, cpu_of, cuts, rms, rows, same_bits, vector
+from qwen35_local import _core
+from qwen35_local._core import kernels
+
+EPS = 1e-6
+PAGE = 256
+LANES = 16  # tokens whose keys lie side by side
+
+
+class Case:
+    def __init__(self, seed, count, heads, kv_heads, width, pairs):
+        rng = np.random.default_rng(seed)
+        self.shape = (heads, kv_heads, width)
+        self.q_gate = rows(rng, count, heads * 2 * width)
+        self.k = rows(rng, count, kv_heads * width)
+        self.v = rows(rng, count, kv_heads * width)
+        self.q_norm, self.k_norm = vector(rng, width), vector(rng, width)
+        self.inv_freq = [1e7 ** (-i / max(pairs, 1)) for i in range(pairs)]
+        self.magnitude = 1.125
+
+    def run(self, cpu, pieces, position, caches, part=slice(None)):
+        """The rows `part` in calls of `pieces` rows from `position`; returns q_gate and k as they are left."""
+        q_gate, k, at = np.array(self.q_gate[part]), np.array(self.k[part]), 0
+        for count in pieces:
+            rows_ = slice(at, at + count)
+            cpu.norm_rope_append(q_gate[rows_], k[rows_], self.v[part][rows_], self.q_norm, self.k_norm, EPS,
+                                 self.inv_freq, self.magnitude, self.shape, [(0, count, position + at)],
+                                 caches)  # fmt: skip
+            at += count
+        return q_gate, k
+
+    def turned(self, x, weight, positions):
+        """[T, heads, width] in fp64, and the size of what was added up in every element."""
+        pairs = len(self.inv_freq)
+        y = rms(x.astype(np.float64), np.float64(np.float32(EPS))) * weight
+        angle = np.asarray(positions)[:, None, None] * np.array(self.inv_freq)
+        c, s = np.cos(angle) * self.magnitude, np.sin(angle) * self.magnitude
+        low, high = y[..., :pairs], y[..., pairs : 2 * pairs]
+        out, size = y.copy(), np.abs(y)
+        out[..., :pairs], out[..., pairs : 2 * pairs] = low * c - high * s, high * c + low * s
+        size[..., :pairs] = size[..., pairs : 2 * pairs] = (np.abs(low) + np.abs(high)) * self.magnitude
+        return out, size
+
+
+def contents(cache, shape, slots, dtype):
+    """Keys and values [slots, G, A] of a cache's first pages."""
+    _, heads, width = shape
+    keys, values = [], []
+    for page in range(-(-slots // PAGE)):
+        data = np.frombuffer(cache.bytes(page), dtype)
+        half = heads * PAGE * width
+        keys.append(data[:half].reshape(heads, PAGE // LANES, width, LANES).transpose(1, 3, 0, 2).reshape(PAGE, heads, width))
+        values.append(data[half:].reshape(heads, PAGE, width).transpose(1, 0, 2))
+    return np.concatenate(keys)[:slots], np.concatenate(values)[:slots]
+
+
+def check(case, q_gate, k, positions):
+    heads, kv_heads, width = case.shape
+    count = len(positions)
+    before, after = case.q_gate.reshape(count, heads, 2, width), q_gate.reshape(count, heads, 2, width)
+    keys_before, keys_after = case.k.reshape(count, kv_heads, width), k.reshape(count, kv_heads, width)
+    for got, (wanted, size) in (
+        (after[:, :, 0], case.turned(before[:, :, 0], case.q_norm, positions)),
+        (keys_after, case.turned(keys_before, case.k_norm, positions)),
+    ):
+        # Three roundings of the norm, one of cos or sin, two of the turn; angles are exact to fp64.
+        assert np.all(np.abs(got - wanted) <= 6.01 * U * size + 1e-45)
+    assert same_bits(after[:, :, 1], before[:, :, 1])  # the gate is not touched
+
+
+SHAPES = [(4, 2, 32, 7), (2, 1, 16, 8), (6, 3, 48, 0), (2, 2, 256, 32)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("position", [0, 250, 200_003, 1_009_990])
+def test_formula(cpu, shape, position):
+    case = Case(1, 9, *shape)
+    pages = (position + 8) // PAGE + 1
+    cache = kernels.KvCache(cpu, "f32", case.shape, pages, blank=position // PAGE)
+    q_gate, k = case.run(cpu, [9], position, [cache])
+    check(case, q_gate, k, np.arange(position, position + 9))
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("f32", np.float32), ("f16", np.float16)])
+def test_pages_hold_keys_and_values(cpu, name, dtype):
+    case = Case(2, 270, 2, 2, 32, 4)
+    cache = kernels.KvCache(cpu, name, case.shape, 2)
+    _, k = case.run(cpu, [3, 260, 7], 0, [cache])
+    keys, values = contents(cache, case.shape, 270, dtype)
+    assert same_bits(keys, k.reshape(270, 2, 32).astype(dtype))  # rounded to the nearest, ties to even
+    assert same_bits(values, np.array(case.v).reshape(270, 2, 32).astype(dtype))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_vector_kernels_have_the_bits_of_the_scalar_twin(vector_isa, shape):
+    case = Case(3, 6, *shape)
+    results = []
+    for isa in (vector_isa, "reference"):
+        cache = kernels.KvCache(cpu_of(isa, 1), "f16", case.shape, 1)
+        results.append((*case.run(cpu_of(isa, 1), [6], 30, [cache]), cache.bytes(0)))
+    assert same_bits(results[0][0], results[1][0])
+    assert same_bits(results[0][1], results[1][1])
+    assert results[0][2] == results[1][2]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 4])
+def test_cuts_do_not_matter(isa, threads):
+    case = Case(4, 40, 4, 2, 32, 8)
+    whole_cache = kernels.KvCache(cpu_of(isa, 1), "f16", case.shape, 2)
+    whole = case.run(cpu_of(isa, 1), [40], 240, [whole_cache])
+    for pieces in cuts(np.random.default_rng(0), 40):
+        cache = kernels.KvCache(cpu_of(isa, threads), "f16", case.shape, 2)
+        parts = case.run(cpu_of(isa, threads), pieces, 240, [cache])
+        assert same_bits(parts[0], whole[0])
+        assert same_bits(parts[1], whole[1])
+        assert [cache.bytes(p) for p in (0, 1)] == [whole_cache.bytes(p) for p in (0, 1)]
+
+
+def test_angles_follow_frequencies_and_segments(cpu):
+    """The kept table of angles must go when positions or frequencies change."""
+    case = Case(5, 4, 2, 1, 32, 8)
+    cache = kernels.KvCache(cpu, "f32", case.shape, 1)
+    for position, magnitude, shift in ((7, 1.0, 1.0), (8, 1.0, 1.0), (8, 1.5, 1.0), (8, 1.5, 0.5), (7, 1.0, 1.0)):
+        case.magnitude, case.inv_freq = magnitude, [shift * 0.7**i for i in range(8)]
+        q_gate, k = case.run(cpu, [4], position, [cache])
+        check(case, q_gate, k, np.arange(position, position + 4))
+
+
+def test_too_few_pages_are_refused(cpu):
+    case = Case(6, 4, 2, 1, 16, 2)
+    cache = kernels.KvCache(cpu, "f32", case.shape, 1)
+    with pytest.raises(_core.InputError, match="positions up to 258 do not fit in 1 pages"):
+        case.run(cpu, [4], 254, [cache])

@@ -1,0 +1,203 @@
+"""Whatever stops a conversion, the final name holds the old file or none; and memory stays bounded."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_checkpoints
+from tiny_checkpoints import Tiny
+
+from qwen35_local.errors import InputError
+from qwen35_local.quantize import Progress, convert
+from qwen35_local.quantize.partial import PartialFile
+
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals and limits of POSIX")
+
+
+def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Runs code in a process of its own."""
+    command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    tiny_checkpoints.write(tmp_path / "m", Tiny())
+    return tmp_path
+
+
+KILLED = """
+    import os, signal, sys
+    from qwen35_local.quantize import convert
+    def stop(progress):
+        if progress.index == int(sys.argv[3]):
+            os.kill(os.getpid(), getattr(signal, sys.argv[4]))
+    convert(sys.argv[1], sys.argv[2], "Q8_0", progress=stop, overwrite=True)
+"""
+
+
+@POSIX
+@pytest.mark.parametrize("index", [0, 40, 69])
+def test_kill_leaves_the_old_file(folder: Path, index: int) -> None:
+    (folder / "out.gguf").write_text("old")
+    done = python(KILLED, folder / "m", folder / "out.gguf", index, "SIGKILL")
+    assert done.returncode == -signal.SIGKILL
+    assert (folder / "out.gguf").read_text() == "old"
+    left = [name for name in names(folder) if ".partial-" in name]
+    assert len(left) == 1
+    convert(folder / "m", folder / "out.gguf", "Q8_0", overwrite=True)
+    assert names(folder) == ["m", "out.gguf"], "the dead process's partial file is removed"
+
+
+@POSIX
+def test_interrupt_leaves_nothing(folder: Path) -> None:
+    code = """
+        import os, signal, sys
+        import qwen35_local.quantize
+        from qwen35_local.cli.main import main
+        module = sys.modules["qwen35_local.quantize.convert"]
+        write = module._write
+        def stop(progress):
+            os.kill(os.getpid(), signal.SIGINT)
+        module._write = lambda plan, target, progress, threads: write(plan, target, stop, threads)
+        sys.argv = ["qwen35", "quantize", *sys.argv[1:]]
+        main()
+    """
+    done = python(code, folder / "m", folder / "out.gguf")
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
+    assert names(folder) == ["m"]
+
+
+@POSIX
+def test_a_limit_on_file_size_is_reported(folder: Path) -> None:
+    code = """
+        import resource, sys
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+        from qwen35_local.cli.main import main
+        sys.argv = ["qwen35", "quantize", *sys.argv[1:]]
+        main()
+    """
+    done = python(code, folder / "m", folder / "out.gguf")
+    assert done.returncode == 2, done.stderr
+    assert "the disk is full; nothing was left behind" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert names(folder) == ["m"]
+
+
+@pytest.mark.parametrize("fails_at", [1, 2, 30, 141])
+def test_a_full_disk_at_any_write(folder: Path, fails_at: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, calls = PartialFile.write, 0
+
+    def full(self: PartialFile, data: memoryview) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == fails_at:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(self, data)
+
+    monkeypatch.setattr(PartialFile, "write", full)
+    with pytest.raises(InputError, match=r"out.gguf: not written, the disk is full; nothing was left behind"):
+        convert(folder / "m", folder / "out.gguf", "F32")
+    assert names(folder) == ["m"]
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_failure_of_the_last_steps(folder: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(*((os, "fsync", fail) if step == "fsync" else (Path, "replace", fail)))
+    with pytest.raises(InputError, match="not written"):
+        convert(folder / "m", folder / "out.gguf", "Q8_0")
+    assert names(folder) == ["m"]
+
+
+def test_a_disk_without_room_is_refused_before_writing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Usage:
+        free = 1 << 20
+
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Usage())
+    with pytest.raises(InputError, match=r"GB are needed and 0\.00 GB are free"):
+        convert(folder / "m", folder / "out.gguf")
+    assert names(folder) == ["m"]
+
+
+def test_an_error_of_the_caller_leaves_nothing(folder: Path) -> None:
+    def stop(progress: Progress) -> None:
+        raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        convert(folder / "m", folder / "out.gguf", progress=stop)
+    assert names(folder) == ["m"]
+
+
+@POSIX
+def test_partial_of_a_running_process_is_left_alone(folder: Path) -> None:
+    running = folder / f".out.gguf.partial-{os.getppid()}"
+    dead = folder / ".out.gguf.partial-4194999"
+    other = folder / ".other.gguf.partial-4194999"
+    for path in (running, dead, other):
+        path.touch()
+    convert(folder / "m", folder / "out.gguf", "Q8_0")
+    assert names(folder) == [other.name, running.name, "m", "out.gguf"]
+
+
+@POSIX
+def test_a_link_in_place_of_the_partial_file_is_not_followed(folder: Path) -> None:
+    victim = folder / "victim"
+    victim.write_text("mine")
+    (folder / f".out.gguf.partial-{os.getpid()}").symlink_to(victim)
+    convert(folder / "m", folder / "out.gguf", "Q8_0")
+    assert victim.read_text() == "mine"
+
+
+def sparse_checkpoint(folder: Path, vocab: int) -> int:
+    """A folder whose embedding table is a hole in the file; returns the bytes of the weights."""
+    tiny = Tiny(vocab=vocab, hidden=768)
+    found = tiny_checkpoints.shapes(tiny)
+    folder.mkdir()
+    header: dict[str, Any] = {}
+    at = 0
+    for name, shape in found.items():
+        size = 2
+        for n in shape:
+            size *= n
+        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [at, at + size]}
+        at += size
+    text = json.dumps(header).encode()
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + at)
+    (folder / "config.json").write_text(json.dumps(tiny.config()))
+    (folder / "tokenizer.json").write_text(json.dumps(tiny_checkpoints.tokenizer()))
+    return at
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads peak memory from /proc")
+def test_memory_does_not_grow_with_the_checkpoint(tmp_path: Path) -> None:
+    """A table of 364 MiB, twice that as fp32, with a vocabulary of the real size."""
+    n_bytes = sparse_checkpoint(tmp_path / "m", 248_320)
+    code = """
+        import sys
+        from qwen35_local.quantize import convert
+        from qwen35_local.quantize.report import peak_memory
+        import gguf, numpy
+        before = peak_memory()
+        print(convert(sys.argv[1], sys.argv[2], "Q8_0", threads=2).peak_bytes - before)
+    """
+    done = python(code, tmp_path / "m", tmp_path / "out.gguf")
+    assert done.returncode == 0, done.stderr
+    assert n_bytes > 364 << 20
+    assert int(done.stdout) < 400 << 20

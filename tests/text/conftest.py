@@ -1,0 +1,6 @@
+"""Property tests here are about all inputs, not about speed: a busy machine must not fail them."""
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("qwen35", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("qwen35")
