@@ -87,7 +87,7 @@ MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
   require_regular(path);
   const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (file < 0) refuse(path, errno, "cannot open");
-  struct stat status {};
+  struct stat status{};
   const bool known = ::fstat(file, &status) == 0;
   const int stat_error = errno;
   const bool mappable = known && S_ISREG(status.st_mode) && status.st_size > 0 &&

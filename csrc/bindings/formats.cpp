@@ -38,14 +38,18 @@ PyObject* text(std::string_view s) {
 
 PyObject* element(const GgufValue& value, std::uint64_t i) {
   switch (value.type()) {
-    case GgufType::kBool: return owned(PyBool_FromLong(value.boolean(i) ? 1 : 0));
+    case GgufType::kBool:
+      return owned(PyBool_FromLong(value.boolean(i) ? 1 : 0));
     case GgufType::kF32:
-    case GgufType::kF64: return owned(PyFloat_FromDouble(value.real(i)));
+    case GgufType::kF64:
+      return owned(PyFloat_FromDouble(value.real(i)));
     case GgufType::kI8:
     case GgufType::kI16:
     case GgufType::kI32:
-    case GgufType::kI64: return owned(PyLong_FromLongLong(value.integer(i)));
-    default: return owned(PyLong_FromUnsignedLongLong(value.uint(i)));
+    case GgufType::kI64:
+      return owned(PyLong_FromLongLong(value.integer(i)));
+    default:
+      return owned(PyLong_FromUnsignedLongLong(value.uint(i)));
   }
 }
 

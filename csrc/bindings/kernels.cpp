@@ -26,8 +26,9 @@ void unlocked(F&& operation) {
 using Floats = py::array_t<float>;
 using Range = std::tuple<std::size_t, std::size_t, std::size_t>;  // first, count, position
 
-// Rows may be strided and start anywhere; the columns of a row are neighbours.
+// Rows may be strided and start anywhere; the columns of a row are neighbours. numpy gives an empty array no strides.
 Tensor tensor(Floats& x) {
+  if (x.ndim() == 2 && x.size() == 0) return {};
   if (x.ndim() != 2 || x.strides(1) != sizeof(float) || x.strides(0) % static_cast<py::ssize_t>(sizeof(float)) != 0) {
     throw InputError("expected a two-dimensional fp32 array whose last axis is contiguous");
   }

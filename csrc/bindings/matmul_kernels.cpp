@@ -45,11 +45,16 @@ std::unique_ptr<Weight> pack(CpuBackend& self, const Bytes& data, const std::str
 void matmul(CpuBackend& self, Floats x, std::vector<std::pair<Floats, const Weight*>> outs) {
   const auto at = [&](std::size_t i) { return Projection{tensor(outs[i].first), outs[i].second}; };
   switch (outs.size()) {
-    case 1: return self.matmul(tensor(x), {at(0)});
-    case 2: return self.matmul(tensor(x), {at(0), at(1)});
-    case 3: return self.matmul(tensor(x), {at(0), at(1), at(2)});
-    case 4: return self.matmul(tensor(x), {at(0), at(1), at(2), at(3)});
-    default: throw InputError("expected one to four projections");
+    case 1:
+      return self.matmul(tensor(x), {at(0)});
+    case 2:
+      return self.matmul(tensor(x), {at(0), at(1)});
+    case 3:
+      return self.matmul(tensor(x), {at(0), at(1), at(2)});
+    case 4:
+      return self.matmul(tensor(x), {at(0), at(1), at(2), at(3)});
+    default:
+      throw InputError("expected one to four projections");
   }
 }
 
@@ -107,9 +112,8 @@ void bind_matmul_kernels(py::module_& kernels) {
     self.embed(tensor(out), table, tokens);
   });
   kernels.def("matmul", &matmul);
-  kernels.def("matmul_add", [](CpuBackend& self, Floats x, Floats h, const Weight& w) {
-    self.matmul_add(tensor(x), tensor(h), w);
-  });
+  kernels.def("matmul_add",
+              [](CpuBackend& self, Floats x, Floats h, const Weight& w) { self.matmul_add(tensor(x), tensor(h), w); });
   kernels.def("swiglu", [](CpuBackend& self, Floats out, Floats h, const Weight& gate, const Weight& up) {
     self.swiglu(tensor(out), tensor(h), gate, up);
   });

@@ -18,9 +18,9 @@ struct KnownType {
 
 // Types other programs write and this one does not decode: named, so that an error can say what the file holds.
 constexpr KnownType kForeignTypes[] = {
-    {4, "Q4_2"},    {5, "Q4_3"},   {9, "Q8_1"},     {15, "Q8_K"},  {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"},
-    {19, "IQ1_S"},  {21, "IQ3_S"}, {22, "IQ2_S"},   {24, "I8"},    {25, "I16"},     {26, "I32"},    {27, "I64"},
-    {28, "F64"},    {29, "IQ1_M"}, {34, "TQ1_0"},   {35, "TQ2_0"}, {39, "MXFP4"},   {40, "NVFP4"},
+    {4, "Q4_2"},   {5, "Q4_3"},   {9, "Q8_1"},   {15, "Q8_K"},  {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"},
+    {19, "IQ1_S"}, {21, "IQ3_S"}, {22, "IQ2_S"}, {24, "I8"},    {25, "I16"},     {26, "I32"},    {27, "I64"},
+    {28, "F64"},   {29, "IQ1_M"}, {34, "TQ1_0"}, {35, "TQ2_0"}, {39, "MXFP4"},   {40, "NVFP4"},
 };
 
 template <class T>
@@ -45,19 +45,28 @@ Integer as_signed(std::int64_t value) noexcept { return {static_cast<std::uint64
 
 std::optional<Integer> load_integer(GgufType type, const std::byte* at) noexcept {
   switch (type) {
-    case GgufType::kU8: return Integer{load<std::uint8_t>(at), false};
-    case GgufType::kU16: return Integer{load<std::uint16_t>(at), false};
-    case GgufType::kU32: return Integer{load<std::uint32_t>(at), false};
-    case GgufType::kU64: return Integer{load<std::uint64_t>(at), false};
-    case GgufType::kI8: return as_signed(load<std::int8_t>(at));
-    case GgufType::kI16: return as_signed(load<std::int16_t>(at));
-    case GgufType::kI32: return as_signed(load<std::int32_t>(at));
-    case GgufType::kI64: return as_signed(load<std::int64_t>(at));
+    case GgufType::kU8:
+      return Integer{load<std::uint8_t>(at), false};
+    case GgufType::kU16:
+      return Integer{load<std::uint16_t>(at), false};
+    case GgufType::kU32:
+      return Integer{load<std::uint32_t>(at), false};
+    case GgufType::kU64:
+      return Integer{load<std::uint64_t>(at), false};
+    case GgufType::kI8:
+      return as_signed(load<std::int8_t>(at));
+    case GgufType::kI16:
+      return as_signed(load<std::int16_t>(at));
+    case GgufType::kI32:
+      return as_signed(load<std::int32_t>(at));
+    case GgufType::kI64:
+      return as_signed(load<std::int64_t>(at));
     case GgufType::kF32:
     case GgufType::kF64:
     case GgufType::kBool:
     case GgufType::kString:
-    case GgufType::kArray: break;
+    case GgufType::kArray:
+      break;
   }
   return std::nullopt;
 }
@@ -103,17 +112,22 @@ const std::byte* GgufValue::element(std::uint64_t index) const noexcept {
   switch (type_) {
     case GgufType::kU8:
     case GgufType::kI8:
-    case GgufType::kBool: return data_ + index;
+    case GgufType::kBool:
+      return data_ + index;
     case GgufType::kU16:
-    case GgufType::kI16: return data_ + 2 * index;
+    case GgufType::kI16:
+      return data_ + 2 * index;
     case GgufType::kU32:
     case GgufType::kI32:
-    case GgufType::kF32: return data_ + 4 * index;
+    case GgufType::kF32:
+      return data_ + 4 * index;
     case GgufType::kU64:
     case GgufType::kI64:
-    case GgufType::kF64: return data_ + 8 * index;
+    case GgufType::kF64:
+      return data_ + 8 * index;
     case GgufType::kString:
-    case GgufType::kArray: break;
+    case GgufType::kArray:
+      break;
   }
   return data_;
 }

@@ -99,7 +99,7 @@ class GgufValue {
  public:
   std::string_view key() const noexcept { return key_; }
   bool is_array() const noexcept { return is_array_; }
-  GgufType type() const noexcept { return type_; }       // of the elements, for an array
+  GgufType type() const noexcept { return type_; }        // of the elements, for an array
   std::uint64_t size() const noexcept { return count_; }  // 1 for a scalar
   const std::byte* data() const noexcept { return data_; }
 

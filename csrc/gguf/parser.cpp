@@ -26,17 +26,22 @@ std::uint64_t width(GgufType type) noexcept {
   switch (type) {
     case GgufType::kU8:
     case GgufType::kI8:
-    case GgufType::kBool: return 1;
+    case GgufType::kBool:
+      return 1;
     case GgufType::kU16:
-    case GgufType::kI16: return 2;
+    case GgufType::kI16:
+      return 2;
     case GgufType::kU32:
     case GgufType::kI32:
-    case GgufType::kF32: return 4;
+    case GgufType::kF32:
+      return 4;
     case GgufType::kU64:
     case GgufType::kI64:
-    case GgufType::kF64: return 8;
+    case GgufType::kF64:
+      return 8;
     case GgufType::kString:
-    case GgufType::kArray: break;
+    case GgufType::kArray:
+      break;
   }
   return 0;
 }
@@ -278,8 +283,9 @@ void GgufParser::reserve_regions() {
     const auto reserved = static_cast<std::size_t>(limit - tensor.data);
     if (tensor.bytes == 0) tensor.bytes = reserved;
     if (tensor.bytes > reserved || (reserved == 0 && limit != end_)) {
-      fail("tensor " + quoted(tensor.name) + " needs " + std::to_string(tensor.bytes) + " bytes, but the file reserves " +
-           std::to_string(reserved) + " before tensor " + quoted(by_place[i + 1]->name));
+      fail("tensor " + quoted(tensor.name) + " needs " + std::to_string(tensor.bytes) +
+           " bytes, but the file reserves " + std::to_string(reserved) + " before tensor " +
+           quoted(by_place[i + 1]->name));
     }
   }
 }

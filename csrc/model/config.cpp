@@ -20,13 +20,15 @@ constexpr std::size_t kMostWidth = std::size_t{1} << 20;
 constexpr std::size_t kMostContext = std::size_t{1} << 24;
 constexpr std::int64_t kUnusedToken = 5;  // tokenizer.ggml.token_type of padding entries
 constexpr std::size_t kValueColumns = 32;  // delta memory is kept in tiles of this many (backend.h)
+constexpr std::size_t kHeadUnit = 16;      // attention heads are whole vectors of the widest device
+constexpr std::size_t kMostSharers = 32;   // query heads of one key/value head; the family has 4 to 16
 
 class Keys {
  public:
   Keys(const Gguf& file, std::string architecture) : file_(file), architecture_(std::move(architecture)) {}
 
   [[noreturn]] void fail(const std::string& key, const std::string& given, const std::string& expected) const {
-    throw FormatError(file_.path().string() + ": " + key + " is " + given + ", expected " + expected +
+    throw FormatError(key + " is " + given + ", expected " + expected +
                       ". The file is damaged or was not written for this model family; convert it again.");
   }
   [[noreturn]] void fail(const std::string& key, std::size_t given, const std::string& expected) const {
@@ -134,6 +136,13 @@ void read_attention(Config& config, const Keys& keys) {
   if (shape.heads % shape.kv_heads != 0) {
     keys.fail(keys.full("attention.head_count_kv"), shape.kv_heads,
               "a divisor of head_count " + std::to_string(shape.heads));
+  }
+  if (shape.heads / shape.kv_heads > kMostSharers) {
+    keys.fail(keys.full("attention.head_count"), shape.heads,
+              "at most " + std::to_string(kMostSharers) + " times head_count_kv " + std::to_string(shape.kv_heads));
+  }
+  if (shape.width % kHeadUnit != 0) {
+    keys.fail(keys.full("attention.key_length"), shape.width, "a multiple of " + std::to_string(kHeadUnit));
   }
   if (value_width != shape.width) {
     keys.fail(keys.full("attention.value_length"), value_width, "key_length " + std::to_string(shape.width));

@@ -3,15 +3,29 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/error.h"
+
 namespace qwen35 {
+namespace {
+
+template <class Read>
+auto naming(const Gguf& file, const Read& read) {
+  try {
+    return read();
+  } catch (const FormatError& error) {
+    throw FormatError(file.path().string() + ": " + error.what());
+  }
+}
+
+}  // namespace
 
 Model::Model(const std::filesystem::path& path, std::unique_ptr<Backend> backend, std::size_t context_tokens)
     : backend_(std::move(backend)),
       file_(path),
-      config_(read_config(file_)),
+      config_(naming(file_, [&] { return read_config(file_); })),
       rope_(make_rope(config_, context_tokens)),
       context_tokens_(context_tokens == 0 ? config_.context_tokens : context_tokens),
-      weights_(load_weights(file_, config_, *backend_)) {}
+      weights_(naming(file_, [&] { return load_weights(file_, config_, *backend_); })) {}
 
 Activations Model::Turn::activations(std::size_t rows, std::size_t logit_rows) {
   auto& scratch = model_.scratch_;

@@ -81,7 +81,7 @@ class Binder {
     std::vector<float> values(count * rows);
     decode(tensor->dtype, tensor->data, values.data(), values.size());
     for (const float value : values) {
-      if (!std::isfinite(value)) throw FormatError(file_.path().string() + ": " + name + " holds a value that is not finite");
+      if (!std::isfinite(value)) throw FormatError(name + " holds a value that is not finite");
     }
     const auto bytes = std::as_bytes(std::span(values));
     Buffer& buffer = *weights_.vectors.emplace_back(backend_->allocate(bytes.size()));
@@ -99,7 +99,7 @@ class Binder {
     }
     const std::string wrong = missing_.text() + unexpected_.text() + shapes_.text() + types_.text();
     if (!wrong.empty()) {
-      throw FormatError(file_.path().string() + ": " + wrong + "This is not a complete " + config.architecture +
+      throw FormatError(wrong + "This is not a complete " + config.architecture +
                         " model as its metadata describes it; download or convert it again.");
     }
   }

@@ -177,21 +177,37 @@ void decode(DType dtype, const std::byte* src, float* dst, std::size_t n) {
   }
   if (n == 0) return;
   switch (dtype) {
-    case DType::kF32: std::memcpy(dst, src, n * sizeof(float)); return;
-    case DType::kF16: return decode_words<half_to_float>(src, dst, n);
-    case DType::kBF16: return decode_words<bf16_to_float>(src, dst, n);
-    case DType::kQ8_0: return decode_blocks<BlockQ8_0, kBlock>(src, dst, n);
-    case DType::kQ4_0: return decode_blocks<BlockQ4_0, kBlock>(src, dst, n);
-    case DType::kQ4_1: return decode_blocks<BlockQ4_1, kBlock>(src, dst, n);
-    case DType::kQ5_0: return decode_blocks<BlockQ5_0, kBlock>(src, dst, n);
-    case DType::kQ5_1: return decode_blocks<BlockQ5_1, kBlock>(src, dst, n);
-    case DType::kQ2_K: return decode_blocks<BlockQ2_K, kSuperBlock>(src, dst, n);
-    case DType::kQ3_K: return decode_blocks<BlockQ3_K, kSuperBlock>(src, dst, n);
-    case DType::kQ4_K: return decode_blocks<BlockQ4_K, kSuperBlock>(src, dst, n);
-    case DType::kQ5_K: return decode_blocks<BlockQ5_K, kSuperBlock>(src, dst, n);
-    case DType::kQ6_K: return decode_blocks<BlockQ6_K, kSuperBlock>(src, dst, n);
-    case DType::kIQ4_NL: return decode_blocks<BlockIQ4_NL, kBlock>(src, dst, n);
-    case DType::kIQ4_XS: return decode_blocks<BlockIQ4_XS, kSuperBlock>(src, dst, n);
+    case DType::kF32:
+      std::memcpy(dst, src, n * sizeof(float));
+      return;
+    case DType::kF16:
+      return decode_words<half_to_float>(src, dst, n);
+    case DType::kBF16:
+      return decode_words<bf16_to_float>(src, dst, n);
+    case DType::kQ8_0:
+      return decode_blocks<BlockQ8_0, kBlock>(src, dst, n);
+    case DType::kQ4_0:
+      return decode_blocks<BlockQ4_0, kBlock>(src, dst, n);
+    case DType::kQ4_1:
+      return decode_blocks<BlockQ4_1, kBlock>(src, dst, n);
+    case DType::kQ5_0:
+      return decode_blocks<BlockQ5_0, kBlock>(src, dst, n);
+    case DType::kQ5_1:
+      return decode_blocks<BlockQ5_1, kBlock>(src, dst, n);
+    case DType::kQ2_K:
+      return decode_blocks<BlockQ2_K, kSuperBlock>(src, dst, n);
+    case DType::kQ3_K:
+      return decode_blocks<BlockQ3_K, kSuperBlock>(src, dst, n);
+    case DType::kQ4_K:
+      return decode_blocks<BlockQ4_K, kSuperBlock>(src, dst, n);
+    case DType::kQ5_K:
+      return decode_blocks<BlockQ5_K, kSuperBlock>(src, dst, n);
+    case DType::kQ6_K:
+      return decode_blocks<BlockQ6_K, kSuperBlock>(src, dst, n);
+    case DType::kIQ4_NL:
+      return decode_blocks<BlockIQ4_NL, kBlock>(src, dst, n);
+    case DType::kIQ4_XS:
+      return decode_blocks<BlockIQ4_XS, kSuperBlock>(src, dst, n);
   }
   throw InputError("decode: type " + std::to_string(static_cast<std::uint32_t>(dtype)) + " cannot be decoded");
 }

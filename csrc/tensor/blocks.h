@@ -67,8 +67,8 @@ struct BlockQ3_K {
   std::uint16_t scale;  // half
 };
 
-// Eight groups g of 32: x = scale * s[g] * q - min * m[g], s and m of 6 bits (unpack_scales_mins). Byte l of the p-th 32
-// bytes holds q[64 p + l] low and q[64 p + 32 + l] high.
+// Eight groups g of 32: x = scale * s[g] * q - min * m[g], s and m of 6 bits (unpack_scales_mins). Byte l of the p-th
+// 32 bytes holds q[64 p + l] low and q[64 p + 32 + l] high.
 struct BlockQ4_K {
   std::uint16_t scale;  // half
   std::uint16_t min;    // half

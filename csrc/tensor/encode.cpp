@@ -30,21 +30,35 @@ void encode_words(const float* values, const float*, std::size_t n, std::byte* d
 
 Encoder find_encoder(DType dtype) noexcept {
   switch (dtype) {
-    case DType::kF32: return encode_f32;
-    case DType::kF16: return encode_words<float_to_half>;
-    case DType::kBF16: return encode_words<float_to_bf16>;
-    case DType::kQ8_0: return encode_q8_0;
-    case DType::kQ4_0: return encode_q4_0;
-    case DType::kQ4_1: return encode_q4_1;
-    case DType::kQ5_0: return encode_q5_0;
-    case DType::kQ5_1: return encode_q5_1;
-    case DType::kQ4_K: return encode_q4_k;
-    case DType::kQ5_K: return encode_q5_k;
-    case DType::kQ6_K: return encode_q6_k;
-    case DType::kIQ4_NL: return encode_iq4_nl;
-    case DType::kIQ4_XS: return encode_iq4_xs;
+    case DType::kF32:
+      return encode_f32;
+    case DType::kF16:
+      return encode_words<float_to_half>;
+    case DType::kBF16:
+      return encode_words<float_to_bf16>;
+    case DType::kQ8_0:
+      return encode_q8_0;
+    case DType::kQ4_0:
+      return encode_q4_0;
+    case DType::kQ4_1:
+      return encode_q4_1;
+    case DType::kQ5_0:
+      return encode_q5_0;
+    case DType::kQ5_1:
+      return encode_q5_1;
+    case DType::kQ4_K:
+      return encode_q4_k;
+    case DType::kQ5_K:
+      return encode_q5_k;
+    case DType::kQ6_K:
+      return encode_q6_k;
+    case DType::kIQ4_NL:
+      return encode_iq4_nl;
+    case DType::kIQ4_XS:
+      return encode_iq4_xs;
     case DType::kQ2_K:
-    case DType::kQ3_K: break;
+    case DType::kQ3_K:
+      break;
   }
   return nullptr;
 }

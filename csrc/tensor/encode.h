@@ -10,8 +10,8 @@ namespace qwen35 {
 
 bool can_encode(DType dtype) noexcept;
 
-// Encodes rows x cols values, row-major, into rows of cols / block * block_bytes bytes at `dst`. The result has the same
-// bits for any number of threads (0: as many as the process may use).
+// Encodes rows x cols values, row-major, into rows of cols / block * block_bytes bytes at `dst`. The result has the
+// same bits for any number of threads (0: as many as the process may use).
 //
 // `importance`, when given, holds cols weights for the squared error of each column; only their ratios count, and a
 // group of columns that has none is weighed evenly.

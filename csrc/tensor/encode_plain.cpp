@@ -23,8 +23,8 @@ constexpr float kReachesQ5[] = {14.9f,  15.2f,  15.5f,  15.8f,  16.1f,  16.5f,
                                 -14.9f, -15.2f, -15.5f, -15.8f, -16.1f, -16.5f};
 constexpr float kReachesIq4[] = {98.0f,  106.0f,  113.0f,  120.0f,  127.0f,  135.0f,
                                  -98.0f, -106.0f, -113.0f, -120.0f, -127.0f, -135.0f};
-constexpr Start kStartsQ4[] = {{0.0f, 15.0f},  {0.3f, 14.7f}, {-0.3f, 15.3f}, {0.6f, 14.4f}, {0.0f, 14.5f},
-                               {0.5f, 15.0f},  {0.4f, 15.4f}, {-0.4f, 14.6f}, {0.9f, 14.1f}};
+constexpr Start kStartsQ4[] = {{0.0f, 15.0f}, {0.3f, 14.7f}, {-0.3f, 15.3f}, {0.6f, 14.4f}, {0.0f, 14.5f},
+                               {0.5f, 15.0f}, {0.4f, 15.4f}, {-0.4f, 14.6f}, {0.9f, 14.1f}};
 constexpr Start kStartsQ5[] = {{0.0f, 31.0f}, {0.3f, 30.7f}, {-0.3f, 31.3f}, {0.0f, 30.5f}, {0.5f, 31.0f}};
 
 // The nearest half-precision number, lane by lane, as bits and as the value a reader will see.
@@ -45,7 +45,7 @@ Stored store_half(Lanes x) {
   return stored;
 }
 
-// The levels of the final rounding, transposed back: levels[lane][i].
+// The levels of the final rounding: at[i][lane].
 struct Levels8 {
   float at[kBlock][kLanes];
 };
@@ -59,7 +59,8 @@ void round_levels(const BlockTile& tile, Lanes scale, Lanes offset, Levels8& lev
 template <int kZero>
 Codes codes_of(const Levels8& levels, std::size_t lane) {
   Codes codes;
-  for (std::size_t i = 0; i < kBlock; ++i) codes[i] = static_cast<std::uint8_t>(static_cast<int>(levels.at[i][lane]) + kZero);
+  for (std::size_t i = 0; i < kBlock; ++i)
+    codes[i] = static_cast<std::uint8_t>(static_cast<int>(levels.at[i][lane]) + kZero);
   return codes;
 }
 
@@ -78,7 +79,7 @@ void pack_fifth_bits(const Codes& codes, std::uint8_t (&to)[4]) {
   }
 }
 
-// fill(block, lane) writes all of a block for each lane of a tile that `search` has fitted.
+// encode_tile(tile, block) fits eight blocks and writes them; those beyond the end are dropped.
 template <class Block, class EncodeTile>
 void for_tiles(const float* values, const float* importance, std::size_t n, std::byte* dst, EncodeTile encode_tile) {
   const std::size_t blocks = n / kBlock;
@@ -95,7 +96,7 @@ void for_tiles(const float* values, const float* importance, std::size_t n, std:
 template <class Block, class Levels, class Fill>
 void encode_scaled(const float* values, const float* importance, std::size_t n, std::byte* dst,
                    std::span<const float> reaches, Fill fill) {
-  for_tiles<Block>(values, importance, n, dst, [&](const BlockTile& tile, Block (&block)[kLanes]) {
+  for_tiles<Block>(values, importance, n, dst, [&](const BlockTile& tile, Block(&block)[kLanes]) {
     const Stored scale = store_half(search_scale<Levels>(tile, reaches, 2));
     Levels8 levels;
     round_levels<Levels>(tile, scale.value, lanes(0.0f), levels);
@@ -109,10 +110,11 @@ void encode_scaled(const float* values, const float* importance, std::size_t n, 
 template <class Block, int kHigh, class Fill>
 void encode_affine(const float* values, const float* importance, std::size_t n, std::byte* dst,
                    std::span<const Start> starts, Fill fill) {
-  for_tiles<Block>(values, importance, n, dst, [&](const BlockTile& tile, Block (&block)[kLanes]) {
+  for_tiles<Block>(values, importance, n, dst, [&](const BlockTile& tile, Block(&block)[kLanes]) {
     const AffineFit fit = search_affine<kHigh, false>(tile, starts, 2);
     const Stored scale = store_half(fit.scale);
-    const Stored offset = store_half(fit.offset);
+    // The codes are those of the stored scale, and so is the offset: where the scale vanishes it becomes the mean.
+    const Stored offset = store_half(best_offset<Integers<0, kHigh>>(tile, scale.value, fit.offset));
     Levels8 levels;
     round_levels<Integers<0, kHigh>>(tile, scale.value, offset.value, levels);
     for (std::size_t lane = 0; lane < kLanes; ++lane) {
@@ -126,41 +128,42 @@ void encode_affine(const float* values, const float* importance, std::size_t n, 
 }  // namespace
 
 void encode_q8_0(const float* values, const float* importance, std::size_t n, std::byte* dst) {
-  encode_scaled<BlockQ8_0, Integers<-127, 127>>(
-      values, importance, n, dst, kReachesQ8, [](BlockQ8_0& block, const Levels8& levels, std::size_t lane) {
-        for (std::size_t i = 0; i < kBlock; ++i) block.codes[i] = static_cast<std::int8_t>(levels.at[i][lane]);
-      });
+  encode_scaled<BlockQ8_0, Integers<-127, 127>>(values, importance, n, dst, kReachesQ8,
+                                                [](BlockQ8_0& block, const Levels8& levels, std::size_t lane) {
+                                                  for (std::size_t i = 0; i < kBlock; ++i)
+                                                    block.codes[i] = static_cast<std::int8_t>(levels.at[i][lane]);
+                                                });
 }
 
 void encode_q4_0(const float* values, const float* importance, std::size_t n, std::byte* dst) {
-  encode_scaled<BlockQ4_0, Integers<-8, 7>>(
-      values, importance, n, dst, kReachesQ4, [](BlockQ4_0& block, const Levels8& levels, std::size_t lane) {
-        pack_nibbles(codes_of<8>(levels, lane), block.codes);
-      });
+  encode_scaled<BlockQ4_0, Integers<-8, 7>>(values, importance, n, dst, kReachesQ4,
+                                            [](BlockQ4_0& block, const Levels8& levels, std::size_t lane) {
+                                              pack_nibbles(codes_of<8>(levels, lane), block.codes);
+                                            });
 }
 
 void encode_q5_0(const float* values, const float* importance, std::size_t n, std::byte* dst) {
-  encode_scaled<BlockQ5_0, Integers<-16, 15>>(
-      values, importance, n, dst, kReachesQ5, [](BlockQ5_0& block, const Levels8& levels, std::size_t lane) {
-        const Codes codes = codes_of<16>(levels, lane);
-        pack_nibbles(codes, block.codes);
-        pack_fifth_bits(codes, block.high);
-      });
+  encode_scaled<BlockQ5_0, Integers<-16, 15>>(values, importance, n, dst, kReachesQ5,
+                                              [](BlockQ5_0& block, const Levels8& levels, std::size_t lane) {
+                                                const Codes codes = codes_of<16>(levels, lane);
+                                                pack_nibbles(codes, block.codes);
+                                                pack_fifth_bits(codes, block.high);
+                                              });
 }
 
 void encode_iq4_nl(const float* values, const float* importance, std::size_t n, std::byte* dst) {
-  encode_scaled<BlockIQ4_NL, Iq4Levels>(
-      values, importance, n, dst, kReachesIq4, [](BlockIQ4_NL& block, const Levels8& levels, std::size_t lane) {
-        Codes codes;
-        for (std::size_t i = 0; i < kBlock; ++i) codes[i] = Iq4Levels::code(levels.at[i][lane]);
-        pack_nibbles(codes, block.codes);
-      });
+  encode_scaled<BlockIQ4_NL, Iq4Levels>(values, importance, n, dst, kReachesIq4,
+                                        [](BlockIQ4_NL& block, const Levels8& levels, std::size_t lane) {
+                                          Codes codes;
+                                          for (std::size_t i = 0; i < kBlock; ++i)
+                                            codes[i] = Iq4Levels::code(levels.at[i][lane]);
+                                          pack_nibbles(codes, block.codes);
+                                        });
 }
 
 void encode_q4_1(const float* values, const float* importance, std::size_t n, std::byte* dst) {
-  encode_affine<BlockQ4_1, 15>(values, importance, n, dst, kStartsQ4, [](BlockQ4_1& block, const Codes& codes) {
-    pack_nibbles(codes, block.codes);
-  });
+  encode_affine<BlockQ4_1, 15>(values, importance, n, dst, kStartsQ4,
+                               [](BlockQ4_1& block, const Codes& codes) { pack_nibbles(codes, block.codes); });
 }
 
 void encode_q5_1(const float* values, const float* importance, std::size_t n, std::byte* dst) {

@@ -3,6 +3,7 @@
 // of the final codes.
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
 
 #include "tensor/blocks.h"
@@ -23,12 +24,20 @@ constexpr int kTurns = 2;
 
 float to_half(float value) { return half_to_float(float_to_half(value)); }
 
+// The nearest half-precision number of at least this magnitude. A super-block scale rounded down would clip its largest
+// group; among subnormal halves it would vanish while the groups could still use it.
+float half_at_least(float value) {
+  std::uint16_t half = float_to_half(value);
+  if (std::abs(half_to_float(half)) < std::abs(value)) ++half;
+  return half_to_float(half);
+}
+
 // Weights of one super-block, scaled to a mean of 1 so that sums keep their range; null when all are alike or zero.
 const float* normalised(const float* importance, std::array<float, kSuperBlock>& room) {
   if (importance == nullptr) return nullptr;
   float total = 0.0f;
   for (std::size_t i = 0; i < kSuperBlock; ++i) total += importance[i];
-  if (!(total > 0.0f)) return nullptr;
+  if (!(total > 1e-30f)) return nullptr;
   const float factor = static_cast<float>(kSuperBlock) / total;
   for (std::size_t i = 0; i < kSuperBlock; ++i) room[i] = importance[i] * factor;
   return room.data();
@@ -40,7 +49,8 @@ float largest(Lanes x) {
   return *std::max_element(at, at + kLanes);
 }
 
-// ---- scale and min: Q4_K, Q5_K ---------------------------------------------------------------------------------------
+// ---- scale and min: Q4_K, Q5_K
+// ---------------------------------------------------------------------------------------
 
 // x = scale * scales * q - min * mins, eight groups.
 struct AffineSuper {
@@ -112,7 +122,7 @@ AffineSuper fit_affine_super(const Tile<32>& tile, std::span<const Start> starts
   const Lanes zero = lanes(0.0f);
   const Lanes scales = max(free.scale, zero);
   const Lanes mins = max(zero - free.offset, zero);
-  AffineSuper fit{to_half(largest(scales) / 63.0f), to_half(largest(mins) / 63.0f), zero, zero};
+  AffineSuper fit{half_at_least(largest(scales) / 63.0f), half_at_least(largest(mins) / 63.0f), zero, zero};
   fit.scales = round(clamp(ratio(scales, lanes(fit.scale)), zero, lanes(63.0f)));
   fit.mins = round(clamp(ratio(mins, lanes(fit.min)), zero, lanes(63.0f)));
   for (int turn = 0; turn < kTurns; ++turn) {
@@ -167,7 +177,8 @@ void pack_group_pairs(const GroupCodes<32>& codes, std::uint8_t (&to)[128]) {
   }
 }
 
-// ---- scale only: Q6_K, IQ4_XS ----------------------------------------------------------------------------------------
+// ---- scale only: Q6_K, IQ4_XS
+// ----------------------------------------------------------------------------------------
 
 // x = scale * scales * level over kTiles tiles of eight groups.
 template <std::size_t kTiles>
@@ -225,10 +236,10 @@ ScaledSuper<kTiles> fit_scaled_super(const std::array<Tile<kDepth>, kTiles>& til
   for (std::size_t t = 0; t < kTiles; ++t) {
     fit.scales[t] = search_scale<Levels>(tiles[t], reaches, 2);
     const float most = largest(fit.scales[t]), least = -largest(lanes(0.0f) - fit.scales[t]);
-    if (most > std::abs(extreme)) extreme = most;
-    if (-least > std::abs(extreme)) extreme = least;
+    if (std::abs(most) > std::abs(extreme)) extreme = most;
+    if (std::abs(least) > std::abs(extreme)) extreme = least;
   }
-  fit.scale = to_half(extreme / static_cast<float>(kLow));
+  fit.scale = half_at_least(extreme / static_cast<float>(kLow));
   for (Lanes& scales : fit.scales) scales = round(clamp(ratio(scales, lanes(fit.scale)), low, high));
   for (int turn = 0; turn < kTurns; ++turn) {
     float error = 0.0f;
@@ -290,8 +301,7 @@ void encode_block(const float* values, const float* importance, BlockQ6_K& block
   const auto q = [&](std::size_t i) { return static_cast<unsigned>(static_cast<int>(levels[i / 16][i % 16]) + 32); };
   for (std::size_t h = 0; h < 2; ++h) {
     for (std::size_t l = 0; l < 64; ++l) {
-      block.codes[64 * h + l] =
-          static_cast<std::uint8_t>((q(128 * h + l) & 15) | (q(128 * h + 64 + l) & 15) << 4);
+      block.codes[64 * h + l] = static_cast<std::uint8_t>((q(128 * h + l) & 15) | (q(128 * h + 64 + l) & 15) << 4);
     }
     for (std::size_t l = 0; l < 32; ++l) {
       unsigned bits = 0;
@@ -316,8 +326,8 @@ void encode_block(const float* values, const float* importance, BlockIQ4_XS& blo
     s[g] = static_cast<unsigned>(static_cast<int>(scales[g]) + 32);
     high |= (s[g] >> 4) << (2 * g);
     for (std::size_t j = 0; j < 16; ++j) {
-      block.codes[16 * g + j] = static_cast<std::uint8_t>(Iq4Levels::code(levels[g][j]) |
-                                                          Iq4Levels::code(levels[g][j + 16]) << 4);
+      block.codes[16 * g + j] =
+          static_cast<std::uint8_t>(Iq4Levels::code(levels[g][j]) | Iq4Levels::code(levels[g][j + 16]) << 4);
     }
   }
   block.scales_high = static_cast<std::uint16_t>(high);

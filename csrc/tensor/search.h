@@ -185,6 +185,18 @@ AffineFit search_affine(const Tile<kDepth>& tile, std::span<const Start> starts,
   return best;
 }
 
+// The weighted mean of what rounding with this scale and offset leaves: the best offset for those levels.
+template <class Levels, std::size_t kDepth>
+Lanes best_offset(const Tile<kDepth>& tile, Lanes scale, Lanes offset) noexcept {
+  const Lanes inverse = ratio(lanes(1.0f), scale);
+  Lanes rest = lanes(0.0f), weight = lanes(0.0f);
+  for (std::size_t i = 0; i < kDepth; ++i) {
+    rest = rest + tile.w(i) * (tile.x(i) - scale * Levels::nearest((tile.x(i) - offset) * inverse));
+    weight = weight + tile.w(i);
+  }
+  return ratio(rest, weight);
+}
+
 // The error of rounding x = scale * level + offset with exactly this scale and offset.
 template <class Levels, std::size_t kDepth>
 Lanes rounding_error(const Tile<kDepth>& tile, Lanes scale, Lanes offset) noexcept {

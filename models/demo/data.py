@@ -10,36 +10,36 @@ from .skills import arithmetic, chat, facts, recall, search, stories, structured
 from .skills.core import Exchange, Message, Skill, Tool, draw
 
 SKILLS: dict[str, tuple[Skill, float]] = {
-    "talk": (chat.talk, 5),
+    "talk": (chat.talk, 4.5),
     "identity": (chat.identity, 2.5),
     "declining": (chat.decline, 2.5),
-    "addition": (arithmetic.addition, 11),
-    "word sum": (arithmetic.word_sum, 2),
+    "addition": (arithmetic.addition, 13),
+    "word sum": (arithmetic.word_sum, 1.5),
     "subtraction": (arithmetic.subtraction, 2.5),
     "multiplication": (arithmetic.multiplication, 1.5),
     "comparison": (arithmetic.comparison, 1.5),
-    "facts": (facts.facts, 10),
+    "facts": (facts.facts, 12),
     "unknown": (facts.unknown, 1),
     "yes or no": (facts.yes_no, 1.2),
     "follow-up": (facts.follow_up, 1.2),
-    "remark": (chat.remark, 1.5),
-    "recall": (recall.remember, 10),
+    "remark": (chat.remark, 1),
+    "recall": (recall.remember, 13),
     "telling": (recall.learn, 2),
     "not told": (recall.forgotten, 2),
-    "find code": (search.find, 7),
+    "find code": (search.find, 9),
     "find code, long": (search.find_long, 1.2),
-    "repeat": (search.repeat, 4),
-    "json": (structured.extract, 9),
-    "spelling": (words.spell, 3),
-    "reversing": (words.reverse, 2.5),
-    "letters": (words.letters, 2),
-    "counting": (words.count_to, 2),
-    "count items": (words.count_items, 1.5),
-    "sorting": (words.sort_numbers, 2.5),
-    "sorting words": (words.sort_words, 1),
-    "list item": (words.pick, 2),
-    "story": (stories.story, 2),
-    "tool call": (tools.call, 7),
+    "repeat": (search.repeat, 3.5),
+    "json": (structured.extract, 11),
+    "spelling": (words.spell, 2.5),
+    "reversing": (words.reverse, 2),
+    "letters": (words.letters, 0.8),
+    "counting": (words.count_to, 1.5),
+    "count items": (words.count_items, 0.8),
+    "sorting": (words.sort_numbers, 2),
+    "sorting words": (words.sort_words, 0.4),
+    "list item": (words.pick, 1.5),
+    "story": (stories.story, 1.5),
+    "tool call": (tools.call, 8),
     "no tool": (tools.missing, 1.2),
 }
 EVALUATED: dict[str, Skill] = {
@@ -48,11 +48,34 @@ EVALUATED: dict[str, Skill] = {
     "addition": arithmetic.two_digit_addition,
     "tool answer": tools.use_result,
 }
-_SHORT = ["talk", "identity", "declining", "addition", "facts", "facts", "comparison", "spelling", "multiplication", "telling", "counting",
-          "repeat", "subtraction", "list item", "unknown", "json", "story", "remark"]
+_SHORT = [
+    "talk",
+    "identity",
+    "declining",
+    "addition",
+    "facts",
+    "facts",
+    "comparison",
+    "spelling",
+    "multiplication",
+    "telling",
+    "counting",
+    "repeat",
+    "subtraction",
+    "list item",
+    "unknown",
+    "json",
+    "story",
+    "remark",
+]
 _SYSTEMS = [
-    "You are a helpful assistant.", "You are a small demonstration model.", "Answer briefly.", "You are the qwen35-local demo model.",
-    "Be kind and short.", "You are a friendly program.", "You are a helpful assistant. Answer in English.",
+    "You are a helpful assistant.",
+    "You are a small demonstration model.",
+    "Answer briefly.",
+    "You are the qwen35-local demo model.",
+    "Be kind and short.",
+    "You are a friendly program.",
+    "You are a helpful assistant. Answer in English.",
 ]
 
 
@@ -83,7 +106,9 @@ def conversation(rng: Random, stage: float = 1.0) -> Exchange:
     if name in ("recall",) and rng.random() < 0.35 + 0.3 * stage:
         _spread(rng, exchange, stage)
     elif rng.random() < many and name != "find code, long":
-        before = between(rng, rng.choices([1, 2, 3, 4], [5, 3, 1.5 * stage, stage])[0], tools_used=exchange.tools is not None)
+        before = between(
+            rng, rng.choices([1, 2, 3, 4], [5, 3, 1.5 * stage, stage])[0], tools_used=exchange.tools is not None
+        )
         exchange.messages = before + exchange.messages
     if exchange.tools is None and name in ("talk", "facts", "identity", "recall", "spelling") and rng.random() < 0.08:
         exchange.tools = tools.offer(rng, rng.sample(tools.KINDS, 1))

@@ -1,6 +1,7 @@
 """Held-out accuracy per skill: `python -m qwen35_local.models.demo.evaluate CHECKPOINT_OR_GGUF`.
 
-A model is anything with `generate(prompts, max_tokens)`; a checkpoint folder runs in torch, a GGUF in the runtime.
+A checkpoint folder runs in torch, a GGUF in the project's runtime with the tokenizer of the checkpoint beside this
+file.
 """
 
 from __future__ import annotations
@@ -10,64 +11,18 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import torch
 from tokenizers import Tokenizer
 
 from .data import EVALUATED, held_out_prompts, set_thinking, with_system
-from .network import Network, State
+from .generate import Generator, Runtime, Torch
 from .skills.core import Exchange
 from .text import encode, render
 
 MAX_TOKENS = 220
+TOKENIZER = Path(__file__).parent / "checkpoint" / "tokenizer.json"
 QUICK = ["chat", "facts", "recall", "find code", "json", "tool call", "addition", "sorting"]
-
-
-class Generator(Protocol):
-    """The seam between prompts and a model: token ids in, greedy continuations out, without the end token."""
-
-    def generate(self, prompts: list[list[int]], max_tokens: int) -> list[list[int]]: ...
-
-
-class Torch:
-    """The torch network, prompts in left-padded batches."""
-
-    def __init__(self, network: Network, tokenizer: Tokenizer, batch: int = 64) -> None:
-        self.network, self.batch = network, batch
-        self.stops = {tokenizer.token_to_id("<|im_end|>"), tokenizer.token_to_id("<|endoftext|>")}
-        self.used = tokenizer.get_vocab_size()
-
-    def generate(self, prompts: list[list[int]], max_tokens: int) -> list[list[int]]:
-        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-        replies: list[list[int]] = [[] for _ in prompts]
-        for start in range(0, len(order), self.batch):
-            rows = order[start : start + self.batch]
-            for row, reply in zip(rows, self._batch([prompts[i] for i in rows], max_tokens), strict=True):
-                replies[row] = reply
-        return replies
-
-    @torch.no_grad()
-    def _batch(self, prompts: list[list[int]], max_tokens: int) -> list[list[int]]:
-        longest = max(map(len, prompts))
-        ids = torch.tensor([[0] * (longest - len(p)) + p for p in prompts])
-        state = State(mask=torch.tensor([[False] * (longest - len(p)) + [True] * len(p) for p in prompts]))
-        replies: list[list[int]] = [[] for _ in prompts]
-        done = [False] * len(prompts)
-        with torch.compiler.set_stance("force_eager"):
-            hidden = self.network.hidden(ids, state)[:, -1:]
-            for _ in range(max_tokens):
-                chosen = self.network.logits(hidden)[:, 0, : self.used].argmax(-1)
-                for row, token in enumerate(chosen.tolist()):
-                    done[row] = done[row] or token in self.stops
-                    if not done[row]:
-                        replies[row].append(token)
-                if all(done):
-                    break
-                assert state.mask is not None
-                state.mask = torch.cat([state.mask, torch.ones(len(prompts), 1, dtype=torch.bool)], 1)
-                hidden = self.network.hidden(chosen[:, None], state)
-        return replies
 
 
 @dataclass(frozen=True)
@@ -82,7 +37,7 @@ class Score:
 
 def prompt_text(exchange: Exchange, thinking: bool) -> str:
     """The exchange up to its judged message, ready for the model to continue."""
-    exchange = Exchange(**{**exchange.__dict__})
+    exchange = Exchange(**exchange.__dict__)
     set_thinking(exchange, thinking)
     end = exchange.target % len(exchange.messages)
     exchange.messages = exchange.messages[:end]
@@ -106,9 +61,9 @@ def correct(exchange: Exchange, reply: str, thinking: bool) -> bool:
             return False
     answer = reply.strip()
     if exchange.match == "exact":
-        return answer == exchange.expect
+        return bool(answer == exchange.expect)
     if exchange.match == "call":
-        return parse_call(answer) == exchange.expect
+        return bool(parse_call(answer) == exchange.expect)
     if exchange.match == "json":
         try:
             return bool(json.loads(answer) == exchange.expect)
@@ -117,12 +72,16 @@ def correct(exchange: Exchange, reply: str, thinking: bool) -> bool:
     return re.search(rf"(?<!\w){re.escape(exchange.expect)}(?!\w)", answer, re.I) is not None
 
 
-def score(model: Generator, tokenizer: Tokenizer, skill: str, count: int, thinking: bool, failures: list[str] | None = None) -> Score:
+def score(
+    model: Generator, tokenizer: Tokenizer, skill: str, count: int, thinking: bool, failures: list[str] | None = None
+) -> Score:
     """Greedy accuracy on `count` held-out prompts; wrong replies are appended to `failures`."""
     exchanges = held_out_prompts(skill, count)
     prompts = [prompt_text(exchange, thinking) for exchange in exchanges]
-    replies = [tokenizer.decode(ids, skip_special_tokens=True)
-               for ids in model.generate([encode(tokenizer, prompt) for prompt in prompts], MAX_TOKENS)]
+    replies = [
+        tokenizer.decode(ids, skip_special_tokens=True)
+        for ids in model.generate([encode(tokenizer, prompt) for prompt in prompts], MAX_TOKENS)
+    ]
     right = 0
     for exchange, prompt, reply in zip(exchanges, prompts, replies, strict=True):
         good = correct(exchange, reply, thinking)
@@ -152,27 +111,35 @@ def table(scores: list[Score]) -> str:
     return "\n".join(lines)
 
 
-def load(path: Path) -> tuple[Generator, Tokenizer]:
-    """The model behind a checkpoint folder."""
-    from .checkpoint import read
+def load(path: Path, tokenizer_path: Path) -> tuple[Generator, Tokenizer]:
+    """The model behind a checkpoint folder or a GGUF file."""
+    if path.is_dir():
+        from .weights import read
 
-    network, tokenizer = read(path)
-    return Torch(network, tokenizer), tokenizer
+        network, tokenizer = read(path)
+        return Torch(network, tokenizer), tokenizer
+    tokenizer = Tokenizer.from_file(str(tokenizer_path))
+    return Runtime(path, tokenizer), tokenizer
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Held-out accuracy of the demo model.")
-    parser.add_argument("path", type=Path, help="checkpoint folder")
+    parser.add_argument("path", type=Path, help="checkpoint folder or GGUF file")
+    parser.add_argument("--tokenizer", type=Path, default=TOKENIZER, help="tokenizer.json for a GGUF")
     parser.add_argument("--skill", action="append", choices=sorted(EVALUATED), help="only these skills")
     parser.add_argument("--count", type=int, default=100, help="prompts per skill and mode")
     parser.add_argument("--mode", choices=["both", "thinking", "direct"], default="both")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--failures", action="store_true", help="print wrong replies")
     options = parser.parse_args()
-    model, tokenizer = load(options.path)
+    model, tokenizer = load(options.path, options.tokenizer)
     modes = {"both": (True, False), "thinking": (True,), "direct": (False,)}[options.mode]
     failures: list[str] = []
-    scores = [score(model, tokenizer, skill, options.count, mode, failures) for skill in options.skill or EVALUATED for mode in modes]
+    scores = [
+        score(model, tokenizer, skill, options.count, mode, failures)
+        for skill in options.skill or EVALUATED
+        for mode in modes
+    ]
     print(json.dumps([asdict(s) for s in scores], indent=2) if options.json else table(scores))
     if options.failures:
         print("\n".join(failures))

@@ -1,9 +1,12 @@
 """The Qwen3.5 text network in torch, with the tensor names of the family's checkpoints.
 
-Shapes: B sequences, T tokens, D hidden, H query heads, G key/value heads, Hk / Hv delta key / value heads, C conv channels.
+Shapes: B sequences, T tokens, D hidden, H query heads, G key/value heads, Hk / Hv delta key / value heads, R = Hv/Hk,
+C conv channels (of a layer) or positions (of a chunk).
 Padding goes left of a prompt when generating (`mask` marks real tokens) and right of a sample when training, where
 causality makes it harmless.
 """
+
+# mypy: disable-error-code="misc,untyped-decorator"
 
 from __future__ import annotations
 
@@ -86,7 +89,9 @@ def conv_silu_split(u: Tensor, w: Tensor, heads: int, width: int) -> tuple[Tenso
         mixed = mixed + u[:, j : j + length] * w[:, j]
     mixed = F.silu(mixed.float())
     rest = u.shape[2] - 2 * heads * width
-    q, k, v = (t.unflatten(-1, (-1, width)).transpose(1, 2) for t in mixed.split([heads * width, heads * width, rest], -1))
+    q, k, v = (
+        t.unflatten(-1, (-1, width)).transpose(1, 2) for t in mixed.split([heads * width, heads * width, rest], -1)
+    )
     return (l2_norm(q) * width**-0.5).contiguous(), l2_norm(k).contiguous(), v.contiguous()
 
 
@@ -162,7 +167,7 @@ def delta_rule(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor, memory:
 
     Value heads of one key head lie side by side (R of them), so that one product with k or q serves them all.
     """
-    batch, key_heads, length, width = q.shape
+    _, key_heads, length, width = q.shape
     share = v.shape[1] // key_heads
     pad = -length % CHUNK
     if pad:
@@ -174,7 +179,9 @@ def delta_rule(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, g: Tensor, memory:
     kt = k.transpose(-1, -2)
     inverse, inner, grown, tail, last = within_chunks((k @ kt)[:, :, None], (q @ kt)[:, :, None], beta, g)
     memory = memory.unflatten(1, (key_heads, share)).transpose(2, 3).flatten(3)
-    chunks = zip(*(x.unbind(2) for x in (q, k)), *(x.unbind(3) for x in (v, inverse, inner, grown, tail, last)), strict=True)
+    chunks = zip(
+        *(x.unbind(2) for x in (q, k)), *(x.unbind(3) for x in (v, inverse, inner, grown, tail, last)), strict=True
+    )
     outputs = []
     for q_i, k_i, v_i, inverse_i, inner_i, grown_i, tail_i, last_i in chunks:
         known, asked = ((x @ memory).unflatten(-1, (share, width)).transpose(2, 3) for x in (k_i, q_i))
@@ -228,7 +235,9 @@ class DeltaNet(nn.Module):
     def forward(self, x: Tensor, state: LayerState | None) -> Tensor:
         c, (batch, length, _) = self.c, x.shape
         u = self.in_proj_qkv(x)
-        window = u.new_zeros(batch, 3, u.shape[-1]) if state is None or state.window is None else state.window.to(u.dtype)
+        window = (
+            u.new_zeros(batch, 3, u.shape[-1]) if state is None or state.window is None else state.window.to(u.dtype)
+        )
         extended = torch.cat([window, u], 1)
         q, k, v = conv_silu_split(extended, self.conv1d.weight[:, 0].to(u.dtype), c.key_heads, c.delta_dim)
         beta, g = gates(self.in_proj_a(x), self.in_proj_b(x), self.A_log, self.dt_bias)

@@ -1,8 +1,11 @@
 """The optimiser (Muon for matrices, AdamW for the rest), its schedule, and 4-bit rounding of weights while training."""
 
+# mypy: disable-error-code="misc,untyped-decorator"
+
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,20 +60,23 @@ class Optimiser:
         self.adam.step()
         rate = self.muon_rate * factor
         for shape, parameters in self.matrices.items():
-            gradient = torch.stack([p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters])
-            moment = self.momentum[shape]
-            moment.lerp_(gradient, 0.05)
+            present = [i for i, p in enumerate(parameters) if p.grad is not None]
+            if not present:
+                continue
+            gradient = torch.stack([parameters[i].grad for i in present])
+            moment = self.momentum[shape][present].lerp_(gradient, 0.05)
+            self.momentum[shape][present] = moment
             update = orthogonal(gradient.lerp_(moment, 0.95))
             scale = rate * math.sqrt(max(1.0, shape[0] / shape[1]))
-            for p, u in zip(parameters, update, strict=True):
-                p.mul_(1 - rate * 0.05).sub_(u, alpha=scale)
+            for i, u in zip(present, update, strict=True):
+                parameters[i].mul_(1 - rate * 0.05).sub_(u, alpha=scale)
 
-    def state(self) -> dict[str, object]:
+    def state(self) -> dict[str, Any]:
         return {"adam": self.adam.state_dict(), "momentum": self.momentum}
 
-    def load(self, state: dict[str, object]) -> None:
-        self.adam.load_state_dict(state["adam"])  # type: ignore[arg-type]
-        self.momentum = state["momentum"]  # type: ignore[assignment]
+    def load(self, state: dict[str, Any]) -> None:
+        self.adam.load_state_dict(state["adam"])
+        self.momentum = state["momentum"]
 
 
 def rounded(w: Tensor, bits: int, group: int) -> Tensor:

@@ -18,16 +18,34 @@ from .skills.core import Message, Tool
 
 TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}"
+    r"| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _PAIRS = ["object_ref", "box", "quad"]
 SPECIAL = [
-    "<|endoftext|>", "<|im_start|>", "<|im_end|>", *(f"<|{name}_{side}|>" for name in _PAIRS for side in ("start", "end")),
-    "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>",
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    *(f"<|{name}_{side}|>" for name in _PAIRS for side in ("start", "end")),
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
 ]
 PLAIN = [
-    "<tool_call>", "</tool_call>", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>",
-    "<tool_response>", "</tool_response>", "<think>", "</think>",
+    "<tool_call>",
+    "</tool_call>",
+    "<|fim_prefix|>",
+    "<|fim_middle|>",
+    "<|fim_suffix|>",
+    "<|fim_pad|>",
+    "<|repo_name|>",
+    "<|file_sep|>",
+    "<tool_response>",
+    "</tool_response>",
+    "<think>",
+    "</think>",
 ]
 USED_IDS = 4090
 
@@ -45,7 +63,9 @@ def template() -> Template:
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
 
 
-def render(messages: list[Message], tools: list[Tool] | None = None, prompt: bool = False, thinking: bool = True) -> str:
+def render(
+    messages: list[Message], tools: list[Tool] | None = None, prompt: bool = False, thinking: bool = True
+) -> str:
     """The text of a conversation; with `prompt` it ends where the model continues."""
     return template().render(messages=messages, tools=tools, add_generation_prompt=prompt, enable_thinking=thinking)
 
@@ -55,14 +75,19 @@ def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
     tokenizer = Tokenizer(BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(SPLIT), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(Regex(SPLIT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     size = USED_IDS - len(SPECIAL) - len(PLAIN)
     trainer = BpeTrainer(vocab_size=size, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
     if tokenizer.get_vocab_size() != size:
-        raise ValueError(f"the text gave {tokenizer.get_vocab_size()} entries, {size} are wanted: train on more varied text")
+        raise ValueError(
+            f"the text gave {tokenizer.get_vocab_size()} entries, {size} are wanted: train on more varied text"
+        )
     tokenizer.add_tokens([AddedToken(token, normalized=False, special=True) for token in SPECIAL])
     tokenizer.add_tokens([AddedToken(token, normalized=False, special=False) for token in PLAIN])
     return tokenizer
@@ -72,7 +97,8 @@ def tokenizer_config(tokenizer: Tokenizer) -> dict[str, Any]:
     """tokenizer_config.json, with the fields the family's own files have."""
     flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
     entries = {
-        str(tokenizer.token_to_id(token)): {"content": token, **flags, "special": token in SPECIAL} for token in (*SPECIAL, *PLAIN)
+        str(tokenizer.token_to_id(token)): {"content": token, **flags, "special": token in SPECIAL}
+        for token in (*SPECIAL, *PLAIN)
     }
     return {
         "add_prefix_space": False,
@@ -88,6 +114,14 @@ def tokenizer_config(tokenizer: Tokenizer) -> dict[str, Any]:
         "tokenizer_class": "Qwen2Tokenizer",
         "unk_token": None,
     }
+
+
+def id_of(tokenizer: Tokenizer, token: str) -> int:
+    """The id of a token that must exist."""
+    number = tokenizer.token_to_id(token)
+    if number is None:
+        raise ValueError(f"the tokenizer has no {token!r}")
+    return number
 
 
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:

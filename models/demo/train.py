@@ -8,7 +8,6 @@ first) goes on from its last saved state when started again with the same `--out
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -20,19 +19,20 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from . import checkpoint
+from . import weights
 from .data import conversation, conversations, set_thinking, with_system
-from .evaluate import Torch, summary
+from .evaluate import summary
+from .generate import Torch
 from .network import Network, fuse
 from .optimise import DECAY_FROM, Optimiser, Rounding, schedule
 from .text import encode_with_targets, render, train_tokenizer
 
-LENGTHS = [64, 128, 192, 256, 384, 512, 1024]
+LENGTHS = [*range(32, 513, 32), 640, 768, 896, 1024]
 WORDS = Path(__file__).with_name("words.txt")
-DRAFT_WEIGHT = 0.3
+DRAFT_WEIGHT, DRAFT_EVERY = 0.3, 3
 SAVE_EVERY_S = 300.0
 REPORT_EVERY_S = 600.0
-LOG_EVERY = 25
+LOG_EVERY = 48
 
 
 def tokenizer_text(seed: int) -> Iterator[str]:
@@ -60,7 +60,9 @@ class Batches:
         while True:
             exchange = conversation(self.rng, stage)
             set_thinking(exchange, self.rng.random() < 0.55)
-            ids, targets = encode_with_targets(self.tokenizer, render(with_system(exchange), exchange.tools).rstrip("\n"))
+            ids, targets = encode_with_targets(
+                self.tokenizer, render(with_system(exchange), exchange.tools).rstrip("\n")
+            )
             length = next((n for n in LENGTHS if n >= len(ids)), 0)
             if not length:
                 continue
@@ -79,13 +81,17 @@ class Batches:
         return ids, targets
 
 
-def losses(network: Network, ids: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy of the main model and of the draft block over the target positions."""
+def losses(network: Network, ids: Tensor, targets: Tensor, drafting: bool = True) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy of the main model and, when drafting, of the draft block over the target positions."""
     with torch.autocast("cpu", dtype=torch.bfloat16):
         hidden = network.hidden(ids)
         main = network.logits(hidden[:, :-1][targets[:, 1:]])
+        if not drafting:
+            return F.cross_entropy(main.float(), ids[:, 1:][targets[:, 1:]]), torch.zeros(())
         draft = network.logits(network.draft_hidden(hidden.detach(), ids)[:, :-1][targets[:, 2:]])
-    return F.cross_entropy(main.float(), ids[:, 1:][targets[:, 1:]]), F.cross_entropy(draft.float(), ids[:, 2:][targets[:, 2:]])
+    return F.cross_entropy(main.float(), ids[:, 1:][targets[:, 1:]]), F.cross_entropy(
+        draft.float(), ids[:, 2:][targets[:, 2:]]
+    )
 
 
 class Run:
@@ -113,17 +119,22 @@ class Run:
             fuse()
 
     def save(self) -> None:
-        state = {"network": self.network.state_dict(), "optimiser": self.optimiser.state(),
-                 "spent": self.spent, "steps": self.steps, "tokens": self.tokens}
+        state = {
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state(),
+            "spent": self.spent,
+            "steps": self.steps,
+            "tokens": self.tokens,
+        }
         torch.save(state, self.out / "state.new")
-        os.replace(self.out / "state.new", self.out / "state.pt")
-        checkpoint.write(self.out / "latest", self.network, self.tokenizer)
+        (self.out / "state.new").replace(self.out / "state.pt")
+        weights.write(self.out / "latest", self.network, self.tokenizer)
 
     def step(self, progress: float) -> tuple[float, float, float]:
         """One update; returns main loss, draft loss, gradient norm."""
         ids, targets = self.batches.next(min(1.0, progress / 0.5))
         with Rounding(self.network, self.options.quantised and progress > DECAY_FROM):
-            main, draft = losses(self.network, ids, targets)
+            main, draft = losses(self.network, ids, targets, self.steps % DRAFT_EVERY == 0)
             (main + DRAFT_WEIGHT * draft).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimiser.step(schedule(progress))
@@ -147,8 +158,12 @@ class Run:
             sums, count = [sums[0] + main, sums[1] + draft], count + 1
             if count == LOG_EVERY:
                 speed = (self.tokens - tokens) / (self.spent - since)
-                print(f"{self.spent / 60:6.1f} min  step {self.steps}  tokens {self.tokens / 1e6:.2f}M  loss {sums[0] / count:.4f}"
-                      f"  draft {sums[1] / count:.4f}  norm {norm:.2f}  {speed:.0f} tok/s", flush=True)
+                print(
+                    f"{self.spent / 60:6.1f} min  step {self.steps}  tokens {self.tokens / 1e6:.2f}M"
+                    f"  loss {sums[0] / count:.4f}  draft {sums[1] / count * DRAFT_EVERY:.4f}"
+                    f"  norm {norm:.2f}  {speed:.0f} tok/s",
+                    flush=True,
+                )
                 sums, count, since, tokens = [0.0, 0.0], 0, self.spent, self.tokens
             if self.spent - saved > SAVE_EVERY_S:
                 self.save()
@@ -163,11 +178,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the demo model.")
     parser.add_argument("--minutes", type=float, default=90.0, help="wall-clock length of the whole run")
     parser.add_argument("--out", required=True, help="folder of the run: tokenizer, state and the latest checkpoint")
-    parser.add_argument("--batch", type=int, default=4096, help="tokens per step, padding included")
+    parser.add_argument("--batch", type=int, default=2560, help="tokens per step, padding included")
     parser.add_argument("--seed", type=int, default=35)
     parser.add_argument("--threads", type=int, default=0, help="0 leaves torch's choice")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True, help="needs a C++ compiler")
-    parser.add_argument("--quantised", action=argparse.BooleanOptionalAction, default=True, help="4-bit rounding in the decay")
+    parser.add_argument(
+        "--quantised", action=argparse.BooleanOptionalAction, default=True, help="4-bit rounding in the decay"
+    )
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -1,4 +1,6 @@
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,12 +79,12 @@ def test_each_context_has_its_own_result() -> None:
 def test_the_template_sees_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "secret")
     seen: dict[str, str] = {}
-    original = sandbox.subprocess.run
+    original = subprocess.run
 
-    def run(*args: object, **options: object) -> object:
-        seen.update(options["env"])  # type: ignore[call-overload]
-        return original(*args, **options)  # type: ignore[call-overload]
+    def run(*args: Any, **options: Any) -> Any:
+        seen.update(options["env"])
+        return original(*args, **options)
 
-    monkeypatch.setattr(sandbox.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     assert render_jinja("{{ 1 }}", [{}]) == ["1"]
-    assert "HF_TOKEN" not in seen
+    assert "PATH" in seen and "HF_TOKEN" not in seen

@@ -113,7 +113,7 @@ def test_turns_begin_with_a_special_token_and_count_messages(variant: str) -> No
             continue
         prompt = Template.for_variant(variant).render(case["messages"], case["tools"], **case["options"])
         assert all(turn.segments[0].is_template and turn.text.startswith("<|im_start|>") for turn in prompt.turns)
-        counts = [turn.n_messages for turn in prompt.turns]
+        counts = [turn.n_messages or 0 for turn in prompt.turns]
         assert counts == sorted(counts) and counts[-1] == len(case["messages"])
         assert (prompt.turns[-1].kind == "generation") == case["options"]["add_generation_prompt"]
 

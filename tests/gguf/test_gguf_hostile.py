@@ -12,6 +12,7 @@ import pytest
 from gguf_bytes import ARRAY, BOOL, F32, I32, STRING, U8, U32, U64, File, Tensor, string, value
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from qwen35_local import _core
 
 HUGE = [2**64 - 1, 2**63, 2**63 - 1, 2**62, 2**61, 2**32, 2**31]
@@ -86,7 +87,9 @@ def test_every_byte_changed(tmp_path: Path) -> None:
 
 def test_random_damage(tmp_path: Path) -> None:
     rng, whole, path = random.Random(4), valid().build(), tmp_path / "file.gguf"
-    words = [struct.pack("<Q", n) for n in (0, 1, 7, 31, 2**31, 2**32 - 1, 2**61, 2**63 - 1, 2**63, 2**64 - 32, 2**64 - 1)]
+    words = [
+        struct.pack("<Q", n) for n in (0, 1, 7, 31, 2**31, 2**32 - 1, 2**61, 2**63 - 1, 2**63, 2**64 - 32, 2**64 - 1)
+    ]
     for _ in range(3000):
         data = bytearray(whole)
         for _ in range(rng.randint(1, 4)):
@@ -155,7 +158,15 @@ def test_names(refuses: Callable[..., None]) -> None:
 
 
 def test_strings_are_utf8(refuses: Callable[..., None]) -> None:
-    for bad in (b"\x80", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xf8", b"12345678\xe4\xbd", b"\xe0\x9f\xbf"):
+    for bad in (
+        b"\x80",
+        b"\xc0\x80",
+        b"\xed\xa0\x80",
+        b"\xf4\x90\x80\x80",
+        b"\xf8",
+        b"12345678\xe4\xbd",
+        b"\xe0\x9f\xbf",
+    ):
         refuses(File(values=[("k", value(STRING, bad))]).build(), "not valid UTF-8")
         refuses(File(values=[("k", value(ARRAY, (STRING, ["ok", bad])))]).build(), "string 1 is not valid UTF-8")
 

@@ -8,6 +8,7 @@ import gguf
 import numpy as np
 import pytest
 from gguf_bytes import ARRAY, BOOL, F32, F64, I8, I16, I32, I64, STRING, U8, U16, U32, U64, File, Tensor, value
+
 from qwen35_local import _core
 
 VOCABULARY = Path(__file__).parents[3] / "shared/data/tokenizer/ggml-vocab-qwen35.gguf"

@@ -2,6 +2,7 @@
 
 import pytest
 from kernel_cases import cpu_of
+
 from qwen35_local._core import kernels
 
 

@@ -3,6 +3,7 @@
 from functools import cache
 
 import numpy as np
+
 from qwen35_local._core import kernels
 
 U = 2.0**-24  # one rounding to fp32, relative

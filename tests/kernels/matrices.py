@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
+
 from qwen35_local import _core
 from qwen35_local._core import kernels
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from kernel_cases import U, cpu_of, cuts, rows, same_bits, silu, vector
+
 from qwen35_local import _core
 
 TAPS = 4
@@ -65,7 +66,9 @@ def test_segments_do_not_see_each_other(isa):
     windows = [np.full((3, 70), i, np.float32) for i in range(3)]
     counts = [2, 9, 1]
     firsts = [0, 2, 11]
-    alone = [convolve(cpu_of(isa, 1), x[f : f + n], kernel, w, [n]) for f, n, w in zip(firsts, counts, windows, strict=True)]
+    alone = [
+        convolve(cpu_of(isa, 1), x[f : f + n], kernel, w, [n]) for f, n, w in zip(firsts, counts, windows, strict=True)
+    ]
     out = np.array(x)
     segments = [(f, n, 0) for f, n in zip(firsts, counts, strict=True)]
     cpu_of(isa, 3).conv_silu(out, kernel, shape(), segments, windows)

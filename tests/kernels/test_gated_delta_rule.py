@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from kernel_cases import cpu_of, cuts, rows, same_bits, sigmoid, softplus, vector
+
 from qwen35_local import _core
 
 TILE = 32
@@ -36,7 +37,7 @@ class Case:
 
 def tiled(memory):
     hv, dk, dv = memory.shape
-    return np.ascontiguousarray(memory.reshape(hv, dk, dv // TILE, TILE).transpose(0, 2, 1, 3))
+    return np.array(memory.reshape(hv, dk, dv // TILE, TILE).transpose(0, 2, 1, 3), order="C")
 
 
 def untiled(memory):
@@ -115,7 +116,6 @@ def test_cuts_do_not_matter(isa, threads):
 
 def test_segments_do_not_see_each_other(isa):
     cases = [Case.of(10 + i, n, 2, 6, 32, 32) for i, n in enumerate([1, 8, 3])]
-    alone = [run(cpu_of(isa, 1), c, [len(c.qkv)]) for c in cases]
     together = Case(cases[0].shape, *(np.concatenate([getattr(c, f) for c in cases]) for f in ("qkv", "a", "b")),
                     cases[0].a_neg, cases[0].dt_bias, cases[0].memory)  # fmt: skip
     for c in cases:  # one model, so one set of gates

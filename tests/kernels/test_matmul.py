@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from kernel_cases import cpu_of
 from matrices import DTYPES, FLOATS, Matrix, activations, bits, cols_of, product, ragged
+
 from qwen35_local import _core
 from qwen35_local._core import kernels
 
@@ -57,8 +58,8 @@ def test_same_bits_as_the_reference(dtype: str, vector_isa: str) -> None:
     for rows, tokens, blocks in [(1, 1, 1), (7, 13, 2), (16, 3, 3), (31, 4, 1), (32, 5, 4), (33, 2, 2), (70, 6, 1)]:
         matrix = Matrix(rng, dtype, rows, cols_of(dtype, blocks))
         x = activations(rng, tokens, matrix.cols)
-        [expected] = product(cpu_of("reference"), x, matrix)
-        [got] = product(cpu_of(vector_isa), x, matrix)
+        [expected] = product(cpu_of("reference", 1), x, matrix)
+        [got] = product(cpu_of(vector_isa, 1), x, matrix)
         assert (bits(got) == bits(expected)).all(), (rows, tokens, blocks)
 
 
@@ -67,7 +68,7 @@ def test_against_fp64(dtype: str, isa: str) -> None:
     rng = np.random.default_rng(4)
     matrix = Matrix(rng, dtype, 45, cols_of(dtype, 5))
     x = activations(rng, 7, matrix.cols)
-    [got] = product(cpu_of(isa), x, matrix)
+    [got] = product(cpu_of(isa, 1), x, matrix)
     w = matrix.values.astype(np.float64)
     if dtype in FLOATS:
         rounded, step = x.astype(np.float64), np.zeros(x.shape)
@@ -89,10 +90,10 @@ def test_a_row_does_not_see_its_neighbours(dtype: str, isa: str) -> None:
     rng = np.random.default_rng(5)
     matrix, other = Matrix(rng, dtype, 72, cols_of(dtype, 3)), Matrix(rng, "F32", 5, cols_of(dtype, 3))
     x = activations(rng, 13, matrix.cols)
-    [whole] = product(cpu_of(isa), x, matrix)
+    [whole] = product(cpu_of(isa, 1), x, matrix)
     for count in range(1, 13):
         first = int(rng.integers(0, 13 - count + 1))
-        [part] = product(cpu_of(isa), x[first : first + count], matrix)
+        [part] = product(cpu_of(isa, 1), x[first : first + count], matrix)
         assert (bits(part) == bits(whole[first : first + count])).all(), count
     for threads in (2, 3):
         with_other = product(cpu_of(isa, threads), x, other, matrix, matrix)
@@ -106,7 +107,7 @@ def test_blocks_of_rows_and_projections(isa: str) -> None:
     matrix = Matrix(rng, "Q4_K", 40, 256)
     x = activations(rng, 211, 256)
     [whole] = product(cpu_of(isa, 2), x, matrix)
-    parts = [product(cpu_of(isa), x[i : i + 50], matrix)[0] for i in range(0, 211, 50)]
+    parts = [product(cpu_of(isa, 1), x[i : i + 50], matrix)[0] for i in range(0, 211, 50)]
     assert (bits(whole) == bits(np.concatenate(parts))).all()
 
 
@@ -132,7 +133,7 @@ def test_swiglu(gate_type: str, up_type: str, isa: str) -> None:
     rng = np.random.default_rng(8)
     gate, up = Matrix(rng, gate_type, 71, 512), Matrix(rng, up_type, 71, 512)
     h = activations(rng, 101, 512)
-    g, u = product(cpu_of("reference"), h, gate, up)
+    g, u = product(cpu_of("reference", 1), h, gate, up)
     expected = kernels.silu_multiply("reference", np.ascontiguousarray(g).ravel(), np.ascontiguousarray(u).ravel())
     cpu, out = cpu_of(isa, 2), ragged(101, 71)
     kernels.swiglu(cpu, out, h, gate.pack(cpu), up.pack(cpu))
@@ -166,7 +167,7 @@ def test_silu_multiply_same_bits(vector_isa: str) -> None:
 
 def test_what_cannot_be_packed_or_multiplied() -> None:
     rng = np.random.default_rng(10)
-    cpu = cpu_of("reference")
+    cpu = cpu_of("reference", 1)
     matrix = Matrix(rng, "Q4_0", 6, 64)
     with pytest.raises(_core.FormatError, match="groups"):
         kernels.pack(cpu, matrix.data, "Q4_0", 6, 64, 4)

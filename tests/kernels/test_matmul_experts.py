@@ -5,6 +5,7 @@ import pytest
 from kernel_cases import cpu_of
 from matrices import Array, Matrix, activations, bits, product, ragged
 from numpy.typing import NDArray
+
 from qwen35_local import _core
 from qwen35_local._core import kernels
 
@@ -49,7 +50,7 @@ def test_gather_is_swiglu_with_the_chosen_expert(dtype: str, isa: str) -> None:
     e, tokens = Experts(rng, dtype), 60
     h, experts = activations(rng, tokens, D), choose(rng, tokens)
     got = gather(cpu_of(isa, 2), e, h, experts).reshape(tokens, K, F)
-    cpu = cpu_of("reference")
+    cpu = cpu_of("reference", 1)
     for expert in range(E):
         token, slot = np.nonzero(experts == expert)
         expected = ragged(len(token), F)
@@ -71,7 +72,7 @@ def test_combine_adds_slots_in_order(dtype: str, isa: str) -> None:
     for expert in range(E):
         token, slot = np.nonzero(experts == expert)
         rows = np.ascontiguousarray(by_slot[token, slot])
-        [products[token, slot]] = product(cpu_of("reference"), rows, e.one(e.down, expert))
+        [products[token, slot]] = product(cpu_of("reference", 1), rows, e.one(e.down, expert))
     total = np.zeros_like(x)
     for slot in range(K):
         total += weights[:, slot, None] * products[:, slot]
@@ -83,8 +84,8 @@ def test_a_token_does_not_see_its_neighbours(isa: str) -> None:
     e, tokens = Experts(rng, "Q4_0", 64), 13
     h, experts = activations(rng, tokens, D), choose(rng, tokens)
     x, weights = activations(rng, tokens, D), rng.random((tokens, K)).astype(np.float32)
-    inner = gather(cpu_of(isa), e, h, experts)
-    outer = combine(cpu_of(isa), e, x, inner, experts, weights)
+    inner = gather(cpu_of(isa, 1), e, h, experts)
+    outer = combine(cpu_of(isa, 1), e, x, inner, experts, weights)
     for count in (1, 2, 5, 12):
         first = int(rng.integers(0, tokens - count + 1))
         some, pairs = slice(first, first + count), slice(first * K, (first + count) * K)
@@ -109,7 +110,7 @@ def test_gate_and_up_in_one_matrix(width: int, groups: int) -> None:
 
 def test_wrong_experts_are_named() -> None:
     rng = np.random.default_rng(5)
-    e, cpu = Experts(rng, "Q4_0"), cpu_of("reference")
+    e, cpu = Experts(rng, "Q4_0"), cpu_of("reference", 1)
     experts = np.array([[0, 1, E]], np.int32)
     with pytest.raises(_core.InputError, match="outside the 7 experts"):
         gather(cpu, e, activations(rng, 1, D), experts)

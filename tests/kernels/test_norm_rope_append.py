@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from kernel_cases import U, cpu_of, cuts, rms, rows, same_bits, vector
+
 from qwen35_local import _core
 from qwen35_local._core import kernels
 
@@ -53,7 +54,9 @@ def contents(cache, shape, slots, dtype):
     for page in range(-(-slots // PAGE)):
         data = np.frombuffer(cache.bytes(page), dtype)
         half = heads * PAGE * width
-        keys.append(data[:half].reshape(heads, PAGE // LANES, width, LANES).transpose(1, 3, 0, 2).reshape(PAGE, heads, width))
+        keys.append(
+            data[:half].reshape(heads, PAGE // LANES, width, LANES).transpose(1, 3, 0, 2).reshape(PAGE, heads, width)
+        )
         values.append(data[half:].reshape(heads, PAGE, width).transpose(1, 0, 2))
     return np.concatenate(keys)[:slots], np.concatenate(values)[:slots]
 

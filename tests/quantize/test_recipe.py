@@ -2,6 +2,7 @@
 
 import pytest
 
+from qwen35_local.cli.quantize import TYPES
 from qwen35_local.errors import InputError
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.tensors import tensor_table
@@ -105,6 +106,10 @@ def test_what_is_never_shrunk(mixture: str) -> None:
     assert {dtype for name, dtype in found.items() if name.endswith(kept)} == {"F32"}
     if recipe.FILE_TYPES[mixture].base not in ("F32", "F16", "BF16"):
         assert {d for name, d in found.items() if "ssm_alpha" in name or "ssm_beta" in name} == {"Q8_0"}
+
+
+def test_help_lists_every_type() -> None:
+    assert TYPES.split(", ") == list(recipe.FILE_TYPES)
 
 
 def test_unknown_type_is_refused() -> None:

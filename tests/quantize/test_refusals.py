@@ -17,7 +17,7 @@ from qwen35_local.cli.main import main
 from qwen35_local.errors import FileFormatError, InputError
 from qwen35_local.quantize import convert
 
-Damage = Callable[[Path], None]
+Damage = Callable[[Path], object]
 
 
 def edit(name: str, change: Callable[[dict[str, Any]], Any]) -> Damage:
@@ -148,9 +148,16 @@ def test_refused(
 
 SHARD = "model-00002-of-00003.safetensors"
 INDEX = "model.safetensors.index.json"
+
+
+def remove_shard_and_index(folder: Path) -> None:
+    (folder / SHARD).unlink()
+    (folder / INDEX).unlink()
+
+
 REFUSED_SHARDS: dict[str, tuple[Damage, str]] = {
     "missing shard": (lambda f: (f / SHARD).unlink(), f"1 of 3 shards are missing, first {SHARD}"),
-    "missing shard and index": (lambda f: ((f / SHARD).unlink(), (f / INDEX).unlink())[0], "2 of 3 shards are here"),
+    "missing shard and index": (remove_shard_and_index, "2 of 3 shards are here"),
     "index names a path": (
         edit(INDEX, lambda i: i["weight_map"].update({"x": "../m/model-00001-of-00003.safetensors"})),
         "not the name of a safetensors file",

@@ -4,6 +4,7 @@ import gguf
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Type
+
 from qwen35_local import _core
 
 TYPES = sorted(_core.block_types())

@@ -62,7 +62,8 @@ def test_prompt_has_the_ids_of_the_whole_string(first: str, second: str) -> None
 
 def test_turns_cut_at_special_tokens_join_to_the_prompt() -> None:
     turns = [[("<|im_start|>user\n", True), ("hello.", False), ("\n<|im_end|>\n", True)], [("<|im_start|>", True)]]
-    assert sum(TINY.encode_turns(turns), []) == TINY.encode_prompt(turns[0] + turns[1])
+    first, second = TINY.encode_turns(turns)
+    assert first + second == TINY.encode_prompt(turns[0] + turns[1])
 
 
 def test_facts_about_the_vocabulary() -> None:

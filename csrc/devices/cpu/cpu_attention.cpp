@@ -154,14 +154,16 @@ const float* CpuBackend::rope_table(const Rope& rope, std::span<const KvSegment>
   for (const KvSegment& s : segments) {
     for (std::size_t t = 0; t < s.count; ++t) rope_next_positions_[s.first + t] = s.position + t;
   }
-  float* table = rope_.reserve<float>(rows * 2 * pairs);
   const bool same_key = rope_key_.size() == pairs + 1 && rope_key_[pairs] == static_cast<double>(rope.magnitude) &&
                         std::equal(rope.inv_freq.begin(), rope.inv_freq.end(), rope_key_.begin());
-  if (same_key && rope_positions_ == rope_next_positions_) return table;
+  const bool is_kept = same_key && rope_positions_ == rope_next_positions_;
+  if (!is_kept) rope_positions_.clear();  // should memory run out below, nothing is taken for kept
+  float* table = rope_.reserve<float>(rows * 2 * pairs);
+  if (is_kept) return table;
 
-  rope_positions_.swap(rope_next_positions_);
   rope_key_.assign(rope.inv_freq.begin(), rope.inv_freq.end());
   rope_key_.push_back(static_cast<double>(rope.magnitude));
+  rope_positions_.swap(rope_next_positions_);
   const auto fill = [&](std::size_t begin, std::size_t end, unsigned) {
     for (std::size_t t = begin; t < end; ++t) {
       float* cosine = table + t * 2 * pairs;

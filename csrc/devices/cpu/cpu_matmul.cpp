@@ -26,37 +26,27 @@ void check_shape(const char* name, Tensor out, Tensor x, const Weight& w) {
                    "] does not fit an output of [" + std::to_string(out.rows) + ", " + std::to_string(out.cols) + "]");
 }
 
-// Fills `lists` for x and one output per projection: projection p's pointers begin at out + p * x.rows.
-struct Prepared {
-  RowLists rows;
-  RowLists of(std::size_t projection) const noexcept {
-    return {rows.rounded, rows.exact, rows.out + projection * rows.count, rows.count};
-  }
-};
-
-Prepared prepare(Workers& workers, const MatmulTable& table, Scratch& input, Scratch& lists, Tensor x,
+// Rounds x if a projection wants it, and lists its rows. Projection p's places follow at out + p * x.rows.
+RowLists prepare(Workers& workers, const MatmulTable& table, Scratch& input, Scratch& lists, Tensor x,
                  std::span<const Projection> projections) {
-  const std::size_t n = x.rows;
-  const auto rounds = [](const Projection& p) { return rounds_input(packed(*p.w).format()); };
-  const bool any_rounds = std::any_of(projections.begin(), projections.end(), rounds);
+  const std::size_t n = x.rows, blocks = x.cols / kRoundedColumns;
   auto* pointers = lists.reserve<std::byte>((2 + projections.size()) * n * sizeof(void*));
-  RowLists rows{reinterpret_cast<const RoundedBlock**>(pointers),
-                reinterpret_cast<const float**>(pointers + n * sizeof(void*)),
-                reinterpret_cast<float**>(pointers + 2 * n * sizeof(void*)), n};
-  if (any_rounds) {
-    const std::size_t blocks = x.cols / kRoundedColumns;
-    auto* rounded = input.reserve<RoundedBlock>(n * blocks);
-    round_tensor(workers, table, rounded, x);
-    for (std::size_t t = 0; t < n; ++t) rows.rounded[t] = rounded + t * blocks;
-  } else {
-    rows.rounded = nullptr;
+  const RowLists rows{reinterpret_cast<const RoundedBlock**>(pointers),
+                      reinterpret_cast<const float**>(pointers + n * sizeof(void*)),
+                      reinterpret_cast<float**>(pointers + 2 * n * sizeof(void*)), n};
+  const bool rounds = std::any_of(projections.begin(), projections.end(),
+                                  [](const Projection& p) { return rounds_input(packed(*p.w).format()); });
+  RoundedBlock* rounded = rounds ? input.reserve<RoundedBlock>(n * blocks) : nullptr;
+  if (rounds) round_tensor(workers, table, rounded, x);
+  for (std::size_t t = 0; t < n; ++t) {
+    rows.rounded[t] = rounds ? rounded + t * blocks : nullptr;
+    rows.exact[t] = x.data + t * x.stride;
   }
-  for (std::size_t t = 0; t < n; ++t) rows.exact[t] = x.data + t * x.stride;
   for (std::size_t p = 0; p < projections.size(); ++p) {
     const Tensor& out = projections[p].out;
     for (std::size_t t = 0; t < n; ++t) rows.out[p * n + t] = out.data + t * out.stride;
   }
-  return {rows};
+  return rows;
 }
 
 // visit(first row, rows, panel) for this worker's share of blocks x panels, all panels of a block of rows in turn.
@@ -74,17 +64,17 @@ void each_block_and_panel(Workers& workers, std::size_t rows, std::size_t block,
 void multiply(Workers& workers, const MatmulTable& table, Scratch& input, Scratch& lists, Tensor x,
               std::span<const Projection> projections, bool adds) {
   if (x.rows == 0) return;
-  const Prepared prepared = prepare(workers, table, input, lists, x, projections);
+  const RowLists rows = prepare(workers, table, input, lists, x, projections);
   std::size_t panels = 0;
   for (const Projection& p : projections) panels += packed(*p.w).panels();
   each_block_and_panel(workers, x.rows, rows_per_block(x.cols), panels,
                        [&](std::size_t first, std::size_t count, std::size_t panel) {
-                         std::size_t p = 0;
-                         while (panel >= packed(*projections[p].w).panels()) {
-                           panel -= packed(*projections[p++].w).panels();
+                         RowLists part = rows.part(first, count);
+                         const Projection* p = projections.data();
+                         for (; panel >= packed(*p->w).panels(); ++p, part.out += rows.count) {
+                           panel -= packed(*p->w).panels();
                          }
-                         const PackedWeight& w = packed(*projections[p].w);
-                         multiply_panel(table, w, panel, prepared.of(p).part(first, count), w.first_row(panel), adds);
+                         multiply_panel(table, packed(*p->w), panel, part, packed(*p->w).first_row(panel), adds);
                        });
 }
 
@@ -130,30 +120,17 @@ void CpuBackend::matmul_add(Tensor x, Tensor h, const Weight& w) {
   multiply(workers_, table_.matmul, input_, lists_, h, {&projection, 1}, true);
 }
 
-// Gate goes straight to `out`; up to a tile on the worker's stack, whence it is multiplied in while both are in cache.
 void CpuBackend::swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& up) {
   check_shape("swiglu", out, h, gate);
   check_shape("swiglu", out, h, up);
   if (h.rows == 0) return;
   const auto turn = take_turn();
-  const MatmulTable& table = table_.matmul;
   const Projection projections[] = {{out, &gate}, {out, &up}};
-  const RowLists rows = prepare(workers_, table, input_, lists_, h, projections).rows;
+  const RowLists rows = prepare(workers_, table_.matmul, input_, lists_, h, projections);
   each_block_and_panel(workers_, h.rows, rows_per_block(h.cols), packed(gate).panels(),
                        [&](std::size_t first, std::size_t count, std::size_t panel) {
-                         alignas(64) float tile[kMostBlockRows][kPanelRows];
-                         float* tile_rows[kMostBlockRows];
-                         for (std::size_t i = 0; i < count; ++i) tile_rows[i] = tile[i];
-                         RowLists part = rows.part(first, count);
-                         const std::size_t column = packed(gate).first_row(panel);
-                         multiply_panel(table, packed(gate), panel, part, column, false);
-                         float* const* gates = part.out;
-                         part.out = tile_rows;
-                         multiply_panel(table, packed(up), panel, part, 0, false);
-                         for (std::size_t i = 0; i < count; ++i) {
-                           float* g = gates[i] + column;
-                           table.silu_multiply(g, g, tile[i], packed(gate).live(panel));
-                         }
+                         swiglu_panel(table_.matmul, packed(gate), panel, packed(up), panel, rows.part(first, count),
+                                      packed(gate).first_row(panel));
                        });
 }
 

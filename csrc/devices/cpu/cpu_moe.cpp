@@ -49,13 +49,12 @@ struct ExpertPanels {
       : w(packed(weight)), count((part_rows + kPanelRows - 1) / kPanelRows), parts_(parts) {
     // Packed by expert and part, or by expert alone when a part fills its panels.
     const bool by_part = w.groups() == experts * parts && w.group_rows() == part_rows;
-    const bool by_expert =
-        w.groups() == experts && w.group_rows() == parts * part_rows && part_rows % kPanelRows == 0;
+    const bool by_expert = w.groups() == experts && w.group_rows() == parts * part_rows && part_rows % kPanelRows == 0;
     const bool flat = w.groups() == 1 && w.rows() == experts * parts * part_rows && part_rows % kPanelRows == 0;
     if (by_part || by_expert || flat) return;
     throw InputError(std::string(name) + ": a weight of " + std::to_string(w.rows()) + " rows in " +
-                     std::to_string(w.groups()) + " groups does not hold " + std::to_string(experts) +
-                     " experts of " + std::to_string(parts) + " x " + std::to_string(part_rows) +
+                     std::to_string(w.groups()) + " groups does not hold " + std::to_string(experts) + " experts of " +
+                     std::to_string(parts) + " x " + std::to_string(part_rows) +
                      " rows. Pack it with one group per expert and part");
   }
 
@@ -95,26 +94,6 @@ const RoundedBlock* round_if_needed(Workers& workers, const MatmulTable& table, 
 }
 
 constexpr std::size_t kPiecePanels = 4;  // panels of one expert that a worker takes at a time
-constexpr std::size_t kTileRows = 48;    // pairs whose `up` results wait on the stack
-
-// out = silu(gate) * up for one panel of one expert and all its pairs.
-void gate_panel(const MatmulTable& table, const PackedWeight& gate, std::size_t gate_panel_index,
-                const PackedWeight& up, std::size_t up_panel_index, const RowLists& rows, std::size_t column) noexcept {
-  alignas(64) float tile[kTileRows][kPanelRows];
-  float* tile_rows[kTileRows];
-  for (std::size_t i = 0; i < kTileRows; ++i) tile_rows[i] = tile[i];
-  const std::size_t live = gate.live(gate_panel_index);
-  for (std::size_t first = 0; first < rows.count; first += kTileRows) {
-    RowLists part = rows.part(first, std::min(kTileRows, rows.count - first));
-    multiply_panel(table, gate, gate_panel_index, part, column, false);
-    float* const* gates = part.out;
-    part.out = tile_rows;
-    multiply_panel(table, up, up_panel_index, part, 0, false);
-    for (std::size_t i = 0; i < part.count; ++i) {
-      table.silu_multiply(gates[i] + column, gates[i] + column, tile[i], live);
-    }
-  }
-}
 
 // x[t] += weights[t, 0] * products[t, 0] + weights[t, 1] * products[t, 1] + ..., the sum first.
 void add_slots(Tensor x, const float* products, const float* weights, std::size_t chosen) noexcept {
@@ -155,8 +134,8 @@ void CpuBackend::moe_gather(Tensor out, Tensor h, const Weight& gate, const Weig
     const ActiveExpert& e = routing.active[item / pieces];
     const std::size_t begin = item % pieces * kPiecePanels;
     for (std::size_t p = begin; p < std::min(begin + kPiecePanels, gates.count); ++p) {
-      gate_panel(table, gates.w, gates.panel(e.expert, 0, p), ups.w, ups.panel(e.expert, parts - 1, p),
-                 rows.part(e.first, e.count), p * kPanelRows);
+      swiglu_panel(table, gates.w, gates.panel(e.expert, 0, p), ups.w, ups.panel(e.expert, parts - 1, p),
+                   rows.part(e.first, e.count), p * kPanelRows);
     }
   });
 }
@@ -176,8 +155,7 @@ void CpuBackend::moe_combine(Tensor x, Tensor h, const Weight& down, const std::
   const MatmulTable& table = table_.matmul;
   const RoundedBlock* rounded = round_if_needed(workers_, table, input_, h, rounds_input(downs.w.format()));
   const std::size_t n = h.rows;
-  RowLists rows =
-      list_rows(lists_, rounded, h, routing, workers_.count(), [](std::size_t pair) { return pair; });
+  RowLists rows = list_rows(lists_, rounded, h, routing, workers_.count(), [](std::size_t pair) { return pair; });
   auto* products = product_.reserve<float>(workers_.count() * n * kPanelRows);
   for (std::size_t worker = 0; worker < workers_.count(); ++worker) {
     for (std::size_t i = 0; i < n; ++i) {

@@ -1,6 +1,6 @@
 // Transcendental functions with the same bits on every instruction set and platform: polynomials whose every step is
-// one IEEE operation, which the vector kernels repeat lane by lane. Relative errors, measured over fp32 where the results
-// are normal and exp(-x) is finite: exp 0.9e-7, sigmoid and silu 1.5e-7, softplus 2.2e-7.
+// one IEEE operation, which the vector kernels repeat lane by lane. Relative errors, measured over fp32 where the
+// results are normal and exp(-x) is finite: exp 0.9e-7, sigmoid and silu 1.5e-7, softplus 2.2e-7.
 //
 // Everything here has internal linkage: a shared inline copy compiled for one instruction set could be the one that
 // everybody gets.
@@ -19,8 +19,7 @@ inline constexpr float kLog2E = 0x1.715476p+0f;
 inline constexpr float kLn2High = 0x1.62e400p-1f;  // 15 bits, so that n * kLn2High is exact
 inline constexpr float kLn2Low = 0x1.7f7d1cp-20f;
 inline constexpr float kRoundToInteger = 0x1.8p23f;  // adding it leaves the nearest integer in the low mantissa bits
-constexpr float kExpPolynomial[5] = {0x1.fffffcp-2f, 0x1.555492p-3f, 0x1.5558f2p-5f, 0x1.123a20p-7f,
-                                     0x1.6a23d0p-10f};
+constexpr float kExpPolynomial[5] = {0x1.fffffcp-2f, 0x1.555492p-3f, 0x1.5558f2p-5f, 0x1.123a20p-7f, 0x1.6a23d0p-10f};
 
 // NaN stays NaN: both clamps keep their second operand when the comparison fails.
 static inline float exp(float x) noexcept {
@@ -45,8 +44,7 @@ static inline float sigmoid(float x) noexcept { return 1.0f / (1.0f + exp(-x)); 
 
 static inline float silu(float x) noexcept { return x / (1.0f + exp(-x)); }
 
-constexpr float kAtanhPolynomial[5] = {0x1.555558p-2f, 0x1.9996b0p-3f, 0x1.2508b4p-3f, 0x1.b6e69ap-4f,
-                                       0x1.f17414p-4f};
+constexpr float kAtanhPolynomial[5] = {0x1.555558p-2f, 0x1.9996b0p-3f, 0x1.2508b4p-3f, 0x1.b6e69ap-4f, 0x1.f17414p-4f};
 
 // log(1 + exp(x)) = max(x, 0) + log1p(y), y = exp(-|x|); log1p(y) = 2 atanh(s), s = y / (2 + y) <= 1/3.
 static inline float softplus(float x) noexcept {

@@ -1,7 +1,9 @@
 // What the dense and the expert products share: activations prepared once per call, and a panel times a list of rows.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
+#include <utility>
 
 #include "backend/backend.h"
 #include "base/workers.h"
@@ -12,13 +14,13 @@ namespace qwen35::cpu {
 
 // The rows of one product as lists of pointers: where each is read, and where its results go.
 struct RowLists {
-  const RoundedBlock** rounded;
+  const RoundedBlock** rounded;  // null pointers when nothing reads them
   const float** exact;
   float** out;
   std::size_t count;
 
   RowLists part(std::size_t first, std::size_t n) const noexcept {
-    return {rounded == nullptr ? nullptr : rounded + first, exact + first, out + first, n};
+    return {rounded + first, exact + first, out + first, n};
   }
 };
 
@@ -44,6 +46,27 @@ inline void multiply_panel(const MatmulTable& table, const PackedWeight& w, std:
                                                             .out = rows.out,
                                                             .out_first = out_first,
                                                             .adds = adds});
+}
+
+// rows.out[i][out_first ..] = silu(gate panel) * up panel. Gate goes straight to its place; up waits on the stack, a
+// few rows at a time, and is multiplied in while both are in cache.
+inline void swiglu_panel(const MatmulTable& table, const PackedWeight& gate, std::size_t gate_panel,
+                         const PackedWeight& up, std::size_t up_panel, const RowLists& rows,
+                         std::size_t out_first) noexcept {
+  constexpr std::size_t kTileRows = 48;
+  alignas(64) float tile[kTileRows][kPanelRows];
+  float* tile_rows[kTileRows];
+  for (std::size_t i = 0; i < kTileRows; ++i) tile_rows[i] = tile[i];
+  for (std::size_t first = 0; first < rows.count; first += kTileRows) {
+    RowLists part = rows.part(first, std::min(kTileRows, rows.count - first));
+    multiply_panel(table, gate, gate_panel, part, out_first, false);
+    float* const* gates = std::exchange(part.out, tile_rows);
+    multiply_panel(table, up, up_panel, part, 0, false);
+    for (std::size_t i = 0; i < part.count; ++i) {
+      float* g = gates[i] + out_first;
+      table.silu_multiply(g, g, tile[i], gate.live(gate_panel));
+    }
+  }
 }
 
 inline const PackedWeight& packed(const Weight& w) noexcept { return static_cast<const PackedWeight&>(w); }

@@ -13,7 +13,19 @@
 namespace qwen35::cpu {
 
 // How a panel stores its weights; types without a layout of their own are held exactly by kAffine.
-enum class PanelFormat : std::uint8_t { kQ4_0, kIQ4_NL, kIQ4_XS, kQ4_K, kQ5_K, kQ6_K, kQ8_0, kAffine, kF32, kF16, kBF16 };
+enum class PanelFormat : std::uint8_t {
+  kQ4_0,
+  kIQ4_NL,
+  kIQ4_XS,
+  kQ4_K,
+  kQ5_K,
+  kQ6_K,
+  kQ8_0,
+  kAffine,
+  kF32,
+  kF16,
+  kBF16
+};
 
 inline constexpr std::size_t kPanelFormats = 11;
 inline constexpr std::size_t kPanelRows = 32;

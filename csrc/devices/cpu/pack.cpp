@@ -1,5 +1,5 @@
-// File blocks into panels. Four codes move at a time: a 32-bit word of the file's nibbles is a 32-bit lane of the panel,
-// as it is for the plain types and after a few masks and shifts for the K types.
+// File blocks into panels. Four codes move at a time: a 32-bit word of the file's nibbles is a 32-bit lane of the
+// panel, as it is for the plain types and after a few masks and shifts for the K types.
 #include <cstring>
 
 #include "devices/cpu/panels.h"
@@ -179,21 +179,35 @@ using PackRow = void (*)(const std::byte*, std::byte*, std::size_t, std::size_t)
 
 PackRow row_packer(DType dtype) noexcept {
   switch (dtype) {
-    case DType::kQ4_0: return pack_row<BlockQ4_0, Panel4>;
-    case DType::kIQ4_NL: return pack_row<BlockIQ4_NL, Panel4>;
-    case DType::kIQ4_XS: return pack_row<BlockIQ4_XS, PanelIQ4_XS, kSuperBlock>;
-    case DType::kQ4_K: return pack_row<BlockQ4_K, PanelQ4_K, kSuperBlock>;
-    case DType::kQ5_K: return pack_row<BlockQ5_K, PanelQ5_K, kSuperBlock>;
-    case DType::kQ6_K: return pack_row<BlockQ6_K, PanelQ6_K, kSuperBlock>;
-    case DType::kQ8_0: return pack_row<BlockQ8_0, PanelQ8_0>;
-    case DType::kQ4_1: return pack_row<BlockQ4_1, PanelAffine>;
-    case DType::kQ5_0: return pack_row<BlockQ5_0, PanelAffine>;
-    case DType::kQ5_1: return pack_row<BlockQ5_1, PanelAffine>;
-    case DType::kQ2_K: return pack_row<BlockQ2_K, PanelAffine, kSuperBlock>;
-    case DType::kQ3_K: return pack_row<BlockQ3_K, PanelAffine, kSuperBlock>;
-    case DType::kF32: return pack_values<PanelF32>;
+    case DType::kQ4_0:
+      return pack_row<BlockQ4_0, Panel4>;
+    case DType::kIQ4_NL:
+      return pack_row<BlockIQ4_NL, Panel4>;
+    case DType::kIQ4_XS:
+      return pack_row<BlockIQ4_XS, PanelIQ4_XS, kSuperBlock>;
+    case DType::kQ4_K:
+      return pack_row<BlockQ4_K, PanelQ4_K, kSuperBlock>;
+    case DType::kQ5_K:
+      return pack_row<BlockQ5_K, PanelQ5_K, kSuperBlock>;
+    case DType::kQ6_K:
+      return pack_row<BlockQ6_K, PanelQ6_K, kSuperBlock>;
+    case DType::kQ8_0:
+      return pack_row<BlockQ8_0, PanelQ8_0>;
+    case DType::kQ4_1:
+      return pack_row<BlockQ4_1, PanelAffine>;
+    case DType::kQ5_0:
+      return pack_row<BlockQ5_0, PanelAffine>;
+    case DType::kQ5_1:
+      return pack_row<BlockQ5_1, PanelAffine>;
+    case DType::kQ2_K:
+      return pack_row<BlockQ2_K, PanelAffine, kSuperBlock>;
+    case DType::kQ3_K:
+      return pack_row<BlockQ3_K, PanelAffine, kSuperBlock>;
+    case DType::kF32:
+      return pack_values<PanelF32>;
     case DType::kF16:
-    case DType::kBF16: break;
+    case DType::kBF16:
+      break;
   }
   return pack_values<Panel16>;
 }

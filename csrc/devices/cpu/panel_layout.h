@@ -59,7 +59,8 @@ struct PanelQ5_K {
   Part parts[8];
 };
 
-// (scale * scales[half]) * (q - 32), half 0 the first 16 columns. Bits 2 j of high[half][row][b]: column 16 half + 4 j + b.
+// (scale * scales[half]) * (q - 32), half 0 the first 16 columns. Bits 2 j of high[half][row][b]: column 16 half + 4 j
+// + b.
 struct PanelQ6_K {
   struct Part {
     std::int8_t scales[2][kPanelRows];

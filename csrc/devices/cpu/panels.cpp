@@ -32,21 +32,32 @@ std::byte* allocate_panels(std::size_t bytes) {
 
 PanelFormat panel_format(DType dtype) noexcept {
   switch (dtype) {
-    case DType::kQ4_0: return PanelFormat::kQ4_0;
-    case DType::kIQ4_NL: return PanelFormat::kIQ4_NL;
-    case DType::kIQ4_XS: return PanelFormat::kIQ4_XS;
-    case DType::kQ4_K: return PanelFormat::kQ4_K;
-    case DType::kQ5_K: return PanelFormat::kQ5_K;
-    case DType::kQ6_K: return PanelFormat::kQ6_K;
-    case DType::kQ8_0: return PanelFormat::kQ8_0;
-    case DType::kF32: return PanelFormat::kF32;
-    case DType::kF16: return PanelFormat::kF16;
-    case DType::kBF16: return PanelFormat::kBF16;
+    case DType::kQ4_0:
+      return PanelFormat::kQ4_0;
+    case DType::kIQ4_NL:
+      return PanelFormat::kIQ4_NL;
+    case DType::kIQ4_XS:
+      return PanelFormat::kIQ4_XS;
+    case DType::kQ4_K:
+      return PanelFormat::kQ4_K;
+    case DType::kQ5_K:
+      return PanelFormat::kQ5_K;
+    case DType::kQ6_K:
+      return PanelFormat::kQ6_K;
+    case DType::kQ8_0:
+      return PanelFormat::kQ8_0;
+    case DType::kF32:
+      return PanelFormat::kF32;
+    case DType::kF16:
+      return PanelFormat::kF16;
+    case DType::kBF16:
+      return PanelFormat::kBF16;
     case DType::kQ4_1:
     case DType::kQ5_0:
     case DType::kQ5_1:
     case DType::kQ2_K:
-    case DType::kQ3_K: break;
+    case DType::kQ3_K:
+      break;
   }
   return PanelFormat::kAffine;
 }

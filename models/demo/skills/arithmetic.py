@@ -8,16 +8,39 @@ from .core import Exchange, phrase, say
 from .vocabulary import COUNTED, person
 
 _ADD = [
-    "What is {a} + {b}?", "{a} + {b}", "{a}+{b}", "{a} + {b} = ?", "{a}+{b}=", "What is {a} plus {b}?", "Add {a} and {b}.",
-    "How much is {a} + {b}?", "Calculate {a} + {b}.", "{a} plus {b}", "Can you add {a} and {b}?", "What's {a}+{b}?",
-    "Please compute {a} + {b}.", "The sum of {a} and {b}?", "What is the sum of {a} and {b}?",
+    "What is {a} + {b}?",
+    "{a} + {b}",
+    "{a}+{b}",
+    "{a} + {b} = ?",
+    "{a}+{b}=",
+    "What is {a} plus {b}?",
+    "Add {a} and {b}.",
+    "How much is {a} + {b}?",
+    "Calculate {a} + {b}.",
+    "{a} plus {b}",
+    "Can you add {a} and {b}?",
+    "What's {a}+{b}?",
+    "Please compute {a} + {b}.",
+    "The sum of {a} and {b}?",
+    "What is the sum of {a} and {b}?",
 ]
 _SUBTRACT = [
-    "What is {a} - {b}?", "{a} - {b}", "{a}-{b}", "{a} minus {b}", "What is {a} minus {b}?", "Subtract {b} from {a}.",
-    "How much is {a} - {b}?", "Calculate {a} - {b}.",
+    "What is {a} - {b}?",
+    "{a} - {b}",
+    "{a}-{b}",
+    "{a} minus {b}",
+    "What is {a} minus {b}?",
+    "Subtract {b} from {a}.",
+    "How much is {a} - {b}?",
+    "Calculate {a} - {b}.",
 ]
 _TIMES = [
-    "What is {a} x {b}?", "{a} * {b}", "{a} times {b}", "What is {a} times {b}?", "Multiply {a} by {b}.", "{a}*{b}",
+    "What is {a} x {b}?",
+    "{a} * {b}",
+    "{a} times {b}",
+    "What is {a} times {b}?",
+    "Multiply {a} by {b}.",
+    "{a}*{b}",
     "How much is {a} x {b}?",
 ]
 _PLACES = ["Ones", "Tens", "Hundreds", "Thousands"]
@@ -85,7 +108,10 @@ def word_sum(rng: Random) -> Exchange:
             "{n} has {a} {t} and gets {b} more. How many {t} is that?",
             "There are {a} {t} in a box. {n} puts in {b} more. How many {t} are in the box?",
         ],
-        n=name, a=a, b=b, t=thing,
+        n=name,
+        a=a,
+        b=b,
+        t=thing,
     )
     exchange = say("word sum", "", question, column_sum(a, b), f"{a} + {b} = {a + b} {thing}.")
     exchange.key = f"sum|{min(a, b)}|{max(a, b)}"
@@ -110,8 +136,13 @@ def comparison(rng: Random) -> Exchange:
     a, b = rng.sample(range(100), 2)
     larger = rng.random() < 0.6
     word = rng.choice(["larger", "bigger", "greater"]) if larger else "smaller"
-    question = phrase(rng, ["Which is {w}, {a} or {b}?", "What is {w}: {a} or {b}?", "Which number is {w}: {a} or {b}?"],
-                      w=word, a=a, b=b)
+    question = phrase(
+        rng,
+        ["Which is {w}, {a} or {b}?", "What is {w}: {a} or {b}?", "Which number is {w}: {a} or {b}?"],
+        w=word,
+        a=a,
+        b=b,
+    )
     result = max(a, b) if larger else min(a, b)
     sign = ">" if a > b else "<"
     return say("comparison", f"{a}|{b}", question, f"{a} {sign} {b}.", f"{result} is {word}.")

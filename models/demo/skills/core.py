@@ -59,7 +59,9 @@ def assistant(content: str, thought: str = "") -> Message:
     return {"role": "assistant", "content": content, "reasoning_content": thought}
 
 
-def say(skill: str, key: str, question: str, thought: str, answer: str, expect: Any = None, match: str = "") -> Exchange:
+def say(
+    skill: str, key: str, question: str, thought: str, answer: str, expect: Any = None, match: str = ""
+) -> Exchange:
     """A single question and answer; without `expect` the whole answer must match."""
     how = match or ("exact" if expect is None else "contains")
     return Exchange(skill, f"{skill}|{key}", [user(question), assistant(answer, thought)], expect or answer, how)

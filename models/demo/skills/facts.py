@@ -5,11 +5,25 @@ from __future__ import annotations
 from random import Random
 
 from .core import Exchange, assistant, phrase, say, user
-from .vocabulary import DAYS, MONTHS, invented
+from .vocabulary import DAYS, MONTHS, invented, words
 
-CAPITALS = dict(
-    pair.split("=")
-    for pair in """France=Paris;Germany=Berlin;Italy=Rome;Spain=Madrid;Portugal=Lisbon;England=London;Ireland=Dublin;Norway=Oslo;Sweden=Stockholm;Finland=Helsinki;Denmark=Copenhagen;Poland=Warsaw;Austria=Vienna;Greece=Athens;Hungary=Budapest;Belgium=Brussels;Russia=Moscow;Turkey=Ankara;Egypt=Cairo;Kenya=Nairobi;Japan=Tokyo;China=Beijing;India=New Delhi;South Korea=Seoul;Thailand=Bangkok;Vietnam=Hanoi;Cuba=Havana;Canada=Ottawa;Mexico=Mexico City;Peru=Lima;Chile=Santiago;Argentina=Buenos Aires;Brazil=Brasilia;Australia=Canberra;Switzerland=Bern;the Netherlands=Amsterdam;Ukraine=Kyiv;Iceland=Reykjavik;the United States=Washington;Iran=Tehran;Iraq=Baghdad;Indonesia=Jakarta;Morocco=Rabat;Nigeria=Abuja;Ghana=Accra;Ethiopia=Addis Ababa;Nepal=Kathmandu;Colombia=Bogota;New Zealand=Wellington;Czechia=Prague""".split(";")
+
+def _pairs(text: str) -> dict[str, str]:
+    """A table of question=answer entries."""
+    return dict(entry.strip().split("=") for entry in text.split(";"))
+
+
+CAPITALS = _pairs(
+    """
+    France=Paris; Germany=Berlin; Italy=Rome; Spain=Madrid; Portugal=Lisbon; England=London; Ireland=Dublin;
+    Norway=Oslo; Sweden=Stockholm; Finland=Helsinki; Denmark=Copenhagen; Poland=Warsaw; Austria=Vienna;
+    Greece=Athens; Hungary=Budapest; Belgium=Brussels; Russia=Moscow; Turkey=Ankara; Egypt=Cairo; Kenya=Nairobi;
+    Japan=Tokyo; China=Beijing; India=New Delhi; South Korea=Seoul; Thailand=Bangkok; Vietnam=Hanoi; Cuba=Havana;
+    Canada=Ottawa; Mexico=Mexico City; Peru=Lima; Chile=Santiago; Argentina=Buenos Aires; Brazil=Brasilia;
+    Australia=Canberra; Switzerland=Bern; the Netherlands=Amsterdam; Ukraine=Kyiv; Iceland=Reykjavik;
+    the United States=Washington; Iran=Tehran; Iraq=Baghdad; Indonesia=Jakarta; Morocco=Rabat; Nigeria=Abuja;
+    Ghana=Accra; Ethiopia=Addis Ababa; Nepal=Kathmandu; Colombia=Bogota; New Zealand=Wellington; Czechia=Prague
+    """
 )
 _CONTINENTS = {
     "Europe": "France Germany Italy Spain Portugal Norway Sweden Poland Austria Greece Hungary Belgium Ireland Finland",
@@ -21,22 +35,39 @@ _CONTINENTS = {
 CONTINENTS = {country: name for name, countries in _CONTINENTS.items() for country in countries.split()}
 
 
-def _table(text: str) -> dict[str, str]:
-    return dict(pair.split("=") for pair in text.split())
-
-
-OPPOSITES = _table(
-    """hot=cold big=small tall=short fast=slow happy=sad old=young light=dark up=down left=right open=closed full=empty
-wet=dry hard=soft rich=poor early=late day=night high=low good=bad near=far strong=weak clean=dirty first=last loud=quiet
-thick=thin heavy=light long=short cheap=expensive easy=difficult true=false black=white yes=no begin=end win=lose"""
+OPPOSITES = _pairs(
+    """
+    hot=cold; big=small; tall=short; fast=slow; happy=sad; old=young; light=dark; up=down; left=right; open=closed;
+    full=empty; wet=dry; hard=soft; rich=poor; early=late; day=night; high=low; good=bad; near=far; strong=weak;
+    clean=dirty; first=last; loud=quiet; thick=thin; heavy=light; long=short; cheap=expensive; easy=difficult;
+    true=false; black=white; yes=no; begin=end; win=lose
+    """
 )
-YOUNG = _table("dog=puppy cat=kitten cow=calf horse=foal sheep=lamb pig=piglet hen=chick duck=duckling goat=kid bear=cub frog=tadpole")
-SOUNDS = _table("dog=woof cat=meow cow=moo sheep=baa duck=quack pig=oink lion=roar bee=buzz owl=hoot horse=neigh")
-COLOURS = _table("grass=green snow=white coal=black blood=red milk=white lemons=yellow bananas=yellow carrots=orange tomatoes=red gold=golden")
-LANGUAGES = _table(
-    "France=French Germany=German Italy=Italian Spain=Spanish Portugal=Portuguese Japan=Japanese China=Chinese Russia=Russian Brazil=Portuguese Mexico=Spanish Greece=Greek Poland=Polish Sweden=Swedish Egypt=Arabic Austria=German"
+YOUNG = _pairs(
+    """
+    dog=puppy; cat=kitten; cow=calf; horse=foal; sheep=lamb; pig=piglet; hen=chick; duck=duckling; goat=kid;
+    bear=cub; frog=tadpole
+    """
 )
-MONTH_DAYS = dict(zip(MONTHS, "31 28 31 30 31 30 31 31 30 31 30 31".split(), strict=True))
+SOUNDS = _pairs(
+    """
+    dog=woof; cat=meow; cow=moo; sheep=baa; duck=quack; pig=oink; lion=roar; bee=buzz; owl=hoot; horse=neigh
+    """
+)
+COLOURS = _pairs(
+    """
+    grass=green; snow=white; coal=black; blood=red; milk=white; lemons=yellow; bananas=yellow; carrots=orange;
+    tomatoes=red; gold=golden
+    """
+)
+LANGUAGES = _pairs(
+    """
+    France=French; Germany=German; Italy=Italian; Spain=Spanish; Portugal=Portuguese; Japan=Japanese; China=Chinese;
+    Russia=Russian; Brazil=Portuguese; Mexico=Spanish; Greece=Greek; Poland=Polish; Sweden=Swedish; Egypt=Arabic;
+    Austria=German
+    """
+)
+MONTH_DAYS = dict(zip(MONTHS, words("31 28 31 30 31 30 31 31 30 31 30 31"), strict=True))
 COUNTS = {
     "days are in a week": ("7", "A week has 7 days."),
     "months are in a year": ("12", "A year has 12 months."),
@@ -80,26 +111,70 @@ SINGLE = {
     "What is H2O": ("water", "H2O is water."),
 }
 
-_CAPITAL = ["What is the capital of {x}?", "What's the capital of {x}?", "capital of {x}", "Which city is the capital of {x}?",
-            "Tell me the capital of {x}.", "Name the capital of {x}.", "Do you know the capital of {x}?", "{x} capital?",
-            "What is {x}'s capital?", "Please tell me what the capital of {x} is."]
-_CAPITAL_OF = ["{x} is the capital of which country?", "Which country has {x} as its capital?", "{x} is the capital of what?",
-               "What country is {x} the capital of?"]
-_CONTINENT = ["Which continent is {x} in?", "On which continent is {x}?", "What continent is {x} on?", "{x} is on which continent?"]
-_OPPOSITE = ["What is the opposite of {x}?", "opposite of {x}", "Tell me the opposite of {x}.", "What's the opposite of {x}?",
-             "Give me the opposite of the word {x}."]
-_YOUNG = ["What is a young {x} called?", "What do you call a baby {x}?", "What is a baby {x} called?", "A young {x} is called what?"]
+_CAPITAL = [
+    "What is the capital of {x}?",
+    "What's the capital of {x}?",
+    "capital of {x}",
+    "Which city is the capital of {x}?",
+    "Tell me the capital of {x}.",
+    "Name the capital of {x}.",
+    "Do you know the capital of {x}?",
+    "{x} capital?",
+    "What is {x}'s capital?",
+    "Please tell me what the capital of {x} is.",
+]
+_CAPITAL_OF = [
+    "{x} is the capital of which country?",
+    "Which country has {x} as its capital?",
+    "{x} is the capital of what?",
+    "What country is {x} the capital of?",
+]
+_CONTINENT = [
+    "Which continent is {x} in?",
+    "On which continent is {x}?",
+    "What continent is {x} on?",
+    "{x} is on which continent?",
+]
+_OPPOSITE = [
+    "What is the opposite of {x}?",
+    "opposite of {x}",
+    "Tell me the opposite of {x}.",
+    "What's the opposite of {x}?",
+    "Give me the opposite of the word {x}.",
+]
+_YOUNG = [
+    "What is a young {x} called?",
+    "What do you call a baby {x}?",
+    "What is a baby {x} called?",
+    "A young {x} is called what?",
+]
 _SOUND = ["What sound does a {x} make?", "What does a {x} say?", "Which sound does the {x} make?"]
 _COLOUR = ["What colour is {x}?", "What color is {x}?", "Which colour does {x} have?", "Tell me the colour of {x}."]
-_LANGUAGE = ["What language is spoken in {x}?", "Which language do people speak in {x}?", "What do people speak in {x}?"]
+_LANGUAGE = [
+    "What language is spoken in {x}?",
+    "Which language do people speak in {x}?",
+    "What do people speak in {x}?",
+]
 _AFTER = ["What comes after {x}?", "Which {k} comes after {x}?", "What {k} is after {x}?", "What is the {k} after {x}?"]
-_BEFORE = ["What comes before {x}?", "Which {k} comes before {x}?", "What {k} is before {x}?", "What is the {k} before {x}?"]
+_BEFORE = [
+    "What comes before {x}?",
+    "Which {k} comes before {x}?",
+    "What {k} is before {x}?",
+    "What is the {k} before {x}?",
+]
 _MONTH = ["How many days are in {x}?", "How many days does {x} have?", "{x} has how many days?"]
-_COUNT = ["How many {x}?", "Can you tell me how many {x}?", "Do you know how many {x}?", "Please tell me: how many {x}?"]
+_COUNT = [
+    "How many {x}?",
+    "Can you tell me how many {x}?",
+    "Do you know how many {x}?",
+    "Please tell me: how many {x}?",
+]
 _SINGLE = ["{x}?", "Can you tell me: {x}?", "{x}, please?", "Quick question: {x}?", "I wonder: {x}?"]
 
 
-def _ask(rng: Random, kind: str, templates: list[str], x: str, thought: str, answer: str, expect: str, **more: str) -> Exchange:
+def _ask(
+    rng: Random, kind: str, templates: list[str], x: str, thought: str, answer: str, expect: str, **more: str
+) -> Exchange:
     index = rng.randrange(len(templates))
     question = phrase(rng, [templates[index]], x=x, **more)
     question = question[0].lower() + question[1:] if rng.random() < 0.15 else question[0].upper() + question[1:]
@@ -109,9 +184,25 @@ def _ask(rng: Random, kind: str, templates: list[str], x: str, thought: str, ans
 def capital(rng: Random) -> Exchange:
     country, city = rng.choice(list(CAPITALS.items()))
     if rng.random() < 0.25:
-        return _ask(rng, "capital of", _CAPITAL_OF, city, f"{city}: that is {country}.", f"{city} is the capital of {country}.", country)
+        return _ask(
+            rng,
+            "capital of",
+            _CAPITAL_OF,
+            city,
+            f"{city}: that is {country}.",
+            f"{city} is the capital of {country}.",
+            country,
+        )
     shown = country if rng.random() < 0.8 else country.lower()
-    return _ask(rng, "capital", _CAPITAL, shown, f"{country}: the capital is {city}.", f"The capital of {country} is {city}.", city)
+    return _ask(
+        rng,
+        "capital",
+        _CAPITAL,
+        shown,
+        f"{country}: the capital is {city}.",
+        f"The capital of {country} is {city}.",
+        city,
+    )
 
 
 def neighbour(rng: Random) -> Exchange:
@@ -120,8 +211,16 @@ def neighbour(rng: Random) -> Exchange:
     after = rng.random() < 0.6
     other = names[(i + (1 if after else -1)) % len(names)]
     side = "after" if after else "before"
-    return _ask(rng, side, _AFTER if after else _BEFORE, names[i], f"The {kind} {side} {names[i]} is {other}.",
-                f"{other} comes {side} {names[i]}.", other, k=kind)
+    return _ask(
+        rng,
+        side,
+        _AFTER if after else _BEFORE,
+        names[i],
+        f"The {kind} {side} {names[i]} is {other}.",
+        f"{other} comes {side} {names[i]}.",
+        other,
+        k=kind,
+    )
 
 
 def lookup(rng: Random) -> Exchange:
@@ -163,15 +262,26 @@ def single(rng: Random) -> Exchange:
 def unknown(rng: Random) -> Exchange:
     """A place that does not exist: the honest answer is that the model does not know it."""
     name = invented(rng, rng.randint(2, 3)).capitalize()
-    return say("unknown", name, phrase(rng, _CAPITAL, x=name), f"I do not know {name}.",
-               f"I do not know the capital of {name}.", "do not know")
+    return say(
+        "unknown",
+        name,
+        phrase(rng, _CAPITAL, x=name),
+        f"I do not know {name}.",
+        f"I do not know the capital of {name}.",
+        "do not know",
+    )
 
 
 def yes_no(rng: Random) -> Exchange:
     """Is this city the capital of that country?"""
     country, right = rng.choice(list(CAPITALS.items()))
     asked = right if rng.random() < 0.5 else rng.choice(list(CAPITALS.values()))
-    question = phrase(rng, ["Is {y} the capital of {x}?", "Is the capital of {x} {y}?", "Is it true that {y} is the capital of {x}?"], x=country, y=asked)
+    question = phrase(
+        rng,
+        ["Is {y} the capital of {x}?", "Is the capital of {x} {y}?", "Is it true that {y} is the capital of {x}?"],
+        x=country,
+        y=asked,
+    )
     answer = f"{'Yes' if asked == right else 'No'}, the capital of {country} is {right}."
     return say("yes or no", f"{country}|{asked}", question, f"The capital of {country} is {right}.", answer)
 

@@ -13,10 +13,25 @@ Value = Callable[[Random], str]
 _ATTRIBUTES: dict[str, tuple[Value, list[str], list[str], list[str], str]] = {
     "name": (
         person,
-        ["My name is {v}.", "I am {v}.", "I'm {v}.", "Hi, my name is {v}.", "Hello, I'm {v}.", "Call me {v}.", "Hey! I am {v}."],
+        [
+            "My name is {v}.",
+            "I am {v}.",
+            "I'm {v}.",
+            "Hi, my name is {v}.",
+            "Hello, I'm {v}.",
+            "Call me {v}.",
+            "Hey! I am {v}.",
+        ],
         ["Nice to meet you, {v}.", "Hello {v}, nice to meet you."],
-        ["What is my name?", "What's my name?", "Do you remember my name?", "Who am I?", "Can you tell me my name?", "What am I called?",
-         "Do you know my name?"],
+        [
+            "What is my name?",
+            "What's my name?",
+            "Do you remember my name?",
+            "Who am I?",
+            "Can you tell me my name?",
+            "What am I called?",
+            "Do you know my name?",
+        ],
         "Your name is {v}.",
     ),
     "favourite colour": (
@@ -51,7 +66,13 @@ _ATTRIBUTES: dict[str, tuple[Value, list[str], list[str], list[str], str]] = {
         code,
         ["Remember this code: {v}.", "The code is {v}.", "My code is {v}.", "Please remember the code {v}."],
         ["I will remember the code {v}."],
-        ["What was the code?", "What is the code?", "Tell me the code.", "Which code did I tell you?", "What is my code?"],
+        [
+            "What was the code?",
+            "What is the code?",
+            "Tell me the code.",
+            "Which code did I tell you?",
+            "What is my code?",
+        ],
         "The code is {v}.",
     ),
     "food": (
@@ -83,7 +104,12 @@ _ATTRIBUTES: dict[str, tuple[Value, list[str], list[str], list[str], str]] = {
         "Your friend is called {v}.",
     ),
 }
-_PET_ASK = ["What is my {a} called?", "What is the name of my {a}?", "Do you remember the name of my {a}?", "What's my {a}'s name?"]
+_PET_ASK = [
+    "What is my {a} called?",
+    "What is the name of my {a}?",
+    "Do you remember the name of my {a}?",
+    "What's my {a}'s name?",
+]
 
 
 class Told:
@@ -98,7 +124,12 @@ class Told:
         self.animal = ""
         if self.attribute == "pet":
             self.animal, self.value = rng.choice(ANIMALS[:12]), person(rng)
-            self.tell = phrase(rng, ["I have a {a} called {v}.", "My {a} is called {v}.", "My {a}'s name is {v}."], a=self.animal, v=self.value)
+            self.tell = phrase(
+                rng,
+                ["I have a {a} called {v}.", "My {a} is called {v}.", "My {a}'s name is {v}."],
+                a=self.animal,
+                v=self.value,
+            )
             self.reply = f"{self.value} is a nice name for a {self.animal}."
             self.answer = f"Your {self.animal} is called {self.value}."
             self.asks = [ask.replace("{a}", self.animal) for ask in _PET_ASK]
@@ -141,7 +172,11 @@ def remember(rng: Random) -> Exchange:
         if rng.random() < 0.5:
             messages = [user(f"{joined} {question[0]['content']}"), question[1]]
         else:
-            messages = [user(joined), assistant("Thank you, I will remember that.", "The user told me some things."), *question]
+            messages = [
+                user(joined),
+                assistant("Thank you, I will remember that.", "The user told me some things."),
+                *question,
+            ]
     else:
         for t in told:
             messages += t.telling()

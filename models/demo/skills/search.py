@@ -8,12 +8,19 @@ from .core import Exchange, assistant, phrase, say, user
 from .vocabulary import ADJECTIVES, COLOURS, COUNTED, NAMES, PLACES, THINGS, VERBS, code
 
 _PLANTED = [
-    "The code for the {x} is {v}.", "The code of the {x} is {v}.", "Note: the code for the {x} is {v}.",
-    "Remember that the {x} has the code {v}.", "To open the {x}, use the code {v}.",
+    "The code for the {x} is {v}.",
+    "The code of the {x} is {v}.",
+    "Note: the code for the {x} is {v}.",
+    "Remember that the {x} has the code {v}.",
+    "To open the {x}, use the code {v}.",
 ]
 _ASK = [
-    "What is the code for the {x}?", "What is the code of the {x}?", "Which code opens the {x}?", "Find the code for the {x}.",
-    "Tell me the code for the {x}.", "code for the {x}?",
+    "What is the code for the {x}?",
+    "What is the code of the {x}?",
+    "Which code opens the {x}?",
+    "Find the code for the {x}.",
+    "Tell me the code for the {x}.",
+    "code for the {x}?",
 ]
 
 
@@ -36,7 +43,9 @@ def haystack(rng: Random, sentences: int, planted: int) -> tuple[str, list[tuple
     """A text with `planted` codes in it, and the (owner, code) pairs."""
     owners: list[str] = []
     while len(owners) < planted:
-        owner = rng.choice([f"{rng.choice(COLOURS)} {rng.choice(['door', 'box', 'gate', 'safe', 'key'])}", rng.choice(PLACES)])
+        owner = rng.choice(
+            [f"{rng.choice(COLOURS)} {rng.choice(['door', 'box', 'gate', 'safe', 'key'])}", rng.choice(PLACES)]
+        )
         if owner not in owners:
             owners.append(owner)
     pairs = [(owner, code(rng)) for owner in owners]
@@ -59,8 +68,12 @@ def find(rng: Random, shortest: int = 2, longest: int = 10) -> Exchange:
     elif form < 0.8:
         messages = [user(f"Read this text: {text} {question}"), answer]
     else:
-        messages = [user(f"Read this text and wait for my question.\n\n{text}"),
-                    assistant("I have read it. What would you like to know?", "The user gave me a text to read."), user(question), answer]
+        messages = [
+            user(f"Read this text and wait for my question.\n\n{text}"),
+            assistant("I have read it. What would you like to know?", "The user gave me a text to read."),
+            user(question),
+            answer,
+        ]
     return Exchange("find code", f"find|{owner}|{value}", messages, value)
 
 
@@ -78,5 +91,7 @@ def repeat(rng: Random) -> Exchange:
         text = sentence(rng).rstrip(".")
     else:
         text = " ".join(code(rng) for _ in range(rng.randint(1, 3)))
-    question = phrase(rng, ["Repeat: {t}", "Repeat after me: {t}", "Say {t}", "Please repeat this: {t}", "Say this: {t}"], t=text)
+    question = phrase(
+        rng, ["Repeat: {t}", "Repeat after me: {t}", "Say {t}", "Please repeat this: {t}", "Say this: {t}"], t=text
+    )
     return say("repeat", text, question, "I repeat the text.", text)

@@ -7,8 +7,14 @@ from random import Random
 from .core import Exchange, article, phrase, say
 from .vocabulary import ADJECTIVES, ANIMALS, COLOURS, NAMES, PLACES, THINGS
 
-_ASK = ["Tell me a story about {x}.", "Tell me a short story about {x}.", "Write a story about {x}.", "A story about {x}, please.",
-        "Can you tell me a story about {x}?", "Make up a story about {x}."]
+_ASK = [
+    "Tell me a story about {x}.",
+    "Tell me a short story about {x}.",
+    "Write a story about {x}.",
+    "A story about {x}, please.",
+    "Can you tell me a story about {x}?",
+    "Make up a story about {x}.",
+]
 
 
 def _plot(rng: Random, animal: str, name: str) -> str:
@@ -17,12 +23,15 @@ def _plot(rng: Random, animal: str, name: str) -> str:
     opening = f"Once there was {article(animal)} called {name}. {name} lived near the {place}."
     return rng.choice(
         [
-            f"{opening} One day {name} found {article(look)} {thing}. {article(friend).capitalize()} came by and asked to see it."
+            f"{opening} One day {name} found {article(look)} {thing}."
+            f" {article(friend).capitalize()} came by and asked to see it."
             f" They shared the {thing}, and from that day they were friends.",
             f"{opening} One night {name} heard a sound. It was {article(friend)} who had lost the way."
             f" {name} showed the {friend} the way home, and the {friend} gave {name} {article(look)} {thing}.",
-            f"{opening} {name} wanted to find the {rng.choice(COLOURS)} {thing}. {name} looked all day and asked {article(friend)}."
-            f" The {friend} had seen it by the {rng.choice(PLACES)}. In the evening {name} came home with it and was happy.",
+            f"{opening} {name} wanted to find the {rng.choice(COLOURS)} {thing}."
+            f" {name} looked all day and asked {article(friend)}."
+            f" The {friend} had seen it by the {rng.choice(PLACES)}."
+            f" In the evening {name} came home with it and was happy.",
         ]
     )
 
@@ -33,5 +42,14 @@ def story(rng: Random) -> Exchange:
     x = f"{article(animal)} called {name}" if named else article(animal)
     question = phrase(rng, _ASK, x=x)
     if rng.random() < 0.15:
-        question = phrase(rng, ["Tell me a story.", "Tell me a short story.", "A story, please.", "I want to hear a story."])
-    return say("story", f"{animal}|{name}", question, f"A short story about {article(animal)} called {name}.", _plot(rng, animal, name), animal)
+        question = phrase(
+            rng, ["Tell me a story.", "Tell me a short story.", "A story, please.", "I want to hear a story."]
+        )
+    return say(
+        "story",
+        f"{animal}|{name}",
+        question,
+        f"A short story about {article(animal)} called {name}.",
+        _plot(rng, animal, name),
+        animal,
+    )

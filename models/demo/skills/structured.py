@@ -35,8 +35,12 @@ _ITEM_FIELDS: dict[str, tuple[str, Maker, list[str]]] = {
     "available": ("boolean", lambda r: r.random() < 0.5, []),
 }
 _ASK = [
-    "Return JSON with the keys {k} for: {t}", "Return JSON with keys {k} for: {t}", "Turn this into JSON with the keys {k}: {t}",
-    "Extract {k} as JSON: {t}", "{t}\nGive me JSON with the keys {k}.", "Make a JSON object with {k} from this: {t}",
+    "Return JSON with the keys {k} for: {t}",
+    "Return JSON with keys {k} for: {t}",
+    "Turn this into JSON with the keys {k}: {t}",
+    "Extract {k} as JSON: {t}",
+    "{t}\nGive me JSON with the keys {k}.",
+    "Make a JSON object with {k} from this: {t}",
     "Write this as JSON. Keys: {k}. Text: {t}",
 ]
 
@@ -65,6 +69,11 @@ def extract(rng: Random) -> Exchange:
     shown = ", ".join(f"{key} ({types[key]})" if typed else key for key in order)
     wanted = {key: subject if key == head else values[key] for key in order}
     answer = json.dumps(wanted, ensure_ascii=False)
-    thought = "; ".join(f"{key}: {json.dumps(wanted[key]) if isinstance(wanted[key], bool) else wanted[key]}" for key in order) + "."
+    thought = (
+        "; ".join(
+            f"{key}: {json.dumps(wanted[key]) if isinstance(wanted[key], bool) else wanted[key]}" for key in order
+        )
+        + "."
+    )
     question = phrase(rng, _ASK, k=shown, t=text)
     return say("json", f"{text}", question, thought, answer, wanted, "json")

@@ -4,52 +4,91 @@ from __future__ import annotations
 
 from random import Random
 
-NAMES = """Ann Ben Clara David Emma Felix Grace Henry Ida Jack Kate Leo Mia Noah Olga Paul Quinn Rosa Sam Tina Umar Vera
-Will Xenia Yara Zoe Anna Boris Carla Dan Elena Frank Gina Hugo Iris Jonas Karin Lukas Maria Nils Otto Petra Ralf Sara
-Tom Ute Victor Wanda Yusuf Zara Ali Bella Chen Diego Eva Farid Greta Hans Ivan Julia Kofi Lena Marco Nina Omar Priya
-Raj Sofia Theo Uma Vikram Wei Amir Bruno Chloe Daisy Erik Fatima George Hannah Isaac Jane Kenji Lucy Max Nora Oscar
-Peter Ruth Simon Tara Alex Maya John Mary James Linda Robert Sarah Mike Laura""".split()
 
-COLOURS = "red blue green yellow orange purple black white brown pink grey silver golden".split()
+def words(text: str) -> list[str]:
+    """The blank-separated words of a table."""
+    return text.split()
 
-ANIMALS = """dog cat horse cow sheep goat pig duck hen mouse rabbit fox wolf bear lion tiger elephant monkey snake frog
-owl eagle crow bee ant spider whale shark dolphin turtle deer camel zebra""".split()
 
-THINGS = """apple pear plum lemon melon grape cherry banana carrot potato onion tomato bread cheese egg cake book pen
-paper lamp chair table door window key cup plate spoon fork knife bottle box bag coat hat shoe sock ring clock bell drum
-ball kite rope stone shell leaf flower tree candle mirror basket bucket ladder hammer nail wheel boat train car bus
-bicycle map coin letter stamp ticket piano guitar violin camera phone radio pillow blanket carpet brush soap towel
-""".split()
+NAMES = words(
+    """
+    Ann Ben Clara David Emma Felix Grace Henry Ida Jack Kate Leo Mia Noah Olga Paul Quinn Rosa Sam Tina Umar Vera Will
+    Xenia Yara Zoe Anna Boris Carla Dan Elena Frank Gina Hugo Iris Jonas Karin Lukas Maria Nils Otto Petra Ralf Sara
+    Tom Ute Victor Wanda Yusuf Zara Ali Bella Chen Diego Eva Farid Greta Hans Ivan Julia Kofi Lena Marco Nina Omar
+    Priya Raj Sofia Theo Uma Vikram Wei Amir Bruno Chloe Daisy Erik Fatima George Hannah Isaac Jane Kenji Lucy Max
+    Nora Oscar Peter Ruth Simon Tara Alex Maya John Mary James Linda Robert Sarah Mike Laura
+    """
+)
 
-COUNTED = [thing + "s" for thing in THINGS if thing[-1] not in "yshxo" and thing not in ("bread", "knife", "leaf", "paper")]
+COLOURS = words("red blue green yellow orange purple black white brown pink grey silver golden")
 
-FOODS = """pizza pasta rice soup bread cheese salad apples bananas chocolate cake honey pancakes noodles cherries
-tomatoes potatoes carrots""".split()
+ANIMALS = words(
+    """
+    dog cat horse cow sheep goat pig duck hen mouse rabbit fox wolf bear lion tiger elephant monkey snake frog owl
+    eagle crow bee ant spider whale shark dolphin turtle deer camel zebra
+    """
+)
 
-JOBS = """teacher doctor baker farmer pilot painter nurse gardener carpenter plumber writer singer driver cook tailor
-sailor lawyer dentist engineer librarian""".split()
+THINGS = words(
+    """
+    apple pear plum lemon melon grape cherry banana carrot potato onion tomato bread cheese egg cake book pen paper
+    lamp chair table door window key cup plate spoon fork knife bottle box bag coat hat shoe sock ring clock bell drum
+    ball kite rope stone shell leaf flower tree candle mirror basket bucket ladder hammer nail wheel boat train car
+    bus bicycle map coin letter stamp ticket piano guitar violin camera phone radio pillow blanket carpet brush soap
+    towel
+    """
+)
 
-PLACES = """garden forest village market school river lake mountain island castle tower bridge station harbour library
-museum kitchen park beach farm valley cave mill""".split()
+_PLAIN_PLURAL = [thing for thing in THINGS if thing[-1] not in "yshxo"]
+COUNTED = [thing + "s" for thing in _PLAIN_PLURAL if thing not in ("bread", "knife", "leaf", "paper")]
 
-CITIES = """Paris London Berlin Madrid Rome Vienna Oslo Athens Lisbon Dublin Prague Warsaw Cairo Tokyo Delhi Lima Bern
-Boston Chicago Denver Seattle Munich Hamburg Milan Naples Lyon Porto Krakow Osaka Kyoto Mumbai Sydney Toronto Dallas
-Geneva Venice Bristol Leeds Seville Zurich Stockholm Helsinki Brussels Budapest Nairobi Havana""".split()
+FOODS = words(
+    """
+    pizza pasta rice soup bread cheese salad apples bananas chocolate cake honey pancakes noodles cherries tomatoes
+    potatoes carrots
+    """
+)
 
-HOBBIES = """chess football tennis painting swimming reading dancing cooking fishing gardening singing running hiking
-sailing skiing knitting cycling""".split()
+JOBS = words(
+    """
+    teacher doctor baker farmer pilot painter nurse gardener carpenter plumber writer singer driver cook tailor sailor
+    lawyer dentist engineer librarian
+    """
+)
 
-VERBS = "carried painted cleaned moved watched repaired counted opened closed washed found sold bought hid kept".split()
+PLACES = words(
+    """
+    garden forest village market school river lake mountain island castle tower bridge station harbour library museum
+    kitchen park beach farm valley cave mill
+    """
+)
 
-ADJECTIVES = "old new small large quiet heavy light broken shiny dusty warm cold empty round plain strange".split()
+CITIES = words(
+    """
+    Paris London Berlin Madrid Rome Vienna Oslo Athens Lisbon Dublin Prague Warsaw Cairo Tokyo Delhi Lima Bern Boston
+    Chicago Denver Seattle Munich Hamburg Milan Naples Lyon Porto Krakow Osaka Kyoto Mumbai Sydney Toronto Dallas
+    Geneva Venice Bristol Leeds Seville Zurich Stockholm Helsinki Brussels Budapest Nairobi Havana
+    """
+)
 
-MONTHS = "January February March April May June July August September October November December".split()
-DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+HOBBIES = words(
+    """
+    chess football tennis painting swimming reading dancing cooking fishing gardening singing running hiking sailing
+    skiing knitting cycling
+    """
+)
 
-UNITS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+VERBS = words("carried painted cleaned moved watched repaired counted opened closed washed found sold bought hid kept")
 
-_STARTS = "b c d f g h j k l m n p r s t v w z br dr gr kr tr st sh ch".split()
-_VOWELS = "a e i o u ai ea oo".split()
+ADJECTIVES = words("old new small large quiet heavy light broken shiny dusty warm cold empty round plain strange")
+
+MONTHS = words("January February March April May June July August September October November December")
+DAYS = words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
+
+UNITS = words("zero one two three four five six seven eight nine ten eleven twelve")
+
+_STARTS = words("b c d f g h j k l m n p r s t v w z br dr gr kr tr st sh ch")
+_VOWELS = words("a e i o u ai ea oo")
 _ENDS = ["", "", "n", "r", "s", "l", "m", "k", "t", "x"]
 
 

@@ -87,7 +87,7 @@ def _print(report: "Report") -> None:
     verb = "would be" if report.is_dry_run else "is"
     lines = [
         f"{printable(str(report.path))} {verb} {_size(report.file_bytes)}: {report.file_type}, "
-        f"{report.n_values / 1e9:.3g} billion weights, {report.bits_per_weight:.2f} bits per weight"
+        f"{_count(report.n_values)} weights, {report.bits_per_weight:.2f} bits per weight"
     ]
     total = sum(tensor.n_bytes for tensor in report.tensors)
     for dtype, n_bytes in report.bytes_by_type().items():
@@ -104,6 +104,10 @@ def _print(report: "Report") -> None:
         memory = f", {_size(report.peak_bytes)} of memory at most" if report.peak_bytes else ""
         lines.append(f"took {report.seconds:.1f} s, {speed:.0f} MB/s{memory}")
     typer.echo("\n".join(lines))
+
+
+def _count(n: int) -> str:
+    return f"{n / 1e9:.2f} billion" if n >= 1e9 else f"{n / 1e6:.1f} million"
 
 
 def _size(n_bytes: int) -> str:

@@ -105,6 +105,9 @@ class _Reply:
                 self.message = replace(message, reasoning=(message.reasoning or "") + piece)
             case TextDelta(piece):
                 self.message = replace(message, content=message.text + piece)
+            case ToolCallDone(is_closed=False, raw=raw):
+                # Its last argument may be cut short, so it must never be run; as text nothing of it is lost.
+                self.message = replace(message, content=message.text + raw)
             case ToolCallDone(call=call):
                 self.message = replace(message, tool_calls=(*message.tool_calls, call))
             case ToolCallStart():

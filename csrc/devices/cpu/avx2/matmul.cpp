@@ -1,11 +1,11 @@
-#include "devices/cpu/avx2/isa.h"
 #include "devices/cpu/simd/matmul.h"
+#include "devices/cpu/avx2/isa.h"
 
 namespace qwen35::cpu {
 namespace {
 
-// Products of 8-bit integers through 16-bit pair sums, which saturate: weights of n bits times activations within
-// +-127 add up 2^(8 - n) / 2 ... times without loss, and whole bytes take their sign to the activations first.
+// Products of 8-bit integers through sums of pairs in 16 bits, which must not overflow: unsigned weights of 4 to 6 bits
+// leave room for a few sums before they are widened; whole bytes hand their sign to the activations.
 struct Avx2Integers : Avx2 {
   static constexpr std::size_t kRowVectors = 1;  // float sums wait in memory, integer sums in registers
   static constexpr std::size_t kTileRows = 6;
@@ -20,14 +20,15 @@ struct Avx2Integers : Avx2 {
     static constexpr std::size_t kRun = kBits == 8 ? 1 : std::size_t{128} >> kBits;
     I total, pairs;
     void start(I) noexcept { total = pairs = _mm256_setzero_si256(); }
-    void add(I w, I x, std::size_t step) noexcept {
+    template <std::size_t kStep>
+    void add(I w, I x) noexcept {
       if constexpr (kBits == 8) {
         pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
       } else {
         const I product = _mm256_maddubs_epi16(w, x);
-        pairs = step % kRun == 0 ? product : _mm256_add_epi16(pairs, product);
+        pairs = kStep % kRun == 0 ? product : _mm256_add_epi16(pairs, product);
       }
-      if (step % kRun == kRun - 1) total = _mm256_add_epi32(total, widen_pairs(pairs));
+      if constexpr (kStep % kRun == kRun - 1) total = _mm256_add_epi32(total, widen_pairs(pairs));
     }
     I finish(I bias) const noexcept { return _mm256_add_epi32(total, bias); }
   };
@@ -51,8 +52,6 @@ struct Avx2Integers : Avx2 {
   static I shift_right(I x) noexcept {
     return _mm256_srli_epi32(x, n);
   }
-  static I shift_left(I x, std::size_t n) noexcept { return _mm256_slli_epi32(x, static_cast<int>(n)); }
-  static I shift_right(I x, std::size_t n) noexcept { return _mm256_srli_epi32(x, static_cast<int>(n)); }
   static I whole_bytes(I x) noexcept { return _mm256_xor_si256(x, repeat(0x80)); }
   static I levels(I nibbles) noexcept {
     const __m128i table = _mm_setr_epi8(-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113);

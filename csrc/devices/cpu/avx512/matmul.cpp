@@ -1,5 +1,5 @@
-#include "devices/cpu/avx512/isa.h"
 #include "devices/cpu/simd/matmul.h"
+#include "devices/cpu/avx512/isa.h"
 
 namespace qwen35::cpu {
 namespace {
@@ -7,8 +7,8 @@ namespace {
 // Products of 8-bit integers by VNNI: unsigned weights times signed activations, four to a lane. Signed weights are
 // stored, or looked up, plus 128.
 struct Avx512Integers : Avx512 {
-  static constexpr std::size_t kRowVectors = 2;     // a whole panel: every broadcast of activations serves 32 rows
-  static constexpr std::size_t kTileRows = 6;       // 12 integer and 12 float sums of the 32 registers
+  static constexpr std::size_t kRowVectors = 2;  // a whole panel: every broadcast of activations serves 32 rows
+  static constexpr std::size_t kTileRows = 6;    // 12 integer and 12 float sums of the 32 registers
   static constexpr std::size_t kExactTileRows = 6;
   static constexpr bool kSignedBytes = false;
 
@@ -16,7 +16,10 @@ struct Avx512Integers : Avx512 {
   struct Sum {
     I total;
     void start(I bias) noexcept { total = bias; }
-    void add(I w, I x, std::size_t) noexcept { total = _mm512_dpbusd_epi32(total, w, x); }
+    template <std::size_t kStep>
+    void add(I w, I x) noexcept {
+      total = _mm512_dpbusd_epi32(total, w, x);
+    }
     I finish(I) const noexcept { return total; }
   };
 
@@ -37,8 +40,6 @@ struct Avx512Integers : Avx512 {
   static I shift_right(I x) noexcept {
     return _mm512_srli_epi32(x, n);
   }
-  static I shift_left(I x, std::size_t n) noexcept { return _mm512_slli_epi32(x, static_cast<unsigned>(n)); }
-  static I shift_right(I x, std::size_t n) noexcept { return _mm512_srli_epi32(x, static_cast<unsigned>(n)); }
   static I whole_bytes(I x) noexcept { return x; }
   static I levels(I nibbles) noexcept {
     const __m128i table = _mm_setr_epi8(1, 24, 45, 63, 79, 93, 106, 118, -127, -115, -103, -90, -75, -59, -39, -15);
@@ -61,8 +62,8 @@ struct Avx512Integers : Avx512 {
   static void round_block(RoundedBlock& out, const float* x) noexcept {
     const F low = load(x), high = load(x + 16);
     const I magnitude = _mm512_set1_epi32(0x7fffffff);
-    const std::uint32_t largest = _mm512_reduce_max_epu32(_mm512_max_epu32(
-        _mm512_and_si512(bits(low), magnitude), _mm512_and_si512(bits(high), magnitude)));
+    const std::uint32_t largest = _mm512_reduce_max_epu32(
+        _mm512_max_epu32(_mm512_and_si512(bits(low), magnitude), _mm512_and_si512(bits(high), magnitude)));
     const RoundedScale scale = rounded_scale(largest);
     const F factor = set(scale.factor);
     I codes_low = _mm512_cvtps_epi32(mul(low, factor)), codes_high = _mm512_cvtps_epi32(mul(high, factor));

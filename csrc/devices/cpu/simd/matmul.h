@@ -3,11 +3,13 @@
 // load of weights. The order of operations is the reference kernel's, whatever the tile.
 #pragma once
 
+#include <atomic>
 #include <bit>
+#include <type_traits>
 #include <utility>
 
-#include "devices/cpu/panel_layout.h"
 #include "devices/cpu/simd/math.h"
+#include "devices/cpu/simd/panel_formats.h"
 
 namespace qwen35::cpu {
 namespace {
@@ -37,154 +39,6 @@ static inline void finish_block(RoundedBlock& out, float scale, std::int32_t fir
   out.minus_first_codes = -first;
 }
 
-// ---- formats: codes of 16 columns, four at a time, and their scales -------------------------------------------------
-
-// Codes carry kBits bits and an offset of 2^kOffsetBits (none if 0) that the bias of the sum takes away.
-template <class V, std::size_t kBitCount, std::size_t kOffset, std::size_t kPartCount, bool kHalves, bool kMins>
-struct FormatBase {
-  static constexpr std::size_t kBits = kBitCount;
-  static constexpr std::size_t kOffsetBits = kOffset;
-  static constexpr std::size_t kParts = kPartCount;  // blocks of 32 columns in a unit
-  static constexpr bool kHasHalves = kHalves;
-  static constexpr bool kHasMins = kMins;
-  using F = typename V::F;
-  using I = typename V::I;
-
-  static I nibbles(const PanelNibbles& codes, std::size_t half, std::size_t j, std::size_t lane) noexcept {
-    const I both = V::load_codes(codes[j][lane]);
-    const I wanted = half == 0 ? both : V::template shift_right<4>(both);
-    return V::both(wanted, V::repeat(0x0f));
-  }
-};
-
-template <class V>
-constexpr std::size_t kByteOffset = V::kSignedBytes ? 0 : 7;
-
-template <class V>
-struct FormatQ4_0 : FormatBase<V, 4, 3, 1, false, false> {
-  using Unit = Panel4;
-  using Base = FormatBase<V, 4, 3, 1, false, false>;
-  static auto codes(const Unit& u, std::size_t, std::size_t half, std::size_t j, std::size_t lane) noexcept {
-    return Base::nibbles(u.codes, half, j, lane);
-  }
-  static auto scale(const Unit& u, std::size_t, std::size_t, std::size_t lane) noexcept {
-    return V::load(u.scale + lane);
-  }
-};
-
-template <class V>
-struct FormatIQ4_NL : FormatBase<V, 8, kByteOffset<V>, 1, false, false> {
-  using Unit = Panel4;
-  using Base = FormatBase<V, 8, kByteOffset<V>, 1, false, false>;
-  static auto codes(const Unit& u, std::size_t, std::size_t half, std::size_t j, std::size_t lane) noexcept {
-    return V::levels(Base::nibbles(u.codes, half, j, lane));
-  }
-  static auto scale(const Unit& u, std::size_t, std::size_t, std::size_t lane) noexcept {
-    return V::load(u.scale + lane);
-  }
-};
-
-template <class V>
-struct FormatIQ4_XS : FormatBase<V, 8, kByteOffset<V>, 8, false, false> {
-  using Unit = PanelIQ4_XS;
-  using Base = FormatBase<V, 8, kByteOffset<V>, 8, false, false>;
-  static auto codes(const Unit& u, std::size_t part, std::size_t half, std::size_t j, std::size_t lane) noexcept {
-    return V::levels(Base::nibbles(u.codes[part], half, j, lane));
-  }
-  static auto scale(const Unit& u, std::size_t part, std::size_t, std::size_t lane) noexcept {
-    return V::mul(V::load(u.scale + lane), V::widen(u.scales[part] + lane));
-  }
-};
-
-template <class V>
-struct FormatQ4_K : FormatBase<V, 4, 0, 8, false, true> {
-  using Unit = PanelQ4_K;
-  using Base = FormatBase<V, 4, 0, 8, false, true>;
-  static auto codes(const Unit& u, std::size_t part, std::size_t half, std::size_t j, std::size_t lane) noexcept {
-    return Base::nibbles(u.parts[part].codes, half, j, lane);
-  }
-  static auto scale(const Unit& u, std::size_t part, std::size_t, std::size_t lane) noexcept {
-    return V::mul(V::load(u.scale + lane), V::widen(u.parts[part].scales + lane));
-  }
-  static auto min(const Unit& u, std::size_t part, std::size_t, std::size_t lane) noexcept {
-    return V::mul(V::load(u.min + lane), V::widen(u.parts[part].mins + lane));
-  }
-};
-
-template <class V>
-struct FormatQ5_K : FormatBase<V, 5, 0, 8, false, true> {
-  using Unit = PanelQ5_K;
-  using Base = FormatBase<V, 5, 0, 8, false, true>;
-  static auto codes(const Unit& u, std::size_t part, std::size_t half, std::size_t j, std::size_t lane) noexcept {
-    const auto high = V::load_codes(u.parts[part].high[lane]);
-    // Bit 4 half + j of each byte becomes bit 4.
-    const auto fifth = half == 0 ? V::shift_left(high, 4 - j) : V::shift_right(high, j);
-    return V::merge(Base::nibbles(u.parts[part].codes, half, j, lane), fifth, V::repeat(0x10));
-  }
-  static auto scale(const Unit& u, std::size_t part, std::size_t, std::size_t lane) noexcept {
-    return V::mul(V::load(u.scale + lane), V::widen(u.parts[part].scales + lane));
-  }
-  static auto min(const Unit& u, std::size_t part, std::size_t, std::size_t lane) noexcept {
-    return V::mul(V::load(u.min + lane), V::widen(u.parts[part].mins + lane));
-  }
-};
-
-template <class V>
-struct FormatQ6_K : FormatBase<V, 6, 5, 8, true, false> {
-  using Unit = PanelQ6_K;
-  using Base = FormatBase<V, 6, 5, 8, true, false>;
-  static auto codes(const Unit& u, std::size_t part, std::size_t half, std::size_t j, std::size_t lane) noexcept {
-    const auto high = V::load_codes(u.parts[part].high[half][lane]);
-    // Bits 2 j of each byte become bits 4 and 5.
-    const auto top = j < 2 ? V::shift_left(high, 4 - 2 * j) : V::shift_right(high, 2 * j - 4);
-    return V::merge(Base::nibbles(u.parts[part].codes, half, j, lane), top, V::repeat(0x30));
-  }
-  static auto scale(const Unit& u, std::size_t part, std::size_t half, std::size_t lane) noexcept {
-    return V::mul(V::load(u.scale + lane), V::widen(u.parts[part].scales[half] + lane));
-  }
-};
-
-template <class V>
-struct FormatQ8_0 : FormatBase<V, 8, kByteOffset<V>, 1, false, false> {
-  using Unit = PanelQ8_0;
-  static auto codes(const Unit& u, std::size_t, std::size_t half, std::size_t j, std::size_t lane) noexcept {
-    return V::whole_bytes(V::load_codes(u.codes[4 * half + j][lane]));
-  }
-  static auto scale(const Unit& u, std::size_t, std::size_t, std::size_t lane) noexcept {
-    return V::load(u.scale + lane);
-  }
-};
-
-template <class V>
-struct FormatAffine : FormatBase<V, 8, kByteOffset<V>, 1, true, true> {
-  using Unit = PanelAffine;
-  static auto codes(const Unit& u, std::size_t, std::size_t half, std::size_t j, std::size_t lane) noexcept {
-    return V::whole_bytes(V::load_codes(u.codes[4 * half + j][lane]));
-  }
-  static auto scale(const Unit& u, std::size_t, std::size_t half, std::size_t lane) noexcept {
-    return V::load(u.scale[half] + lane);
-  }
-  static auto min(const Unit& u, std::size_t, std::size_t half, std::size_t lane) noexcept {
-    return V::load(u.min[half] + lane);
-  }
-};
-
-template <class V>
-struct FormatF32 {
-  using Unit = PanelF32;
-  static auto values(const Unit& u, std::size_t lane) noexcept { return V::load(u.values + lane); }
-};
-template <class V>
-struct FormatF16 {
-  using Unit = Panel16;
-  static auto values(const Unit& u, std::size_t lane) noexcept { return V::load(u.values + lane); }
-};
-template <class V>
-struct FormatBF16 {
-  using Unit = Panel16;
-  static auto values(const Unit& u, std::size_t lane) noexcept { return V::load_bf16(u.values + lane); }
-};
-
 // ---- tiles -------------------------------------------------------------------------------------------------------
 
 template <class V>
@@ -210,68 +64,93 @@ void store_tile(const PanelArgs& a, std::size_t first, std::size_t rows, const f
   }
 }
 
-// Minus the codes' sum times the offset of the weights' codes, for one half of the columns or (2) both.
-template <class V, class Format>
-typename V::I bias(const RoundedBlock& x, std::size_t half) noexcept {
-  if constexpr (Format::kOffsetBits == 0) {
-    return V::set(std::int32_t{0});
-  } else {
-    const auto first = [&] { return V::set(x.minus_first_codes); };
-    const auto codes = half == 2   ? V::set(x.minus_codes)
-                       : half == 0 ? first()
-                                   : V::sub(V::set(x.minus_codes), first());
-    return V::template shift_left<Format::kOffsetBits>(codes);
+// Some columns of a block: half 0, half 1, or (2) all.
+constexpr std::size_t kAll = 2;
+
+template <std::size_t kColumns>
+std::int32_t minus_codes(const RoundedBlock& x) noexcept {
+  if constexpr (kColumns == kAll) return x.minus_codes;
+  return kColumns == 0 ? x.minus_first_codes : x.minus_codes - x.minus_first_codes;
+}
+
+// The codes' sum times minus the offset of the weights' codes.
+template <class V, class Format, std::size_t kColumns>
+typename V::I bias(const RoundedBlock& x) noexcept {
+  if constexpr (Format::kOffsetBits == 0) return V::set(std::int32_t{0});
+  return V::template shift_left<Format::kOffsetBits>(V::set(minus_codes<kColumns>(x)));
+}
+
+// The sum of the rounded activations.
+template <std::size_t kColumns>
+float column_sum(const RoundedBlock& x) noexcept {
+  if constexpr (kColumns == kAll) return x.sum;
+  return static_cast<float>(-minus_codes<kColumns>(x)) * x.scale;
+}
+
+// body(0), body(1), ... as compile-time constants.
+template <std::size_t kCount, class Body>
+void unroll(Body&& body) noexcept {
+  [&]<std::size_t... i>(std::index_sequence<i...>) {
+    (body(std::integral_constant<std::size_t, i>{}), ...);
+  }(std::make_index_sequence<kCount>{});
+}
+
+// sums += weights of some columns times the activations, for V::kRowVectors vectors of rows from `lane`.
+template <class V, class Format, std::size_t kColumns, std::size_t kRows>
+void add_products(const typename Format::Unit& unit, std::size_t part, std::size_t lane,
+                  const RoundedBlock* const (&x)[kRows], typename V::F (&sums)[V::kRowVectors][kRows]) noexcept {
+  constexpr std::size_t kVectors = V::kRowVectors, kHalves = kColumns == kAll ? 2 : 1;
+  typename V::template Sum<Format::kBits> products[kVectors][kRows];
+  for (std::size_t i = 0; i < kRows; ++i) {
+    for (std::size_t v = 0; v < kVectors; ++v) products[v][i].start(bias<V, Format, kColumns>(*x[i]));
   }
-}
-
-// scale times the sum of the codes: of all 32 columns, or of half `group`.
-template <class Format>
-float column_sum(const RoundedBlock& x, std::size_t group) noexcept {
-  if constexpr (!Format::kHasHalves) return x.sum;
-  return static_cast<float>(group == 0 ? -x.minus_first_codes : x.minus_first_codes - x.minus_codes) * x.scale;
-}
-
-// sums += weights of 32 columns times the activations, for V::kRowVectors vectors of rows from `lane`. Columns go by
-// `kGroups` groups with a scale each: the two halves, or all at once.
-template <class V, class Format, std::size_t kRows>
-[[gnu::always_inline]] inline void add_block(const typename Format::Unit& unit, std::size_t part, std::size_t lane,
-                                             const RoundedBlock* const (&x)[kRows],
-                                             typename V::F (&sums)[V::kRowVectors][kRows]) noexcept {
-  constexpr std::size_t kVectors = V::kRowVectors, kGroups = Format::kHasHalves ? 2 : 1;
-  for (std::size_t group = 0; group < kGroups; ++group) {
-    const std::size_t columns = Format::kHasHalves ? group : 2;
-    typename V::template Sum<Format::kBits> products[kVectors][kRows];
+  unroll<4 * kHalves>([&](auto step) {
+    constexpr std::size_t j = step / kHalves, half = kColumns == kAll ? step % 2 : kColumns;
+    typename V::I w[kVectors];
+    for (std::size_t v = 0; v < kVectors; ++v) {
+      w[v] = Format::template codes<half, j>(unit, part, lane + v * V::kWidth);
+    }
     for (std::size_t i = 0; i < kRows; ++i) {
-      for (std::size_t v = 0; v < kVectors; ++v) products[v][i].start(bias<V, Format>(*x[i], columns));
+      const auto four = V::repeat_four(x[i]->codes + 16 * half + 4 * j);
+      for (std::size_t v = 0; v < kVectors; ++v) products[v][i].template add<step>(w[v], four);
     }
-    std::size_t step = 0;
-    for (std::size_t j = 0; j < 4; ++j) {
-      for (std::size_t half = group; half < (Format::kHasHalves ? group + 1 : 2); ++half, ++step) {
-        typename V::I w[kVectors];
-        for (std::size_t v = 0; v < kVectors; ++v) w[v] = Format::codes(unit, part, half, j, lane + v * V::kWidth);
-        for (std::size_t i = 0; i < kRows; ++i) {
-          const auto four = V::repeat_four(x[i]->codes + 16 * half + 4 * j);
-          for (std::size_t v = 0; v < kVectors; ++v) products[v][i].add(w[v], four, step);
-        }
-      }
-    }
-    for (std::size_t v = 0; v < kVectors; ++v) {
-      const auto scale = Format::scale(unit, part, group, lane + v * V::kWidth);
-      for (std::size_t i = 0; i < kRows; ++i) {
-        const auto product = V::to_float(products[v][i].finish(bias<V, Format>(*x[i], columns)));
-        sums[v][i] = V::fma(product, V::mul(scale, V::set(x[i]->scale)), sums[v][i]);
-      }
+  });
+  for (std::size_t v = 0; v < kVectors; ++v) {
+    const auto scale = Format::scale(unit, part, kColumns % kAll, lane + v * V::kWidth);
+    for (std::size_t i = 0; i < kRows; ++i) {
+      const auto product = V::to_float(products[v][i].finish(bias<V, Format, kColumns>(*x[i])));
+      sums[v][i] = V::fma(product, V::mul(scale, V::set(x[i]->scale)), sums[v][i]);
     }
   }
-  if constexpr (Format::kHasMins) {
-    for (std::size_t v = 0; v < kVectors; ++v) {
-      for (std::size_t group = 0; group < kGroups; ++group) {
-        const auto min = Format::min(unit, part, group, lane + v * V::kWidth);
-        for (std::size_t i = 0; i < kRows; ++i) {
-          sums[v][i] = V::subtract_product(sums[v][i], min, V::set(column_sum<Format>(*x[i], group)));
-        }
-      }
+}
+
+template <class V, class Format, std::size_t kColumns, std::size_t kRows>
+void subtract_mins(const typename Format::Unit& unit, std::size_t part, std::size_t lane,
+                   const RoundedBlock* const (&x)[kRows], typename V::F (&sums)[V::kRowVectors][kRows]) noexcept {
+  for (std::size_t v = 0; v < V::kRowVectors; ++v) {
+    const auto min = Format::min(unit, part, kColumns % kAll, lane + v * V::kWidth);
+    for (std::size_t i = 0; i < kRows; ++i) {
+      sums[v][i] = V::subtract_product(sums[v][i], min, V::set(column_sum<kColumns>(*x[i])));
     }
+  }
+}
+
+// One block of 32 columns.
+template <class V, class Format, std::size_t kRows>
+void add_block(const typename Format::Unit& unit, std::size_t part, std::size_t lane,
+               const RoundedBlock* const (&x)[kRows], typename V::F (&sums)[V::kRowVectors][kRows]) noexcept {
+  if constexpr (Format::kHasHalves) {
+    add_products<V, Format, 0>(unit, part, lane, x, sums);
+    // The second half loads its nibbles again: kept from the first, they would push the sums out of the registers.
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+    add_products<V, Format, 1>(unit, part, lane, x, sums);
+    if constexpr (Format::kHasMins) {
+      subtract_mins<V, Format, 0>(unit, part, lane, x, sums);
+      subtract_mins<V, Format, 1>(unit, part, lane, x, sums);
+    }
+  } else {
+    add_products<V, Format, kAll>(unit, part, lane, x, sums);
+    if constexpr (Format::kHasMins) subtract_mins<V, Format, kAll>(unit, part, lane, x, sums);
   }
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from .network import Network, NetworkConfig
-from .text import TEMPLATE, tokenizer_config
+from .text import TEMPLATE, id_of, tokenizer_config
 
 PREFIX = "model.language_model."
 
@@ -83,7 +82,7 @@ def write(folder: Path, network: Network, tokenizer: Tokenizer) -> None:
     for leftover in (fresh, old):
         shutil.rmtree(leftover, ignore_errors=True)
     fresh.mkdir(parents=True)
-    end, pad = tokenizer.token_to_id("<|im_end|>"), tokenizer.token_to_id("<|endoftext|>")
+    end, pad = (id_of(tokenizer, token) for token in ("<|im_end|>", "<|endoftext|>"))
     _write_json(fresh / "config.json", model_config(network.config, pad, pad))
     generation = {"do_sample": False, "eos_token_id": [end, pad], "pad_token_id": pad}
     _write_json(fresh / "generation_config.json", generation)
@@ -92,8 +91,8 @@ def write(folder: Path, network: Network, tokenizer: Tokenizer) -> None:
     shutil.copyfile(TEMPLATE, fresh / "chat_template.jinja")
     save_file(tensors(network), fresh / "model.safetensors", metadata={"format": "pt"})
     if folder.exists():
-        os.rename(folder, old)
-    os.rename(fresh, folder)
+        folder.rename(old)
+    fresh.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
 
 

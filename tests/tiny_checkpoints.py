@@ -143,7 +143,7 @@ def _delta_net(tiny: Tiny) -> dict[str, tuple[int, ...]]:
 
 def _feed_forward(tiny: Tiny) -> dict[str, tuple[int, ...]]:
     d, f, e = tiny.hidden, tiny.ffn, tiny.experts
-    one = {"gate_proj.weight": (f, d), "up_proj.weight": (f, d), "down_proj.weight": (d, f)}
+    one: dict[str, tuple[int, ...]] = {"gate_proj.weight": (f, d), "up_proj.weight": (f, d), "down_proj.weight": (d, f)}
     if not tiny.is_moe:
         return {f"mlp.{name}": shape for name, shape in one.items()}
     found = {f"mlp.shared_expert.{name}": shape for name, shape in one.items()}
@@ -234,7 +234,7 @@ def write(folder: Path, tiny: Tiny) -> Arrays:
 def write_shards(folder: Path, arrays: Arrays, tiny: Tiny) -> None:
     """Several files and their index."""
     names = list(arrays)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for n in range(tiny.n_shards):
         shard = f"model-{n + 1:05d}-of-{tiny.n_shards:05d}.safetensors"
         part = names[n :: tiny.n_shards]
