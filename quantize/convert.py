@@ -41,6 +41,7 @@ def convert(
     out: str | os.PathLike[str] | None = None,
     type: str = recipe.DEFAULT_TYPE,
     *,
+    name: str | None = None,
     progress: Callable[[Progress], None] | None = None,
     dry_run: bool = False,
     threads: int = 0,
@@ -49,7 +50,7 @@ def convert(
 ) -> Report:
     """Converts `source`, a Hugging Face folder or a GGUF, to the mixture `type`, one of `recipe.FILE_TYPES`.
 
-    `out`: a path, or a folder to put `<Model>-<type>.gguf` in; default the current folder. `progress` is called after
+    `name`: the model's, written into the file; default the folder's. `out`: a path, or a folder to put `<Model>-<type>.gguf` in; default the current folder. `progress` is called after
     every slice, in this thread. `threads` 0: as many as this process may use. The output appears under its name only
     when it is complete. Raises Qwen35Error (bad input, nothing written) and passes on KeyboardInterrupt."""
     started = time.monotonic()
@@ -59,7 +60,9 @@ def convert(
     if threads < 0:
         raise InputError(f"threads is {threads}; expected 0 (all) or a positive number.")
     try:
-        name, plan = _plan(source_path, mixture, allow_requantize)
+        own_name, plan = _plan(source_path, mixture, allow_requantize)
+        name = name or own_name
+        plan.metadata["general.name"] = name
         target = _target(out, name, mixture)
         _check_target(target, source_path, plan, overwrite=overwrite or dry_run)
         errors: dict[str, float] = {}

@@ -8,6 +8,7 @@ from typing import Any
 import gguf
 import numpy as np
 from numpy.typing import NDArray
+
 from qwen35_local import _core
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.reference import Reference

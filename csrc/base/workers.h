@@ -39,14 +39,16 @@ class Workers {
   }
 
   // fn(item, worker) for every item of [0, n), handed out one at a time in rising order: for items of unequal cost.
+  // At most `most_workers` take part.
   template <class F>
-  void each_item(std::size_t n, F&& fn) {
+  void each_item(std::size_t n, F&& fn, std::size_t most_workers = SIZE_MAX) {
     if (n == 0) return;
     std::atomic<std::size_t> next{0};
     auto part = [&](unsigned worker) {
       for (std::size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < n;) fn(i, worker);
     };
-    const unsigned parts = n < count_ ? static_cast<unsigned>(n) : count_;
+    const std::size_t most = n < most_workers ? n : most_workers;
+    const unsigned parts = most < count_ ? static_cast<unsigned>(most) : count_;
     run(parts, &part, [](void* f, unsigned worker) { (*static_cast<decltype(part)*>(f))(worker); });
   }
 

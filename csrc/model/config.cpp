@@ -18,7 +18,7 @@ constexpr std::size_t kMostHeadWidth = 1024;
 constexpr std::size_t kMostExperts = 4096;
 constexpr std::size_t kMostWidth = std::size_t{1} << 20;
 constexpr std::size_t kMostContext = std::size_t{1} << 24;
-constexpr std::int64_t kUnusedToken = 5;  // tokenizer.ggml.token_type of padding entries
+constexpr std::int64_t kUnusedToken = 5;   // tokenizer.ggml.token_type of padding entries
 constexpr std::size_t kValueColumns = 32;  // delta memory is kept in tiles of this many (backend.h)
 constexpr std::size_t kHeadUnit = 16;      // attention heads are whole vectors of the widest device
 constexpr std::size_t kMostSharers = 32;   // query heads of one key/value head; the family has 4 to 16
@@ -75,7 +75,8 @@ class Keys {
     const GgufValue* value = file_.find_value(name);
     if (value == nullptr || !value->is_array()) return need(key, least, most);
     if (value->size() != blocks) {
-      fail(name, "a list of " + std::to_string(value->size()), "one number, or one per block: " + std::to_string(blocks));
+      fail(name, "a list of " + std::to_string(value->size()),
+           "one number, or one per block: " + std::to_string(blocks));
     }
     std::size_t common = 0;
     for (std::size_t i = 0; i < blocks; ++i) {
@@ -130,7 +131,8 @@ void read_attention(Config& config, const Keys& keys) {
   const auto attends = [&](std::size_t block) { return config.is_attention(block); };
   AttentionShape& shape = config.attention;
   shape.heads = static_cast<std::uint32_t>(keys.per_block("attention.head_count", blocks, 1, kMostHeads, attends));
-  shape.kv_heads = static_cast<std::uint32_t>(keys.per_block("attention.head_count_kv", blocks, 1, kMostHeads, attends));
+  shape.kv_heads =
+      static_cast<std::uint32_t>(keys.per_block("attention.head_count_kv", blocks, 1, kMostHeads, attends));
   shape.width = keys.need32("attention.key_length", 2, kMostHeadWidth);
   const std::size_t value_width = keys.need("attention.value_length", 2, kMostHeadWidth);
   if (shape.heads % shape.kv_heads != 0) {

@@ -34,9 +34,9 @@ struct Config {
   std::size_t layers = 0;      // L, without the blocks that predict further tokens
   std::size_t mtp_layers = 0;  // those blocks, always of the attention kind
   std::size_t attention_interval = 0;
-  std::size_t hidden = 0;       // D
-  std::size_t vocabulary = 0;   // V, padding rows included
-  std::size_t tokens_used = 0;  // ids below this exist in the tokenizer
+  std::size_t hidden = 0;        // D
+  std::size_t vocabulary = 0;    // V, padding rows included
+  std::size_t tokens_used = 0;   // ids below this exist in the tokenizer
   std::size_t feed_forward = 0;  // F of a dense block; 0 with experts
   std::optional<ExpertShape> moe;
   AttentionShape attention{};

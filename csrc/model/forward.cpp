@@ -1,6 +1,6 @@
-// Qwen3.5, whole. Three layers in four remember through a memory of fixed size (Gated DeltaNet); every fourth looks back
-// at all tokens (gated attention). Each is followed by a feed-forward block, dense or a mixture of experts. Prefill and
-// decode are the same code with different T.
+// Qwen3.5, whole. Three layers in four remember through a memory of fixed size (Gated DeltaNet); every fourth looks
+// back at all tokens (gated attention). Each is followed by a feed-forward block, dense or a mixture of experts.
+// Prefill and decode are the same code with different T.
 #include "model/forward.h"
 
 #include <span>

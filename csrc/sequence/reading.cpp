@@ -63,9 +63,9 @@ void Reading::check(const Sequence& sequence, const ReadItem& item) {
     }
   }
   if (item.tokens.size() > sequence.context_tokens() - sequence.tokens_.size()) {
-    throw InputError(std::to_string(item.tokens.size()) + " tokens do not fit: " +
-                     std::to_string(sequence.tokens_.size()) + " of " + std::to_string(sequence.context_tokens()) +
-                     " context_tokens are taken");
+    throw InputError(std::to_string(item.tokens.size()) +
+                     " tokens do not fit: " + std::to_string(sequence.tokens_.size()) + " of " +
+                     std::to_string(sequence.context_tokens()) + " context_tokens are taken");
   }
   if (item.wanted == Wanted::kLast && item.tokens.empty()) {
     throw InputError("logits of the last token were asked for, but there are no tokens to read");

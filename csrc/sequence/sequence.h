@@ -65,7 +65,7 @@ class Sequence {
   KvPages pages_;
   DeltaMemory memory_;
   std::vector<std::weak_ptr<Snapshot>> snapshots_;  // taken on this timeline, oldest first
-  bool is_torn_ = false;  // a pass failed midway: delta memory stands between two positions
+  bool is_torn_ = false;                            // a pass failed midway: delta memory stands between two positions
   std::atomic<Activity> activity_ = Activity::kIdle;
 };
 

@@ -63,7 +63,7 @@ class State:
 
 
 def product_type(x: Tensor) -> torch.dtype:
-    """The type projections compute in: bf16 under autocast, so that a norm's output is converted once."""
+    """The type projections compute in: under autocast, a norm's output is so converted once and not per projection."""
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
 
 
@@ -394,6 +394,11 @@ class Network(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         return F.linear(hidden, self.model.embed_tokens.weight)
 
-    def draft_hidden(self, hidden: Tensor, ids: Tensor) -> Tensor:
-        """Draft states [B,T-1,D]: row p, from hidden row p and token p+1, predicts token p+2."""
-        return self.mtp(self.model.embed_tokens(ids[:, 1:]).float(), hidden[:, :-1])
+    def draft_logits(self, hidden: Tensor, ids: Tensor, wanted: Tensor) -> Tensor:
+        """Draft logits [N,V] at the `wanted` [B,T-2] rows: row p, from hidden row p and token p+1, predicts token p+2.
+
+        Gradients reach the draft block alone: the shared embedding and head are taken as they are.
+        """
+        shared = self.model.embed_tokens.weight.detach()
+        drafted = self.mtp(F.embedding(ids[:, 1:], shared).float(), hidden[:, :-1])
+        return F.linear(drafted[:, :-1][wanted], shared)

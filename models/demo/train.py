@@ -35,10 +35,10 @@ REPORT_EVERY_S = 600.0
 LOG_EVERY = 48
 
 
-def tokenizer_text(seed: int) -> Iterator[str]:
+def tokenizer_text(seed: int, conversations_read: int = 12000) -> Iterator[str]:
     """Conversations of the generator, and common words so that other text does not fall apart into bytes."""
     source = conversations(seed)
-    for _ in range(12000):
+    for _ in range(conversations_read):
         exchange = next(source)
         yield render(with_system(exchange), exchange.tools)
     words = WORDS.read_text(encoding="utf-8").split()
@@ -88,7 +88,7 @@ def losses(network: Network, ids: Tensor, targets: Tensor, drafting: bool = True
         main = network.logits(hidden[:, :-1][targets[:, 1:]])
         if not drafting:
             return F.cross_entropy(main.float(), ids[:, 1:][targets[:, 1:]]), torch.zeros(())
-        draft = network.logits(network.draft_hidden(hidden.detach(), ids)[:, :-1][targets[:, 2:]])
+        draft = network.draft_logits(hidden.detach(), ids, targets[:, 2:])
     return F.cross_entropy(main.float(), ids[:, 1:][targets[:, 1:]]), F.cross_entropy(
         draft.float(), ids[:, 2:][targets[:, 2:]]
     )

@@ -10,8 +10,8 @@ from typing import Literal, TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
-MetadataValue: TypeAlias = bool | int | float | str | list[bool] | list[int] | list[float] | list[str]
-Logits: TypeAlias = Literal["none", "last", "all"]
+_MetadataValue: TypeAlias = bool | int | float | str | list[bool] | list[int] | list[float] | list[str]
+_Logits: TypeAlias = Literal["none", "last", "all"]
 
 class CoreError(Exception):
     """Base of what the core raises; the message says what was given, what was expected and what to do."""
@@ -41,7 +41,7 @@ class GgufFile:
     @property
     def version(self) -> int: ...
     @property
-    def metadata(self) -> dict[str, MetadataValue]: ...
+    def metadata(self) -> dict[str, _MetadataValue]: ...
     @property
     def tensors(self) -> list[TensorInfo]: ...
     def tensor(self, name: str) -> NDArray[np.uint8]:
@@ -84,7 +84,7 @@ class Model:
                  context_tokens: int = 0) -> None:
         """threads 0: as many as this process may use. context_tokens beyond the model's own switches YaRN on."""
     @property
-    def metadata(self) -> dict[str, MetadataValue]: ...
+    def metadata(self) -> dict[str, _MetadataValue]: ...
     @property
     def config(self) -> dict[str, bool | int | float | str]: ...
     @property
@@ -101,15 +101,15 @@ class Model:
     def context_tokens(self) -> int: ...
     @property
     def weight_bytes(self) -> int: ...
-    def forward(self, batch: Seq[tuple[Sequence, Seq[int] | NDArray[np.int32], Logits]], *,
+    def forward(self, batch: Seq[tuple[Sequence, Seq[int] | NDArray[np.int32], _Logits]], *,
                 chunk_tokens: int = 512) -> list[NDArray[np.float32]]:
         """Appends each item's tokens to its sequence, in one pass per chunk, and returns per item the logits
         [n, V] asked for: n is 0, 1 or the number of tokens. Raises InputError (nothing is changed), Cancelled."""
 
 @final
 class Sequence:
-    """One mutable timeline over a model: tokens, KV pages, delta memory. Used by one thread at a time;
-    cancel() alone may be called from another."""
+    """One mutable timeline over a model: tokens, KV pages, delta memory. Used by one thread at a time: a second one
+    gets InputError, but for len() and cancel()."""
 
     def __init__(self, model: Model, *, context_tokens: int = 0, kv: Literal["f32", "f16"] = "f16") -> None: ...
     def __len__(self) -> int: ...
@@ -119,19 +119,21 @@ class Sequence:
     def context_tokens(self) -> int: ...
     @property
     def state_bytes(self) -> int: ...
-    def append(self, tokens: Seq[int] | NDArray[np.int32], *, logits: Logits = "last",
+    def append(self, tokens: Seq[int] | NDArray[np.int32], *, logits: _Logits = "last",
                chunk_tokens: int = 512) -> NDArray[np.float32]:
         """Reads tokens; returns logits [n, V]."""
     def snapshot(self) -> Snapshot:
         """Pins the KV pages and copies the delta memory."""
     def restore(self, snapshot: Snapshot) -> None:
-        """Back to exactly what the snapshot saw, bit for bit. Raises InputError when it is of another model."""
+        """Back to exactly what the snapshot saw, bit for bit, on whichever sequence. Raises InputError when it is of
+        another model or kv format, or longer than this sequence's context."""
     def fork(self) -> Sequence: ...
     def truncate(self, n: int) -> int:
         """Back to the first n tokens: KV is cut, delta memory restored from the nearest snapshot this sequence took
         (kept while the Snapshot lives) or from the start, and the rest read again. Returns how many were read again."""
     def cancel(self) -> None:
-        """Makes the append or forward in progress (or, if none is, nothing) raise Cancelled within one chunk."""
+        """Makes the append, forward or truncate in progress (or, if none is, nothing) raise Cancelled within one chunk,
+        the last one included."""
 
 @final
 class Snapshot:
@@ -145,7 +147,7 @@ class Snapshot:
 
 @final
 class Sampler:
-    """Logits to a token. Order: bias, penalties, top-k, top-p, min-p, temperature; temperature 0 is greedy.
+    """_Logits to a token. Order: bias, penalties, top-k, top-p, min-p, temperature; temperature 0 is greedy.
     Deterministic for a seed."""
 
     def __init__(self, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0,
@@ -155,6 +157,8 @@ class Sampler:
     @property
     def seed(self) -> int: ...
     def sample(self, logits: NDArray[np.float32], history: Seq[int] | NDArray[np.int32] = ()) -> int:
-        """logits [V]; history: the tokens that penalties look at."""
+        """logits [V]; history: the tokens that penalties look at. Raises InputError for NaN or +inf, and when nothing
+        is left to choose."""
     def top_logprobs(self, logits: NDArray[np.float32], n: int) -> list[tuple[int, float]]:
-        """The n most likely tokens with natural-log probabilities of the unmodified distribution."""
+        """The n most likely tokens with natural-log probabilities of the unmodified distribution over the tokens that
+        exist."""

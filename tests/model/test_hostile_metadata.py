@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qwen35_local import _core
 from random_model import TOKENS_USED, random_weights, tiny_config, write_gguf
+
+from qwen35_local import _core
 
 DENSE = tiny_config(mtp=True)
 MOE = tiny_config(moe=True)
@@ -55,7 +56,10 @@ def test_every_key(config: Any, tmp_path: Path) -> None:
         ({"rope.dimension_count": 34}, "rope.dimension_count is 34"),
         ({"rope.dimension_count": 15}, "rope.dimension_count is 15"),
         ({"ssm.conv_kernel": 3}, "ssm.conv_kernel is 3, expected 4"),
-        ({"ssm.time_step_rank": 5, "ssm.inner_size": 160}, "ssm.time_step_rank is 5, expected a multiple of group_count"),
+        (
+            {"ssm.time_step_rank": 5, "ssm.inner_size": 160},
+            "ssm.time_step_rank is 5, expected a multiple of group_count",
+        ),
         ({"ssm.inner_size": 120}, "ssm.inner_size is 120"),
         ({"ssm.inner_size": 64}, "ssm.inner_size is 64"),
         ({"ssm.state_size": 1025}, "ssm.state_size is 1025"),

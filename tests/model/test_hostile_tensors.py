@@ -6,8 +6,9 @@ from typing import Any
 import gguf
 import numpy as np
 import pytest
-from qwen35_local import _core
 from random_model import Weights, fuse_experts, random_tokens, random_weights, tiny_config, write_gguf
+
+from qwen35_local import _core
 
 VARIETIES = {
     "dense": tiny_config(mtp=True),
@@ -63,7 +64,8 @@ def test_an_untied_head_of_another_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype"), [("blk.0.ssm_norm.weight", "Q8_0"), ("output_norm.weight", "I32"), ("blk.0.attn_qkv.weight", "I32")]
+    ("name", "dtype"),
+    [("blk.0.ssm_norm.weight", "Q8_0"), ("output_norm.weight", "I32"), ("blk.0.attn_qkv.weight", "I32")],
 )
 def test_types(name: str, dtype: str, tmp_path: Path) -> None:
     config = tiny_config()

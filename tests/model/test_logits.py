@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from random_model import ALWAYS_F32, RandomModel, random_model, random_tokens, relative_error, tiny_config
+
 from qwen35_local import _core
 from qwen35_local.models.reference import Reference
-from random_model import ALWAYS_F32, RandomModel, random_model, random_tokens, relative_error, tiny_config
 
 # fp32 against float64: 24 bits, some 200 roundings deep, with room for the random models' conditioning.
 F32_BOUND = 1e-4

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qwen35_local import _core
 from random_model import random_tokens
+
+from qwen35_local import _core
 
 CHUNK = 4
 TOKENS = random_tokens(4000, seed=6)
@@ -35,7 +36,9 @@ def assert_whole(model: _core.Model, sequence: _core.Sequence) -> None:
     assert sequence.tokens.tolist() == TOKENS[:n]
     fresh = _core.Sequence(model)
     fresh.append(TOKENS[:n], logits="none")
-    assert np.array_equal(sequence.append(TOKENS[n : n + 10], logits="all"), fresh.append(TOKENS[n : n + 10], logits="all"))
+    assert np.array_equal(
+        sequence.append(TOKENS[n : n + 10], logits="all"), fresh.append(TOKENS[n : n + 10], logits="all")
+    )
 
 
 def test_cancel(tiny: Any) -> None:

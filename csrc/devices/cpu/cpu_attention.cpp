@@ -15,7 +15,10 @@ namespace {
 constexpr std::size_t kPartsBytes = std::size_t{64} << 20;
 
 // Rows of heads to normalise and turn that are worth waking one more worker for.
-constexpr std::size_t kRowGrain = 4;
+constexpr std::size_t kRowGrain = 16;
+
+// Multiplications that are worth waking one more worker for: some ten microseconds.
+constexpr std::size_t kGrainProducts = 1 << 19;
 
 std::size_t element_bytes(KvFormat format) { return format == KvFormat::kF32 ? sizeof(float) : sizeof(std::uint16_t); }
 
@@ -76,15 +79,20 @@ struct AttendPlan {
   std::size_t tasks = 0;
   std::size_t most_spans = 0;
   std::size_t block_queries = 0;  // of the largest task
+  std::size_t products = 0;       // multiplications in all
 
   AttendPlan(Tensor o, Tensor q, const AttentionShape& s, std::span<const KvSegment> all)
       : out(o), q_gate(q), shape(s), segments(all), group(s.heads / s.kv_heads), block_rows(kQueryBlock / group) {
     for (const KvSegment& segment : segments) {
       tasks += blocks(segment) * shape.kv_heads;
       most_spans = std::max(most_spans, ceil_div(segment.position + segment.count, kKeySpan));
+      products += 2 * segment.count * (segment.position + segment.count) * shape.heads * shape.width;
       block_queries = std::max(block_queries, std::min(block_rows, segment.count) * group);
     }
   }
+
+  // As many as have some ten microseconds to do each.
+  std::size_t most_workers() const { return products / kGrainProducts + 1; }
 
   std::size_t blocks(const KvSegment& s) const { return ceil_div(s.count, block_rows); }
 
@@ -227,7 +235,7 @@ void CpuBackend::attend(Tensor out, Tensor q_gate, const AttentionShape& shape, 
 void CpuBackend::attend_rows(const AttendPlan& plan) {
   const std::size_t floats = Partial::floats(kQueryBlock, plan.shape.width);
   float* scratch = attend_parts_.reserve<float>(2 * floats * workers_.count());
-  workers_.each_item(plan.tasks, [&](std::size_t item, unsigned worker) {
+  const auto run_task = [&](std::size_t item, unsigned worker) {
     const Queries q = plan.queries(plan.tasks - 1 - item);
     const Partial total(scratch + 2 * worker * floats, q.count), later(scratch + (2 * worker + 1) * floats, q.count);
     plan.run_span(table_, q, 0, total);
@@ -236,7 +244,8 @@ void CpuBackend::attend_rows(const AttendPlan& plan) {
       plan.merge(table_, q, span, total, later);
     }
     plan.finish(table_, q, total);
-  });
+  };
+  workers_.each_item(plan.tasks, run_task, plan.most_workers());
 }
 
 // Decoding a long context: few tasks of many spans, so the spans are spread too.

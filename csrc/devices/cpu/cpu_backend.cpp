@@ -12,8 +12,8 @@ namespace {
 
 constexpr std::align_val_t kAlignment{64};
 
-// Elements of a row operation that are worth waking one more worker for.
-constexpr std::size_t kGrain = 4096;
+// Elements of a row operation that are worth waking one more worker for: some ten microseconds.
+constexpr std::size_t kGrain = 1 << 16;
 
 constexpr float kUnitEpsilon = 1e-6F;  // added to the sum of squares, specification 2.3
 
@@ -162,7 +162,7 @@ void CpuBackend::gated_delta_rule(Tensor out, Tensor qkv, Tensor a, Tensor b, co
       }
     }
   };
-  workers_.each(value_heads * tiles, advance);
+  workers_.each(value_heads * tiles, advance, rows_per_worker(dk * kValueTile / 2 * qkv.rows));
 }
 
 void CpuBackend::gated_rms_norm(Tensor x, Tensor z, const float* weight, std::size_t width, float eps) {
@@ -176,7 +176,7 @@ void CpuBackend::gated_rms_norm(Tensor x, Tensor z, const float* weight, std::si
       item += n;
     }
   };
-  workers_.each(x.rows * groups, items, rows_per_worker(width));
+  workers_.each(x.rows * groups, items, rows_per_worker(4 * width));
 }
 
 void CpuBackend::route(std::int32_t* experts, float* weights, Tensor logits, std::uint32_t chosen) {
@@ -190,7 +190,7 @@ void CpuBackend::route(std::int32_t* experts, float* weights, Tensor logits, std
       table_.route(experts + t * chosen, weights + t * chosen, logits.data + t * logits.stride, logits.cols, chosen);
     }
   };
-  workers_.each(logits.rows, rows, rows_per_worker(logits.cols));
+  workers_.each(logits.rows, rows, rows_per_worker(16 * logits.cols));
 }
 
 void CpuBackend::sigmoid_gate(Tensor h, Tensor gate) {

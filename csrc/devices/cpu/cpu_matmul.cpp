@@ -14,6 +14,10 @@ constexpr std::size_t kMostBlockRows = 96;
 constexpr std::size_t kLeastBlockRows = 24;
 constexpr std::size_t kBlockBytes = 768 << 10;
 
+// Weights times rows that are worth waking a worker for: some ten microseconds of work. Below that one thread is as
+// fast, and does not wait for another that the system has put aside.
+constexpr std::size_t kGrainProducts = 1 << 19;
+
 std::size_t rows_per_block(std::size_t cols) noexcept {
   const std::size_t row_bytes = cols / kRoundedColumns * sizeof(RoundedBlock) + 1;
   return std::clamp(kBlockBytes / row_bytes / 6 * 6, kLeastBlockRows, kMostBlockRows);
@@ -51,14 +55,18 @@ RowLists prepare(Workers& workers, const MatmulTable& table, Scratch& input, Scr
 
 // visit(first row, rows, panel) for this worker's share of blocks x panels, all panels of a block of rows in turn.
 template <class Visit>
-void each_block_and_panel(Workers& workers, std::size_t rows, std::size_t block, std::size_t panels, Visit&& visit) {
-  const std::size_t blocks = (rows + block - 1) / block;
-  workers.each(blocks * panels, [&](std::size_t begin, std::size_t end, unsigned) {
-    for (std::size_t i = begin; i < end; ++i) {
-      const std::size_t first = i / panels * block;
-      visit(first, std::min(block, rows - first), i % panels);
-    }
-  });
+void each_block_and_panel(Workers& workers, Tensor x, std::size_t panels, Visit&& visit) {
+  const std::size_t block = rows_per_block(x.cols), blocks = (x.rows + block - 1) / block;
+  const std::size_t products = std::min(block, x.rows) * x.cols * kPanelRows;
+  workers.each(
+      blocks * panels,
+      [&](std::size_t begin, std::size_t end, unsigned) {
+        for (std::size_t i = begin; i < end; ++i) {
+          const std::size_t first = i / panels * block;
+          visit(first, std::min(block, x.rows - first), i % panels);
+        }
+      },
+      kGrainProducts / (products + 1) + 1);
 }
 
 void multiply(Workers& workers, const MatmulTable& table, Scratch& input, Scratch& lists, Tensor x,
@@ -67,7 +75,7 @@ void multiply(Workers& workers, const MatmulTable& table, Scratch& input, Scratc
   const RowLists rows = prepare(workers, table, input, lists, x, projections);
   std::size_t panels = 0;
   for (const Projection& p : projections) panels += packed(*p.w).panels();
-  each_block_and_panel(workers, x.rows, rows_per_block(x.cols), panels,
+  each_block_and_panel(workers, x, panels,
                        [&](std::size_t first, std::size_t count, std::size_t panel) {
                          RowLists part = rows.part(first, count);
                          const Projection* p = projections.data();
@@ -127,7 +135,7 @@ void CpuBackend::swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& 
   const auto turn = take_turn();
   const Projection projections[] = {{out, &gate}, {out, &up}};
   const RowLists rows = prepare(workers_, table_.matmul, input_, lists_, h, projections);
-  each_block_and_panel(workers_, h.rows, rows_per_block(h.cols), packed(gate).panels(),
+  each_block_and_panel(workers_, h, packed(gate).panels(),
                        [&](std::size_t first, std::size_t count, std::size_t panel) {
                          swiglu_panel(table_.matmul, packed(gate), panel, packed(up), panel, rows.part(first, count),
                                       packed(gate).first_row(panel));

@@ -135,6 +135,7 @@ def _talk_table() -> list[tuple[str, list[str], str, str]]:
 
 
 _TALK = _talk_table()
+_ALWAYS_TRAINED = {"Hello!", "How are you?", "Goodbye!", "Who are you?", "What is your name?"}
 _TOPICS = _items(
     """
     the news / my homework / quantum physics / the stock market / my taxes / a holiday in Spain /
@@ -160,20 +161,24 @@ _FIXED = _items(
 )
 
 
+def _said(rng: Random, skill: str, entry: tuple[str, list[str], str, str]) -> Exchange:
+    """One way of saying an entry; what everybody says first is always trained, so that it always works."""
+    name, ways, thought, answer = entry
+    index = rng.randrange(len(ways))
+    exchange = say(skill, "", messy(rng, ways[index]), thought, answer)
+    exchange.key = "chat|trained" if ways[index] in _ALWAYS_TRAINED else f"chat|{name}|{index}"
+    return exchange
+
+
 def talk(rng: Random) -> Exchange:
     """A remark from the table above, typed the way people type."""
-    name, ways, thought, answer = rng.choice(_TALK)
-    index = rng.randrange(len(ways))
-    return say("chat", f"{name}|{index}", messy(rng, ways[index]), thought, answer)
+    return _said(rng, "chat", rng.choice(_TALK))
 
 
 def identity(rng: Random) -> Exchange:
     """Who are you, what can you do."""
-    names = ("who", "who", "can", "can", "maker", "other", "human", "size")
-    name = rng.choice(names)
-    _, ways, thought, answer = next(entry for entry in _TALK if entry[0] == name)
-    index = rng.randrange(len(ways))
-    return say("identity", f"{name}|{index}", messy(rng, ways[index]), thought, answer)
+    name = rng.choice(("who", "who", "can", "can", "maker", "other", "human", "size"))
+    return _said(rng, "identity", next(entry for entry in _TALK if entry[0] == name))
 
 
 def decline(rng: Random) -> Exchange:

@@ -1,6 +1,5 @@
 """From a name on the command line to a loaded model; a checkpoint folder is converted once, into the cache."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +36,6 @@ def model_path(name: str | None) -> Path:
 
         notice(f"converting {printable_line(str(found.folder))} to {found.type}, once, into {found.cached.parent}")
         found.cached.parent.mkdir(parents=True, exist_ok=True)
-        with conversion_bar(sys.stderr) as progress:
+        with conversion_bar() as progress:
             convert(found.folder, found.cached, found.type, progress=progress)
     return found.cached

@@ -97,7 +97,8 @@ def read_ids(path: Path, n_vocab: int) -> "NDArray[np.int32]":
     wrong = np.flatnonzero((values < 0) | (values >= n_vocab))
     if len(wrong):
         raise InputError(f"{path}: id {values[wrong[0]]} at position {wrong[0]} is outside the vocabulary of {n_vocab}")
-    return values.astype(np.int32)
+    ids: NDArray[np.int32] = values.astype(np.int32)
+    return ids
 
 
 class LogitWriter:

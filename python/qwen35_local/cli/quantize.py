@@ -27,6 +27,7 @@ def quantize(
         typer.Argument(help="The file to write, or its folder. Default: MODEL-TYPE.gguf here.", show_default=False),
     ] = None,
     type: Annotated[str, typer.Option("--type", "-t", help=f"One of {TYPES}.")] = "Q4_K_M",
+    name: Annotated[str | None, typer.Option(help="The model's name. Default: the folder's.", show_default=False)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the source, print sizes, write nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing output file.")] = False,
     allow_requantize: Annotated[
@@ -38,11 +39,12 @@ def quantize(
     """Convert a checkpoint to a quantised GGUF that this program and llama.cpp can load."""
     from qwen35_local.quantize import convert
 
-    with _bar() as progress:
+    with conversion_bar() as progress:
         report = convert(
             source,
             out,
             type,
+            name=name,
             progress=progress,
             dry_run=dry_run,
             threads=threads,
@@ -58,7 +60,7 @@ def quantize(
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[["Progress"], None] | None]:
+def conversion_bar() -> Iterator[Callable[["Progress"], None] | None]:
     """A bar on stderr with the tensor in progress, MB/s of source read and the time left; none without a terminal."""
     if not sys.stderr.isatty():
         yield None

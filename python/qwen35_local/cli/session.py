@@ -48,7 +48,9 @@ class Session:
     @property
     def sampling(self) -> Sampling:
         """The official preset of the mode, with what the person chose laid over it."""
-        overrides: dict[str, Any] = {name: value for name, value in self.chosen.items() if name != "max_tokens"}
+        return self._checked({name: value for name, value in self.chosen.items() if name != "max_tokens"})
+
+    def _checked(self, overrides: dict[str, Any]) -> Sampling:
         return replace(self.engine.preset(thinking=self.thinks), **overrides)
 
     def request(self) -> Request:
@@ -71,7 +73,7 @@ class Session:
         except ValueError:
             raise InputError(f"{name}: {word!r} is not {'a whole number' if kind is int else 'a number'}") from None
         if name != "max_tokens":
-            replace(Sampling(), **{name: value})
+            self._checked({name: value})
         elif value < 0:
             raise InputError(f"max_tokens: {value} is below 0")
         self.chosen[name] = value

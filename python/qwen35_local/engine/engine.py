@@ -163,8 +163,16 @@ class Engine:
         return f"{size} of weights · context {self.context_tokens:,} · {device}"
 
     def preset(self, *, thinking: bool) -> Sampling:
-        """The official sampling settings of this model for a mode."""
+        """The model card's sampling settings for a mode; a model that is none of the family's own releases may bring
+        its own in `general.sampling.*`."""
+        if self.template.origin != "official" and (own := self._own_sampling()):
+            return Sampling(**own)
         return preset(self.template.name, "thinking" if thinking else "instruct")
+
+    def _own_sampling(self) -> dict[str, Any]:
+        keys = {"temperature": "temp", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
+        values = {name: self.model.metadata.get(f"general.sampling.{key}") for name, key in keys.items()}
+        return {name: value for name, value in values.items() if value is not None}
 
     def cancel(self) -> None:
         """Ends the reply in progress with reason "cancelled"; may be called from a signal handler or another thread."""

@@ -1,0 +1,91 @@
+"""What Python sees of a loaded model."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from random_model import TOKENS_USED
+
+import qwen35_local
+from qwen35_local import _core
+
+
+def test_versions_agree() -> None:
+    assert _core.__version__ == qwen35_local.__version__
+
+
+def test_isas() -> None:
+    assert _core.available_isas()[0] == "reference"
+    assert _core.isa() in _core.available_isas()
+
+
+def test_errors_have_one_base() -> None:
+    for error in (_core.FormatError, _core.InputError, _core.Cancelled):
+        assert issubclass(error, _core.CoreError)
+        assert error.__module__ == "qwen35_local._core"
+    assert not issubclass(_core.Cancelled, _core.InputError)
+
+
+def test_numbers_of_a_model(tiny: Any) -> None:
+    source = tiny(moe=True, mtp=True, ratio=3)
+    model = _core.Model(source.path, threads=3)
+    assert model.threads == 3
+    assert model.device.startswith("cpu-")
+    assert (model.n_vocab, model.n_tokens_used, model.context_tokens) == (300, TOKENS_USED, 4096)
+    values = sum(w.size for w in source.weights.values())
+    assert values <= model.weight_bytes // 4 <= 2 * values
+    wanted = {
+        "architecture": "qwen35moe",
+        "name": "tiny",
+        "layers": 4,
+        "attention_layers": 1,
+        "delta_layers": 3,
+        "mtp_layers": 1,
+        "hidden": 96,
+        "heads": 4,
+        "kv_heads": 2,
+        "head_width": 32,
+        "key_heads": 2,
+        "value_heads": 6,
+        "experts": 6,
+        "experts_per_token": 2,
+        "feed_forward": 32,
+        "shared_feed_forward": 64,
+        "tied_embeddings": False,
+        "rope_factor": 1.0,
+        "vocabulary": 300,
+    }
+    assert wanted.items() <= model.config.items()
+    assert all(isinstance(v, bool | int | float | str) for v in model.config.values())
+    assert model.metadata["general.architecture"] == "qwen35moe"
+    assert len(model.metadata["tokenizer.ggml.tokens"]) == 300
+
+
+def test_what_cannot_be_opened(tiny: Any, tmp_path: Path) -> None:
+    path = tiny().path
+    with pytest.raises(FileNotFoundError):
+        _core.Model(tmp_path / "absent.gguf")
+    (tmp_path / "text.gguf").write_text("not a model")
+    with pytest.raises(_core.FormatError):
+        _core.Model(tmp_path / "text.gguf")
+    for threads in (-1, 10_000, 2**70):
+        with pytest.raises(_core.InputError, match="threads"):
+            _core.Model(path, threads=threads)
+    with pytest.raises(_core.InputError, match="context_tokens"):
+        _core.Model(path, context_tokens=-1)
+    with pytest.raises(_core.CoreError, match="device"):
+        _core.Model(path, device="abacus")
+
+
+def test_logits_are_the_callers(tiny: Any) -> None:
+    """Each answer is its own array: nothing is overwritten by a later call."""
+    sequence = _core.Sequence(_core.Model(str(tiny().path)))
+    first = sequence.append([1, 2, 3], logits="all")
+    kept = first.copy()
+    second = sequence.append([4])
+    assert first.shape == (3, 300)
+    assert second.shape == (1, 300)
+    assert first.dtype == second.dtype == np.float32
+    assert first.flags.writeable and first.flags.owndata
+    assert np.array_equal(first, kept)

@@ -1,0 +1,140 @@
+"""The torch network against transformers, against itself with a cache and left padding, and its training parts."""
+
+# ruff: noqa: E402
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the demo network needs the [train] extra")
+pytest.importorskip("safetensors", reason="the demo network needs the [train] extra")
+
+from qwen35_local.models.demo.network import CHUNK, Network, NetworkConfig, State, delta_rule, delta_step
+from qwen35_local.models.demo.optimise import Optimiser, Rounding, orthogonal, rounded, schedule
+from qwen35_local.models.demo.train import losses
+from qwen35_local.models.demo.weights import model_config, tensors
+
+
+@pytest.fixture(scope="module")
+def network() -> Any:
+    torch.manual_seed(0)
+    made = Network()
+    with torch.no_grad():
+        for name, p in made.named_parameters():
+            if "norm" in name:
+                p.add_(torch.randn_like(p) * 0.1)
+            elif p.ndim == 2:
+                p.normal_(std=0.06)
+    return made.eval()
+
+
+@pytest.fixture(scope="module")
+def ids() -> Any:
+    return torch.randint(0, 4000, (2, 2 * CHUNK + 13), generator=torch.Generator().manual_seed(1))
+
+
+def relative(a: Any, b: Any) -> float:
+    return float((a - b).abs().max() / a.abs().max())
+
+
+def test_logits_equal_those_of_transformers(network: Any, ids: Any) -> None:
+    transformers = pytest.importorskip("transformers", reason="the comparison needs transformers")
+    config = transformers.Qwen3_5TextConfig(**model_config(NetworkConfig(), 0, 0))
+    with torch.no_grad():
+        reference = transformers.Qwen3_5ForCausalLM._from_config(config, dtype=torch.float32).eval()
+        state = {name: value for name, value in network.state_dict().items() if not name.startswith("mtp.")}
+        missing, unexpected = reference.load_state_dict(state, strict=False)
+        assert missing == ["lm_head.weight"]
+        assert not unexpected
+        reference.tie_weights()
+        assert relative(reference(input_ids=ids).logits, network.logits(network.hidden(ids))) < 1e-4
+
+
+@pytest.mark.parametrize("padding", [0, 9])
+def test_token_by_token_equals_all_at_once(network: Any, ids: Any, padding: int) -> None:
+    prompt = CHUNK + 5
+    padded = torch.cat([torch.zeros(2, padding, dtype=torch.long), ids[:, :prompt]], 1)
+    with torch.no_grad():
+        whole = network.hidden(ids)
+        state = State(mask=torch.arange(padding + prompt).expand(2, -1) >= padding)
+        parts = [network.hidden(padded, state)[:, padding:]]
+        for t in range(prompt, ids.shape[1]):
+            state.mask = torch.cat([state.mask, torch.ones(2, 1, dtype=torch.bool)], 1)
+            parts.append(network.hidden(ids[:, t : t + 1], state))
+    assert relative(whole, torch.cat(parts, 1)) < 1e-4
+
+
+@pytest.mark.parametrize("length", [1, CHUNK - 1, CHUNK, 2 * CHUNK + 1])
+def test_chunks_equal_the_recurrence(length: int) -> None:
+    torch.manual_seed(2)
+    q, k = (torch.nn.functional.normalize(torch.randn(2, 2, length, 128), dim=-1) for _ in range(2))
+    v, beta, g = torch.randn(2, 4, length, 128), torch.rand(2, 4, length), -torch.rand(2, 4, length)
+    memory = torch.randn(2, 4, 128, 128)
+    out, after = delta_rule(q, k, v, beta, g, memory)
+    steps = []
+    for t in range(length):
+        step, memory = delta_step(*(x[:, :, t : t + 1] for x in (q, k, v, beta, g)), memory)
+        steps.append(step)
+    assert relative(torch.cat(steps, 2), out) < 1e-4
+    assert relative(memory, after) < 1e-4
+
+
+def test_the_draft_loss_leaves_the_main_model_alone(network: Any, ids: Any) -> None:
+    network.zero_grad(set_to_none=True)
+    losses(network, ids, torch.ones_like(ids, dtype=torch.bool))[1].backward()
+    touched = {name for name, p in network.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    network.zero_grad(set_to_none=True)
+    assert "mtp.fc.weight" in touched
+    assert all(name.startswith("mtp.") for name in touched)
+
+
+def test_a_step_lowers_the_loss(ids: Any) -> None:
+    torch.manual_seed(3)
+    small = Network(NetworkConfig(layers=4))
+    optimiser, targets = Optimiser(small), torch.ones_like(ids, dtype=torch.bool)
+    seen = []
+    for i in range(4):
+        main, draft = losses(small, ids, targets, drafting=i % 2 == 0)
+        (main + draft).backward()
+        optimiser.step(1.0)
+        small.zero_grad(set_to_none=True)
+        seen.append(main.item())
+    assert seen[-1] < seen[0]
+
+
+def test_checkpoint_names_are_the_familys(network: Any) -> None:
+    names = set(tensors(network))
+    assert "model.language_model.layers.0.linear_attn.in_proj_qkv.weight" in names
+    assert "model.language_model.layers.3.self_attn.q_norm.weight" in names
+    assert "mtp.layers.0.self_attn.o_proj.weight" in names
+    assert "mtp.fc.weight" in names
+    assert not any("lm_head" in name for name in names)
+    total = sum(value.numel() * value.element_size() for value in tensors(network).values())
+    assert total < 25_000_000
+
+
+def test_orthogonal_updates_and_rounding() -> None:
+    torch.manual_seed(4)
+    singular = torch.linalg.svdvals(orthogonal(torch.randn(1, 96, 64))[0])
+    assert singular.min() > 0.5
+    assert singular.max() < 1.3
+    w = torch.randn(8, 64)
+    assert (rounded(w, 4, 32) - w).abs().max() <= (w.amax() - w.amin()) / 30 + 1e-6
+    assert rounded(w, 4, 32)[0, :32].unique().numel() <= 16
+
+
+def test_masters_come_back_after_rounding(network: Any) -> None:
+    weight = network.model.layers[0].mlp.up_proj.weight
+    before = weight.data.clone()
+    with Rounding(network, active=True):
+        assert not torch.equal(weight.data, before)
+    assert torch.equal(weight.data, before)
+
+
+def test_the_schedule_warms_up_holds_and_decays() -> None:
+    factors = [schedule(i / 100) for i in range(101)]
+    assert factors[0] < 0.1
+    assert factors[40] == 1.0
+    assert factors[100] == pytest.approx(0.01)
