@@ -1,16 +1,19 @@
-"""Tiny random models, each written once per session."""
+"""What holds for every test, and tiny random models, each written once per run."""
 
 import os
-import sys
+
+# The matrices here are small: more BLAS threads would only wait for each other. Acts when numpy is not yet loaded.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-sys.path.insert(0, str(Path(__file__).parent))
-# The matrices here are small: more BLAS threads would only wait for each other. Acts when numpy is not yet loaded.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Property tests here are about all inputs, not about speed: a busy machine must not fail them.
+settings.register_profile("qwen35", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("qwen35")
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from qwen35_local import _core
 
 ROOT = Path(__file__).parents[1]

@@ -97,9 +97,9 @@ class Backend {
   virtual std::unique_ptr<Weight> pack(const MatrixView& source, std::size_t groups = 1) = 0;
   virtual std::unique_ptr<Buffer> allocate(std::size_t bytes) = 0;
   virtual std::size_t kv_page_bytes(KvFormat format, const AttentionShape& shape) const = 0;
-  virtual void copy(std::byte* to, const std::byte* from, std::size_t bytes) = 0;          // within the device
-  virtual void upload(std::byte* to, const std::byte* from, std::size_t bytes) = 0;        // host to device
-  virtual void download(std::byte* to, const std::byte* from, std::size_t bytes) = 0;      // device to host; waits
+  virtual void copy(std::byte* to, const std::byte* from, std::size_t bytes) = 0;      // within the device
+  virtual void upload(std::byte* to, const std::byte* from, std::size_t bytes) = 0;    // host to device
+  virtual void download(std::byte* to, const std::byte* from, std::size_t bytes) = 0;  // device to host; waits
 
   // ---- operations; each may only enqueue ---------------------------------------------------------------------------
   // out[t] = table[tokens[t]]. table [V, D].
@@ -138,8 +138,7 @@ class Backend {
                                 const Rope& rope, const AttentionShape& shape, std::span<const KvSegment> segments) = 0;
 
   // out = softmax(q k^T / sqrt(A)) v * sigmoid(gate) over positions [0, the row's own]. out [T, H A].
-  virtual void attend(Tensor out, Tensor q_gate, const AttentionShape& shape,
-                      std::span<const KvSegment> segments) = 0;
+  virtual void attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::span<const KvSegment> segments) = 0;
 
   // Top K of softmax(logits) per row, ties to the lower index, weights renormalised to sum 1. logits [T, E];
   // experts and weights hold T * K entries. Specification 4.

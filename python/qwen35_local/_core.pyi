@@ -3,7 +3,8 @@
 Shapes: T tokens, V vocabulary rows of the model. All calls that compute release the GIL.
 """
 
-from collections.abc import Mapping, Sequence as Seq
+from collections.abc import Mapping
+from collections.abc import Sequence as Seq
 from os import PathLike
 from typing import Literal, TypeAlias, final
 
@@ -69,8 +70,9 @@ def block_types() -> dict[str, tuple[int, int]]:
 def decode(data: NDArray[np.uint8], dtype: str, n_values: int) -> NDArray[np.float32]:
     """Encoded blocks to fp32. Raises InputError when the size does not fit the type."""
 
-def encode(values: NDArray[np.float32], dtype: str, *, importance: NDArray[np.float32] | None = None,
-           threads: int = 0) -> NDArray[np.uint8]:
+def encode(
+    values: NDArray[np.float32], dtype: str, *, importance: NDArray[np.float32] | None = None, threads: int = 0
+) -> NDArray[np.uint8]:
     """fp32 [rows, cols] to encoded blocks [rows, row_bytes], in parallel. Types: F32, F16, BF16, Q8_0, Q4_0, Q4_1,
     Q5_0, Q5_1, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS. `importance` [cols] weighs squared errors per column."""
 
@@ -80,8 +82,9 @@ class Model:
 
     Raises FormatError when the file is not a complete qwen35 / qwen35moe model."""
 
-    def __init__(self, path: str | PathLike[str], *, device: str = "auto", threads: int = 0,
-                 context_tokens: int = 0) -> None:
+    def __init__(
+        self, path: str | PathLike[str], *, device: str = "auto", threads: int = 0, context_tokens: int = 0
+    ) -> None:
         """threads 0: as many as this process may use. context_tokens beyond the model's own switches YaRN on."""
     @property
     def metadata(self) -> dict[str, _MetadataValue]: ...
@@ -101,8 +104,9 @@ class Model:
     def context_tokens(self) -> int: ...
     @property
     def weight_bytes(self) -> int: ...
-    def forward(self, batch: Seq[tuple[Sequence, Seq[int] | NDArray[np.int32], _Logits]], *,
-                chunk_tokens: int = 512) -> list[NDArray[np.float32]]:
+    def forward(
+        self, batch: Seq[tuple[Sequence, Seq[int] | NDArray[np.int32], _Logits]], *, chunk_tokens: int = 512
+    ) -> list[NDArray[np.float32]]:
         """Appends each item's tokens to its sequence, in one pass per chunk, and returns per item the logits
         [n, V] asked for: n is 0, 1 or the number of tokens. Raises InputError (nothing is changed), Cancelled."""
 
@@ -119,8 +123,9 @@ class Sequence:
     def context_tokens(self) -> int: ...
     @property
     def state_bytes(self) -> int: ...
-    def append(self, tokens: Seq[int] | NDArray[np.int32], *, logits: _Logits = "last",
-               chunk_tokens: int = 512) -> NDArray[np.float32]:
+    def append(
+        self, tokens: Seq[int] | NDArray[np.int32], *, logits: _Logits = "last", chunk_tokens: int = 512
+    ) -> NDArray[np.float32]:
         """Reads tokens; returns logits [n, V]."""
     def snapshot(self) -> Snapshot:
         """Pins the KV pages and copies the delta memory."""
@@ -150,10 +155,21 @@ class Sampler:
     """_Logits to a token. Order: bias, penalties, top-k, top-p, min-p, temperature; temperature 0 is greedy.
     Deterministic for a seed."""
 
-    def __init__(self, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0,
-                 repetition_penalty: float = 1.0, presence_penalty: float = 0.0, frequency_penalty: float = 0.0,
-                 penalty_last_n: int = -1, logit_bias: Mapping[int, float] | None = None, seed: int | None = None,
-                 n_tokens_used: int | None = None) -> None: ...
+    def __init__(
+        self,
+        *,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        presence_penalty: float = 0.0,
+        frequency_penalty: float = 0.0,
+        penalty_last_n: int = -1,
+        logit_bias: Mapping[int, float] | None = None,
+        seed: int | None = None,
+        n_tokens_used: int | None = None,
+    ) -> None: ...
     @property
     def seed(self) -> int: ...
     def sample(self, logits: NDArray[np.float32], history: Seq[int] | NDArray[np.int32] = ()) -> int:

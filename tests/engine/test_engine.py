@@ -46,7 +46,7 @@ def test_a_warm_conversation_answers_as_a_cold_one(demo: _core.Model, thinking: 
 
 @pytest.mark.parametrize("thinking", [True, False])
 def test_nothing_is_read_twice(demo: _core.Model, thinking: bool) -> None:
-    """Of a later prompt only the last reply (re-read without its thinking), the new message and the opening are read."""
+    """Of a later prompt only the last reply (without its thinking), the new message and the opening are read."""
     engine = Engine(demo)
     history: list[tuple[list[Message], Done]] = list(talk(engine, TURNS, thinking))
     for (_, before), (messages, done) in pairwise(history):

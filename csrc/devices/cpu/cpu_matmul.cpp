@@ -75,15 +75,14 @@ void multiply(Workers& workers, const MatmulTable& table, Scratch& input, Scratc
   const RowLists rows = prepare(workers, table, input, lists, x, projections);
   std::size_t panels = 0;
   for (const Projection& p : projections) panels += packed(*p.w).panels();
-  each_block_and_panel(workers, x, panels,
-                       [&](std::size_t first, std::size_t count, std::size_t panel) {
-                         RowLists part = rows.part(first, count);
-                         const Projection* p = projections.data();
-                         for (; panel >= packed(*p->w).panels(); ++p, part.out += rows.count) {
-                           panel -= packed(*p->w).panels();
-                         }
-                         multiply_panel(table, packed(*p->w), panel, part, packed(*p->w).first_row(panel), adds);
-                       });
+  each_block_and_panel(workers, x, panels, [&](std::size_t first, std::size_t count, std::size_t panel) {
+    RowLists part = rows.part(first, count);
+    const Projection* p = projections.data();
+    for (; panel >= packed(*p->w).panels(); ++p, part.out += rows.count) {
+      panel -= packed(*p->w).panels();
+    }
+    multiply_panel(table, packed(*p->w), panel, part, packed(*p->w).first_row(panel), adds);
+  });
 }
 
 }  // namespace

@@ -27,7 +27,9 @@ def quantize(
         typer.Argument(help="The file to write, or its folder. Default: MODEL-TYPE.gguf here.", show_default=False),
     ] = None,
     type: Annotated[str, typer.Option("--type", "-t", help=f"One of {TYPES}.")] = "Q4_K_M",
-    name: Annotated[str | None, typer.Option(help="The model's name. Default: the folder's.", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The model's name. Default: the folder's.", show_default=False)
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the source, print sizes, write nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing output file.")] = False,
     allow_requantize: Annotated[
