@@ -121,7 +121,17 @@ def test_marks_stay_under_the_budget(demo: _core.Model) -> None:
     timeline = Timeline(_core.Sequence(demo), budget_bytes=1)
     tokens = list(range(100, 164))
     timeline.read(tokens, [16, 32, 48, 64])
-    other = timeline.read([*tokens[:40], 7], [])
-    fresh = Timeline(_core.Sequence(demo)).read([*tokens[:40], 7], [])
-    np.testing.assert_array_equal(other.logits, fresh.logits)
-    assert other.reused == 0
+    branch = [*tokens[:40], 7]
+    assert timeline.rewind(branch) == 0
+    fresh = Timeline(_core.Sequence(demo))
+    np.testing.assert_array_equal(timeline.read(branch, []), fresh.read(branch, []))
+
+
+def test_a_branch_starts_from_the_longest_mark(demo: _core.Model) -> None:
+    timeline = Timeline(_core.Sequence(demo))
+    tokens = list(range(100, 164))
+    timeline.read(tokens, [16, 32, 48, 64])
+    branch = [*tokens[:40], 7]
+    assert timeline.rewind(branch) == 32
+    fresh = Timeline(_core.Sequence(demo))
+    np.testing.assert_array_equal(timeline.read(branch, []), fresh.read(branch, []))

@@ -45,7 +45,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a reply took. Prompt tokens = reused (already held) + evaluated (read now); seconds of wall time."""
+    """What a reply took. Prompt tokens = reused (already held) + evaluated (read now) unless it was interrupted before
+    the prompt was read; seconds of wall time."""
 
     prompt_tokens: int = 0
     reused_tokens: int = 0
@@ -113,11 +114,11 @@ class _Reply:
             case ToolCallStart():
                 pass
 
-    def done(self, reason: Reason, n_prompt: int, reused: int) -> Done:
+    def done(self, reason: Reason, n_prompt: int, reused: int, evaluated: int) -> Done:
         usage = Usage(
             prompt_tokens=n_prompt,
             reused_tokens=reused,
-            evaluated_tokens=n_prompt - reused,
+            evaluated_tokens=evaluated,
             generated_tokens=self.n_tokens,
             reasoning_tokens=self.reasoning_tokens,
             first_token_seconds=self._first_token_seconds,
@@ -195,16 +196,16 @@ class Engine:
                 f"the conversation is {len(tokens)} tokens and the context {self.context_tokens}; "
                 "/clear it, or start again with a larger --ctx"
             )
-        reused = 0
+        reused = self._timeline.rewind(tokens)
         try:
-            reading = self._timeline.read(tokens, marks, progress)
-            reused = reading.reused
-            reason = yield from self._generate(request, prompt, reading.logits, reply)
+            logits = self._timeline.read(tokens, marks, progress)
+            reason = yield from self._generate(request, prompt, logits, reply)
         except _core.Cancelled:
             reason = "cancelled"
         if reason == "stop" and reply.message.tool_calls:
             reason = "tool_calls"
-        yield reply.done(reason, len(tokens), reused)
+        evaluated = min(self.tokens_held, len(tokens)) - reused
+        yield reply.done(reason, len(tokens), reused, evaluated)
 
     def _encode(self, prompt: Prompt) -> tuple[list[int], list[int]]:
         """Token ids of a prompt, and where to leave marks: at the end of each turn, and before the thinking that a

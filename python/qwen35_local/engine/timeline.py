@@ -23,15 +23,6 @@ class Mark:
     logits: Logits
 
 
-@dataclass(frozen=True)
-class Reading:
-    """What bringing the sequence to a prompt took: tokens it already held, tokens it read, and the logits [V] after."""
-
-    reused: int
-    evaluated: int
-    logits: Logits
-
-
 class Timeline:
     """Brings one sequence to any prompt, from the furthest point already read.
 
@@ -49,17 +40,35 @@ class Timeline:
     def __len__(self) -> int:
         return len(self._sequence)
 
+    def rewind(self, tokens: Sequence[int]) -> int:
+        """Moves to the longest prefix of `tokens` [n] that was already read; returns its length."""
+        wanted = np.asarray(tokens, dtype=np.int32)
+        held = self._sequence.tokens
+        if is_prefix(held, wanted) and (len(held) < len(wanted) or self._logits is not None):
+            return len(held)
+        usable = [mark for mark in self._marks if is_prefix(mark.tokens, wanted)]
+        best = max(usable, key=lambda mark: len(mark.tokens), default=None)
+        if best is None:
+            self._sequence.truncate(0)
+            self._logits = None
+            return 0
+        self._sequence.restore(best.snapshot)
+        self._logits = best.logits
+        self._marks.remove(best)
+        self._marks.append(best)
+        return len(best.tokens)
+
     def read(
         self, tokens: Sequence[int], marks: Sequence[int], progress: Progress = lambda done, total: None
-    ) -> Reading:
-        """Makes the sequence hold exactly `tokens` [n], leaving a mark at each position of `marks` it passes.
+    ) -> Logits:
+        """Reads what is missing of `tokens` [n] after `rewind(tokens)`, leaving a mark at each position of `marks` it
+        passes; returns the logits [V] that follow.
 
-        Raises _core.InputError when they do not fit the context, _core.Cancelled after `cancel()`; either way the
-        sequence holds a prefix of `tokens` or what it held."""
+        Raises _core.InputError when they do not fit the context, _core.Cancelled after `cancel()`; the sequence then
+        holds a prefix of `tokens`."""
         wanted = np.asarray(tokens, dtype=np.int32)
-        reused = self._return_to_prefix(wanted)
-        stops = sorted({mark for mark in marks if reused < mark < len(wanted)} | {len(wanted)})
-        at = reused
+        at = len(self._sequence)
+        stops = sorted({mark for mark in marks if at < mark < len(wanted)} | {len(wanted)})
         for stop in stops:
             while at < stop:
                 end = min(at + CHUNK_TOKENS, stop)
@@ -70,7 +79,7 @@ class Timeline:
             if stop in marks:
                 self.mark()
         assert self._logits is not None
-        return Reading(reused, len(wanted) - reused, self._logits)
+        return self._logits
 
     def step(self, token: int) -> Logits:
         """Reads one more token; returns the logits [V] that follow it."""
@@ -90,23 +99,6 @@ class Timeline:
     def cancel(self) -> None:
         """Stops the read in progress; may be called from a signal handler or another thread."""
         self._sequence.cancel()
-
-    def _return_to_prefix(self, wanted: NDArray[np.int32]) -> int:
-        """Moves the sequence to its longest known prefix of `wanted`; returns how many tokens that is."""
-        held = self._sequence.tokens
-        if is_prefix(held, wanted) and (len(held) < len(wanted) or self._logits is not None):
-            return len(held)
-        usable = [mark for mark in self._marks if is_prefix(mark.tokens, wanted)]
-        best = max(usable, key=lambda mark: len(mark.tokens), default=None)
-        if best is None:
-            self._sequence.truncate(0)
-            self._logits = None
-            return 0
-        self._sequence.restore(best.snapshot)
-        self._logits = best.logits
-        self._marks.remove(best)
-        self._marks.append(best)
-        return len(best.tokens)
 
 
 def is_prefix(short: NDArray[np.int32], long: NDArray[np.int32]) -> bool:
