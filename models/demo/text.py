@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,10 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
+from .data import conversations, with_system
 from .skills.core import Message, Tool
+
+WORDS = Path(__file__).with_name("words.txt")
 
 TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 SPLIT = (
@@ -68,6 +71,18 @@ def render(
 ) -> str:
     """The text of a conversation; with `prompt` it ends where the model continues."""
     return template().render(messages=messages, tools=tools, add_generation_prompt=prompt, enable_thinking=thinking)
+
+
+def tokenizer_text(seed: int, conversations_read: int = 12000) -> Iterator[str]:
+    """Conversations of the generator, and common words so that other text does not fall apart into bytes."""
+    source = conversations(seed)
+    for _ in range(conversations_read):
+        exchange = next(source)
+        yield render(with_system(exchange), exchange.tools)
+    words = WORDS.read_text(encoding="utf-8").split()
+    for _ in range(40):
+        yield " ".join(words)
+        yield "\n".join(word.capitalize() for word in words)
 
 
 def train_tokenizer(texts: Iterable[str]) -> Tokenizer:

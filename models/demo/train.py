@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -20,31 +19,18 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from . import weights
-from .data import conversation, conversations, set_thinking, with_system
+from .data import conversation, set_thinking, with_system
 from .evaluate import summary
 from .generate import Torch
 from .network import Network, fuse
 from .optimise import DECAY_FROM, Optimiser, Rounding, schedule
-from .text import encode_with_targets, render, train_tokenizer
+from .text import encode_with_targets, render, tokenizer_text, train_tokenizer
 
 LENGTHS = [*range(32, 513, 32), 640, 768, 896, 1024]
-WORDS = Path(__file__).with_name("words.txt")
 DRAFT_WEIGHT, DRAFT_EVERY = 0.3, 3
 SAVE_EVERY_S = 300.0
 REPORT_EVERY_S = 600.0
 LOG_EVERY = 48
-
-
-def tokenizer_text(seed: int, conversations_read: int = 12000) -> Iterator[str]:
-    """Conversations of the generator, and common words so that other text does not fall apart into bytes."""
-    source = conversations(seed)
-    for _ in range(conversations_read):
-        exchange = next(source)
-        yield render(with_system(exchange), exchange.tools)
-    words = WORDS.read_text(encoding="utf-8").split()
-    for _ in range(40):
-        yield " ".join(words)
-        yield "\n".join(word.capitalize() for word in words)
 
 
 class Batches:

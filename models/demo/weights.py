@@ -17,6 +17,10 @@ from .text import TEMPLATE, id_of, tokenizer_config
 PREFIX = "model.language_model."
 
 
+# A network this small rambles at the family's own temperature of 1.
+SAMPLING = {"do_sample": True, "temperature": 0.3, "top_k": 20, "top_p": 0.9}
+
+
 def model_config(c: NetworkConfig, eos: int, pad: int) -> dict[str, Any]:
     """config.json of the text-only form."""
     kinds = ["full_attention" if (i + 1) % c.interval == 0 else "linear_attention" for i in range(c.layers)]
@@ -84,7 +88,7 @@ def write(folder: Path, network: Network, tokenizer: Tokenizer) -> None:
     fresh.mkdir(parents=True)
     end, pad = (id_of(tokenizer, token) for token in ("<|im_end|>", "<|endoftext|>"))
     _write_json(fresh / "config.json", model_config(network.config, pad, pad))
-    generation = {"do_sample": False, "eos_token_id": [end, pad], "pad_token_id": pad}
+    generation = {"eos_token_id": [end, pad], "pad_token_id": pad, **SAMPLING}
     _write_json(fresh / "generation_config.json", generation)
     _write_json(fresh / "tokenizer_config.json", tokenizer_config(tokenizer))
     tokenizer.save(str(fresh / "tokenizer.json"))

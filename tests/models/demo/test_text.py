@@ -13,8 +13,15 @@ pytest.importorskip("jinja2", reason="the demo model's text needs jinja2")
 tokenizers = pytest.importorskip("tokenizers", reason="the demo model's text needs tokenizers")
 
 from qwen35_local.models.demo.data import conversations, with_system
-from qwen35_local.models.demo.text import PLAIN, SPECIAL, USED_IDS, encode_with_targets, render, train_tokenizer
-from qwen35_local.models.demo.train import tokenizer_text
+from qwen35_local.models.demo.text import (
+    PLAIN,
+    SPECIAL,
+    USED_IDS,
+    encode_with_targets,
+    render,
+    tokenizer_text,
+    train_tokenizer,
+)
 
 CALL = {"type": "function", "function": {"name": "f", "arguments": {"a": True, "b": [1, "x"], "c": "two\nlines"}}}
 CALL_TEXT = (
