@@ -87,14 +87,16 @@ class Run:
         self.options, self.out = options, Path(options.out)
         self.out.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(options.seed)
-        vocabulary = self.out / "tokenizer.json"
-        if not vocabulary.exists():
-            train_tokenizer(tokenizer_text(options.seed)).save(str(vocabulary))
-        self.tokenizer = Tokenizer.from_file(str(vocabulary))
-        self.network = Network()
+        vocabulary, saved = self.out / "tokenizer.json", self.out / "state.pt"
+        if options.start is not None and not saved.exists():
+            self.network, self.tokenizer = weights.read(options.start)
+            self.tokenizer.save(str(vocabulary))
+        else:
+            if not vocabulary.exists():
+                train_tokenizer(tokenizer_text(options.seed)).save(str(vocabulary))
+            self.network, self.tokenizer = Network(), Tokenizer.from_file(str(vocabulary))
         self.optimiser = Optimiser(self.network)
         self.spent, self.steps, self.tokens, self.stopped = 0.0, 0, 0, False
-        saved = self.out / "state.pt"
         if saved.exists():
             state = torch.load(saved, weights_only=False)
             self.network.load_state_dict(state["network"])
@@ -164,6 +166,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the demo model.")
     parser.add_argument("--minutes", type=float, default=90.0, help="wall-clock length of the whole run")
     parser.add_argument("--out", required=True, help="folder of the run: tokenizer, state and the latest checkpoint")
+    parser.add_argument("--start", type=Path, help="checkpoint folder to go on from, with a fresh optimiser and clock")
     parser.add_argument("--batch", type=int, default=2560, help="tokens per step, padding included")
     parser.add_argument("--seed", type=int, default=35)
     parser.add_argument("--threads", type=int, default=0, help="0 leaves torch's choice")
