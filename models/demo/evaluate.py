@@ -11,14 +11,17 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tokenizers import Tokenizer
 
 from .data import EVALUATED, held_out_prompts, set_thinking, with_system
-from .generate import Generator, Runtime, Torch
+from .generate import Generator, Runtime
 from .skills.core import Exchange
 from .text import encode, encode_with_targets, render
+
+if TYPE_CHECKING:
+    from .torch_generate import Torch
 
 MAX_TOKENS = 220
 TOKENIZER = Path(__file__).parent / "checkpoint" / "tokenizer.json"
@@ -126,6 +129,7 @@ def draft_acceptance(model: Torch, tokenizer: Tokenizer, count: int, thinking: b
 def load(path: Path, tokenizer_path: Path) -> tuple[Generator, Tokenizer]:
     """The model behind a checkpoint folder or a GGUF file."""
     if path.is_dir():
+        from .torch_generate import Torch
         from .weights import read
 
         network, tokenizer = read(path)
@@ -153,8 +157,8 @@ def main() -> None:
         for mode in modes
     ]
     print(json.dumps([asdict(s) for s in scores], indent=2) if options.json else table(scores))
-    if isinstance(model, Torch) and not options.skill and not options.json:
-        shares = [f"{draft_acceptance(model, tokenizer, 5, mode):.1%}" for mode in modes]
+    if options.path.is_dir() and not options.skill and not options.json:
+        shares = [f"{draft_acceptance(cast('Torch', model), tokenizer, 5, mode):.1%}" for mode in modes]
         print(f"\nfirst draft accepted ({options.mode}): {' '.join(shares)}")
     if options.failures:
         print("\n".join(failures))

@@ -21,10 +21,10 @@ from torch import Tensor
 from . import weights
 from .data import conversation, set_thinking, with_system
 from .evaluate import summary
-from .generate import Torch
 from .network import Network, fuse
 from .optimise import DECAY_FROM, Optimiser, Rounding, schedule
 from .text import encode_with_targets, render, tokenizer_text, train_tokenizer
+from .torch_generate import Torch
 
 LENGTHS = [*range(32, 513, 32), 640, 768, 896, 1024]
 DRAFT_WEIGHT, DRAFT_EVERY = 0.3, 3
