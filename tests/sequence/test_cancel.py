@@ -1,6 +1,7 @@
 """A reading can be stopped from another thread, and by Ctrl-C; the sequence then stands between two chunks."""
 
 import _thread
+import signal
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -73,12 +74,15 @@ def test_cancel_of_nothing_does_nothing(tiny: Any) -> None:
 
 
 def test_interrupt(tiny: Any) -> None:
+    # Whoever starts the tests in the background may have had SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     model = _core.Model(tiny().path, threads=1)
     sequence = _core.Sequence(model)
     thread = when_reading(sequence, _thread.interrupt_main)
     with pytest.raises(KeyboardInterrupt):
         sequence.append(TOKENS, chunk_tokens=CHUNK)
     thread.join()
+    signal.signal(signal.SIGINT, before)
     assert_whole(model, sequence)
 
 
