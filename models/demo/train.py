@@ -120,12 +120,12 @@ class Run:
 
     def step(self, progress: float) -> tuple[float, float, float]:
         """One update; returns main loss, draft loss, gradient norm."""
-        ids, targets = self.batches.next(min(1.0, progress / 0.5))
+        ids, targets = self.batches.next(1.0 if self.options.start else min(1.0, progress / 0.5))
         with Rounding(self.network, self.options.quantised and progress > DECAY_FROM):
             main, draft = losses(self.network, ids, targets, self.steps % DRAFT_EVERY == 0)
             (main + DRAFT_WEIGHT * draft).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimiser.step(schedule(progress))
+        self.optimiser.step(self.options.rate * schedule(progress))
         for p in self.network.parameters():
             p.grad = None
         self.steps += 1
@@ -168,6 +168,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="folder of the run: tokenizer, state and the latest checkpoint")
     parser.add_argument("--start", type=Path, help="checkpoint folder to go on from, with a fresh optimiser and clock")
     parser.add_argument("--batch", type=int, default=2560, help="tokens per step, padding included")
+    parser.add_argument("--rate", type=float, default=1.0, help="factor on the learning rates; under 1 with --start")
     parser.add_argument("--seed", type=int, default=35)
     parser.add_argument("--threads", type=int, default=0, help="0 leaves torch's choice")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True, help="needs a C++ compiler")

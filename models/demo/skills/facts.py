@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from .core import Exchange, assistant, phrase, say, user
+from .core import Exchange, assistant, held_out, phrase, say, user
 from .vocabulary import DAYS, MONTHS, invented, words
 
 
@@ -292,7 +292,8 @@ def follow_up(rng: Random) -> Exchange:
     country, city = rng.choice(list(CAPITALS.items()))
     question = phrase(rng, ["And {x}?", "And of {x}?", "What about {x}?", "and {x}", "How about {x}?"], x=country)
     answer = assistant(f"The capital of {country} is {city}.", f"{country}: the capital is {city}.")
-    if "capital of" not in first.messages[0]["content"].lower() or country in first.messages[1]["content"]:
+    same = country in first.messages[1]["content"]
+    if held_out(first.key) or same or "capital of" not in first.messages[0]["content"].lower():
         return follow_up(rng)
     return Exchange("follow-up", f"follow|{first.key}|{country}", [*first.messages, user(question), answer], city)
 

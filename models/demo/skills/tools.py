@@ -9,7 +9,6 @@ from random import Random
 from typing import Any
 
 from .core import Exchange, Message, Tool, assistant, phrase, user
-from .facts import CAPITALS
 from .vocabulary import COLOURS, DAYS, FOODS, THINGS, city, code, invented, person
 
 Values = dict[str, Any]
@@ -236,8 +235,3 @@ def missing(rng: Random) -> Exchange:
     return Exchange(
         "no tool", f"missing|{kind.name}|{'|'.join(map(str, values.values()))}", messages, "no tool", tools=tools
     )
-
-
-def capital_with_tools(rng: Random) -> tuple[str, str]:
-    """A country and its capital, for requests that need no tool."""
-    return rng.choice(list(CAPITALS.items()))

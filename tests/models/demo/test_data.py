@@ -12,7 +12,7 @@ pytest.importorskip("jinja2", reason="the demo model's data needs jinja2")
 pytest.importorskip("tokenizers", reason="the demo model's data needs tokenizers")
 
 from qwen35_local.models.demo.data import EVALUATED, SKILLS, conversations, held_out_prompts
-from qwen35_local.models.demo.skills import arithmetic
+from qwen35_local.models.demo.skills import arithmetic, facts
 from qwen35_local.models.demo.skills.core import draw, held_out
 
 
@@ -76,3 +76,10 @@ def test_what_was_told_is_in_the_conversation() -> None:
     for exchange in held_out_prompts("recall", 40):
         said = " ".join(m["content"] for m in exchange.messages[:-1] if m["role"] == "user")
         assert exchange.expect.lower() in said.lower()
+
+
+def test_a_follow_up_starts_with_a_trained_question() -> None:
+    rng = Random(5)
+    asked = {e.messages[0]["content"].lower() for e in held_out_prompts("facts", 100)}
+    for _ in range(300):
+        assert draw(facts.follow_up, rng, False).messages[0]["content"].lower() not in asked
