@@ -1,4 +1,4 @@
-// The panel kernels as templates over an instruction set: V is an Isa trait (avx2/isa.h, avx512/isa.h) with the integer
+// The panel kernels as templates over an instruction set: V is an Isa trait (avx2/isa.h, neon/isa.h) with the integer
 // operations of its folder's matmul.cpp added. Lanes are rows of the weights; a tile of activation rows shares every
 // load of weights. The order of operations is the reference kernel's, whatever the tile.
 #pragma once
@@ -111,8 +111,8 @@ void add_products(const typename Format::Unit& unit, std::size_t part, std::size
       w[v] = Format::template codes<half, j>(unit, part, lane + v * V::kWidth);
     }
     for (std::size_t i = 0; i < kRows; ++i) {
-      const auto four = V::repeat_four(x[i]->codes + 16 * half + 4 * j);
-      for (std::size_t v = 0; v < kVectors; ++v) products[v][i].template add<step>(w[v], four);
+      const auto four = V::template repeat_four<j>(x[i]->codes + 16 * half);
+      for (std::size_t v = 0; v < kVectors; ++v) products[v][i].template add<step, j>(w[v], four);
     }
   });
   for (std::size_t v = 0; v < kVectors; ++v) {
