@@ -12,7 +12,7 @@ namespace {
 struct NeonIntegers : Neon {
   static constexpr std::size_t kRowVectors = 2;     // float sums wait in memory
   static constexpr std::size_t kTileRows = 6;       // 12 sums and 12 vectors of activations of the 32 registers
-  static constexpr std::size_t kExactTileRows = 3;  // 24 sums
+  static constexpr std::size_t kExactTileRows = 2;  // 16 sums; 24 and what feeds them are too many
   static constexpr bool kSignedBytes = true;
   static constexpr bool kShiftsBytes = true;
 
