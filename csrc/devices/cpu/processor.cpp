@@ -88,7 +88,7 @@ bool runs_neon_i8mm() noexcept { return runs_neon() && has("hw.optional.arm.FEAT
 
 }  // namespace
 
-bool machine_runs(Isa isa) noexcept {
+bool processor_runs(Isa isa) noexcept {
   switch (isa) {
     case Isa::kReference:
       return true;
