@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "backend/backend.h"
+#include "devices/cpu/arena.h"
 #include "devices/cpu/panel_layout.h"
 #include "tensor/blocks.h"
 #include "tensor/half.h"
@@ -21,7 +22,7 @@ constexpr bool rounds_input(PanelFormat format) noexcept { return format < Panel
 class PackedWeight final : public Weight {
  public:
   // Memory for the panels of `source`, not yet packed. Throws FormatError.
-  PackedWeight(const MatrixView& source, std::size_t groups);
+  PackedWeight(const MatrixView& source, std::size_t groups, Arena& arena);
 
   std::size_t rows() const noexcept override { return groups_ * group_rows_; }
   std::size_t cols() const noexcept override { return cols_; }
@@ -47,16 +48,12 @@ class PackedWeight final : public Weight {
   void decode_row(std::size_t row, float* out) const noexcept;  // the bits of decode() on the source's row
 
  private:
-  struct Free {
-    void operator()(std::byte* memory) const noexcept;
-  };
-
   PanelFormat format_;
   std::size_t groups_;
   std::size_t group_rows_;
   std::size_t cols_;
   std::size_t panel_bytes_;
-  std::unique_ptr<std::byte[], Free> memory_;
+  std::shared_ptr<std::byte> memory_;
 };
 
 // ---- reading, column block by column block ----------------------------------------------------------------------

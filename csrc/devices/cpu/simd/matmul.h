@@ -15,7 +15,7 @@ namespace qwen35::cpu {
 namespace {
 
 // Far enough ahead for the latency of memory at 1 to 6 rows per tile; near enough to stay in the first-level cache.
-constexpr std::size_t kPrefetchBytes = 4096;
+constexpr std::size_t kPrefetchBytes = 1024;
 
 // ---- rounding ----------------------------------------------------------------------------------------------------
 
