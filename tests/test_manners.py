@@ -34,8 +34,7 @@ def test_core_neither_prints_nor_exits() -> None:
 
 # Each instruction set's folder and flags for GCC and Clang, as the build has them.
 ISA_FLAGS = {
-    isa: flags.split()
-    for isa, flags in re.findall(r"add_isa\((\w+) (-[^)]*)\)", (ROOT / "CMakeLists.txt").read_text())
+    isa: flags.split() for isa, flags in re.findall(r"add_isa\((\w+) (-[^)]*)\)", (ROOT / "CMakeLists.txt").read_text())
 }
 
 
