@@ -36,7 +36,7 @@ constexpr Isa kBuilt[] = {
 std::vector<Isa> detect() {
   std::vector<Isa> isas;
   for (const Isa isa : kBuilt) {
-    if (machine_runs(isa)) isas.push_back(isa);
+    if (processor_runs(isa)) isas.push_back(isa);
   }
   return isas;
 }

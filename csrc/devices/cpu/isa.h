@@ -16,7 +16,7 @@ inline constexpr std::size_t kIsas = 7;
 const char* isa_name(Isa isa) noexcept;  // "reference", "avx2", "avxvnni", "avx512", "amx", "neon", "neon_i8mm"
 
 // Whether this processor and its system run the instructions; says nothing of what this build carries.
-bool machine_runs(Isa isa) noexcept;
+bool processor_runs(Isa isa) noexcept;
 
 // Of one core, as the system tells it; a common size where it does not.
 std::size_t second_level_cache_bytes() noexcept;

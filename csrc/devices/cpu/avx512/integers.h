@@ -63,6 +63,7 @@ struct Avx512Integers : Avx512 {
     return from_bits(_mm512_slli_epi32(words, 16));
   }
   static void prefetch(const char* p) noexcept { _mm_prefetch(p, _MM_HINT_T0); }
+  static void prefetch_far(const char* p) noexcept { _mm_prefetch(p, _MM_HINT_T1); }
 
   static void round_block(RoundedBlock& out, const float* x) noexcept {
     const F low = load(x), high = load(x + 16);

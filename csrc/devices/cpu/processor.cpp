@@ -120,7 +120,7 @@ std::size_t second_level_cache_bytes() noexcept {
 #endif
 }
 
-bool machine_runs(Isa isa) noexcept {
+bool processor_runs(Isa isa) noexcept {
   switch (isa) {
     case Isa::kReference:
       return true;
