@@ -68,6 +68,7 @@ Table build([[maybe_unused]] Isa isa) {
   add_reference_gated_delta(table);
   add_reference_attend(table);
   add_reference_route(table);
+  add_reference_peak(table);
 #if defined(QWEN35_HAS_AVX2)
   if (isa >= Isa::kAvx2) {
     add_avx2_matmul(table.matmul);
@@ -75,6 +76,7 @@ Table build([[maybe_unused]] Isa isa) {
     add_avx2_conv(table);
     add_avx2_gated_delta(table);
     add_avx2_attend(table);
+    add_avx2_peak(table);
   }
 #endif
 #if defined(QWEN35_HAS_AVX512)
@@ -84,6 +86,7 @@ Table build([[maybe_unused]] Isa isa) {
     add_avx512_conv(table);
     add_avx512_gated_delta(table);
     add_avx512_attend(table);
+    add_avx512_peak(table);
   }
 #endif
   return table;

@@ -14,7 +14,13 @@ namespace {
 
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
-std::byte* allocate_panels(std::size_t bytes) {
+}  // namespace
+
+void FreePanels::operator()(std::byte* memory) const noexcept {
+  ::operator delete(memory, std::align_val_t{kPanelAlignment});
+}
+
+PanelMemory allocate_panels(std::size_t bytes) {
   auto* memory = static_cast<std::byte*>(::operator new(bytes, std::align_val_t{kPanelAlignment}));
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   if (bytes >= 2 * kHugePage) {
@@ -25,10 +31,8 @@ std::byte* allocate_panels(std::size_t bytes) {
     (void)madvise(memory + (first - begin), last - first, MADV_HUGEPAGE);
   }
 #endif
-  return memory;
+  return PanelMemory(memory);
 }
-
-}  // namespace
 
 PanelFormat panel_format(DType dtype) noexcept {
   switch (dtype) {
@@ -69,10 +73,6 @@ std::size_t panel_bytes(PanelFormat format, std::size_t cols) noexcept {
   });
 }
 
-void PackedWeight::Free::operator()(std::byte* memory) const noexcept {
-  ::operator delete(memory, std::align_val_t{kPanelAlignment});
-}
-
 PackedWeight::PackedWeight(const MatrixView& source, std::size_t groups)
     : format_(panel_format(source.dtype)),
       groups_(groups),
@@ -93,7 +93,7 @@ PackedWeight::PackedWeight(const MatrixView& source, std::size_t groups)
   if (groups == 0 || source.rows % groups != 0) {
     throw FormatError("pack: " + shape + ": rows must divide into " + std::to_string(groups) + " groups");
   }
-  memory_.reset(allocate_panels(bytes()));
+  memory_ = allocate_panels(bytes());
 }
 
 void PackedWeight::decode_row(std::size_t row, float* out) const noexcept {

@@ -18,6 +18,14 @@ std::size_t panel_bytes(PanelFormat format, std::size_t cols) noexcept;
 // Whether products with this format round the activations to 8 bits.
 constexpr bool rounds_input(PanelFormat format) noexcept { return format < PanelFormat::kF32; }
 
+struct FreePanels {
+  void operator()(std::byte* memory) const noexcept;
+};
+using PanelMemory = std::unique_ptr<std::byte[], FreePanels>;
+
+// Uninitialised, aligned for panels and, when large, in huge pages where the system has them.
+PanelMemory allocate_panels(std::size_t bytes);
+
 class PackedWeight final : public Weight {
  public:
   // Memory for the panels of `source`, not yet packed. Throws FormatError.
@@ -47,16 +55,12 @@ class PackedWeight final : public Weight {
   void decode_row(std::size_t row, float* out) const noexcept;  // the bits of decode() on the source's row
 
  private:
-  struct Free {
-    void operator()(std::byte* memory) const noexcept;
-  };
-
   PanelFormat format_;
   std::size_t groups_;
   std::size_t group_rows_;
   std::size_t cols_;
   std::size_t panel_bytes_;
-  std::unique_ptr<std::byte[], Free> memory_;
+  PanelMemory memory_;
 };
 
 // ---- reading, column block by column block ----------------------------------------------------------------------
