@@ -56,7 +56,8 @@ std::uint64_t multiply_int8(std::size_t rounds, std::int32_t* sum) noexcept {
     step(g);
     step(h);
   }
-  for (const __m256i chain : {b, c, d, e, f, g, h}) a = _mm256_add_epi32(a, chain);
+  const __m256i others[kChains - 1] = {b, c, d, e, f, g, h};
+  for (const __m256i chain : others) a = _mm256_add_epi32(a, chain);
   *sum += _mm256_extract_epi32(a, 0);
   return 2 * std::uint64_t{kChains * sizeof(__m256i)} * rounds;
 }

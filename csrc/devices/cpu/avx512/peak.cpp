@@ -53,7 +53,8 @@ std::uint64_t multiply_int8(std::size_t rounds, std::int32_t* sum) noexcept {
     step(k);
     step(l);
   }
-  for (const __m512i chain : {b, c, d, e, f, g, h, i, j, k, l}) a = _mm512_add_epi32(a, chain);
+  const __m512i others[kChains - 1] = {b, c, d, e, f, g, h, i, j, k, l};
+  for (const __m512i chain : others) a = _mm512_add_epi32(a, chain);
   *sum += _mm512_reduce_add_epi32(a);
   return 2 * std::uint64_t{kChains * sizeof(__m512i)} * rounds;
 }
