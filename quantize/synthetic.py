@@ -50,6 +50,7 @@ class Synthetic:
     """A model that can be loaded with `_core.Model(header, tensors=synthetic.pattern)`, or written whole."""
 
     name: str
+    size: str
     config: ModelConfig
     mixture: str
     tensors: tuple[SyntheticTensor, ...]
@@ -60,6 +61,14 @@ class Synthetic:
     def n_bytes(self) -> int:
         """Bytes of tensor data."""
         return sum(tensor.n_bytes for tensor in self.tensors)
+
+    @property
+    def peak_bytes(self) -> int:
+        """With what loading takes for a moment: one filled pattern per type, as long as its longest tensor."""
+        longest: dict[str, int] = {}
+        for tensor in self.tensors:
+            longest[tensor.dtype] = max(longest.get(tensor.dtype, 0), tensor.n_bytes)
+        return self.n_bytes + sum(longest.values())
 
     @property
     def n_values(self) -> int:
@@ -132,17 +141,17 @@ def synthetic(text: str, mixture: str = recipe.DEFAULT_TYPE) -> Synthetic:
                 f"attention) up to its {config.layers}."
             )
         config = replace(config, layers=int(layers))
-    return of_config(f"{name}:{layers}" if colon else name, config, mixture)
+    return of_config(f"{name}:{layers}" if colon else name, config, mixture, size=size)
 
 
-def of_config(name: str, config: ModelConfig, mixture: str) -> Synthetic:
+def of_config(name: str, config: ModelConfig, mixture: str, *, size: str = "") -> Synthetic:
     """Any model of the family. Raises InputError for an unknown type."""
     mixture = mixture.upper()
     listed = [(spec.name, spec.shape) for spec in tensor_table(config)]
     model = recipe.Model(config.block_count, config.heads // config.kv_heads, config.is_moe)
     types = recipe.assign(listed, mixture, model)
     tensors = tuple(SyntheticTensor(name, shape, types[name]) for name, shape in listed)
-    return Synthetic(name, config, mixture, tensors, {tensor.name: tensor for tensor in tensors})
+    return Synthetic(name, size, config, mixture, tensors, {tensor.name: tensor for tensor in tensors})
 
 
 def _short(name: str) -> str:

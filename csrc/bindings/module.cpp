@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/workers.h"
 #include "bindings/bindings.h"
 #include "bindings/formats.h"
 #include "bindings/kernels.h"
@@ -57,6 +58,7 @@ unsigned to_repetitions(const py::int_& value) {
 
 // Peaks of this machine with the chosen instruction set.
 void bind_machine(py::module_& module) {
+  module.def("usable_threads", &usable_threads);
   module.def(
       "read_bandwidth",
       [](const py::int_& n_bytes, const py::int_& threads, const py::int_& repetitions) {
