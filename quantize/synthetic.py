@@ -135,7 +135,11 @@ def synthetic(text: str, mixture: str = recipe.DEFAULT_TYPE) -> Synthetic:
     config = replace(config, mtp_layers=0)
     if colon:
         interval = config.full_attention_interval
-        if not layers.isdecimal() or not 0 < int(layers) <= config.layers or int(layers) % interval:
+        if (
+            not (layers.isascii() and layers.isdecimal())
+            or not 0 < int(layers) <= config.layers
+            or int(layers) % interval
+        ):
             raise InputError(
                 f"{layers!r} layers of {name}; expected a multiple of {interval} (three layers of memory and one of "
                 f"attention) up to its {config.layers}."

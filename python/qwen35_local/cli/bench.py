@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from qwen35_local.cli.bench_report import Report
     from qwen35_local.engine.llama_bench import LlamaBench
     from qwen35_local.engine.machine import Machine
-    from qwen35_local.engine.speed import Bench, Rates, Run, Test
+    from qwen35_local.engine.speed import Bench, Case, Rates, Run
     from qwen35_local.quantize.synthetic import Synthetic
 
 FORMATS = ("table", "md", "json", "jsonl", "csv")
@@ -22,7 +22,7 @@ FORMATS = ("table", "md", "json", "jsonl", "csv")
 
 @dataclass(frozen=True)
 class Settings:
-    tests: "list[Test]"
+    tests: "list[Case]"
     threads: int
     repetitions: int
     rival: "LlamaBench | None"
@@ -106,12 +106,12 @@ def numbers(option: str, text: str) -> list[int]:
     from qwen35_local.errors import InputError
 
     words = [word.strip() for word in text.split(",")]
-    if not all(word.isdecimal() and len(word) < 10 for word in words):
+    if not all(word.isascii() and word.isdecimal() and len(word) < 10 for word in words):
         raise InputError(f"{option} is {text!r}; expected counts separated by commas, as in 512,4096")
     return [int(word) for word in words]
 
 
-def check(tests: "list[Test]", format: str, profile: bool) -> None:
+def check(tests: "list[Case]", format: str, profile: bool) -> None:
     """Raises InputError."""
     from qwen35_local.errors import InputError
 
@@ -203,7 +203,7 @@ def measure(subject: Subject, settings: Settings, machine: "Machine", report: "R
     report.end_model(peak_memory())
 
 
-def alternate(bench: "Bench", test: "Test", path: Path | None, settings: Settings) -> "tuple[list[Run], list[float]]":
+def alternate(bench: "Bench", test: "Case", path: Path | None, settings: Settings) -> "tuple[list[Run], list[float]]":
     """Our runs, and between them those of the other program, if it has the test."""
     from qwen35_local.cli.progress import bar
 
@@ -235,12 +235,15 @@ def describe(subject: Subject) -> dict[str, Any]:
     }
 
 
-def row(test: "Test", runs: "list[Run]", theirs: list[float], rates: "Rates", machine: "Machine") -> dict[str, Any]:
+def row(test: "Case", runs: "list[Run]", theirs: list[float], rates: "Rates", machine: "Machine") -> dict[str, Any]:
     """What one line of the report says, by the names of the JSON."""
     import numpy as np
 
-    limit = machine.read_gb_per_s if rates.gb_per_s is not None else machine.int8_gops
-    rate = rates.gb_per_s if rates.gb_per_s is not None else rates.gops
+    if rates.gb_per_s is not None:
+        share = rates.gb_per_s / machine.read_gb_per_s.all
+    else:
+        assert rates.gops is not None
+        share = rates.gops / machine.int8_gops.all
     ratios = [run.tokens_per_s / other for run, other in zip(runs, theirs, strict=False)]
     return {
         "test": test.kind,
@@ -252,7 +255,7 @@ def row(test: "Test", runs: "list[Run]", theirs: list[float], rates: "Rates", ma
         "threads": machine.threads,
         "repetitions": len(runs),
         **asdict(rates),
-        "percent_of_limit": 100 * rate / limit.all,
+        "percent_of_limit": 100 * share,
         "llama_bench_tokens_per_s": float(np.median(theirs)) if theirs else None,
         "ratio": float(np.median(ratios)) if ratios else None,
     }

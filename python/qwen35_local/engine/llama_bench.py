@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from qwen35_local.engine.speed import Test
+from qwen35_local.engine.speed import Case
 from qwen35_local.errors import InputError
 
 
@@ -20,11 +20,11 @@ class LlamaBench:
         self._program = found
 
     @staticmethod
-    def has(test: Test) -> bool:
+    def has(test: Case) -> bool:
         """Whether llama-bench has the same test."""
         return test.sequences == 1 and test.kind in ("prefill", "decode")
 
-    def tokens_per_s(self, model: Path, test: Test, threads: int) -> float:
+    def tokens_per_s(self, model: Path, test: Case, threads: int) -> float:
         """On the CPU, with the program's own defaults for everything that is not the test."""
         sizes = {"-p": test.n_prompt, "-n": test.n_gen, "-d": test.depth, "-t": threads, "-r": 1, "-ngl": 0}
         options = [word for flag, value in sizes.items() for word in (flag, str(value))]
@@ -39,7 +39,7 @@ class LlamaBench:
             raise InputError(f"{self._program}: failed with exit code {done.returncode}: {reason}")
         return self._speed(done.stdout, test)
 
-    def _speed(self, output: bytes, test: Test) -> float:
+    def _speed(self, output: bytes, test: Case) -> float:
         try:
             entries = json.loads(output)
             entry: dict[str, Any] = next(e for e in entries if self._is_of(e, test))
@@ -55,6 +55,6 @@ class LlamaBench:
         return speed
 
     @staticmethod
-    def _is_of(entry: dict[str, Any], test: Test) -> bool:
+    def _is_of(entry: dict[str, Any], test: Case) -> bool:
         sizes = (entry["n_prompt"], entry["n_gen"], entry.get("n_depth", 0))
         return sizes == (test.n_prompt, test.n_gen, test.depth)

@@ -27,7 +27,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Test:
+class Case:
     """`kind` is "prefill" (a prompt in an empty context), "decode" (token after token with logits, `sequences` of them
     side by side), "verify" (`n_prompt` tokens of one sequence in one pass, logits for all) or "turn" (a short message
     after a context, until its first token)."""
@@ -69,15 +69,15 @@ class Run:
         return self.tokens / self.seconds
 
 
-def plan(prompts: Seq[int], n_gen: int, depths: Seq[int], batches: Seq[int]) -> list[Test]:
+def plan(prompts: Seq[int], n_gen: int, depths: Seq[int], batches: Seq[int]) -> list[Case]:
     """Prompts first, then depth by depth, shallow ones first. A prompt, `n_gen` or batch of 0 leaves its tests out."""
-    tests = [Test("prefill", n, 0, 0) for n in prompts if n]
+    tests = [Case("prefill", n, 0, 0) for n in prompts if n]
     for depth in sorted(set(depths)):
         if n_gen:
-            tests += [Test("decode", 0, n_gen, depth, n) for n in batches if n]
-            tests.append(Test("verify", VERIFY_TOKENS, VERIFY_TOKENS, depth))
+            tests += [Case("decode", 0, n_gen, depth, n) for n in batches if n]
+            tests.append(Case("verify", VERIFY_TOKENS, VERIFY_TOKENS, depth))
         if depth:
-            tests.append(Test("turn", TURN_TOKENS, 1, depth))
+            tests.append(Case("turn", TURN_TOKENS, 1, depth))
     return tests
 
 
@@ -89,7 +89,7 @@ class Bench:
         self._random = np.random.default_rng(0)
         self._context: _core.Sequence | None = None
 
-    def check(self, tests: Seq[Test]) -> None:
+    def check(self, tests: Seq[Case]) -> None:
         """Raises InputError for a test that the model's context does not hold."""
         for test in tests:
             if test.last_position > self.model.context_tokens:
@@ -98,7 +98,7 @@ class Bench:
                     f"{self.model.context_tokens}; give a shorter --prompt, --gen or --depth"
                 )
 
-    def prepare(self, test: Test, progress: Progress = lambda done, total: None) -> None:
+    def prepare(self, test: Case, progress: Progress = lambda done, total: None) -> None:
         """Reads what has to be in the context, telling how many of its tokens are read, and warms up."""
         if self._context is None or len(self._context) > test.depth:
             self._context = _core.Sequence(self.model)
@@ -110,7 +110,7 @@ class Bench:
         n = min(test.n_prompt or 1, _WARM_TOKENS)
         self.model.forward([(fork, self._tokens(n), "last") for fork in self._forks(test.sequences)])
 
-    def run(self, test: Test) -> Run:
+    def run(self, test: Case) -> Run:
         """One timed run after `prepare`."""
         match test.kind:
             case "prefill":
@@ -164,7 +164,7 @@ class Rates:
     one_token_ratio: float | None = None
 
 
-def rates(test: Test, runs: Seq[Run], cost: Cost) -> Rates:
+def rates(test: Case, runs: Seq[Run], cost: Cost) -> Rates:
     speeds = np.array([run.tokens_per_s for run in runs])
     speed = float(np.median(speeds))
     low, high = np.percentile(speeds, [10, 90])
