@@ -135,16 +135,13 @@ def synthetic(text: str, mixture: str = recipe.DEFAULT_TYPE) -> Synthetic:
     config = replace(config, mtp_layers=0)
     if colon:
         interval = config.full_attention_interval
-        if (
-            not (layers.isascii() and layers.isdecimal())
-            or not 0 < int(layers) <= config.layers
-            or int(layers) % interval
-        ):
+        count = int(layers) if layers.isascii() and layers.isdecimal() else 0
+        if not 0 < count <= config.layers or count % interval:
             raise InputError(
                 f"{layers!r} layers of {name}; expected a multiple of {interval} (three layers of memory and one of "
                 f"attention) up to its {config.layers}."
             )
-        config = replace(config, layers=int(layers))
+        config = replace(config, layers=count)
     return of_config(f"{name}:{layers}" if colon else name, config, mixture, size=size)
 
 

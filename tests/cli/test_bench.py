@@ -142,9 +142,8 @@ def test_lines_are_whole_by_themselves(bench: Bench, model: Path) -> None:
 
 
 def test_output_goes_into_a_file(bench: Bench, model: Path, tmp_path: Path) -> None:
-    code, out, _ = bench(
-        model, "-p", "4", "-n", "0", "-d", "0", "-r", "1", "-o", "json", "--output", tmp_path / "b.json"
-    )
+    small = ["-p", "4", "-n", "0", "-d", "0", "-r", "1"]
+    code, out, _ = bench(model, *small, "-o", "json", "--output", tmp_path / "b.json")
     assert (code, out) == (0, "")
     assert [row["name"] for row in json.loads((tmp_path / "b.json").read_text())["rows"]] == ["pp4"]
 
@@ -257,8 +256,7 @@ def test_a_llama_bench_that_fails_is_named(bench: Bench, model: Path, tmp_path: 
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_bad_input_is_refused_with_one_message(bench: Bench, model: Path, arguments: list[str], said: str) -> None:
-    with_model = [model] if "-d" in arguments and "4096" in arguments else []
-    code, out, err = bench(*with_model, *arguments, "-r", "1") if "-r" not in arguments else bench(*arguments)
+    code, _, err = bench("-r", "1", *([model] if "4096" in arguments else []), *arguments)
     assert code == 2
     assert said in err and "Traceback" not in err
 

@@ -1,4 +1,4 @@
-"""What a token costs, against counts that are made another way: the registry's, and the packed bytes of whole models."""
+"""What a token costs, against counts made another way: the registry's, and the packed bytes of whole models."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -50,7 +50,7 @@ def test_what_is_not_a_size_is_refused(text: str) -> None:
 
 
 def test_an_unknown_type_is_refused() -> None:
-    with pytest.raises(InputError, match="Q9_9.*choose one of"):
+    with pytest.raises(InputError, match=r"Q9_9.*choose one of"):
         synthetic("0.8b", "Q9_9")
 
 
@@ -100,7 +100,7 @@ def test_tokens_choose_experts_all_over_the_place() -> None:
 
 def test_a_header_alone_is_no_model(tmp_path: Path) -> None:
     of_config("tiny", tiny_config(), "Q8_0").write_header(tmp_path / "header.gguf")
-    with pytest.raises(_core.FormatError, match="truncated|larger than the file"):
+    with pytest.raises(_core.FormatError, match=r"truncated|larger than the file"):
         _core.Model(tmp_path / "header.gguf")
 
 

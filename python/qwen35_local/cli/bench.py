@@ -72,10 +72,8 @@ def bench(
         bool, typer.Option("--profile", help="Also show where the time goes, operation by operation.")
     ] = False,
 ) -> None:
-    """Measure reading and writing speed, as a share of this machine's own memory and 8-bit rates.
-
-    Figures are medians of the repetitions; spread is the 90th less the 10th percentile over the median.
-    """
+    """Reading and writing speed, as a share of this machine's own memory and 8-bit rates: medians, and as spread the
+    90th less the 10th percentile over the median."""
     from qwen35_local.cli.bench_report import open_report
     from qwen35_local.cli.model import model_path
     from qwen35_local.engine import machine, speed
