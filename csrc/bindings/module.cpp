@@ -11,7 +11,7 @@
 #include "bindings/formats.h"
 #include "bindings/kernels.h"
 #include "devices/cpu/isa.h"
-#include "devices/cpu/machine.h"
+#include "devices/cpu/peak.h"
 
 namespace py = pybind11;
 

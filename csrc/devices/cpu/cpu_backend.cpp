@@ -3,14 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <new>
 
 #include "base/error.h"
 
 namespace qwen35::cpu {
 namespace {
-
-constexpr std::align_val_t kAlignment{64};
 
 // Elements of a row operation that are worth waking one more worker for: some ten microseconds.
 constexpr std::size_t kGrain = 1 << 16;
@@ -22,19 +19,15 @@ constexpr std::size_t kChannelBlock = 64;
 
 class CpuBuffer final : public Buffer {
  public:
-  explicit CpuBuffer(std::size_t bytes) : bytes_(bytes) {
-    data_ = static_cast<std::byte*>(::operator new[](bytes, kAlignment));
-    std::memset(data_, 0, bytes);
+  explicit CpuBuffer(std::size_t bytes) : data_(allocate_bytes(bytes)), bytes_(bytes) {
+    std::memset(data_.get(), 0, bytes);
   }
-  ~CpuBuffer() override { ::operator delete[](data_, kAlignment); }
-  CpuBuffer(const CpuBuffer&) = delete;
-  CpuBuffer& operator=(const CpuBuffer&) = delete;
 
-  std::byte* data() noexcept override { return data_; }
+  std::byte* data() noexcept override { return data_.get(); }
   std::size_t bytes() const noexcept override { return bytes_; }
 
  private:
-  std::byte* data_;
+  std::shared_ptr<std::byte> data_;
   std::size_t bytes_;
 };
 
@@ -66,13 +59,11 @@ struct DeltaUnits {
 
 static_assert(kPageSlots == kPageTokens && kKeySpan % kPageTokens == 0 && kPageTokens % kKeyTile == 0);
 
-void Scratch::Free::operator()(std::byte* memory) const noexcept { ::operator delete[](memory, kAlignment); }
-
 std::byte* Scratch::grow(std::size_t bytes) {
   if (bytes > bytes_) {
     memory_.reset();
     bytes_ = 0;
-    memory_.reset(static_cast<std::byte*>(::operator new[](bytes, kAlignment)));
+    memory_ = allocate_bytes(bytes);
     bytes_ = bytes;
   }
   return memory_.get();

@@ -9,6 +9,7 @@
 
 #include "backend/backend.h"
 #include "base/workers.h"
+#include "devices/cpu/arena.h"
 #include "devices/cpu/isa.h"
 #include "devices/cpu/kernels.h"
 
@@ -23,12 +24,9 @@ class Scratch {
   }
 
  private:
-  struct Free {
-    void operator()(std::byte* memory) const noexcept;
-  };
   std::byte* grow(std::size_t bytes);
 
-  std::unique_ptr<std::byte[], Free> memory_;
+  std::shared_ptr<std::byte> memory_;
   std::size_t bytes_ = 0;
 };
 
@@ -87,6 +85,7 @@ class CpuBackend final : public Backend {
   const Table& table_;
   std::string name_;
   Workers workers_;
+  Arena arena_;  // of packed weights
   std::mutex turn_;
 
   Scratch delta_units_;   // gated_delta_rule: scaled queries and keys, gates

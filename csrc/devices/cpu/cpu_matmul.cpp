@@ -89,7 +89,7 @@ void multiply(Workers& workers, const MatmulTable& table, Scratch& input, Scratc
 
 std::unique_ptr<Weight> CpuBackend::pack(const MatrixView& source, std::size_t groups) {
   const auto turn = take_turn();
-  auto weight = std::make_unique<PackedWeight>(source, groups);
+  auto weight = std::make_unique<PackedWeight>(source, groups, arena_);
   workers_.each(weight->panels(), [&](std::size_t begin, std::size_t end, unsigned) {
     for (std::size_t i = begin; i < end; ++i) weight->pack_panel(source, i);
   });

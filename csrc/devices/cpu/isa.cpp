@@ -7,56 +7,34 @@
 
 #include "base/error.h"
 
-#if defined(_MSC_VER) && defined(_M_X64)
-#include <immintrin.h>
-#include <intrin.h>
-#endif
-
 namespace qwen35::cpu {
 namespace {
 
-#if defined(_MSC_VER) && defined(_M_X64)
-bool bit(int word, int index) { return (static_cast<unsigned>(word) >> index & 1U) != 0; }
-
-// Leaf 7, when the system saves the registers that `state` names (bits of XCR0).
-bool leaf7(std::array<int, 4>& regs, unsigned long long state) {
-  std::array<int, 4> one{};
-  __cpuidex(one.data(), 1, 0);
-  const bool has_basics = bit(one[2], 12) && bit(one[2], 27) && bit(one[2], 29);  // FMA, OSXSAVE, F16C
-  if (!has_basics || (_xgetbv(0) & state) != state) return false;
-  __cpuidex(regs.data(), 7, 0);
-  return true;
-}
-
-[[maybe_unused]] bool runs_avx2() {
-  std::array<int, 4> r{};
-  return leaf7(r, 0x6) && bit(r[1], 5);
-}
-
-[[maybe_unused]] bool runs_avx512() {
-  std::array<int, 4> r{};  // F, DQ, BW, VL, VNNI
-  return leaf7(r, 0xe6) && bit(r[1], 16) && bit(r[1], 17) && bit(r[1], 30) && bit(r[1], 31) && bit(r[2], 11);
-}
-#elif defined(__x86_64__)
-[[maybe_unused]] bool runs_avx2() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-}
-
-[[maybe_unused]] bool runs_avx512() {
-  return runs_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-         __builtin_cpu_supports("avx512vnni");
-}
+// The folders that CMakeLists.txt compiled. One that builds on another's kernels is never compiled without it.
+constexpr Isa kBuilt[] = {
+    Isa::kReference,
+#if defined(QWEN35_HAS_AVX2)
+    Isa::kAvx2,
 #endif
+#if defined(QWEN35_HAS_AVXVNNI)
+    Isa::kAvxVnni,
+#endif
+#if defined(QWEN35_HAS_AVX512)
+    Isa::kAvx512,
+#endif
+#if defined(QWEN35_HAS_NEON)
+    Isa::kNeon,
+#endif
+#if defined(QWEN35_HAS_NEON_I8MM)
+    Isa::kNeonI8mm,
+#endif
+};
 
 std::vector<Isa> detect() {
-  std::vector<Isa> isas{Isa::kReference};
-#if defined(QWEN35_HAS_AVX2)
-  if (runs_avx2()) isas.push_back(Isa::kAvx2);
-#endif
-#if defined(QWEN35_HAS_AVX2) && defined(QWEN35_HAS_AVX512)
-  if (runs_avx512()) isas.push_back(Isa::kAvx512);
-#endif
+  std::vector<Isa> isas;
+  for (const Isa isa : kBuilt) {
+    if (machine_runs(isa)) isas.push_back(isa);
+  }
   return isas;
 }
 
@@ -79,8 +57,14 @@ Table build([[maybe_unused]] Isa isa) {
     add_avx2_peak(table);
   }
 #endif
+#if defined(QWEN35_HAS_AVXVNNI)
+  if (isa == Isa::kAvxVnni) {
+    add_avxvnni_matmul(table.matmul);
+    add_avxvnni_peak(table);
+  }
+#endif
 #if defined(QWEN35_HAS_AVX512)
-  if (isa >= Isa::kAvx512) {
+  if (isa == Isa::kAvx512) {
     add_avx512_matmul(table.matmul);
     add_avx512_norm(table);
     add_avx512_conv(table);
@@ -89,13 +73,29 @@ Table build([[maybe_unused]] Isa isa) {
     add_avx512_peak(table);
   }
 #endif
+#if defined(QWEN35_HAS_NEON)
+  if (isa >= Isa::kNeon) {
+    add_neon_matmul(table.matmul);
+    add_neon_norm(table);
+    add_neon_conv(table);
+    add_neon_gated_delta(table);
+    add_neon_attend(table);
+    add_neon_peak(table);
+  }
+#endif
+#if defined(QWEN35_HAS_NEON_I8MM)
+  if (isa == Isa::kNeonI8mm) {
+    add_neon_i8mm_matmul(table.matmul);
+    add_neon_i8mm_peak(table);
+  }
+#endif
   return table;
 }
 
 }  // namespace
 
 const char* isa_name(Isa isa) noexcept {
-  constexpr std::array names{"reference", "avx2", "avx512"};
+  constexpr std::array<const char*, kIsas> names{"reference", "avx2", "avxvnni", "avx512", "neon", "neon_i8mm"};
   return names[static_cast<std::size_t>(isa)];
 }
 
@@ -120,7 +120,8 @@ Isa chosen_isa() {
 }
 
 const Table& kernels(Isa isa) {
-  static const std::array<Table, 3> tables{build(Isa::kReference), build(Isa::kAvx2), build(Isa::kAvx512)};
+  static const std::array<Table, kIsas> tables{build(Isa::kReference), build(Isa::kAvx2), build(Isa::kAvxVnni),
+                                               build(Isa::kAvx512),    build(Isa::kNeon), build(Isa::kNeonI8mm)};
   return tables[static_cast<std::size_t>(isa)];
 }
 

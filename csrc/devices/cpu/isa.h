@@ -8,9 +8,15 @@
 
 namespace qwen35::cpu {
 
-enum class Isa : unsigned char { kReference, kAvx2, kAvx512 };
+// Those of one architecture stand together, each of them after the ones whose kernels it takes over.
+enum class Isa : unsigned char { kReference, kAvx2, kAvxVnni, kAvx512, kNeon, kNeonI8mm };
 
-const char* isa_name(Isa isa) noexcept;  // "reference", "avx2", "avx512"
+inline constexpr std::size_t kIsas = 6;
+
+const char* isa_name(Isa isa) noexcept;  // "reference", "avx2", "avxvnni", "avx512", "neon", "neon_i8mm"
+
+// Whether this processor and its system run the instructions; says nothing of what this build carries.
+bool machine_runs(Isa isa) noexcept;
 
 // Built in and supported by this machine, from the scalar twins upwards. Never empty.
 std::span<const Isa> available_isas() noexcept;

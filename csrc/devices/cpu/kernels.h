@@ -1,5 +1,5 @@
 // The kernel table: every operation of the CPU as pure functions over rows or heads. Nothing here knows of threads or
-// allocates. reference/ fills the whole table; avx2/ and avx512/ replace the entries they do better.
+// allocates. reference/ fills the whole table; avx2/, neon/ and their like replace the entries they do better.
 //
 // This header is included by files compiled for one instruction set, so it stays free of inline functions and of
 // standard containers: an inline function compiled there could be the copy that the linker keeps for everybody.
@@ -134,10 +134,17 @@ void add_avx2_conv(Table& table) noexcept;
 void add_avx2_gated_delta(Table& table) noexcept;
 void add_avx2_attend(Table& table) noexcept;
 void add_avx2_peak(Table& table) noexcept;
+void add_avxvnni_peak(Table& table) noexcept;
 void add_avx512_norm(Table& table) noexcept;
 void add_avx512_conv(Table& table) noexcept;
 void add_avx512_gated_delta(Table& table) noexcept;
 void add_avx512_attend(Table& table) noexcept;
 void add_avx512_peak(Table& table) noexcept;
+void add_neon_norm(Table& table) noexcept;
+void add_neon_conv(Table& table) noexcept;
+void add_neon_gated_delta(Table& table) noexcept;
+void add_neon_attend(Table& table) noexcept;
+void add_neon_peak(Table& table) noexcept;
+void add_neon_i8mm_peak(Table& table) noexcept;
 
 }  // namespace qwen35::cpu

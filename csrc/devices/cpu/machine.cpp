@@ -1,71 +1,113 @@
-#include "devices/cpu/machine.h"
+// What the processor says of itself.
+#include <array>
+#include <cstddef>
 
-#include <algorithm>
-#include <atomic>
-#include <chrono>
-#include <cstdint>
+#include "devices/cpu/isa.h"
 
-#include "base/workers.h"
-#include "devices/cpu/panels.h"
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(_MSC_VER) && defined(_M_X64)
+#include <immintrin.h>
+#include <intrin.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
 
 namespace qwen35::cpu {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+#if defined(__x86_64__) || (defined(_MSC_VER) && defined(_M_X64))
 
-// Long enough that starting and joining the team does not count, short enough to fall between two interruptions.
-constexpr double kRunSeconds = 0.05;
+struct Leaf {
+  unsigned a = 0, b = 0, c = 0, d = 0;  // eax, ebx, ecx, edx
+};
 
-template <class Run>
-double seconds(Run&& run) {
-  const auto begin = Clock::now();
-  run();
-  return std::chrono::duration<double>(Clock::now() - begin).count();
+#if defined(_MSC_VER)
+Leaf cpuid(unsigned leaf, unsigned part) noexcept {
+  std::array<int, 4> r{};
+  __cpuid(r.data(), 0);
+  if (static_cast<unsigned>(r[0]) < leaf) return {};
+  __cpuidex(r.data(), static_cast<int>(leaf), static_cast<int>(part));
+  return {static_cast<unsigned>(r[0]), static_cast<unsigned>(r[1]), static_cast<unsigned>(r[2]),
+          static_cast<unsigned>(r[3])};
 }
 
-template <class Run>
-double shortest(unsigned repetitions, Run&& run) {
-  double best = seconds(run);
-  for (unsigned i = 1; i < repetitions; ++i) best = std::min(best, seconds(run));
-  return best;
+unsigned long long saved_state() noexcept { return _xgetbv(0); }
+#else
+Leaf cpuid(unsigned leaf, unsigned part) noexcept {
+  Leaf r;
+  return __get_cpuid_count(leaf, part, &r.a, &r.b, &r.c, &r.d) != 0 ? r : Leaf{};
 }
 
-// Where results go so that nobody can leave their computation out.
-std::atomic<std::uint64_t> sink;
+unsigned long long saved_state() noexcept {
+  unsigned low = 0, high = 0;
+  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return static_cast<unsigned long long>(high) << 32 | low;
+}
+#endif
+
+bool bit(unsigned word, int index) noexcept { return (word >> index & 1U) != 0; }
+
+// Whether the system saves the registers that `state` names (bits of XCR0), on a processor with FMA and F16C.
+bool keeps(unsigned long long state) noexcept {
+  const Leaf one = cpuid(1, 0);
+  const bool has_xgetbv = bit(one.c, 27);
+  return bit(one.c, 12) && bit(one.c, 29) && has_xgetbv && (saved_state() & state) == state;
+}
+
+bool runs_avx2() noexcept { return keeps(0x6) && bit(cpuid(7, 0).b, 5); }
+
+bool runs_avxvnni() noexcept { return runs_avx2() && bit(cpuid(7, 1).a, 4); }
+
+bool runs_avx512() noexcept {
+  const Leaf seven = cpuid(7, 0);  // F, DQ, BW, VL, VNNI
+  return runs_avx2() && keeps(0xe6) && bit(seven.b, 16) && bit(seven.b, 17) && bit(seven.b, 30) && bit(seven.b, 31) &&
+         bit(seven.c, 11);
+}
+
+#elif defined(__aarch64__) && defined(__linux__)
+
+// Bits of the kernel's interface, which does not change; older headers have no names for them.
+bool runs_neon() noexcept { return (getauxval(AT_HWCAP) >> 20 & 1UL) != 0; }                       // ASIMDDP
+bool runs_neon_i8mm() noexcept { return runs_neon() && (getauxval(AT_HWCAP2) >> 13 & 1UL) != 0; }  // I8MM
+
+#elif defined(__aarch64__) && defined(__APPLE__)
+
+bool has(const char* feature) noexcept {
+  int value = 0;
+  std::size_t bytes = sizeof value;
+  return sysctlbyname(feature, &value, &bytes, nullptr, 0) == 0 && value != 0;
+}
+
+bool runs_neon() noexcept { return has("hw.optional.arm.FEAT_DotProd"); }
+bool runs_neon_i8mm() noexcept { return runs_neon() && has("hw.optional.arm.FEAT_I8MM"); }
+
+#endif
 
 }  // namespace
 
-double read_bandwidth(Isa isa, unsigned threads, std::size_t bytes, unsigned repetitions) {
-  Workers workers(threads);
-  const std::size_t blocks = std::max<std::size_t>(bytes / kReadBlock, workers.count());
-  // The memory that weights have; each part is touched first by the thread that reads it.
-  PanelMemory memory = allocate_panels(blocks * kReadBlock);
-  const auto first_touch = [&](std::size_t begin, std::size_t end, unsigned worker) {
-    std::fill(memory.get() + begin * kReadBlock, memory.get() + end * kReadBlock, static_cast<std::byte>(worker + 1));
-  };
-  workers.each(blocks, first_touch);
-  const auto read = [&](std::size_t begin, std::size_t end, unsigned) {
-    sink.fetch_add(kernels(isa).read_sum(memory.get() + begin * kReadBlock, (end - begin) * kReadBlock),
-                   std::memory_order_relaxed);
-  };
-  return static_cast<double>(blocks * kReadBlock) / shortest(repetitions, [&] { workers.each(blocks, read); });
-}
-
-double int8_throughput(Isa isa, unsigned threads, unsigned repetitions) {
-  Workers workers(threads);
-  std::uint64_t operations = 0;
-  const auto run = [&](std::size_t rounds) {
-    workers.each(workers.count(), [&](std::size_t, std::size_t, unsigned worker) {
-      std::int32_t sum = 0;
-      const std::uint64_t done = kernels(isa).multiply_int8(rounds, &sum);
-      sink.fetch_add(static_cast<std::uint64_t>(sum), std::memory_order_relaxed);
-      if (worker == 0) operations = done * workers.count();
-    });
-  };
-  std::size_t rounds = 1 << 12;
-  while (seconds([&] { run(rounds); }) < kRunSeconds) rounds *= 2;
-  const double best = shortest(repetitions, [&] { run(rounds); });
-  return static_cast<double>(operations) / best;
+bool machine_runs(Isa isa) noexcept {
+  switch (isa) {
+    case Isa::kReference:
+      return true;
+#if defined(__x86_64__) || (defined(_MSC_VER) && defined(_M_X64))
+    case Isa::kAvx2:
+      return runs_avx2();
+    case Isa::kAvxVnni:
+      return runs_avxvnni();
+    case Isa::kAvx512:
+      return runs_avx512();
+#elif defined(__aarch64__) && (defined(__linux__) || defined(__APPLE__))
+    case Isa::kNeon:
+      return runs_neon();
+    case Isa::kNeonI8mm:
+      return runs_neon_i8mm();
+#endif
+    default:
+      return false;
+  }
 }
 
 }  // namespace qwen35::cpu

@@ -63,6 +63,9 @@ struct MatmulTable {
 
 void add_reference_matmul(MatmulTable& table) noexcept;
 void add_avx2_matmul(MatmulTable& table) noexcept;
+void add_avxvnni_matmul(MatmulTable& table) noexcept;
 void add_avx512_matmul(MatmulTable& table) noexcept;
+void add_neon_matmul(MatmulTable& table) noexcept;
+void add_neon_i8mm_matmul(MatmulTable& table) noexcept;
 
 }  // namespace qwen35::cpu

@@ -1,38 +1,10 @@
 #include "devices/cpu/panels.h"
 
-#include <new>
 #include <string>
 
 #include "base/error.h"
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
 namespace qwen35::cpu {
-namespace {
-
-constexpr std::size_t kHugePage = std::size_t{2} << 20;
-
-}  // namespace
-
-void FreePanels::operator()(std::byte* memory) const noexcept {
-  ::operator delete(memory, std::align_val_t{kPanelAlignment});
-}
-
-PanelMemory allocate_panels(std::size_t bytes) {
-  auto* memory = static_cast<std::byte*>(::operator new(bytes, std::align_val_t{kPanelAlignment}));
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-  if (bytes >= 2 * kHugePage) {
-    // Whole pages inside the block only; a refusal costs nothing but speed.
-    const auto begin = reinterpret_cast<std::uintptr_t>(memory);
-    const std::uintptr_t first = (begin + kHugePage - 1) / kHugePage * kHugePage;
-    const std::uintptr_t last = (begin + bytes) / kHugePage * kHugePage;
-    (void)madvise(memory + (first - begin), last - first, MADV_HUGEPAGE);
-  }
-#endif
-  return PanelMemory(memory);
-}
 
 PanelFormat panel_format(DType dtype) noexcept {
   switch (dtype) {
@@ -73,7 +45,7 @@ std::size_t panel_bytes(PanelFormat format, std::size_t cols) noexcept {
   });
 }
 
-PackedWeight::PackedWeight(const MatrixView& source, std::size_t groups)
+PackedWeight::PackedWeight(const MatrixView& source, std::size_t groups, Arena& arena)
     : format_(panel_format(source.dtype)),
       groups_(groups),
       group_rows_(groups == 0 ? 0 : source.rows / groups),
@@ -93,7 +65,7 @@ PackedWeight::PackedWeight(const MatrixView& source, std::size_t groups)
   if (groups == 0 || source.rows % groups != 0) {
     throw FormatError("pack: " + shape + ": rows must divide into " + std::to_string(groups) + " groups");
   }
-  memory_ = allocate_panels(bytes());
+  memory_ = arena.take(bytes());
 }
 
 void PackedWeight::decode_row(std::size_t row, float* out) const noexcept {

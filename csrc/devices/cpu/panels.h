@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "backend/backend.h"
+#include "devices/cpu/arena.h"
 #include "devices/cpu/panel_layout.h"
 #include "tensor/blocks.h"
 #include "tensor/half.h"
@@ -18,18 +19,10 @@ std::size_t panel_bytes(PanelFormat format, std::size_t cols) noexcept;
 // Whether products with this format round the activations to 8 bits.
 constexpr bool rounds_input(PanelFormat format) noexcept { return format < PanelFormat::kF32; }
 
-struct FreePanels {
-  void operator()(std::byte* memory) const noexcept;
-};
-using PanelMemory = std::unique_ptr<std::byte[], FreePanels>;
-
-// Uninitialised, aligned for panels and, when large, in huge pages where the system has them.
-PanelMemory allocate_panels(std::size_t bytes);
-
 class PackedWeight final : public Weight {
  public:
   // Memory for the panels of `source`, not yet packed. Throws FormatError.
-  PackedWeight(const MatrixView& source, std::size_t groups);
+  PackedWeight(const MatrixView& source, std::size_t groups, Arena& arena);
 
   std::size_t rows() const noexcept override { return groups_ * group_rows_; }
   std::size_t cols() const noexcept override { return cols_; }
@@ -60,7 +53,7 @@ class PackedWeight final : public Weight {
   std::size_t group_rows_;
   std::size_t cols_;
   std::size_t panel_bytes_;
-  PanelMemory memory_;
+  std::shared_ptr<std::byte> memory_;
 };
 
 // ---- reading, column block by column block ----------------------------------------------------------------------

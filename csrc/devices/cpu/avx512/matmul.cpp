@@ -11,12 +11,13 @@ struct Avx512Integers : Avx512 {
   static constexpr std::size_t kTileRows = 6;    // 12 integer and 12 float sums of the 32 registers
   static constexpr std::size_t kExactTileRows = 6;
   static constexpr bool kSignedBytes = false;
+  static constexpr bool kShiftsBytes = false;
 
   template <std::size_t>
   struct Sum {
     I total;
     void start(I bias) noexcept { total = bias; }
-    template <std::size_t kStep>
+    template <std::size_t, std::size_t>
     void add(I w, I x) noexcept {
       total = _mm512_dpbusd_epi32(total, w, x);
     }
@@ -25,9 +26,10 @@ struct Avx512Integers : Avx512 {
 
   static I load_codes(const std::uint8_t* p) noexcept { return _mm512_loadu_si512(p); }
   static I repeat(int byte) noexcept { return _mm512_set1_epi8(static_cast<char>(byte)); }
-  static I repeat_four(const std::int8_t* p) noexcept {
+  template <std::size_t j>
+  static I repeat_four(const std::int8_t* sixteen) noexcept {  // codes 4 j to 4 j + 3
     std::int32_t four;
-    __builtin_memcpy(&four, p, sizeof four);
+    __builtin_memcpy(&four, sixteen + 4 * j, sizeof four);
     return _mm512_set1_epi32(four);
   }
   static I both(I a, I b) noexcept { return _mm512_and_si512(a, b); }

@@ -1,4 +1,4 @@
-// The panel kernels as templates over an instruction set: V is an Isa trait (avx2/isa.h, avx512/isa.h) with the integer
+// The panel kernels as templates over an instruction set: V is an Isa trait (avx2/isa.h, neon/isa.h) with the integer
 // operations of its folder's matmul.cpp added. Lanes are rows of the weights; a tile of activation rows shares every
 // load of weights. The order of operations is the reference kernel's, whatever the tile.
 #pragma once
@@ -15,7 +15,7 @@ namespace qwen35::cpu {
 namespace {
 
 // Far enough ahead for the latency of memory at 1 to 6 rows per tile; near enough to stay in the first-level cache.
-constexpr std::size_t kPrefetchBytes = 4096;
+constexpr std::size_t kPrefetchBytes = 1024;
 
 // ---- rounding ----------------------------------------------------------------------------------------------------
 
@@ -111,8 +111,8 @@ void add_products(const typename Format::Unit& unit, std::size_t part, std::size
       w[v] = Format::template codes<half, j>(unit, part, lane + v * V::kWidth);
     }
     for (std::size_t i = 0; i < kRows; ++i) {
-      const auto four = V::repeat_four(x[i]->codes + 16 * half + 4 * j);
-      for (std::size_t v = 0; v < kVectors; ++v) products[v][i].template add<step>(w[v], four);
+      const auto four = V::template repeat_four<j>(x[i]->codes + 16 * half);
+      for (std::size_t v = 0; v < kVectors; ++v) products[v][i].template add<step, j>(w[v], four);
     }
   });
   for (std::size_t v = 0; v < kVectors; ++v) {
@@ -189,22 +189,23 @@ void exact_tile(const PanelArgs& a, std::size_t first) noexcept {
   constexpr std::size_t kVectors = kPanelRows / V::kWidth;
   const float* x[kRows];
   typename V::F sums[kVectors][kRows];
-  for (std::size_t i = 0; i < kRows; ++i) {
-    x[i] = a.exact[first + i];
-    for (auto& vector : sums) vector[i] = V::zero();
-  }
+  for (std::size_t i = 0; i < kRows; ++i) x[i] = a.exact[first + i];
+  // Vectors by compile-time constants: eight of them, counted by a loop, would stay in memory.
+  unroll<kVectors>([&](auto v) {
+    for (auto& sum : sums[v]) sum = V::zero();
+  });
   const auto* unit = reinterpret_cast<const typename Format::Unit*>(a.panel);
   for (std::size_t c = 0; c < a.cols; ++c, ++unit) {
     prefetch<V>(unit, sizeof *unit);
-    for (std::size_t v = 0; v < kVectors; ++v) {
+    unroll<kVectors>([&](auto v) {
       const auto w = Format::values(*unit, v * V::kWidth);
       for (std::size_t i = 0; i < kRows; ++i) sums[v][i] = V::fma(w, V::set(x[i][c]), sums[v][i]);
-    }
+    });
   }
   alignas(64) float tile[kRows][kPanelRows];
-  for (std::size_t i = 0; i < kRows; ++i) {
-    for (std::size_t v = 0; v < kVectors; ++v) V::store(tile[i] + v * V::kWidth, sums[v][i]);
-  }
+  unroll<kVectors>([&](auto v) {
+    for (std::size_t i = 0; i < kRows; ++i) V::store(tile[i] + v * V::kWidth, sums[v][i]);
+  });
   store_tile<V>(a, first, kRows, tile[0]);
 }
 

@@ -20,7 +20,9 @@ struct FormatBase {
 
   template <std::size_t half, std::size_t j>
   static I nibbles(const PanelNibbles& codes, std::size_t lane) noexcept {
-    return V::both(V::template shift_right<4 * half>(V::load_codes(codes[j][lane])), V::repeat(0x0f));
+    const I pairs = V::load_codes(codes[j][lane]);
+    if constexpr (half == 1 && V::kShiftsBytes) return V::template shift_right<4>(pairs);
+    return V::both(V::template shift_right<4 * half>(pairs), V::repeat(0x0f));
   }
 };
 
