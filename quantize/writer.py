@@ -3,18 +3,31 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import gguf
 import numpy as np
 
 from qwen35_local.errors import FileFormatError
 from qwen35_local.quantize.partial import PartialFile
-from qwen35_local.quantize.plan import PlannedTensor
 
 ALIGNMENT = 32
 _Type = gguf.GGUFValueType
 _WIDE = "general.parameter_count"
 _SIGNED = "general.sampling."
+
+
+class ListedTensor(Protocol):
+    """A line of the tensor directory: shape slowest dimension first, type as GGUF spells it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def n_bytes(self) -> int: ...
 
 
 @dataclass(slots=True)
@@ -38,7 +51,7 @@ class GgufStream:
         self._in_tensor = 0
 
 
-def begin(file: PartialFile, metadata: dict[str, object], tensors: Sequence[PlannedTensor]) -> GgufStream:
+def begin(file: PartialFile, metadata: dict[str, object], tensors: Sequence[ListedTensor]) -> GgufStream:
     """Writes magic, metadata and tensor directory. Raises OSError, FileFormatError."""
     writer = _writer(file.path, metadata, tensors)
     try:
@@ -52,7 +65,7 @@ def begin(file: PartialFile, metadata: dict[str, object], tensors: Sequence[Plan
     return GgufStream(file, size + -size % ALIGNMENT)
 
 
-def data_bytes(tensors: Sequence[PlannedTensor]) -> int:
+def data_bytes(tensors: Sequence[ListedTensor]) -> int:
     """Bytes of all tensors with their padding."""
     return sum(tensor.n_bytes + -tensor.n_bytes % ALIGNMENT for tensor in tensors)
 
@@ -66,7 +79,7 @@ def metadata_bytes(metadata: dict[str, object]) -> int:
     return total
 
 
-def _writer(path: Path, metadata: dict[str, object], tensors: Sequence[PlannedTensor]) -> gguf.GGUFWriter:
+def _writer(path: Path, metadata: dict[str, object], tensors: Sequence[ListedTensor]) -> gguf.GGUFWriter:
     writer = gguf.GGUFWriter(path, str(metadata["general.architecture"]))
     for key, value in metadata.items():
         if key == "general.architecture" or (isinstance(value, list) and not value):

@@ -7,6 +7,7 @@
 // share the call. That is what makes chunking, batching and caching invisible.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
@@ -164,6 +165,9 @@ class Backend {
 
   // Scratch the device itself needs for `rows` batch rows is its own affair.
   virtual const char* name() const noexcept = 0;  // "cpu-avx512"
+
+  // How long callers have waited, all in all, for threads of the device that were not yet done with their part.
+  virtual std::chrono::nanoseconds waited() const noexcept { return {}; }
 };
 
 }  // namespace qwen35

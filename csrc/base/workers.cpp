@@ -125,8 +125,17 @@ void Workers::run(unsigned parts, void* fn, Part call) {
     bells_[worker].rung.notify_one();
   }
   call_part(0);
-  for (std::uint32_t left = busy_.load(std::memory_order_acquire); left != 0;) left = wait_for_change(busy_, left);
+  wait_for_others();
   if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+}
+
+void Workers::wait_for_others() noexcept {
+  std::uint32_t left = busy_.load(std::memory_order_acquire);
+  if (left == 0) return;
+  const auto begin = std::chrono::steady_clock::now();
+  while (left != 0) left = wait_for_change(busy_, left);
+  const auto waited = std::chrono::steady_clock::now() - begin;
+  waited_.fetch_add(std::chrono::duration_cast<std::chrono::nanoseconds>(waited).count(), std::memory_order_relaxed);
 }
 
 void Workers::call_part(unsigned worker) noexcept {

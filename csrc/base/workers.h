@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -25,6 +26,11 @@ class Workers {
   Workers& operator=(const Workers&) = delete;
 
   unsigned count() const noexcept { return count_; }
+
+  // How long callers of each() have waited for the others, all in all, after their own part was done.
+  std::chrono::nanoseconds waited() const noexcept {
+    return std::chrono::nanoseconds(waited_.load(std::memory_order_relaxed));
+  }
 
   // fn(begin, end, worker) over contiguous parts of [0, n), at least `grain` items each but for the last; worker <
   // count(). Returns when all is done; the first exception comes back to the caller. Calls from several threads take
@@ -68,6 +74,7 @@ class Workers {
   };
 
   void run(unsigned parts, void* fn, Part call);
+  void wait_for_others() noexcept;
   void call_part(unsigned worker) noexcept;
   void work(unsigned worker) noexcept;
 
@@ -80,6 +87,8 @@ class Workers {
   bool stopped_ = false;
   std::mutex error_mutex_;
   std::exception_ptr error_;
+
+  std::atomic<std::chrono::nanoseconds::rep> waited_{0};
 
   alignas(64) std::atomic<std::uint32_t> busy_{0};
   std::unique_ptr<Bell[]> bells_;

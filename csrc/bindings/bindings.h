@@ -23,4 +23,7 @@ pybind11::array_t<Token> to_array(std::span<const Token> tokens);
 // Throws InputError below `least` or beyond 63 bits; a negative number that is allowed means "all".
 std::size_t to_count(const char* name, const pybind11::int_& value, long long least);
 
+// 0 to 1024; 0 means as many as this process may use.
+unsigned to_threads(const pybind11::int_& value);
+
 }  // namespace qwen35

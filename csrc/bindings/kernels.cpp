@@ -157,6 +157,15 @@ void bind_kernels(py::module_& module) {
   });
   kernels.def("chosen_isa", [] { return cpu::isa_name(cpu::chosen_isa()); });
   kernels.def("usable_threads", &usable_threads);
+  kernels.def("read_sum", [](const std::string& isa, const py::array_t<std::uint8_t, py::array::c_style>& data) {
+    const auto bytes = static_cast<std::size_t>(data.size());
+    if (bytes % cpu::kReadBlock != 0) throw InputError("read_sum reads whole blocks of 4096 bytes");
+    return cpu::kernels(cpu::find_isa(isa)).read_sum(reinterpret_cast<const std::byte*>(data.data()), bytes);
+  });
+  kernels.def("multiply_int8", [](const std::string& isa, std::size_t rounds) {
+    std::int32_t sum = 0;
+    return cpu::kernels(cpu::find_isa(isa)).multiply_int8(rounds, &sum);
+  });
 
   // Arrays are used where they lie and written in place, strides and unaligned starts included.
   py::class_<cpu::CpuBackend> backend(kernels, "Cpu");

@@ -1,11 +1,15 @@
 #include "model/model.h"
 
+#include <pybind11/stl.h>
 #include <pybind11/stl/filesystem.h>
 
+#include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
+#include "backend/profile.h"
 #include "base/error.h"
 #include "base/workers.h"
 #include "bindings/bindings.h"
@@ -20,27 +24,79 @@ namespace py = pybind11;
 namespace qwen35 {
 namespace {
 
-constexpr std::size_t kMostThreads = 1024;
-
 using Logits = py::array_t<float>;
 
 // How many threads a device uses is its own affair; Python is told what was asked for.
 struct LoadedModel {
   std::shared_ptr<Model> model;
   unsigned threads;
+  ProfiledBackend* profile;  // the model's own backend, when it is one
+
+  ProfiledBackend& profiled() const {
+    if (profile == nullptr) throw InputError("this model keeps no profile; load it with profile=True");
+    return *profile;
+  }
+};
+
+// Patterns that Python gives, kept until the model is loaded.
+class PythonTensors {
+ public:
+  explicit PythonTensors(py::function give) : give_(std::move(give)) {}
+
+  std::span<const std::byte> pattern(std::string_view name) {
+    const py::gil_scoped_acquire acquire;
+    const py::array bytes = give_(name);
+    if (!py::isinstance<py::array_t<std::uint8_t>>(bytes) || (bytes.flags() & py::array::c_style) == 0) {
+      throw InputError("the bytes of tensor '" + std::string(name) + "' are not a contiguous array of uint8");
+    }
+    kept_.push_back(bytes);
+    return {static_cast<const std::byte*>(bytes.data()), static_cast<std::size_t>(bytes.nbytes())};
+  }
+
+ private:
+  py::function give_;
+  std::vector<py::array> kept_;
 };
 
 std::shared_ptr<LoadedModel> load(const std::filesystem::path& path, const std::string& device, const py::int_& threads,
-                                  const py::int_& context_tokens) {
-  const std::size_t asked = to_count("threads", threads, 0);
+                                  const py::int_& context_tokens, bool keeps_profile,
+                                  const std::optional<py::function>& tensors) {
+  const unsigned asked = to_threads(threads);
   const std::size_t context = to_count("context_tokens", context_tokens, 0);
-  if (asked > kMostThreads) {
-    throw InputError("threads is " + std::to_string(asked) + ", expected at most " + std::to_string(kMostThreads));
-  }
+  std::optional<PythonTensors> given;  // let go of under the interpreter's lock
+  if (tensors) given.emplace(*tensors);
   const py::gil_scoped_release release;
-  const unsigned count = asked == 0 ? usable_threads() : static_cast<unsigned>(asked);
-  auto model = std::make_shared<Model>(path, open_backend(device, count), context);
-  return std::make_shared<LoadedModel>(LoadedModel{std::move(model), count});
+  const unsigned count = asked == 0 ? usable_threads() : asked;
+  std::unique_ptr<Backend> backend = open_backend(device, count);
+  ProfiledBackend* profile = nullptr;
+  if (keeps_profile) {
+    auto profiled = std::make_unique<ProfiledBackend>(std::move(backend));
+    profile = profiled.get();
+    backend = std::move(profiled);
+  }
+  std::shared_ptr<Model> model;
+  if (given) {
+    RepeatedTensors source([&](std::string_view name) { return given->pattern(name); });
+    model = std::make_shared<Model>(path, std::move(backend), context, source);
+  } else {
+    model = std::make_shared<Model>(path, std::move(backend), context);
+  }
+  if (profile != nullptr) profile->set_head(model->weights().head);
+  return std::make_shared<LoadedModel>(LoadedModel{std::move(model), count, profile});
+}
+
+py::dict profile_dict(const LoadedModel& loaded) {
+  py::dict times;
+  const auto turn = loaded.model->take_turn();
+  for (const OperationTime& entry : loaded.profiled().times()) {
+    times[entry.name] = py::make_tuple(entry.calls, std::chrono::duration<double>(entry.time).count());
+  }
+  return times;
+}
+
+void reset_profile(const LoadedModel& loaded) {
+  const auto turn = loaded.model->take_turn();
+  loaded.profiled().reset();
 }
 
 py::dict config_dict(const LoadedModel& loaded) {
@@ -138,9 +194,14 @@ py::object append(std::shared_ptr<Sequence> sequence, const py::object& tokens, 
 }
 
 void bind_loaded_model(py::module_& module) {
+  py::class_<PackedTensor>(module, "WeightInfo", py::is_final())
+      .def_readonly("name", &PackedTensor::name)
+      .def_readonly("rows", &PackedTensor::rows)
+      .def_readonly("cols", &PackedTensor::cols)
+      .def_readonly("n_bytes", &PackedTensor::bytes);
   py::class_<LoadedModel, std::shared_ptr<LoadedModel>>(module, "Model", py::is_final())
       .def(py::init(&load), py::arg("path"), py::kw_only(), py::arg("device") = "auto", py::arg("threads") = 0,
-           py::arg("context_tokens") = 0)
+           py::arg("context_tokens") = 0, py::arg("profile") = false, py::arg("tensors") = py::none())
       .def_property_readonly("metadata", [](const LoadedModel& m) { return metadata_to_python(m.model->file()); })
       .def_property_readonly("config", &config_dict)
       .def_property_readonly("device", [](const LoadedModel& m) { return m.model->device(); })
@@ -149,6 +210,9 @@ void bind_loaded_model(py::module_& module) {
       .def_property_readonly("n_tokens_used", [](const LoadedModel& m) { return m.model->config().tokens_used; })
       .def_property_readonly("context_tokens", [](const LoadedModel& m) { return m.model->context_tokens(); })
       .def_property_readonly("weight_bytes", [](const LoadedModel& m) { return m.model->weights().bytes; })
+      .def_property_readonly("weights", [](const LoadedModel& m) { return m.model->weights().directory; })
+      .def("profile", &profile_dict)
+      .def("reset_profile", &reset_profile)
       .def("forward", &forward_batch, py::arg("batch"), py::kw_only(), py::arg("chunk_tokens") = kChunkTokens);
 }
 

@@ -1,14 +1,17 @@
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <limits>
 #include <string>
 #include <vector>
 
 #include "base/error.h"
+#include "base/workers.h"
 #include "bindings/bindings.h"
 #include "bindings/formats.h"
 #include "bindings/kernels.h"
 #include "devices/cpu/isa.h"
+#include "devices/cpu/peak.h"
 
 namespace py = pybind11;
 
@@ -48,6 +51,35 @@ void bind_isas(py::module_& module) {
   });
 }
 
+// Repetitions of a measurement: enough for any patience.
+unsigned to_repetitions(const py::int_& value) {
+  return static_cast<unsigned>(std::min<std::size_t>(to_count("repetitions", value, 1), 1000));
+}
+
+// Peaks of this machine with the chosen instruction set.
+void bind_machine(py::module_& module) {
+  module.def("usable_threads", &usable_threads);
+  module.def(
+      "read_bandwidth",
+      [](const py::int_& n_bytes, const py::int_& threads, const py::int_& repetitions) {
+        const std::size_t bytes = to_count("n_bytes", n_bytes, 1);
+        const unsigned team = to_threads(threads);
+        const unsigned times = to_repetitions(repetitions);
+        const py::gil_scoped_release release;
+        return cpu::read_bandwidth(cpu::chosen_isa(), team, bytes, times);
+      },
+      py::arg("n_bytes"), py::kw_only(), py::arg("threads") = 0, py::arg("repetitions") = 5);
+  module.def(
+      "int8_throughput",
+      [](const py::int_& threads, const py::int_& repetitions) {
+        const unsigned team = to_threads(threads);
+        const unsigned times = to_repetitions(repetitions);
+        const py::gil_scoped_release release;
+        return cpu::int8_throughput(cpu::chosen_isa(), team, times);
+      },
+      py::kw_only(), py::arg("threads") = 0, py::arg("repetitions") = 5);
+}
+
 }  // namespace
 
 std::vector<Token> to_tokens(const py::handle& tokens) {
@@ -75,6 +107,15 @@ std::size_t to_count(const char* name, const py::int_& value, long long least) {
   return count < 0 ? std::numeric_limits<std::size_t>::max() : static_cast<std::size_t>(count);
 }
 
+unsigned to_threads(const py::int_& value) {
+  constexpr std::size_t kMostThreads = 1024;
+  const std::size_t threads = to_count("threads", value, 0);
+  if (threads > kMostThreads) {
+    throw InputError("threads is " + std::to_string(threads) + ", expected at most " + std::to_string(kMostThreads));
+  }
+  return static_cast<unsigned>(threads);
+}
+
 }  // namespace qwen35
 
 PYBIND11_MODULE(_core, module) {
@@ -82,6 +123,7 @@ PYBIND11_MODULE(_core, module) {
   module.attr("__version__") = qwen35::kVersion;
   qwen35::bind_errors(module);
   qwen35::bind_isas(module);
+  qwen35::bind_machine(module);
   bind_formats(module);
   qwen35::bind_kernels(module);
   qwen35::bind_model(module);

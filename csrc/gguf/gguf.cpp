@@ -176,7 +176,7 @@ GgufStrings GgufValue::strings() const {
   return {data_, count_};
 }
 
-Gguf::Gguf(const std::filesystem::path& path) : file_(path) { GgufParser(*this).parse(); }
+Gguf::Gguf(const std::filesystem::path& path, GgufExtent extent) : file_(path) { GgufParser(*this, extent).parse(); }
 
 const GgufTensor* Gguf::find(std::string_view name) const noexcept {
   const auto at = std::lower_bound(tensors_by_name_.begin(), tensors_by_name_.end(), name,

@@ -1,5 +1,6 @@
 // GGUF v2/v3, little-endian: header, metadata and tensor directory over a memory-mapped file. Nothing is copied, and
-// nothing is believed before it is checked: a Gguf that exists has every view it hands out inside the file.
+// nothing is believed before it is checked: a Gguf that exists has every view it hands out inside the file, and one
+// that was opened as a header alone hands out no tensor's bytes.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +23,7 @@ struct GgufTensor {
   std::string_view name;
   DType dtype;                       // may be a number outside DType: listable, but find_dtype() gives nullptr
   std::vector<std::uint64_t> shape;  // ne order: shape[0] is contiguous; one to four dimensions, none zero
-  const std::byte* data;             // inside the mapping, aligned to the file's alignment
+  const std::byte* data;             // inside the mapping, aligned to the file's alignment; null in a header alone
   std::size_t bytes;                 // for types outside DType: what the file has up to the next tensor
 
   // rows = product of shape[1..], cols = shape[0]. Throws FormatError naming tensor and type when the type cannot be
@@ -120,15 +121,18 @@ class GgufValue {
   bool is_array_ = false;
 };
 
+// Whether the tensors' bytes follow their directory, or the file is its metadata and directory alone.
+enum class GgufExtent : bool { kWhole, kHeader };
+
 class Gguf {
  public:
-  // Throws FormatError when the file is not a whole, single-file GGUF, std::filesystem::filesystem_error when the
-  // system cannot open it.
-  explicit Gguf(const std::filesystem::path& path);
+  // Throws FormatError when the file is not a whole, single-file GGUF (or its header),
+  // std::filesystem::filesystem_error when the system cannot open it.
+  explicit Gguf(const std::filesystem::path& path, GgufExtent extent = GgufExtent::kWhole);
 
   const std::filesystem::path& path() const noexcept { return file_.path(); }
   std::uint32_t version() const noexcept { return version_; }
-  std::uint64_t offset(const GgufTensor& tensor) const noexcept {  // from the start of the file
+  std::uint64_t offset(const GgufTensor& tensor) const noexcept {  // from the start of a whole file
     return static_cast<std::uint64_t>(tensor.data - file_.data());
   }
 

@@ -123,7 +123,9 @@ void GgufParser::parse() {
   }
   for (std::uint64_t i = 0; i < tensor_count; ++i) parse_tensor();
   index_tensors();
-  place_tensors(read_alignment());
+  const std::uint64_t alignment = read_alignment();
+  if (extent_ == GgufExtent::kHeader) return;
+  place_tensors(alignment);
   reserve_regions();
 }
 
@@ -225,7 +227,10 @@ void GgufParser::parse_tensor() {
            " blocks of " + std::to_string(type->block));
     }
     const std::uint64_t blocks = values / type->block;
-    if (blocks > static_cast<std::uint64_t>(end_ - begin_) / type->block_bytes) {
+    const bool is_header = extent_ == GgufExtent::kHeader;
+    const auto room =
+        is_header ? std::uint64_t{std::numeric_limits<std::int64_t>::max()} : static_cast<std::uint64_t>(end_ - begin_);
+    if (blocks > room / type->block_bytes) {
       fail(label + ": " + shape_text(tensor.shape) + " of type " + type->name + " is larger than the file");
     }
     tensor.bytes = static_cast<std::size_t>(blocks * type->block_bytes);

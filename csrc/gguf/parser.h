@@ -9,8 +9,8 @@ namespace qwen35 {
 
 class GgufParser {
  public:
-  explicit GgufParser(Gguf& gguf) noexcept
-      : gguf_(gguf), begin_(gguf.file_.data()), at_(begin_), end_(begin_ + gguf.file_.size()) {}
+  GgufParser(Gguf& gguf, GgufExtent extent) noexcept
+      : gguf_(gguf), extent_(extent), begin_(gguf.file_.data()), at_(begin_), end_(begin_ + gguf.file_.size()) {}
   void parse();
 
  private:
@@ -34,6 +34,7 @@ class GgufParser {
   void index_tensors();
 
   Gguf& gguf_;
+  GgufExtent extent_;
   const std::byte* begin_;
   const std::byte* at_;
   const std::byte* end_;

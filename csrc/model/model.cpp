@@ -17,15 +17,28 @@ auto naming(const Gguf& file, const Read& read) {
   }
 }
 
+Weights load(const Gguf& file, const Config& config, Backend& backend, TensorSource* source) {
+  MappedTensors mapped(file);
+  return load_weights(file, config, backend, source == nullptr ? mapped : *source);
+}
+
 }  // namespace
 
 Model::Model(const std::filesystem::path& path, std::unique_ptr<Backend> backend, std::size_t context_tokens)
+    : Model(path, std::move(backend), context_tokens, nullptr) {}
+
+Model::Model(const std::filesystem::path& path, std::unique_ptr<Backend> backend, std::size_t context_tokens,
+             TensorSource& source)
+    : Model(path, std::move(backend), context_tokens, &source) {}
+
+Model::Model(const std::filesystem::path& path, std::unique_ptr<Backend> backend, std::size_t context_tokens,
+             TensorSource* source)
     : backend_(std::move(backend)),
-      file_(path),
+      file_(path, source == nullptr ? GgufExtent::kWhole : GgufExtent::kHeader),
       config_(naming(file_, [&] { return read_config(file_); })),
       rope_(make_rope(config_, context_tokens)),
       context_tokens_(context_tokens == 0 ? config_.context_tokens : context_tokens),
-      weights_(naming(file_, [&] { return load_weights(file_, config_, *backend_); })) {}
+      weights_(naming(file_, [&] { return load(file_, config_, *backend_, source); })) {}
 
 Activations Model::Turn::activations(std::size_t rows, std::size_t logit_rows) {
   auto& scratch = model_.scratch_;

@@ -13,6 +13,7 @@
 #include "model/queue.h"
 #include "model/rope.h"
 #include "model/state.h"
+#include "model/tensor_source.h"
 #include "model/weights.h"
 
 namespace qwen35 {
@@ -22,6 +23,9 @@ class Model {
   // context_tokens 0: the file's own. Throws FormatError when the file is not a complete model of the family,
   // InputError when the context cannot be had.
   Model(const std::filesystem::path& path, std::unique_ptr<Backend> backend, std::size_t context_tokens);
+  // The file is a header alone; the tensors' bytes come from `source`, which is not needed afterwards.
+  Model(const std::filesystem::path& path, std::unique_ptr<Backend> backend, std::size_t context_tokens,
+        TensorSource& source);
 
   const Gguf& file() const noexcept { return file_; }
   const Config& config() const noexcept { return config_; }
@@ -46,6 +50,9 @@ class Model {
   Turn take_turn() { return Turn(*this); }
 
  private:
+  Model(const std::filesystem::path& path, std::unique_ptr<Backend> backend, std::size_t context_tokens,
+        TensorSource* source);
+
   std::unique_ptr<Backend> backend_;
   Gguf file_;
   Config config_;

@@ -51,10 +51,17 @@ class Complaints {
   std::size_t count_ = 0;
 };
 
-// Finds tensors by name. With no backend it only checks, and collects everything that is wrong; with one it packs.
+// Where tensors go, and where their bytes come from.
+struct Packing {
+  Backend& backend;
+  TensorSource& source;
+};
+
+// Finds tensors by name. With no packing it only checks, and collects everything that is wrong; with one it packs.
 class Binder {
  public:
-  Binder(const Gguf& file, Backend* backend, Weights& weights) : file_(file), backend_(backend), weights_(weights) {}
+  Binder(const Gguf& file, const Packing* packing, Weights& weights)
+      : file_(file), packing_(packing), weights_(weights) {}
 
   bool has(const std::string& name) const { return file_.find(name) != nullptr; }
 
@@ -63,10 +70,12 @@ class Binder {
                        std::size_t parts = 1) {
     const GgufTensor* tensor = find(name, {cols, rows, experts});
     if (tensor == nullptr || !is_decodable(*tensor)) return nullptr;
-    if (backend_ == nullptr) return nullptr;
-    const Weight* packed = weights_.matrices.emplace_back(backend_->pack(tensor->matrix(), experts * parts)).get();
-    weights_.bytes += packed->bytes();
-    file_.release(tensor->data, tensor->bytes);
+    if (packing_ == nullptr) return nullptr;
+    MatrixView encoded = tensor->matrix();
+    encoded.data = packing_->source.take(*tensor);
+    const Weight* packed = weights_.matrices.emplace_back(packing_->backend.pack(encoded, experts * parts)).get();
+    packing_->source.give_back(*tensor);
+    list(name, packed->rows(), packed->cols(), packed->bytes());
     return packed;
   }
 
@@ -77,17 +86,19 @@ class Binder {
       types_.add(name + " (" + tensor->type_name() + ", expected F32, F16 or BF16)");
       return nullptr;
     }
-    if (backend_ == nullptr) return nullptr;
+    if (packing_ == nullptr) return nullptr;
     std::vector<float> values(count * rows);
-    decode(tensor->dtype, tensor->data, values.data(), values.size());
+    decode(tensor->dtype, packing_->source.take(*tensor), values.data(), values.size());
+    packing_->source.give_back(*tensor);
     for (const float value : values) {
       if (!std::isfinite(value)) throw FormatError(name + " holds a value that is not finite");
     }
     const auto bytes = std::as_bytes(std::span(values));
-    Buffer& buffer = *weights_.vectors.emplace_back(backend_->allocate(bytes.size()));
-    backend_->upload(buffer.data(), bytes.data(), bytes.size());
-    backend_->synchronize();  // `values` goes away
-    weights_.bytes += bytes.size();
+    Backend& backend = packing_->backend;
+    Buffer& buffer = *weights_.vectors.emplace_back(backend.allocate(bytes.size()));
+    backend.upload(buffer.data(), bytes.data(), bytes.size());
+    backend.synchronize();  // `values` goes away
+    list(name, rows, count, bytes.size());
     return reinterpret_cast<const float*>(buffer.data());
   }
 
@@ -105,6 +116,11 @@ class Binder {
   }
 
  private:
+  void list(const std::string& name, std::size_t rows, std::size_t cols, std::size_t bytes) {
+    weights_.directory.push_back({name, rows, cols, bytes});
+    weights_.bytes += bytes;
+  }
+
   const GgufTensor* find(const std::string& name, Shape shape) {
     const GgufTensor* tensor = file_.find(name);
     if (tensor == nullptr) {
@@ -127,7 +143,7 @@ class Binder {
   }
 
   const Gguf& file_;
-  Backend* backend_;
+  const Packing* packing_;
   Weights& weights_;
   std::unordered_set<std::string> bound_;
   Complaints missing_{"missing"}, unexpected_{"unexpected"}, shapes_{"of another shape"}, types_{"of another type"};
@@ -223,14 +239,15 @@ void bind_model(Binder& bind, const Config& c, Weights& w) {
 
 }  // namespace
 
-Weights load_weights(const Gguf& file, const Config& config, Backend& backend) {
+Weights load_weights(const Gguf& file, const Config& config, Backend& backend, TensorSource& source) {
   Weights checked;
   Binder check(file, nullptr, checked);
   bind_model(check, config, checked);
   check.finish_checks(config);
 
   Weights weights;
-  Binder pack(file, &backend, weights);
+  const Packing packing{backend, source};
+  Binder pack(file, &packing, weights);
   bind_model(pack, config, weights);
   return weights;
 }

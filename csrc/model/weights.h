@@ -4,12 +4,14 @@
 
 #include <cstddef>
 #include <memory>
+#include <string>
 #include <variant>
 #include <vector>
 
 #include "backend/backend.h"
 #include "gguf/gguf.h"
 #include "model/config.h"
+#include "model/tensor_source.h"
 
 namespace qwen35 {
 
@@ -67,6 +69,14 @@ struct MtpWeights {
   const Weight* head;       // [V, D], likewise
 };
 
+// A tensor of the file as the device holds it. For experts rows counts those of all of them.
+struct PackedTensor {
+  std::string name;
+  std::size_t rows;
+  std::size_t cols;
+  std::size_t bytes;
+};
+
 struct Weights {
   const Weight* embedding = nullptr;  // [V, D]
   std::vector<LayerWeights> layers;
@@ -74,13 +84,14 @@ struct Weights {
   const Weight* head = nullptr;  // [V, D]; the embedding when tied
   std::vector<MtpWeights> mtp;
   bool is_tied = false;
-  std::size_t bytes = 0;
+  std::size_t bytes = 0;  // of all in the directory
+  std::vector<PackedTensor> directory;
 
   std::vector<std::unique_ptr<Weight>> matrices;  // owners of what the pointers above look at
   std::vector<std::unique_ptr<Buffer>> vectors;
 };
 
 // Throws FormatError naming the tensors that are missing, unexpected, or of another shape or type than the config asks.
-Weights load_weights(const Gguf& file, const Config& config, Backend& backend);
+Weights load_weights(const Gguf& file, const Config& config, Backend& backend, TensorSource& source);
 
 }  // namespace qwen35

@@ -3,7 +3,7 @@
 Shapes: T tokens, V vocabulary rows of the model. All calls that compute release the GIL.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Seq
 from os import PathLike
 from typing import Literal, TypeAlias, final
@@ -34,6 +34,17 @@ def isa() -> str:
 def available_isas() -> list[str]:
     """Every instruction set this machine can run, slowest first: "reference"; then "avx2", "avxvnni" and "avx512", or
     "neon" and "neon_i8mm"."""
+
+def usable_threads() -> int:
+    """How many threads this process may keep busy: the affinity mask and the control group's quota both count."""
+
+def read_bandwidth(n_bytes: int, *, threads: int = 0, repetitions: int = 5) -> float:
+    """Bytes per second that the threads read from a buffer of n_bytes, each its own part; the best of the repetitions.
+    The memory's rate when the buffer is well above the last-level cache."""
+
+def int8_throughput(*, threads: int = 0, repetitions: int = 5) -> float:
+    """8-bit multiplications and additions (counted apart) per second out of registers, with the instructions that the
+    kernels use; the best of the repetitions."""
 
 @final
 class GgufFile:
@@ -84,9 +95,18 @@ class Model:
     Raises FormatError when the file is not a complete qwen35 / qwen35moe model."""
 
     def __init__(
-        self, path: str | PathLike[str], *, device: str = "auto", threads: int = 0, context_tokens: int = 0
+        self,
+        path: str | PathLike[str],
+        *,
+        device: str = "auto",
+        threads: int = 0,
+        context_tokens: int = 0,
+        profile: bool = False,
+        tensors: Callable[[str], NDArray[np.uint8]] | None = None,
     ) -> None:
-        """threads 0: as many as this process may use. context_tokens beyond the model's own switches YaRN on."""
+        """threads 0: as many as this process may use. context_tokens beyond the model's own switches YaRN on. profile
+        times every operation. With `tensors` the file is a GGUF that may end behind its tensor directory, and the
+        bytes of a tensor are what `tensors(name)` gives, repeated until the tensor is full."""
     @property
     def metadata(self) -> dict[str, _MetadataValue]: ...
     @property
@@ -105,11 +125,32 @@ class Model:
     def context_tokens(self) -> int: ...
     @property
     def weight_bytes(self) -> int: ...
+    @property
+    def weights(self) -> list[WeightInfo]:
+        """Every tensor as the device holds it, in the order of loading."""
+    def profile(self) -> dict[str, tuple[int, float]]:
+        """Calls and seconds per operation since loading or reset_profile. Products with the output matrix are "head";
+        "waiting" is time in which the calling thread waited for the others, which no other entry counts. Raises
+        InputError for a model loaded without profile."""
+    def reset_profile(self) -> None: ...
     def forward(
         self, batch: Seq[tuple[Sequence, Seq[int] | NDArray[np.int32], _Logits]], *, chunk_tokens: int = 512
     ) -> list[NDArray[np.float32]]:
         """Appends each item's tokens to its sequence, in one pass per chunk, and returns per item the logits
         [n, V] asked for: n is 0, 1 or the number of tokens. Raises InputError (nothing is changed), Cancelled."""
+
+@final
+class WeightInfo:
+    """A tensor packed for a device: rows of all experts together, bytes with padding."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def cols(self) -> int: ...
+    @property
+    def n_bytes(self) -> int: ...
 
 @final
 class Sequence:

@@ -44,6 +44,7 @@ class CpuBackend final : public Backend {
   void download(std::byte* to, const std::byte* from, std::size_t bytes) override;
   void synchronize() override {}
   const char* name() const noexcept override { return name_.c_str(); }
+  std::chrono::nanoseconds waited() const noexcept override { return workers_.waited(); }
 
   // cpu_backend.cpp
   void rms_norm(Tensor out, Tensor x, const float* weight, float eps) override;

@@ -49,6 +49,7 @@ Table build([[maybe_unused]] Isa isa) {
   add_reference_gated_delta(table);
   add_reference_attend(table);
   add_reference_route(table);
+  add_reference_peak(table);
 #if defined(QWEN35_HAS_AVX2)
   if (isa >= Isa::kAvx2) {
     add_avx2_matmul(table.matmul);
@@ -56,10 +57,14 @@ Table build([[maybe_unused]] Isa isa) {
     add_avx2_conv(table);
     add_avx2_gated_delta(table);
     add_avx2_attend(table);
+    add_avx2_peak(table);
   }
 #endif
 #if defined(QWEN35_HAS_AVXVNNI)
-  if (isa == Isa::kAvxVnni) add_avxvnni_matmul(table.matmul);
+  if (isa == Isa::kAvxVnni) {
+    add_avxvnni_matmul(table.matmul);
+    add_avxvnni_peak(table);
+  }
 #endif
 #if defined(QWEN35_HAS_AVX512)
   if (isa >= Isa::kAvx512 && isa <= Isa::kAmx) {
@@ -68,6 +73,7 @@ Table build([[maybe_unused]] Isa isa) {
     add_avx512_conv(table);
     add_avx512_gated_delta(table);
     add_avx512_attend(table);
+    add_avx512_peak(table);
   }
 #endif
 #if defined(QWEN35_HAS_AMX)
@@ -80,10 +86,14 @@ Table build([[maybe_unused]] Isa isa) {
     add_neon_conv(table);
     add_neon_gated_delta(table);
     add_neon_attend(table);
+    add_neon_peak(table);
   }
 #endif
 #if defined(QWEN35_HAS_NEON_I8MM)
-  if (isa == Isa::kNeonI8mm) add_neon_i8mm_matmul(table.matmul);
+  if (isa == Isa::kNeonI8mm) {
+    add_neon_i8mm_matmul(table.matmul);
+    add_neon_i8mm_peak(table);
+  }
 #endif
   return table;
 }

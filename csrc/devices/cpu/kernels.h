@@ -12,13 +12,14 @@
 
 namespace qwen35::cpu {
 
-inline constexpr std::size_t kConvTaps = 4;     // the family's short convolution
-inline constexpr std::size_t kValueTile = 32;   // value columns of delta memory kept together
-inline constexpr std::size_t kPageSlots = 256;  // kPageTokens of backend.h
-inline constexpr std::size_t kKeyLanes = 16;    // tokens whose keys are interleaved in a page
-inline constexpr std::size_t kKeyTile = 64;     // keys per step of the online softmax, aligned to absolute positions
-inline constexpr std::size_t kKeySpan = 1024;   // keys per partial softmax; spans are merged in order of position
-inline constexpr std::size_t kQueryBlock = 32;  // queries of one key/value head that share one pass over the keys
+inline constexpr std::size_t kConvTaps = 4;      // the family's short convolution
+inline constexpr std::size_t kValueTile = 32;    // value columns of delta memory kept together
+inline constexpr std::size_t kPageSlots = 256;   // kPageTokens of backend.h
+inline constexpr std::size_t kKeyLanes = 16;     // tokens whose keys are interleaved in a page
+inline constexpr std::size_t kKeyTile = 64;      // keys per step of the online softmax, aligned to absolute positions
+inline constexpr std::size_t kKeySpan = 1024;    // keys per partial softmax; spans are merged in order of position
+inline constexpr std::size_t kReadBlock = 4096;  // bytes; what is read to measure the memory is whole blocks
+inline constexpr std::size_t kQueryBlock = 32;   // queries of one key/value head that share one pass over the keys
 // KvFormat of backend.h as indices.
 inline constexpr std::size_t kKvF32 = 0;
 inline constexpr std::size_t kKvF16 = 1;
@@ -113,6 +114,12 @@ struct Table {
 
   // h <- h * sigmoid(gate) for one row.
   void (*sigmoid_gate)(float* h, float gate, std::size_t cols) noexcept;
+
+  // What `qwen35 bench` holds the others against. A sum over whole blocks of kReadBlock bytes, as fast as they can be
+  // read; and `rounds` of the instructions that 8-bit products are made of, out of registers. Returns how many 8-bit
+  // multiplications and additions that was; `sum` gets something that depends on all of them.
+  std::uint64_t (*read_sum)(const std::byte* data, std::size_t bytes) noexcept;
+  std::uint64_t (*multiply_int8)(std::size_t rounds, std::int32_t* sum) noexcept;
 };
 
 // One per file of kernels; each replaces its own entries. reference/ first.
@@ -121,17 +128,23 @@ void add_reference_conv(Table& table) noexcept;
 void add_reference_gated_delta(Table& table) noexcept;
 void add_reference_attend(Table& table) noexcept;
 void add_reference_route(Table& table) noexcept;
+void add_reference_peak(Table& table) noexcept;
 void add_avx2_norm(Table& table) noexcept;
 void add_avx2_conv(Table& table) noexcept;
 void add_avx2_gated_delta(Table& table) noexcept;
 void add_avx2_attend(Table& table) noexcept;
+void add_avx2_peak(Table& table) noexcept;
+void add_avxvnni_peak(Table& table) noexcept;
 void add_avx512_norm(Table& table) noexcept;
 void add_avx512_conv(Table& table) noexcept;
 void add_avx512_gated_delta(Table& table) noexcept;
 void add_avx512_attend(Table& table) noexcept;
+void add_avx512_peak(Table& table) noexcept;
 void add_neon_norm(Table& table) noexcept;
 void add_neon_conv(Table& table) noexcept;
 void add_neon_gated_delta(Table& table) noexcept;
 void add_neon_attend(Table& table) noexcept;
+void add_neon_peak(Table& table) noexcept;
+void add_neon_i8mm_peak(Table& table) noexcept;
 
 }  // namespace qwen35::cpu

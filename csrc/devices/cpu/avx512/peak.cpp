@@ -1,0 +1,25 @@
+#include "devices/cpu/simd/peak.h"
+#include "devices/cpu/avx512/isa.h"
+
+namespace qwen35::cpu {
+namespace {
+
+struct Avx512Peak {
+  using V = __m512i;
+  static constexpr std::size_t kBytes = 64;
+  static constexpr std::size_t kProducts = 64;
+  static V zero() noexcept { return _mm512_setzero_si512(); }
+  static V value(char byte) noexcept { return _mm512_set1_epi8(byte); }
+  static V add_words(V sum, const std::byte* data) noexcept { return _mm512_add_epi64(sum, _mm512_loadu_si512(data)); }
+  static std::uint64_t sum(V x) noexcept { return static_cast<std::uint64_t>(_mm512_reduce_add_epi64(x)); }
+#if !defined(_MSC_VER) || defined(__clang__)
+  static void hide(V& x) noexcept { asm volatile("" : "+v"(x)); }
+#endif
+  static V step(V chain, V x, V w) noexcept { return _mm512_dpbusd_epi32(chain, x, w); }
+};
+
+}  // namespace
+
+void add_avx512_peak(Table& table) noexcept { Peak<Avx512Peak>::add_to(table); }
+
+}  // namespace qwen35::cpu

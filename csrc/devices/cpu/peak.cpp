@@ -1,0 +1,72 @@
+#include "devices/cpu/peak.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+
+#include "base/workers.h"
+#include "devices/cpu/arena.h"
+
+namespace qwen35::cpu {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Long enough that starting and joining the team does not count, short enough to fall between two interruptions.
+constexpr double kRunSeconds = 0.05;
+
+template <class Run>
+double seconds(Run&& run) {
+  const auto begin = Clock::now();
+  run();
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+template <class Run>
+double shortest(unsigned repetitions, Run&& run) {
+  double best = seconds(run);
+  for (unsigned i = 1; i < repetitions; ++i) best = std::min(best, seconds(run));
+  return best;
+}
+
+// Where results go so that nobody can leave their computation out.
+std::atomic<std::uint64_t> sink;
+
+}  // namespace
+
+double read_bandwidth(Isa isa, unsigned threads, std::size_t bytes, unsigned repetitions) {
+  Workers workers(threads);
+  const std::size_t blocks = std::max<std::size_t>(bytes / kReadBlock, workers.count());
+  // The memory that weights have; each part is touched first by the thread that reads it.
+  const std::shared_ptr<std::byte> memory = allocate_bytes(blocks * kReadBlock);
+  const auto first_touch = [&](std::size_t begin, std::size_t end, unsigned worker) {
+    std::fill(memory.get() + begin * kReadBlock, memory.get() + end * kReadBlock, static_cast<std::byte>(worker + 1));
+  };
+  workers.each(blocks, first_touch);
+  const auto read = [&](std::size_t begin, std::size_t end, unsigned) {
+    sink.fetch_add(kernels(isa).read_sum(memory.get() + begin * kReadBlock, (end - begin) * kReadBlock),
+                   std::memory_order_relaxed);
+  };
+  return static_cast<double>(blocks * kReadBlock) / shortest(repetitions, [&] { workers.each(blocks, read); });
+}
+
+double int8_throughput(Isa isa, unsigned threads, unsigned repetitions) {
+  Workers workers(threads);
+  std::uint64_t operations = 0;
+  const auto run = [&](std::size_t rounds) {
+    workers.each(workers.count(), [&](std::size_t, std::size_t, unsigned worker) {
+      std::int32_t sum = 0;
+      const std::uint64_t done = kernels(isa).multiply_int8(rounds, &sum);
+      sink.fetch_add(static_cast<std::uint64_t>(sum), std::memory_order_relaxed);
+      if (worker == 0) operations = done * workers.count();
+    });
+  };
+  std::size_t rounds = 1 << 12;
+  while (seconds([&] { run(rounds); }) < kRunSeconds) rounds *= 2;
+  const double best = shortest(repetitions, [&] { run(rounds); });
+  return static_cast<double>(operations) / best;
+}
+
+}  // namespace qwen35::cpu

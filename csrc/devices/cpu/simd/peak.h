@@ -1,0 +1,83 @@
+// read_sum and multiply_int8 for any instruction set. Bytes is a thin trait: kBytes of a vector V, zero(), value(byte),
+// add_words(V, address), sum(V), hide(V&), and step(chain, x, w): chain plus kProducts products of
+// the bytes of x and w.
+#pragma once
+
+#include "devices/cpu/kernels.h"
+
+namespace qwen35::cpu {
+namespace {
+
+template <class Bytes>
+struct Peak {
+  using V = typename Bytes::V;
+
+  static std::uint64_t read_sum(const std::byte* data, std::size_t bytes) noexcept {
+    V a = Bytes::zero(), b = a, c = a, d = a, e = a, f = a, g = a, h = a;
+    constexpr std::size_t n = Bytes::kBytes;
+    static_assert(kReadBlock % (8 * n) == 0);
+    for (const std::byte* end = data + bytes; data != end; data += 8 * n) {
+      a = Bytes::add_words(a, data);
+      b = Bytes::add_words(b, data + n);
+      c = Bytes::add_words(c, data + 2 * n);
+      d = Bytes::add_words(d, data + 3 * n);
+      e = Bytes::add_words(e, data + 4 * n);
+      f = Bytes::add_words(f, data + 5 * n);
+      g = Bytes::add_words(g, data + 6 * n);
+      h = Bytes::add_words(h, data + 7 * n);
+    }
+    std::uint64_t total = 0;
+    const V sums[] = {a, b, c, d, e, f, g, h};
+    for (const V& part : sums) total += Bytes::sum(part);
+    return total;
+  }
+
+  // Twelve chains: five cycles at two a cycle want ten under way. Variables, not an array: GCC keeps an array's twin in
+  // memory.
+  static std::uint64_t multiply_int8(std::size_t rounds, std::int32_t* total) noexcept {
+    const V w = Bytes::value(3);
+    V x = Bytes::value(5);
+    V a = Bytes::zero(), b = a, c = a, d = a, e = a, f = a, g = a, h = a, i = a, j = a, k = a, l = a;
+    const auto step = [&](V& chain) noexcept {
+      unknown(x, chain);
+      chain = Bytes::step(chain, x, w);
+    };
+    for (std::size_t round = 0; round < rounds; ++round) {
+      step(a);
+      step(b);
+      step(c);
+      step(d);
+      step(e);
+      step(f);
+      step(g);
+      step(h);
+      step(i);
+      step(j);
+      step(k);
+      step(l);
+    }
+    constexpr std::size_t kChains = 12;
+    const V chains[kChains] = {a, b, c, d, e, f, g, h, i, j, k, l};
+    for (const V& chain : chains) *total += static_cast<std::int32_t>(Bytes::sum(chain));
+    return 2 * std::uint64_t{kChains} * Bytes::kProducts * rounds;
+  }
+
+  static void add_to(Table& table) noexcept {
+    table.read_sum = read_sum;
+    table.multiply_int8 = multiply_int8;
+  }
+
+ private:
+  // The compiler may no longer assume to know that x never changes: else one product would do for all. Costs no
+  // instruction; compilers without this way of saying so are given the chain's own sum to multiply.
+  static void unknown(V& x, [[maybe_unused]] const V& chain) noexcept {
+#if defined(_MSC_VER) && !defined(__clang__)
+    x = chain;
+#else
+    Bytes::hide(x);
+#endif
+  }
+};
+
+}  // namespace
+}  // namespace qwen35::cpu

@@ -1,0 +1,52 @@
+// Where the encoded bytes of a model's tensors come from while they are packed: the file that lists them, or whoever
+// stands in for it.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <span>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "gguf/gguf.h"
+
+namespace qwen35 {
+
+class TensorSource {
+ public:
+  virtual ~TensorSource() = default;
+  virtual const std::byte* take(const GgufTensor& tensor) = 0;    // tensor.bytes of them
+  virtual void give_back(const GgufTensor& tensor) noexcept = 0;  // they have been read
+};
+
+// Zero-copy, from a whole file.
+class MappedTensors final : public TensorSource {
+ public:
+  explicit MappedTensors(const Gguf& file) : file_(file) {}
+  const std::byte* take(const GgufTensor& tensor) override { return tensor.data; }
+  void give_back(const GgufTensor& tensor) noexcept override { file_.release(tensor.data, tensor.bytes); }
+
+ private:
+  const Gguf& file_;
+};
+
+// Every tensor is a pattern of bytes over and over. Tensors of one pattern share one copy of it, as long as the longest
+// of them, so that a model of any size needs little more than its packed weights.
+class RepeatedTensors final : public TensorSource {
+ public:
+  // The pattern of the tensor of this name, which outlives the source.
+  using Pattern = std::function<std::span<const std::byte>(std::string_view name)>;
+
+  explicit RepeatedTensors(Pattern pattern) : pattern_(std::move(pattern)) {}
+  // Throws InputError for a pattern that is empty.
+  const std::byte* take(const GgufTensor& tensor) override;
+  void give_back(const GgufTensor&) noexcept override {}
+
+ private:
+  Pattern pattern_;
+  std::unordered_map<const std::byte*, std::vector<std::byte>> filled_;  // by where the pattern lies
+};
+
+}  // namespace qwen35

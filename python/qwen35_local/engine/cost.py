@@ -1,0 +1,78 @@
+"""What a token costs: the bytes it streams from memory and the 8-bit operations it takes, from the packed weights."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from qwen35_local import _core
+
+_VECTORS = ("norm.weight", "ssm_a", "ssm_dt.bias", "ssm_conv1d.weight")
+_FLOAT_BYTES = 4
+_KV_BYTES = 2  # f16
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Bytes as the device holds them, padding included; weights that multiply counted once each.
+
+    `dense_*` is read for every pass whatever its tokens, `expert_*` is one expert of every layer, `row_bytes` a row of
+    the embedding. The blocks that predict further tokens are left out: no pass reads them."""
+
+    dense_bytes: int
+    dense_weights: int
+    expert_bytes: int
+    expert_weights: int
+    head_bytes: int
+    head_weights: int
+    row_bytes: int
+    experts: int
+    chosen: int
+    memory_bytes: int  # one sequence's delta memory and convolution windows
+    kv_token_bytes: int  # keys and values of one position
+
+    def decode_bytes(self, depth: float, sequences: int = 1, tokens: int = 1) -> float:
+        """One pass that reads `tokens` tokens of each of `sequences` sequences with `depth` positions before them, all
+        with logits. Delta memory is read and written; experts are those that so many tokens are expected to choose."""
+        state = 2 * self.memory_bytes + (depth + tokens) * self.kv_token_bytes
+        rows = sequences * tokens
+        weights = self.dense_bytes + self.head_bytes + self.distinct_experts(rows) * self.expert_bytes
+        return weights + rows * self.row_bytes + sequences * state
+
+    def prefill_operations(self, tokens: int, logit_rows: int = 1) -> int:
+        """Multiplications and additions with weights."""
+        per_token = self.dense_weights + self.chosen * self.expert_weights
+        return 2 * (tokens * per_token + logit_rows * self.head_weights)
+
+    def distinct_experts(self, tokens: int) -> float:
+        """How many of a layer's experts `tokens` tokens choose between them when every choice is as likely."""
+        if not self.experts:
+            return 0.0
+        return float(self.experts * (1 - (1 - self.chosen / self.experts) ** tokens))
+
+
+def cost(model: _core.Model) -> Cost:
+    c = {key: int(value) for key, value in model.config.items() if not isinstance(value, str)}
+    predicting = tuple(f"blk.{n}." for n in range(c["layers"], c["layers"] + c["mtp_layers"]))
+    read = [w for w in model.weights if not w.name.startswith(predicting)] if predicting else model.weights
+    table = next(w for w in read if w.name == "token_embd.weight")
+    head = next((w for w in read if w.name == "output.weight"), table)
+    experts = [w for w in read if w.name.endswith("_exps.weight")]
+    dense = [w for w in read if w not in (table, head) and w not in experts]
+    window = (c["conv_width"] - 1) * (2 * c["key_heads"] * c["key_width"] + c["value_heads"] * c["value_width"])
+    memory = c["value_heads"] * c["key_width"] * c["value_width"]
+    return Cost(
+        dense_bytes=sum(w.n_bytes for w in dense),
+        dense_weights=_multiplied(w for w in dense if not w.name.endswith(_VECTORS)),
+        expert_bytes=sum(w.n_bytes for w in experts) // max(c["experts"], 1),
+        expert_weights=_multiplied(experts) // max(c["experts"], 1),
+        head_bytes=head.n_bytes,
+        head_weights=_multiplied([head]),
+        row_bytes=table.n_bytes // table.rows,
+        experts=c["experts"],
+        chosen=c["experts_per_token"],
+        memory_bytes=_FLOAT_BYTES * c["delta_layers"] * (memory + window),
+        kv_token_bytes=2 * _KV_BYTES * c["attention_layers"] * c["kv_heads"] * c["head_width"],
+    )
+
+
+def _multiplied(weights: "Iterable[_core.WeightInfo]") -> int:
+    return sum(w.rows * w.cols for w in weights)

@@ -1,0 +1,129 @@
+"""The machine under a benchmark: what it is, and the two rates that bound a model on it."""
+
+import platform
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from qwen35_local import _core
+
+_SPARE_SHARE = 0.4  # of the memory that is free, at most, for the buffer that is read
+_LEAST_BUFFER = 1 << 30
+_CPU = Path("/sys/devices/system/cpu/cpu0/cache")
+
+
+@dataclass(frozen=True)
+class Peak:
+    """A rate of one core, and of all threads that the benchmark uses."""
+
+    one: float
+    all: float
+
+
+@dataclass(frozen=True)
+class Machine:
+    """`caches` in bytes by name ("L1d", "L2", "L3"), as one core sees them. `read_gb_per_s` is the rate at which memory
+    is read from a buffer of `read_buffer_bytes`; `int8_gops` that of 8-bit multiplications and additions, counted
+    apart, out of registers, with the instruction set that the kernels use. Units of 1e9."""
+
+    cpu: str
+    isa: str
+    threads: int
+    caches: dict[str, int]
+    memory_bytes: int
+    read_buffer_bytes: int
+    read_gb_per_s: Peak
+    int8_gops: Peak
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def measure(threads: int) -> Machine:
+    """Takes a few seconds. `threads` 0: as many as this process may use. Raises MemoryError."""
+    team = threads or _core.usable_threads()
+    caches = cache_bytes()
+    free, total = memory_bytes()
+    buffer = buffer_bytes(caches, free)
+    return Machine(
+        cpu=cpu_name(),
+        isa=_core.isa(),
+        threads=team,
+        caches=caches,
+        memory_bytes=total,
+        read_buffer_bytes=buffer,
+        read_gb_per_s=Peak(*(_core.read_bandwidth(buffer, threads=n) / 1e9 for n in (1, team))),
+        int8_gops=Peak(*(_core.int8_throughput(threads=n) / 1e9 for n in (1, team))),
+    )
+
+
+def buffer_bytes(caches: dict[str, int], free: int) -> int:
+    """Two and a half times the last-level cache, so that at most two fifths of it can still be there when it is read
+    again; a gigabyte at least, less where memory is short."""
+    wanted = max(_LEAST_BUFFER, 5 * max(caches.values(), default=0) // 2)
+    return min(wanted, int(_SPARE_SHARE * free)) if free else wanted
+
+
+def cpu_name() -> str:
+    if sys.platform == "linux":
+        for line in _lines(Path("/proc/cpuinfo")):
+            if line.lower().startswith(("model name", "hardware")):
+                return " ".join(line.partition(":")[2].split())
+    if sys.platform == "darwin":
+        return _sysctl("machdep.cpu.brand_string") or platform.machine()
+    return platform.processor() or platform.machine()
+
+
+def cache_bytes() -> dict[str, int]:
+    """By name; empty where the system does not tell."""
+    if sys.platform == "darwin":
+        names = {"L1d": "hw.l1dcachesize", "L2": "hw.l2cachesize", "L3": "hw.l3cachesize"}
+        sizes = {name: _sysctl(key) for name, key in names.items()}
+        return {name: int(size) for name, size in sizes.items() if size.isdecimal() and int(size)}
+    found: dict[str, int] = {}
+    for folder in sorted(_CPU.glob("index*")):
+        level, kind, size = ("".join(_lines(folder / name)[:1]) for name in ("level", "type", "size"))
+        if kind != "Instruction" and size[:-1].isdecimal() and size[-1] in "KMG":
+            name = f"L{level}{'d' if kind == 'Data' else ''}"
+            found[name] = int(size[:-1]) << {"K": 10, "M": 20, "G": 30}[size[-1]]
+    return found
+
+
+def memory_bytes() -> tuple[int, int]:
+    """Free and all memory; 0 for what the system does not tell."""
+    if sys.platform == "darwin":
+        size = _sysctl("hw.memsize")
+        total = int(size) if size.isdecimal() else 0
+        return total // 2, total
+    kilobytes = {}
+    for line in _lines(Path("/proc/meminfo")):
+        name, _, rest = line.partition(":")
+        number = rest.split()
+        if number and number[0].isdecimal():
+            kilobytes[name] = int(number[0])
+    return kilobytes.get("MemAvailable", 0) << 10, kilobytes.get("MemTotal", 0) << 10
+
+
+def forget_peak_memory() -> None:
+    """From here on the process's highest resident memory counts anew, where the system can do that (Linux)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def _sysctl(key: str) -> str:
+    try:
+        done = subprocess.run(["/usr/sbin/sysctl", "-n", key], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip()
