@@ -169,7 +169,7 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="checkpoint folder to go on from, with a fresh optimiser and clock")
     parser.add_argument("--batch", type=int, default=2560, help="tokens per step, padding included")
     parser.add_argument("--rate", type=float, default=1.0, help="factor on the learning rates; under 1 with --start")
-    parser.add_argument("--decay-from", type=float, default=0.72, help="fraction of the run where the rates start to fall")
+    parser.add_argument("--decay-from", type=float, default=0.72, help="fraction of the run where the rates fall")
     parser.add_argument("--seed", type=int, default=35)
     parser.add_argument("--threads", type=int, default=0, help="0 leaves torch's choice")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True, help="needs a C++ compiler")

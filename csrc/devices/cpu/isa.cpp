@@ -77,7 +77,10 @@ Table build([[maybe_unused]] Isa isa) {
   }
 #endif
 #if defined(QWEN35_HAS_AMX)
-  if (isa == Isa::kAmx) add_amx_matmul(table.matmul);
+  if (isa == Isa::kAmx) {
+    add_amx_matmul(table.matmul);
+    add_amx_peak(table);
+  }
 #endif
 #if defined(QWEN35_HAS_NEON)
   if (isa >= Isa::kNeon) {

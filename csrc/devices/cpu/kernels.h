@@ -141,6 +141,7 @@ void add_avx512_conv(Table& table) noexcept;
 void add_avx512_gated_delta(Table& table) noexcept;
 void add_avx512_attend(Table& table) noexcept;
 void add_avx512_peak(Table& table) noexcept;
+void add_amx_peak(Table& table) noexcept;
 void add_neon_norm(Table& table) noexcept;
 void add_neon_conv(Table& table) noexcept;
 void add_neon_gated_delta(Table& table) noexcept;
