@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CXX_FILES = $(shell git ls-files --cached --others --exclude-standard '*.cpp' '*.h' '*.cu' '*.cuh' '*.metal' '*.mm')
 
-.PHONY: setup build test check format bench lint types warnings isas sanitize wheel clean
+.PHONY: setup build test check format bench lint types warnings isas arm sanitize wheel clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -43,14 +43,24 @@ types: setup
 	  --allowlist tests/model/stubtest_allowlist.txt
 
 warnings: setup
-	cmake -G Ninja -S . -B build/werror -DQWEN35_WERROR=ON -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python \
-	  -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir)
+	cmake -G Ninja -S . -B build/werror -DQWEN35_WERROR=ON -DQWEN35_NATIVE_TESTS=ON \
+	  -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python -Dpybind11_DIR=$$($(BIN)/python -m pybind11 --cmakedir)
 	cmake --build build/werror
+	build/werror/isa_twins
 
 isas: build
 	for isa in $$($(BIN)/python -c 'from qwen35_local import _core; print(*_core.available_isas())'); do \
 	  echo "== QWEN35_ISA=$$isa"; QWEN35_ISA=$$isa $(BIN)/python -m pytest tests/kernels tests/model tests/sequence || exit 1; \
 	done
+
+# The core for 64-bit Arm, warnings as errors, and every kernel against its scalar twin on an emulated processor.
+arm:
+	@for tool in aarch64-linux-gnu-g++ qemu-aarch64 cmake; do command -v $$tool > /dev/null || \
+	  { echo "make arm needs $$tool (Debian: g++-aarch64-linux-gnu, qemu-user, cmake)" >&2; exit 2; }; done
+	cmake -S . -B build/arm --toolchain cmake/aarch64-linux-gnu.cmake -DQWEN35_BINDINGS=OFF -DQWEN35_WERROR=ON \
+	  -DQWEN35_NATIVE_TESTS=ON
+	cmake --build build/arm --parallel
+	qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu max build/arm/isa_twins neon neon_i8mm
 
 # The whole core under AddressSanitizer and UBSan, driven by the same tests.
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g -O1

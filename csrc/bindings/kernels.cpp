@@ -160,7 +160,7 @@ void bind_kernels(py::module_& module) {
   kernels.def("read_sum", [](const std::string& isa, const py::array_t<std::uint8_t, py::array::c_style>& data) {
     const auto bytes = static_cast<std::size_t>(data.size());
     if (bytes % cpu::kReadBlock != 0) throw InputError("read_sum reads whole blocks of 4096 bytes");
-    return cpu::kernels(cpu::find_isa(isa)).read_sum(reinterpret_cast<const std::byte*>(data.data()), bytes);
+    return cpu::kernels(cpu::find_isa(isa)).read_sum(reinterpret_cast<const std::byte*>(data.data()), bytes, 0);
   });
   kernels.def("multiply_int8", [](const std::string& isa, std::size_t rounds) {
     std::int32_t sum = 0;

@@ -12,16 +12,16 @@ from torch import Tensor
 
 from .network import Network
 
-WARM_UP, DECAY_FROM = 0.015, 0.72
+WARM_UP = 0.015
 
 
-def schedule(progress: float) -> float:
+def schedule(progress: float, decay_from: float) -> float:
     """Learning-rate factor at a fraction 0..1 of the run: warm-up, flat, linear to nearly zero."""
     if progress < WARM_UP:
         return max(progress / WARM_UP, 0.02)
-    if progress < DECAY_FROM:
+    if progress < decay_from:
         return 1.0
-    return max((1.0 - progress) / (1.0 - DECAY_FROM), 0.01)
+    return max((1.0 - progress) / (1.0 - decay_from), 0.01)
 
 
 def orthogonal(g: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from . import weights
 from .data import conversation, set_thinking, with_system
 from .evaluate import summary
 from .network import Network, fuse
-from .optimise import DECAY_FROM, Optimiser, Rounding, schedule
+from .optimise import Optimiser, Rounding, schedule
 from .text import encode_with_targets, render, tokenizer_text, train_tokenizer
 from .torch_generate import Torch
 
@@ -121,11 +121,11 @@ class Run:
     def step(self, progress: float) -> tuple[float, float, float]:
         """One update; returns main loss, draft loss, gradient norm."""
         ids, targets = self.batches.next(1.0 if self.options.start else min(1.0, progress / 0.5))
-        with Rounding(self.network, self.options.quantised and progress > DECAY_FROM):
+        with Rounding(self.network, self.options.quantised and progress > self.options.decay_from):
             main, draft = losses(self.network, ids, targets, self.steps % DRAFT_EVERY == 0)
             (main + DRAFT_WEIGHT * draft).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        self.optimiser.step(self.options.rate * schedule(progress))
+        self.optimiser.step(self.options.rate * schedule(progress, self.options.decay_from))
         for p in self.network.parameters():
             p.grad = None
         self.steps += 1
@@ -169,6 +169,7 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="checkpoint folder to go on from, with a fresh optimiser and clock")
     parser.add_argument("--batch", type=int, default=2560, help="tokens per step, padding included")
     parser.add_argument("--rate", type=float, default=1.0, help="factor on the learning rates; under 1 with --start")
+    parser.add_argument("--decay-from", type=float, default=0.72, help="fraction of the run where the rates fall")
     parser.add_argument("--seed", type=int, default=35)
     parser.add_argument("--threads", type=int, default=0, help="0 leaves torch's choice")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True, help="needs a C++ compiler")

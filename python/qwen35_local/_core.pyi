@@ -29,10 +29,11 @@ class Cancelled(CoreError):
 __version__: str
 
 def isa() -> str:
-    """Instruction set the CPU kernels use: "reference", "avx2", "avx512" (or as QWEN35_ISA asks)."""
+    """Instruction set the CPU kernels use: the fastest of available_isas(), or as QWEN35_ISA asks."""
 
 def available_isas() -> list[str]:
-    """Every instruction set this machine can run, slowest first."""
+    """Every instruction set this machine can run, slowest first: "reference"; then "avx2", "avxvnni" and "avx512", or
+    "neon" and "neon_i8mm"."""
 
 def usable_threads() -> int:
     """How many threads this process may keep busy: the affinity mask and the control group's quota both count."""

@@ -55,7 +55,16 @@ def test_rounding(isa: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_same_bits_as_the_reference(dtype: str, vector_isa: str) -> None:
     rng = np.random.default_rng(3)
-    for rows, tokens, blocks in [(1, 1, 1), (7, 13, 2), (16, 3, 3), (31, 4, 1), (32, 5, 4), (33, 2, 2), (70, 6, 1)]:
+    for rows, tokens, blocks in [
+        (1, 1, 1),
+        (7, 13, 2),
+        (16, 3, 3),
+        (31, 4, 1),
+        (32, 5, 4),
+        (33, 2, 2),
+        (70, 6, 1),
+        (45, 23, 19),
+    ]:
         matrix = Matrix(rng, dtype, rows, cols_of(dtype, blocks))
         x = activations(rng, tokens, matrix.cols)
         [expected] = product(cpu_of("reference", 1), x, matrix)

@@ -31,6 +31,7 @@ class Scratch {
 };
 
 struct AttendPlan;  // cpu_attention.cpp
+struct RowLists;    // matmul.h
 
 class CpuBackend final : public Backend {
  public:
@@ -78,6 +79,10 @@ class CpuBackend final : public Backend {
   // Every operation holds this from its first use of scratch to its end.
   std::unique_lock<std::mutex> take_turn() { return std::unique_lock(turn_); }
 
+  // cpu_matmul.cpp
+  RowLists prepare(Tensor x, std::span<const Projection> projections);
+  void multiply(Tensor x, std::span<const Projection> projections, bool adds);
+
   const float* rope_table(const Rope& rope, std::span<const KvSegment> segments, std::size_t rows);
   void attend_rows(const AttendPlan& plan);
   void attend_spans(const AttendPlan& plan);
@@ -96,6 +101,7 @@ class CpuBackend final : public Backend {
 
   // cpu_matmul.cpp and cpu_moe.cpp
   Scratch input_;    // quantised rows
+  Scratch tiles_;    // the same, joined
   Scratch product_;  // results that need a second step
   Scratch lists_;    // which rows go to which expert
 };

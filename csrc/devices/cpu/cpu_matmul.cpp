@@ -10,17 +10,19 @@
 namespace qwen35::cpu {
 namespace {
 
-constexpr std::size_t kMostBlockRows = 96;
-constexpr std::size_t kLeastBlockRows = 24;
-constexpr std::size_t kBlockBytes = 768 << 10;
+// Rows of activations that share a pass over the weights: whole tiles, and whole tiles of the vector kernels' six rows.
+constexpr std::size_t kBlockStep = 48;
+constexpr std::size_t kMostBlockRows = 4 * kBlockStep;
 
 // Weights times rows that are worth waking a worker for: some ten microseconds of work. Below that one thread is as
 // fast, and does not wait for another that the system has put aside.
 constexpr std::size_t kGrainProducts = 1 << 19;
 
+// As many as fill half of the second-level cache.
 std::size_t rows_per_block(std::size_t cols) noexcept {
+  static const std::size_t bytes = second_level_cache_bytes() / 2;
   const std::size_t row_bytes = cols / kRoundedColumns * sizeof(RoundedBlock) + 1;
-  return std::clamp(kBlockBytes / row_bytes / 6 * 6, kLeastBlockRows, kMostBlockRows);
+  return std::clamp(bytes / row_bytes / kBlockStep * kBlockStep, kBlockStep, kMostBlockRows);
 }
 
 void check_shape(const char* name, Tensor out, Tensor x, const Weight& w) {
@@ -28,29 +30,6 @@ void check_shape(const char* name, Tensor out, Tensor x, const Weight& w) {
   throw InputError(std::string(name) + ": [" + std::to_string(x.rows) + ", " + std::to_string(x.cols) +
                    "] times the transpose of [" + std::to_string(w.rows()) + ", " + std::to_string(w.cols()) +
                    "] does not fit an output of [" + std::to_string(out.rows) + ", " + std::to_string(out.cols) + "]");
-}
-
-// Rounds x if a projection wants it, and lists its rows. Projection p's places follow at out + p * x.rows.
-RowLists prepare(Workers& workers, const MatmulTable& table, Scratch& input, Scratch& lists, Tensor x,
-                 std::span<const Projection> projections) {
-  const std::size_t n = x.rows, blocks = x.cols / kRoundedColumns;
-  auto* pointers = lists.reserve<std::byte>((2 + projections.size()) * n * sizeof(void*));
-  const RowLists rows{reinterpret_cast<const RoundedBlock**>(pointers),
-                      reinterpret_cast<const float**>(pointers + n * sizeof(void*)),
-                      reinterpret_cast<float**>(pointers + 2 * n * sizeof(void*)), n};
-  const bool rounds = std::any_of(projections.begin(), projections.end(),
-                                  [](const Projection& p) { return rounds_input(packed(*p.w).format()); });
-  RoundedBlock* rounded = rounds ? input.reserve<RoundedBlock>(n * blocks) : nullptr;
-  if (rounds) round_tensor(workers, table, rounded, x);
-  for (std::size_t t = 0; t < n; ++t) {
-    rows.rounded[t] = rounds ? rounded + t * blocks : nullptr;
-    rows.exact[t] = x.data + t * x.stride;
-  }
-  for (std::size_t p = 0; p < projections.size(); ++p) {
-    const Tensor& out = projections[p].out;
-    for (std::size_t t = 0; t < n; ++t) rows.out[p * n + t] = out.data + t * out.stride;
-  }
-  return rows;
 }
 
 // visit(first row, rows, panel) for this worker's share of blocks x panels, all panels of a block of rows in turn.
@@ -69,23 +48,56 @@ void each_block_and_panel(Workers& workers, Tensor x, std::size_t panels, Visit&
       kGrainProducts / (products + 1) + 1);
 }
 
-void multiply(Workers& workers, const MatmulTable& table, Scratch& input, Scratch& lists, Tensor x,
-              std::span<const Projection> projections, bool adds) {
+}  // namespace
+
+// Rounds x if a projection wants it, and lists its rows. Projection p's places follow at out + p * x.rows.
+RowLists CpuBackend::prepare(Tensor x, std::span<const Projection> projections) {
+  const MatmulTable& table = table_.matmul;
+  const std::size_t n = x.rows, blocks = x.cols / kRoundedColumns;
+  auto* pointers = lists_.reserve<std::byte>((2 + projections.size()) * n * sizeof(void*));
+  RowLists rows{reinterpret_cast<const RoundedBlock**>(pointers),
+                reinterpret_cast<const float**>(pointers + n * sizeof(void*)),
+                reinterpret_cast<float**>(pointers + 2 * n * sizeof(void*)), n};
+  const bool rounds = std::any_of(projections.begin(), projections.end(),
+                                  [](const Projection& p) { return rounds_input(packed(*p.w).format()); });
+  RoundedBlock* rounded = rounds ? input_.reserve<RoundedBlock>(n * blocks) : nullptr;
+  if (rounds) round_tensor(workers_, table, rounded, x);
+  for (std::size_t t = 0; t < n; ++t) {
+    rows.rounded[t] = rounds ? rounded + t * blocks : nullptr;
+    rows.exact[t] = x.data + t * x.stride;
+  }
+  for (std::size_t p = 0; p < projections.size(); ++p) {
+    const Tensor& out = projections[p].out;
+    for (std::size_t t = 0; t < n; ++t) rows.out[p * n + t] = out.data + t * out.stride;
+  }
+  if (rounds && joins_rows(table, n)) {
+    auto* tiles = tiles_.reserve<RoundedTile>(tile_groups(n) * blocks);
+    workers_.each(tile_groups(n), [&](std::size_t begin, std::size_t end, unsigned) {
+      for (std::size_t g = begin; g < end; ++g) {
+        const std::size_t first = g * kTileTokens;
+        table.join_rows(tiles + g * blocks, rows.rounded + first, std::min(kTileTokens, n - first), blocks);
+      }
+    });
+    rows.tiles = tiles;
+    rows.blocks = blocks;
+  }
+  return rows;
+}
+
+void CpuBackend::multiply(Tensor x, std::span<const Projection> projections, bool adds) {
   if (x.rows == 0) return;
-  const RowLists rows = prepare(workers, table, input, lists, x, projections);
+  const RowLists rows = prepare(x, projections);
   std::size_t panels = 0;
   for (const Projection& p : projections) panels += packed(*p.w).panels();
-  each_block_and_panel(workers, x, panels, [&](std::size_t first, std::size_t count, std::size_t panel) {
+  each_block_and_panel(workers_, x, panels, [&](std::size_t first, std::size_t count, std::size_t panel) {
     RowLists part = rows.part(first, count);
     const Projection* p = projections.data();
     for (; panel >= packed(*p->w).panels(); ++p, part.out += rows.count) {
       panel -= packed(*p->w).panels();
     }
-    multiply_panel(table, packed(*p->w), panel, part, packed(*p->w).first_row(panel), adds);
+    multiply_panel(table_.matmul, packed(*p->w), panel, part, packed(*p->w).first_row(panel), adds);
   });
 }
-
-}  // namespace
 
 std::unique_ptr<Weight> CpuBackend::pack(const MatrixView& source, std::size_t groups) {
   const auto turn = take_turn();
@@ -117,14 +129,14 @@ void CpuBackend::embed(Tensor out, const Weight& table, std::span<const Token> t
 void CpuBackend::matmul(Tensor x, std::initializer_list<Projection> projections) {
   for (const Projection& p : projections) check_shape("matmul", p.out, x, *p.w);
   const auto turn = take_turn();
-  multiply(workers_, table_.matmul, input_, lists_, x, {projections.begin(), projections.size()}, false);
+  multiply(x, {projections.begin(), projections.size()}, false);
 }
 
 void CpuBackend::matmul_add(Tensor x, Tensor h, const Weight& w) {
   check_shape("matmul_add", x, h, w);
   const auto turn = take_turn();
   const Projection projection{x, &w};
-  multiply(workers_, table_.matmul, input_, lists_, h, {&projection, 1}, true);
+  multiply(h, {&projection, 1}, true);
 }
 
 void CpuBackend::swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& up) {
@@ -133,7 +145,7 @@ void CpuBackend::swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& 
   if (h.rows == 0) return;
   const auto turn = take_turn();
   const Projection projections[] = {{out, &gate}, {out, &up}};
-  const RowLists rows = prepare(workers_, table_.matmul, input_, lists_, h, projections);
+  const RowLists rows = prepare(h, projections);
   each_block_and_panel(workers_, h, packed(gate).panels(),
                        [&](std::size_t first, std::size_t count, std::size_t panel) {
                          swiglu_panel(table_.matmul, packed(gate), panel, packed(up), panel, rows.part(first, count),

@@ -14,6 +14,13 @@ struct ActiveExpert {
   std::size_t expert;
   std::size_t first;  // its pairs in the sorted list
   std::size_t count;
+  const RoundedTile* tiles = nullptr;  // their rows joined, when that pays
+
+  RowLists rows(const RowLists& all) const noexcept {
+    RowLists mine = all.part(first, count);
+    mine.tiles = tiles;
+    return mine;
+  }
 };
 
 // Pairs (token, slot), numbered token * chosen + slot, sorted by expert and within one expert by number.
@@ -35,7 +42,7 @@ Routing sort_pairs(const std::int32_t* experts, std::size_t pairs, std::size_t e
   std::size_t first = 0;
   for (std::size_t e = 0; e < expert_count; ++e) {
     const std::size_t count = next[e];
-    if (count != 0) routing.active.push_back({e, first, count});
+    if (count != 0) routing.active.push_back({.expert = e, .first = first, .count = count});
     next[e] = first;
     first += count;
   }
@@ -93,6 +100,35 @@ const RoundedBlock* round_if_needed(Workers& workers, const MatmulTable& table, 
   return rounded;
 }
 
+// Joins the rows of each expert that many rows chose.
+void join_experts(Workers& workers, const MatmulTable& table, Scratch& memory, RowLists& rows, Routing& routing,
+                  std::size_t blocks) {
+  struct Group {
+    std::size_t first, count;
+  };
+  std::vector<Group> groups;
+  std::vector<std::size_t> firsts;  // group of each expert that joins
+  for (const ActiveExpert& e : routing.active) {
+    if (!joins_rows(table, e.count)) continue;
+    firsts.push_back(groups.size());
+    for (std::size_t i = 0; i < e.count; i += kTileTokens) {
+      groups.push_back({e.first + i, std::min(kTileTokens, e.count - i)});
+    }
+  }
+  if (groups.empty()) return;
+  rows.blocks = blocks;
+  auto* tiles = memory.reserve<RoundedTile>(groups.size() * blocks);
+  workers.each(groups.size(), [&](std::size_t begin, std::size_t end, unsigned) {
+    for (std::size_t g = begin; g < end; ++g) {
+      table.join_rows(tiles + g * blocks, rows.rounded + groups[g].first, groups[g].count, blocks);
+    }
+  });
+  auto first = firsts.begin();
+  for (ActiveExpert& e : routing.active) {
+    if (joins_rows(table, e.count)) e.tiles = tiles + *first++ * blocks;
+  }
+}
+
 constexpr std::size_t kPiecePanels = 4;  // panels of one expert that a worker takes at a time
 
 // x[t] += weights[t, 0] * products[t, 0] + weights[t, 1] * products[t, 1] + ..., the sum first.
@@ -120,13 +156,14 @@ void CpuBackend::moe_gather(Tensor out, Tensor h, const Weight& gate, const Weig
   const ExpertPanels gates("moe_gather", gate, expert_count, parts, width);
   const ExpertPanels ups("moe_gather", up == nullptr ? gate : *up, expert_count, parts, width);
   if (h.rows == 0) return;
-  const Routing routing = sort_pairs(experts, h.rows * chosen, expert_count);
+  Routing routing = sort_pairs(experts, h.rows * chosen, expert_count);
 
   const auto turn = take_turn();
   const MatmulTable& table = table_.matmul;
   const bool rounds = rounds_input(gates.w.format()) || rounds_input(ups.w.format());
   const RoundedBlock* rounded = round_if_needed(workers_, table, input_, h, rounds);
-  const RowLists rows = list_rows(lists_, rounded, h, routing, 1, [&](std::size_t pair) { return pair / chosen; });
+  RowLists rows = list_rows(lists_, rounded, h, routing, 1, [&](std::size_t pair) { return pair / chosen; });
+  if (rounds) join_experts(workers_, table, tiles_, rows, routing, h.cols / kRoundedColumns);
   for (std::size_t i = 0; i < rows.count; ++i) rows.out[i] = out.data + routing.pairs[i] * out.stride;
 
   const std::size_t pieces = (gates.count + kPiecePanels - 1) / kPiecePanels;
@@ -134,8 +171,8 @@ void CpuBackend::moe_gather(Tensor out, Tensor h, const Weight& gate, const Weig
     const ActiveExpert& e = routing.active[item / pieces];
     const std::size_t begin = item % pieces * kPiecePanels;
     for (std::size_t p = begin; p < std::min(begin + kPiecePanels, gates.count); ++p) {
-      swiglu_panel(table, gates.w, gates.panel(e.expert, 0, p), ups.w, ups.panel(e.expert, parts - 1, p),
-                   rows.part(e.first, e.count), p * kPanelRows);
+      swiglu_panel(table, gates.w, gates.panel(e.expert, 0, p), ups.w, ups.panel(e.expert, parts - 1, p), e.rows(rows),
+                   p * kPanelRows);
     }
   });
 }
@@ -149,13 +186,14 @@ void CpuBackend::moe_combine(Tensor x, Tensor h, const Weight& down, const std::
   }
   const ExpertPanels downs("moe_combine", down, expert_count, 1, width);
   if (x.rows == 0) return;
-  const Routing routing = sort_pairs(experts, h.rows, expert_count);
+  Routing routing = sort_pairs(experts, h.rows, expert_count);
 
   const auto turn = take_turn();
   const MatmulTable& table = table_.matmul;
   const RoundedBlock* rounded = round_if_needed(workers_, table, input_, h, rounds_input(downs.w.format()));
   const std::size_t n = h.rows;
   RowLists rows = list_rows(lists_, rounded, h, routing, workers_.count(), [](std::size_t pair) { return pair; });
+  if (rounded != nullptr) join_experts(workers_, table, tiles_, rows, routing, h.cols / kRoundedColumns);
   auto* products = product_.reserve<float>(workers_.count() * n * kPanelRows);
   for (std::size_t worker = 0; worker < workers_.count(); ++worker) {
     for (std::size_t i = 0; i < n; ++i) {
@@ -169,7 +207,7 @@ void CpuBackend::moe_combine(Tensor x, Tensor h, const Weight& down, const std::
     mine.out += worker * n;
     for (std::size_t p = begin; p < end; ++p) {
       for (const ActiveExpert& e : routing.active) {
-        multiply_panel(table, downs.w, downs.panel(e.expert, 0, p), mine.part(e.first, e.count), 0, false);
+        multiply_panel(table, downs.w, downs.panel(e.expert, 0, p), e.rows(mine), 0, false);
       }
       const std::size_t column = p * kPanelRows;
       add_slots({x.data + column, x.rows, std::min(kPanelRows, width - column), x.stride},

@@ -22,6 +22,9 @@ constexpr Isa kBuilt[] = {
 #if defined(QWEN35_HAS_AVX512)
     Isa::kAvx512,
 #endif
+#if defined(QWEN35_HAS_AMX)
+    Isa::kAmx,
+#endif
 #if defined(QWEN35_HAS_NEON)
     Isa::kNeon,
 #endif
@@ -33,7 +36,7 @@ constexpr Isa kBuilt[] = {
 std::vector<Isa> detect() {
   std::vector<Isa> isas;
   for (const Isa isa : kBuilt) {
-    if (machine_runs(isa)) isas.push_back(isa);
+    if (processor_runs(isa)) isas.push_back(isa);
   }
   return isas;
 }
@@ -64,13 +67,19 @@ Table build([[maybe_unused]] Isa isa) {
   }
 #endif
 #if defined(QWEN35_HAS_AVX512)
-  if (isa == Isa::kAvx512) {
+  if (isa >= Isa::kAvx512 && isa <= Isa::kAmx) {
     add_avx512_matmul(table.matmul);
     add_avx512_norm(table);
     add_avx512_conv(table);
     add_avx512_gated_delta(table);
     add_avx512_attend(table);
     add_avx512_peak(table);
+  }
+#endif
+#if defined(QWEN35_HAS_AMX)
+  if (isa == Isa::kAmx) {
+    add_amx_matmul(table.matmul);
+    add_amx_peak(table);
   }
 #endif
 #if defined(QWEN35_HAS_NEON)
@@ -95,7 +104,7 @@ Table build([[maybe_unused]] Isa isa) {
 }  // namespace
 
 const char* isa_name(Isa isa) noexcept {
-  constexpr std::array<const char*, kIsas> names{"reference", "avx2", "avxvnni", "avx512", "neon", "neon_i8mm"};
+  constexpr std::array<const char*, kIsas> names{"reference", "avx2", "avxvnni", "avx512", "amx", "neon", "neon_i8mm"};
   return names[static_cast<std::size_t>(isa)];
 }
 
@@ -121,7 +130,8 @@ Isa chosen_isa() {
 
 const Table& kernels(Isa isa) {
   static const std::array<Table, kIsas> tables{build(Isa::kReference), build(Isa::kAvx2), build(Isa::kAvxVnni),
-                                               build(Isa::kAvx512),    build(Isa::kNeon), build(Isa::kNeonI8mm)};
+                                               build(Isa::kAvx512),    build(Isa::kAmx),  build(Isa::kNeon),
+                                               build(Isa::kNeonI8mm)};
   return tables[static_cast<std::size_t>(isa)];
 }
 

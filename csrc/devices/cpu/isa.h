@@ -9,14 +9,17 @@
 namespace qwen35::cpu {
 
 // Those of one architecture stand together, each of them after the ones whose kernels it takes over.
-enum class Isa : unsigned char { kReference, kAvx2, kAvxVnni, kAvx512, kNeon, kNeonI8mm };
+enum class Isa : unsigned char { kReference, kAvx2, kAvxVnni, kAvx512, kAmx, kNeon, kNeonI8mm };
 
-inline constexpr std::size_t kIsas = 6;
+inline constexpr std::size_t kIsas = 7;
 
-const char* isa_name(Isa isa) noexcept;  // "reference", "avx2", "avxvnni", "avx512", "neon", "neon_i8mm"
+const char* isa_name(Isa isa) noexcept;  // "reference", "avx2", "avxvnni", "avx512", "amx", "neon", "neon_i8mm"
 
 // Whether this processor and its system run the instructions; says nothing of what this build carries.
-bool machine_runs(Isa isa) noexcept;
+bool processor_runs(Isa isa) noexcept;
+
+// Of one core, as the system tells it; a common size where it does not.
+std::size_t second_level_cache_bytes() noexcept;
 
 // Built in and supported by this machine, from the scalar twins upwards. Never empty.
 std::span<const Isa> available_isas() noexcept;

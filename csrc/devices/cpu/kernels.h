@@ -116,9 +116,10 @@ struct Table {
   void (*sigmoid_gate)(float* h, float gate, std::size_t cols) noexcept;
 
   // What `qwen35 bench` holds the others against. A sum over whole blocks of kReadBlock bytes, as fast as they can be
-  // read; and `rounds` of the instructions that 8-bit products are made of, out of registers. Returns how many 8-bit
-  // multiplications and additions that was; `sum` gets something that depends on all of them.
-  std::uint64_t (*read_sum)(const std::byte* data, std::size_t bytes) noexcept;
+  // read, each asked for `ahead` bytes before its turn (0: left to the hardware); and `rounds` of the instructions that
+  // 8-bit products are made of, out of registers. Returns how many 8-bit multiplications and additions that was; `sum`
+  // gets something that depends on all of them.
+  std::uint64_t (*read_sum)(const std::byte* data, std::size_t bytes, std::size_t ahead) noexcept;
   std::uint64_t (*multiply_int8)(std::size_t rounds, std::int32_t* sum) noexcept;
 };
 
@@ -140,6 +141,7 @@ void add_avx512_conv(Table& table) noexcept;
 void add_avx512_gated_delta(Table& table) noexcept;
 void add_avx512_attend(Table& table) noexcept;
 void add_avx512_peak(Table& table) noexcept;
+void add_amx_peak(Table& table) noexcept;
 void add_neon_norm(Table& table) noexcept;
 void add_neon_conv(Table& table) noexcept;
 void add_neon_gated_delta(Table& table) noexcept;

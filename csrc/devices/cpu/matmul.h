@@ -12,17 +12,34 @@
 
 namespace qwen35::cpu {
 
+// From how many rows on tiles beat rows one by one.
+constexpr std::size_t kLeastTileRows = 7;
+
 // The rows of one product as lists of pointers: where each is read, and where its results go.
 struct RowLists {
   const RoundedBlock** rounded;  // null pointers when nothing reads them
   const float** exact;
   float** out;
   std::size_t count;
+  const RoundedTile* tiles = nullptr;  // the same rows joined, kTileTokens to a tile, when that pays
+  std::size_t blocks = 0;              // tiles from one group of rows to the next
 
+  // `first` is a multiple of kTileTokens.
   RowLists part(std::size_t first, std::size_t n) const noexcept {
-    return {rounded + first, exact + first, out + first, n};
+    return {rounded + first,
+            exact + first,
+            out + first,
+            n,
+            tiles == nullptr ? nullptr : tiles + first / kTileTokens * blocks,
+            blocks};
   }
 };
+
+constexpr std::size_t tile_groups(std::size_t rows) noexcept { return (rows + kTileTokens - 1) / kTileTokens; }
+
+inline bool joins_rows(const MatmulTable& table, std::size_t rows) noexcept {
+  return table.join_rows != nullptr && rows >= kLeastTileRows;
+}
 
 // A row of 32-column blocks rounds the same whoever rounds it, so rows are the unit of parallelism.
 inline void round_tensor(Workers& workers, const MatmulTable& table, RoundedBlock* out, Tensor x) {
@@ -37,6 +54,18 @@ inline void round_tensor(Workers& workers, const MatmulTable& table, RoundedBloc
 // rows.out[i][out_first ..] (=|+=) panel `i` of w times the rows.
 inline void multiply_panel(const MatmulTable& table, const PackedWeight& w, std::size_t panel, const RowLists& rows,
                            std::size_t out_first, bool adds) noexcept {
+  auto* tile_matmul = rows.tiles == nullptr ? nullptr : table.tile_matmul[static_cast<std::size_t>(w.format())];
+  if (tile_matmul != nullptr) {
+    tile_matmul({.panel = w.panel(panel),
+                 .cols = w.cols(),
+                 .live = w.live(panel),
+                 .rows = rows.count,
+                 .tiles = rows.tiles,
+                 .out = rows.out,
+                 .out_first = out_first,
+                 .adds = adds});
+    return;
+  }
   table.panel_matmul[static_cast<std::size_t>(w.format())]({.panel = w.panel(panel),
                                                             .cols = w.cols(),
                                                             .live = w.live(panel),
@@ -53,12 +82,12 @@ inline void multiply_panel(const MatmulTable& table, const PackedWeight& w, std:
 inline void swiglu_panel(const MatmulTable& table, const PackedWeight& gate, std::size_t gate_panel,
                          const PackedWeight& up, std::size_t up_panel, const RowLists& rows,
                          std::size_t out_first) noexcept {
-  constexpr std::size_t kTileRows = 48;
-  alignas(64) float tile[kTileRows][kPanelRows];
-  float* tile_rows[kTileRows];
-  for (std::size_t i = 0; i < kTileRows; ++i) tile_rows[i] = tile[i];
-  for (std::size_t first = 0; first < rows.count; first += kTileRows) {
-    RowLists part = rows.part(first, std::min(kTileRows, rows.count - first));
+  constexpr std::size_t kRows = 12 * kTileTokens;
+  alignas(64) float tile[kRows][kPanelRows];
+  float* tile_rows[kRows];
+  for (std::size_t i = 0; i < kRows; ++i) tile_rows[i] = tile[i];
+  for (std::size_t first = 0; first < rows.count; first += kRows) {
+    RowLists part = rows.part(first, std::min(kRows, rows.count - first));
     multiply_panel(table, gate, gate_panel, part, out_first, false);
     float* const* gates = std::exchange(part.out, tile_rows);
     multiply_panel(table, up, up_panel, part, 0, false);

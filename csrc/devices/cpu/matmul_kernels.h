@@ -54,9 +54,36 @@ struct PanelArgs {
   bool adds;
 };
 
+inline constexpr std::size_t kTileTokens = 16;
+
+// One block of up to kTileTokens rounded rows side by side; rows that are not there are zero.
+struct RoundedTile {
+  std::int8_t codes[kTileTokens][kRoundedColumns];
+  float scale[kTileTokens];
+  float sum[kTileTokens];          // as in RoundedBlock,
+  float half_sum[2][kTileTokens];  // and of each half of the columns
+};
+
+// panel_matmul on tiles: rows 16 g to 16 g + 15 are the cols / 32 tiles from tiles + g * cols / 32.
+struct TileArgs {
+  const std::byte* panel;
+  std::size_t cols;
+  std::size_t live;
+  std::size_t rows;
+  const RoundedTile* tiles;
+  float* const* out;
+  std::size_t out_first;
+  bool adds;
+};
+
 struct MatmulTable {
   void (*round_rows)(RoundedBlock* out, const float* x, std::size_t blocks) noexcept;
   void (*panel_matmul[kPanelFormats])(const PanelArgs& args) noexcept;
+  // Null where panel_matmul is as fast: the same results for many rows, by instructions that multiply tiles.
+  void (*tile_matmul[kPanelFormats])(const TileArgs& args) noexcept;
+  // tiles[block] <- block `block` of each row, for up to kTileTokens rows. Null without a tile_matmul.
+  void (*join_rows)(RoundedTile* tiles, const RoundedBlock* const* rows, std::size_t count,
+                    std::size_t blocks) noexcept;
   // out = silu(gate) * up, elementwise. out may be gate.
   void (*silu_multiply)(float* out, const float* gate, const float* up, std::size_t count) noexcept;
 };
@@ -65,6 +92,7 @@ void add_reference_matmul(MatmulTable& table) noexcept;
 void add_avx2_matmul(MatmulTable& table) noexcept;
 void add_avxvnni_matmul(MatmulTable& table) noexcept;
 void add_avx512_matmul(MatmulTable& table) noexcept;
+void add_amx_matmul(MatmulTable& table) noexcept;
 void add_neon_matmul(MatmulTable& table) noexcept;
 void add_neon_i8mm_matmul(MatmulTable& table) noexcept;
 

@@ -134,7 +134,7 @@ def test_masters_come_back_after_rounding(network: Any) -> None:
 
 
 def test_the_schedule_warms_up_holds_and_decays() -> None:
-    factors = [schedule(i / 100) for i in range(101)]
+    factors = [schedule(i / 100, 0.72) for i in range(101)]
     assert factors[0] < 0.1
     assert factors[40] == 1.0
     assert factors[100] == pytest.approx(0.01)

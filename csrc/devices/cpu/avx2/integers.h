@@ -43,6 +43,7 @@ struct Avx2Bytes : Avx2 {
     return from_bits(_mm256_slli_epi32(words, 16));
   }
   static void prefetch(const char* p) noexcept { _mm_prefetch(p, _MM_HINT_T0); }
+  static void prefetch_far(const char* p) noexcept { _mm_prefetch(p, _MM_HINT_T1); }
 
   static I magnitude(F x) noexcept { return _mm256_and_si256(bits(x), _mm256_set1_epi32(0x7fffffff)); }
 

@@ -17,6 +17,7 @@ struct Avx2Peak {
   static V add_words(V sum, const std::byte* data) noexcept {
     return _mm256_add_epi64(sum, _mm256_loadu_si256(reinterpret_cast<const V*>(data)));
   }
+  static void prefetch(const std::byte* p) noexcept { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
   static std::uint64_t sum(V x) noexcept {
     alignas(32) std::uint64_t words[4];
     _mm256_store_si256(reinterpret_cast<V*>(words), x);

@@ -11,6 +11,7 @@ struct Avx512Peak {
   static V zero() noexcept { return _mm512_setzero_si512(); }
   static V value(char byte) noexcept { return _mm512_set1_epi8(byte); }
   static V add_words(V sum, const std::byte* data) noexcept { return _mm512_add_epi64(sum, _mm512_loadu_si512(data)); }
+  static void prefetch(const std::byte* p) noexcept { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
   static std::uint64_t sum(V x) noexcept { return static_cast<std::uint64_t>(_mm512_reduce_add_epi64(x)); }
 #if !defined(_MSC_VER) || defined(__clang__)
   static void hide(V& x) noexcept { asm volatile("" : "+v"(x)); }

@@ -59,6 +59,7 @@ struct NeonIntegers : Neon {
   }
   static F load_bf16(const std::uint16_t* p) noexcept { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
   static void prefetch(const char* p) noexcept { __builtin_prefetch(p); }
+  static void prefetch_far(const char* p) noexcept { __builtin_prefetch(p, 0, 2); }
 
   static void round_block(RoundedBlock& out, const float* x) noexcept {
     F values[8];

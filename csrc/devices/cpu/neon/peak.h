@@ -17,6 +17,7 @@ struct NeonPeak {
     const uint64x2_t words = vreinterpretq_u64_u8(vld1q_u8(reinterpret_cast<const std::uint8_t*>(data)));
     return vreinterpretq_s32_u64(vaddq_u64(vreinterpretq_u64_s32(sum), words));
   }
+  static void prefetch(const std::byte* p) noexcept { __builtin_prefetch(p); }
   static std::uint64_t sum(V x) noexcept { return vaddvq_u64(vreinterpretq_u64_s32(x)); }
 #if !defined(_MSC_VER) || defined(__clang__)
   static void hide(V& x) noexcept { asm volatile("" : "+w"(x)); }

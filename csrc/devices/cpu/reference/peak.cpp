@@ -6,7 +6,7 @@
 namespace qwen35::cpu {
 namespace {
 
-std::uint64_t read_sum(const std::byte* data, std::size_t bytes) noexcept {
+std::uint64_t read_sum(const std::byte* data, std::size_t bytes, std::size_t) noexcept {
   constexpr std::size_t kSums = 8;
   std::uint64_t sums[kSums] = {};
   for (std::size_t at = 0; at < bytes; at += sizeof sums) {

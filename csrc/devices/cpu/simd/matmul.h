@@ -14,8 +14,10 @@
 namespace qwen35::cpu {
 namespace {
 
-// Far enough ahead for the latency of memory at 1 to 6 rows per tile; near enough to stay in the first-level cache.
-constexpr std::size_t kPrefetchBytes = 1024;
+// How far ahead weights are asked for. Far: into the second-level cache, for the latency of memory. Near: from there
+// into the first, whose few outstanding misses are then short ones.
+constexpr std::size_t kFarBytes = 3072;
+constexpr std::size_t kNearBytes = 1024;
 
 // ---- rounding ----------------------------------------------------------------------------------------------------
 
@@ -43,7 +45,10 @@ static inline void finish_block(RoundedBlock& out, float scale, std::int32_t fir
 
 template <class V>
 void prefetch(const void* from, std::size_t bytes) noexcept {
-  for (std::size_t i = 0; i < bytes; i += 64) V::prefetch(static_cast<const char*>(from) + i + kPrefetchBytes);
+  for (std::size_t i = 0; i < bytes; i += 64) {
+    V::prefetch_far(static_cast<const char*>(from) + i + kFarBytes);
+    V::prefetch(static_cast<const char*>(from) + i + kNearBytes);
+  }
 }
 
 // Results of a tile, [rows][kPanelRows], to where they belong.

@@ -1,5 +1,5 @@
 // read_sum and multiply_int8 for any instruction set. Bytes is a thin trait: kBytes of a vector V, zero(), value(byte),
-// add_words(V, address), sum(V), hide(V&), and step(chain, x, w): chain plus kProducts products of
+// add_words(V, address), prefetch(address), sum(V), hide(V&), and step(chain, x, w): chain plus kProducts products of
 // the bytes of x and w.
 #pragma once
 
@@ -12,11 +12,12 @@ template <class Bytes>
 struct Peak {
   using V = typename Bytes::V;
 
-  static std::uint64_t read_sum(const std::byte* data, std::size_t bytes) noexcept {
+  static std::uint64_t read_sum(const std::byte* data, std::size_t bytes, std::size_t ahead) noexcept {
     V a = Bytes::zero(), b = a, c = a, d = a, e = a, f = a, g = a, h = a;
     constexpr std::size_t n = Bytes::kBytes;
     static_assert(kReadBlock % (8 * n) == 0);
     for (const std::byte* end = data + bytes; data != end; data += 8 * n) {
+      for (std::size_t i = 0; i < 8 * n; i += 64) Bytes::prefetch(data + ahead + i);
       a = Bytes::add_words(a, data);
       b = Bytes::add_words(b, data + n);
       c = Bytes::add_words(c, data + 2 * n);

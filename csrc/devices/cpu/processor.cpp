@@ -6,12 +6,19 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(_MSC_VER) && defined(_M_X64)
 #include <immintrin.h>
 #include <intrin.h>
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
-#elif defined(__aarch64__) && defined(__APPLE__)
+#endif
+#if defined(__linux__)
+#include <unistd.h>
+#elif defined(__APPLE__)
 #include <sys/sysctl.h>
 #endif
 
@@ -67,6 +74,18 @@ bool runs_avx512() noexcept {
          bit(seven.c, 11);
 }
 
+// The system saves the tile registers only of processes that have asked.
+bool runs_amx() noexcept {
+#if defined(__linux__)
+  constexpr long kRequestState = 0x1023, kTileData = 18;  // arch_prctl, asm/prctl.h; the bit of XCR0
+  const Leaf seven = cpuid(7, 0);                         // AMX-TILE, AMX-INT8
+  return runs_avx512() && keeps(0x600e6) && bit(seven.d, 24) && bit(seven.d, 25) &&
+         syscall(SYS_arch_prctl, kRequestState, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
 #elif defined(__aarch64__) && defined(__linux__)
 
 // Bits of the kernel's interface, which does not change; older headers have no names for them.
@@ -88,7 +107,20 @@ bool runs_neon_i8mm() noexcept { return runs_neon() && has("hw.optional.arm.FEAT
 
 }  // namespace
 
-bool machine_runs(Isa isa) noexcept {
+std::size_t second_level_cache_bytes() noexcept {
+  constexpr std::size_t kCommon = std::size_t{1} << 20;
+#if defined(__linux__) && defined(_SC_LEVEL2_CACHE_SIZE)
+  const long bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  return bytes > 0 ? static_cast<std::size_t>(bytes) : kCommon;
+#elif defined(__APPLE__)
+  std::size_t value = 0, bytes = sizeof value;  // shared by the cores of a cluster, larger than needed
+  return sysctlbyname("hw.l2cachesize", &value, &bytes, nullptr, 0) == 0 && value > 0 ? value : kCommon;
+#else
+  return kCommon;
+#endif
+}
+
+bool processor_runs(Isa isa) noexcept {
   switch (isa) {
     case Isa::kReference:
       return true;
@@ -99,6 +131,8 @@ bool machine_runs(Isa isa) noexcept {
       return runs_avxvnni();
     case Isa::kAvx512:
       return runs_avx512();
+    case Isa::kAmx:
+      return runs_amx();
 #elif defined(__aarch64__) && (defined(__linux__) || defined(__APPLE__))
     case Isa::kNeon:
       return runs_neon();
