@@ -12,15 +12,16 @@ const std::byte* RepeatedTensors::take(const GgufTensor& tensor) {
   const std::span<const std::byte> pattern = pattern_(tensor.name);
   if (pattern.empty()) throw InputError("the bytes of tensor '" + std::string(tensor.name) + "' are empty");
   if (pattern.size() >= tensor.bytes) return pattern.data();
-  std::vector<std::byte>& filled = filled_[pattern.data()];
-  if (filled.size() < tensor.bytes) {
-    filled = {};  // before the longer one is allocated
-    filled.resize(tensor.bytes);
-    for (std::size_t at = 0; at < filled.size(); at += pattern.size()) {
-      std::memcpy(filled.data() + at, pattern.data(), std::min(pattern.size(), filled.size() - at));
+  Filled& filled = filled_[pattern.data()];
+  if (filled.size < tensor.bytes) {
+    filled = Filled{};  // before the longer one is allocated
+    filled.bytes = std::make_unique_for_overwrite<std::byte[]>(tensor.bytes);
+    filled.size = tensor.bytes;
+    for (std::size_t at = 0; at < filled.size; at += pattern.size()) {
+      std::memcpy(filled.bytes.get() + at, pattern.data(), std::min(pattern.size(), filled.size - at));
     }
   }
-  return filled.data();
+  return filled.bytes.get();
 }
 
 }  // namespace qwen35

@@ -4,11 +4,11 @@
 
 #include <cstddef>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <unordered_map>
 #include <utility>
-#include <vector>
 
 #include "gguf/gguf.h"
 
@@ -45,8 +45,13 @@ class RepeatedTensors final : public TensorSource {
   void give_back(const GgufTensor&) noexcept override {}
 
  private:
+  struct Filled {
+    std::unique_ptr<std::byte[]> bytes;
+    std::size_t size = 0;
+  };
+
   Pattern pattern_;
-  std::unordered_map<const std::byte*, std::vector<std::byte>> filled_;  // by where the pattern lies
+  std::unordered_map<const std::byte*, Filled> filled_;  // by where the pattern lies
 };
 
 }  // namespace qwen35
