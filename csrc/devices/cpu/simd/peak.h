@@ -13,22 +13,19 @@ struct Peak {
   using V = typename Bytes::V;
 
   static std::uint64_t read_sum(const std::byte* data, std::size_t bytes, std::size_t ahead) noexcept {
-    V a = Bytes::zero(), b = a, c = a, d = a, e = a, f = a, g = a, h = a;
+    // Four at a time: of eight requests at once some wait, and what follows them too (measured: 15 against 19 GB/s).
+    V a = Bytes::zero(), b = a, c = a, d = a;
     constexpr std::size_t n = Bytes::kBytes;
-    static_assert(kReadBlock % (8 * n) == 0);
-    for (const std::byte* end = data + bytes; data != end; data += 8 * n) {
-      for (std::size_t i = 0; i < 8 * n; i += 64) Bytes::prefetch(data + ahead + i);
+    static_assert(kReadBlock % (4 * n) == 0);
+    for (const std::byte* end = data + bytes; data != end; data += 4 * n) {
+      for (std::size_t i = 0; i < 4 * n; i += 64) Bytes::prefetch(data + ahead + i);
       a = Bytes::add_words(a, data);
       b = Bytes::add_words(b, data + n);
       c = Bytes::add_words(c, data + 2 * n);
       d = Bytes::add_words(d, data + 3 * n);
-      e = Bytes::add_words(e, data + 4 * n);
-      f = Bytes::add_words(f, data + 5 * n);
-      g = Bytes::add_words(g, data + 6 * n);
-      h = Bytes::add_words(h, data + 7 * n);
     }
     std::uint64_t total = 0;
-    const V sums[] = {a, b, c, d, e, f, g, h};
+    const V sums[] = {a, b, c, d};
     for (const V& part : sums) total += Bytes::sum(part);
     return total;
   }
