@@ -175,10 +175,11 @@ _SINGLE = ["{x}?", "Can you tell me: {x}?", "{x}, please?", "Quick question: {x}
 def _ask(
     rng: Random, kind: str, templates: list[str], x: str, thought: str, answer: str, expect: str, **more: str
 ) -> Exchange:
+    """`proper` in `more` is x as it is written properly: a question in lower case is not another question."""
     index = rng.randrange(len(templates))
     question = phrase(rng, [templates[index]], x=x, **more)
     question = question[0].lower() + question[1:] if rng.random() < 0.15 else question[0].upper() + question[1:]
-    return say("facts", f"{kind}|{x}|{index}", question, thought, answer, expect)
+    return say("facts", f"{kind}|{more.get('proper', x)}|{index}", question, thought, answer, expect)
 
 
 def capital(rng: Random) -> Exchange:
@@ -202,6 +203,7 @@ def capital(rng: Random) -> Exchange:
         f"{country}: the capital is {city}.",
         f"The capital of {country} is {city}.",
         city,
+        proper=country,
     )
 
 
