@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <sstream>
 #include <string>
@@ -10,6 +11,8 @@
 
 namespace qwen35 {
 namespace {
+
+constexpr std::size_t kBlock = 64;  // logits whose largest is kept; small enough for some 4,000 blocks
 
 constexpr double kImpossible = -std::numeric_limits<double>::infinity();
 
@@ -50,41 +53,80 @@ Sampler::Sampler(SamplerOptions options) : options_(std::move(options)), random_
 std::span<const float> Sampler::existing(std::span<const float> logits) const {
   const auto used = logits.first(std::min(logits.size(), options_.tokens_used.value_or(logits.size())));
   if (used.empty()) throw InputError("there are no logits to choose from");
-  for (std::size_t i = 0; i < used.size(); ++i) {
-    if (!(used[i] <= std::numeric_limits<float>::max())) {
-      throw InputError("logit of token " + std::to_string(i) + " is " + (std::isnan(used[i]) ? "NaN" : "+inf") +
-                       ", expected a number or -inf; the model's weights may be damaged");
-    }
+  constexpr float kMost = std::numeric_limits<float>::max();
+  bool is_sound = true;  // one pass without a branch: there are some 250,000
+  for (const float logit : used) is_sound &= logit <= kMost;
+  for (std::size_t i = 0; !is_sound && i < used.size(); ++i) {
+    if (used[i] <= kMost) continue;
+    throw InputError("logit of token " + std::to_string(i) + " is " + (std::isnan(used[i]) ? "NaN" : "+inf") +
+                     ", expected a number or -inf; the model's weights may be damaged");
   }
   return used;
 }
 
-void Sampler::apply_bias() {
+// The ids that may end up among the top_k (temperature 0: the top one), and those that are adjusted. Of n blocks of
+// logits, the k-th largest block maximum has k logits at or above it; with as many blocks more as there are adjusted
+// ids, k of those logits stay as they are. So nothing below can be among the top k.
+void Sampler::collect(std::span<const float> logits, std::span<const Token> seen) {
+  adjusted_.clear();
   for (const auto& [id, bias] : options_.bias) {
-    const auto index = static_cast<std::size_t>(id);
-    if (index >= candidates_.size()) {
+    if (static_cast<std::size_t>(id) >= logits.size()) {
       throw InputError("logit_bias names token " + std::to_string(id) + ", expected below " +
-                       std::to_string(candidates_.size()));
+                       std::to_string(logits.size()));
     }
-    candidates_[index].logit += bias;
+    adjusted_.push_back(id);
+  }
+  for (const Token id : seen) {
+    if (static_cast<std::size_t>(id) < logits.size()) adjusted_.push_back(id);
+  }
+  std::ranges::sort(adjusted_);
+  adjusted_.erase(std::ranges::unique(adjusted_).begin(), adjusted_.end());
+
+  const std::size_t wanted = options_.temperature == 0.0 ? 1 : options_.top_k, needed = wanted + adjusted_.size();
+  const std::size_t blocks = (logits.size() + kBlock - 1) / kBlock;
+  float least = -std::numeric_limits<float>::infinity();
+  if (wanted != 0 && needed <= blocks) {
+    largest_.clear();
+    for (std::size_t first = 0; first < logits.size(); first += kBlock) {
+      float largest = least;
+      for (const float logit : logits.subspan(first, std::min(kBlock, logits.size() - first))) {
+        largest = logit > largest ? logit : largest;
+      }
+      largest_.push_back(largest);
+    }
+    const auto place = largest_.begin() + static_cast<std::ptrdiff_t>(needed - 1);
+    std::nth_element(largest_.begin(), place, largest_.end(), std::greater<>{});
+    least = *place;
+  }
+  candidates_.clear();
+  auto adjusted = adjusted_.begin();
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    const bool is_adjusted = adjusted != adjusted_.end() && static_cast<std::size_t>(*adjusted) == i;
+    if (is_adjusted) ++adjusted;
+    if (is_adjusted || logits[i] >= least) candidates_.push_back({logits[i], static_cast<Token>(i)});
   }
 }
 
-void Sampler::apply_penalties(std::span<const Token> history) {
+Sampler::Candidate* Sampler::find(Token id) noexcept {
+  const auto place = std::ranges::lower_bound(candidates_, id, {}, &Candidate::id);
+  return place != candidates_.end() && place->id == id ? &*place : nullptr;
+}
+
+void Sampler::apply_bias() {
+  for (const auto& [id, bias] : options_.bias) find(id)->logit += bias;
+}
+
+void Sampler::apply_penalties(std::span<const Token> seen) {
   const auto& o = options_;
-  if (o.repetition_penalty == 1.0 && o.presence_penalty == 0.0 && o.frequency_penalty == 0.0) return;
-  const auto seen = history.last(std::min(history.size(), o.penalty_last_n.value_or(history.size())));
-  counts_.resize(candidates_.size());
+  for (const Token id : seen) ++counts_[static_cast<std::size_t>(id)];
   for (const Token id : seen) {
-    if (static_cast<std::size_t>(id) < counts_.size()) ++counts_[static_cast<std::size_t>(id)];
-  }
-  for (const Token id : seen) {
-    if (static_cast<std::size_t>(id) >= counts_.size()) continue;
     std::uint32_t& count = counts_[static_cast<std::size_t>(id)];
-    if (count == 0) continue;  // done at its first place
-    double& logit = candidates_[static_cast<std::size_t>(id)].logit;
-    logit = logit > 0.0 ? logit / o.repetition_penalty : logit * o.repetition_penalty;
-    logit -= o.presence_penalty + o.frequency_penalty * count;
+    Candidate* candidate = find(id);
+    if (count != 0 && candidate != nullptr) {  // else done at its first place, or an id that does not exist
+      double& logit = candidate->logit;
+      logit = logit > 0.0 ? logit / o.repetition_penalty : logit * o.repetition_penalty;
+      logit -= o.presence_penalty + o.frequency_penalty * count;
+    }
     count = 0;
   }
 }
@@ -159,10 +201,14 @@ Token Sampler::sample(std::span<const float> logits, std::span<const Token> hist
     }
   }
   const auto used = existing(logits);
-  candidates_.resize(used.size());
-  for (std::size_t i = 0; i < used.size(); ++i) candidates_[i] = {used[i], static_cast<Token>(i)};
+  const auto& o = options_;
+  const bool penalises = o.repetition_penalty != 1.0 || o.presence_penalty != 0.0 || o.frequency_penalty != 0.0;
+  const std::size_t seen_count = penalises ? std::min(history.size(), o.penalty_last_n.value_or(history.size())) : 0;
+  const auto seen = history.last(seen_count);
+  counts_.resize(logits.size());
+  collect(used, seen);
   apply_bias();
-  apply_penalties(history);
+  apply_penalties(seen);
   const Candidate best = *std::ranges::min_element(candidates_, Better{});
   if (best.logit == kImpossible) throw InputError("every token has logit -inf; there is none to choose");
   if (options_.temperature == 0.0) return best.id;

@@ -65,8 +65,10 @@ class Sampler {
   };
 
   std::span<const float> existing(std::span<const float> logits) const;
+  void collect(std::span<const float> logits, std::span<const Token> seen);
+  Candidate* find(Token id) noexcept;
   void apply_bias();
-  void apply_penalties(std::span<const Token> history);
+  void apply_penalties(std::span<const Token> seen);
   void keep_top_k();
   void sort_by_id();
   void keep_top_p();
@@ -75,8 +77,10 @@ class Sampler {
 
   SamplerOptions options_;
   Random random_;
-  std::vector<Candidate> candidates_;
+  std::vector<Candidate> candidates_;  // by id, until they are cut down to top_k
   std::vector<Candidate> best_;
+  std::vector<float> largest_;         // of each block of logits
+  std::vector<Token> adjusted_;        // ids that bias or penalties change
   std::vector<std::uint32_t> counts_;  // of each id in the history; zero between calls
   std::mutex mutex_;                   // sampling moves the random stream
 };

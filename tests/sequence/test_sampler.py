@@ -233,3 +233,25 @@ def test_logits_and_history_that_cannot_be() -> None:
     with pytest.raises(TypeError):
         sampler.sample(np.zeros(4, np.float64))  # type: ignore[arg-type]
     assert sampler.sample(good, np.array([0, 1], np.int32)) in range(4)
+
+
+def test_top_k_of_a_large_vocabulary() -> None:
+    """Only a few logits are looked at closely; the outcome is that of looking at all."""
+    rng = np.random.default_rng(4)
+    for seed in range(40):
+        logits = (4 * rng.standard_normal(20_000)).round(1).astype(np.float32)  # rounded: many are equal
+        history = rng.integers(0, 20_000, 30)
+        history[:5] = np.argsort(logits)[-5:]  # the likely ones are penalised
+        bias = {int(np.argmin(logits)): 40.0, int(np.argmax(logits)): -3.0}
+        adjusted = logits.astype(np.float64)
+        for token, value in bias.items():
+            adjusted[token] += value
+        adjusted[np.unique(history)] -= 1.5
+        order = np.lexsort((np.arange(20_000), -adjusted))
+        alone = np.full(20_000, -np.inf, np.float32)
+        alone[order[:20]] = adjusted[order[:20]]
+        options = {"temperature": 1.0, "seed": seed}
+        few = Sampler(top_k=20, presence_penalty=1.5, logit_bias=bias, **options)
+        assert few.sample(logits, history) == Sampler(**options).sample(alone)
+        best = Sampler(temperature=0.0, presence_penalty=1.5, logit_bias=bias)
+        assert best.sample(logits, history) == order[0]
