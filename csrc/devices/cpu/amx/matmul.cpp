@@ -4,6 +4,7 @@
 //
 // A panel is unpacked to bytes once for all activation rows of a call, kChunk blocks at a time; one thread's chunk and
 // the tiles it meets stay in the first- and second-level caches.
+#include "devices/cpu/amx/tiles.h"
 #include "devices/cpu/avx512/integers.h"
 
 namespace qwen35::cpu {
@@ -20,13 +21,7 @@ constexpr std::size_t kQuads = kRoundedColumns / 4;  // groups of four columns i
 
 // ---- the tile registers: results 0, activations 1, weights 2; 3 and 4 for half a block ------------------------------
 
-struct alignas(64) TileShapes {
-  std::uint8_t palette = 1;
-  std::uint8_t start_row = 0;
-  std::uint8_t reserved[14] = {};
-  std::uint16_t row_bytes[16] = {64, 32, 64, 16, 64};
-  std::uint8_t rows[16] = {16, 16, 8, 16, 4};
-};
+constexpr TileShapes kShapes{.row_bytes = {64, 32, 64, 16, 64}, .rows = {16, 16, 8, 16, 4}};
 
 // The memory clobbers keep the compiler from moving stores to what a tile is loaded from, or loads from what it is
 // stored to, across.
@@ -164,7 +159,6 @@ void tile_rows(const TileArgs& a, std::size_t first, std::size_t rows) noexcept 
 
 template <class Format>
 void tile_matmul(const TileArgs& a) noexcept {
-  static constexpr TileShapes kShapes;
   asm volatile("ldtilecfg %0" ::"m"(kShapes));
   for (std::size_t first = 0; first < a.rows; first += kMostRows) {
     tile_rows<Format>(a, first, a.rows - first < kMostRows ? a.rows - first : kMostRows);

@@ -1,6 +1,7 @@
 // What the tile multiplier can do: products of whole tiles, 16 x 64 by 64 x 16, out of registers.
 #include <cstring>
 
+#include "devices/cpu/amx/tiles.h"
 #include "devices/cpu/kernels.h"
 
 namespace qwen35::cpu {
@@ -8,16 +9,10 @@ namespace {
 
 constexpr std::size_t kRows = 16, kRowBytes = 64, kChains = 4;
 
-struct alignas(64) Shapes {
-  std::uint8_t palette = 1;
-  std::uint8_t start_row = 0;
-  std::uint8_t reserved[14] = {};
-  std::uint16_t row_bytes[16] = {kRowBytes, kRowBytes, kRowBytes, kRowBytes, kRowBytes, kRowBytes};
-  std::uint8_t rows[16] = {kRows, kRows, kRows, kRows, kRows, kRows};
-};
+constexpr TileShapes kShapes{.row_bytes = {kRowBytes, kRowBytes, kRowBytes, kRowBytes, kRowBytes, kRowBytes},
+                             .rows = {kRows, kRows, kRows, kRows, kRows, kRows}};
 
 std::uint64_t multiply_int8(std::size_t rounds, std::int32_t* sum) noexcept {
-  static constexpr Shapes kShapes;
   alignas(64) std::int8_t bytes[kRows][kRowBytes];
   alignas(64) std::int32_t sums[kRows][kRows];
   std::memset(bytes, 3, sizeof bytes);
