@@ -20,10 +20,21 @@ namespace qwen35 {
 
 using Token = std::int32_t;
 
-// How a key/value page stores its rows.
-enum class KvFormat : std::uint8_t { kF32, kF16 };
-
 inline constexpr std::size_t kPageTokens = 256;
+
+// How keys and values are kept. In the packed formats (8 bits, 4 bits, keys in 8 and values in 4) both are rotated by
+// a Walsh-Hadamard transform over the head, and a page has two forms: open, fp16, while it is new, and packed.
+enum class KvFormat : std::uint8_t { kF32, kF16, kQ8, kQ4, kK8V4 };
+
+constexpr bool is_packed(KvFormat format) noexcept { return format >= KvFormat::kQ8; }
+
+// Which form of a page a query reads depends on their positions alone, so that no way of cutting a text into calls
+// changes an answer: open the first page, the query's own and the one before it, packed all others.
+inline constexpr std::size_t kFirstPackedPage = 1;
+inline constexpr std::size_t kNewestOpenPages = 2;
+constexpr bool reads_packed(std::size_t page, std::size_t own_page) noexcept {
+  return page >= kFirstPackedPage && page + kNewestOpenPages <= own_page;
+}
 
 // A weight matrix in the device's own layout. rows() x cols(); for experts rows() counts E * rows of one expert.
 class Weight {
@@ -69,10 +80,13 @@ struct Segment {
 };
 
 // A segment and where one attention layer keeps its keys and values: pages[p] holds positions
-// [p * kPageTokens, (p + 1) * kPageTokens), kv_page_bytes() bytes each, in the device's own layout.
+// [p * kPageTokens, (p + 1) * kPageTokens), kv_page_bytes() bytes each, in the device's own layout. In a packed format
+// these are the open forms, null where no row of the segment reads one, and packed[p] the packed forms,
+// packed_page_bytes() each, of every page from kFirstPackedPage on that is full after the segment.
 struct KvSegment : Segment {
   std::span<std::byte* const> pages;
   KvFormat format;
+  std::span<std::byte* const> packed = {};
 };
 
 // A segment and one DeltaNet layer's running memory, read and advanced.
@@ -98,6 +112,8 @@ class Backend {
   virtual std::unique_ptr<Weight> pack(const MatrixView& source, std::size_t groups = 1) = 0;
   virtual std::unique_ptr<Buffer> allocate(std::size_t bytes) = 0;
   virtual std::size_t kv_page_bytes(KvFormat format, const AttentionShape& shape) const = 0;
+  // Throws InputError when heads of this shape cannot be kept in this format.
+  virtual std::size_t packed_page_bytes(KvFormat format, const AttentionShape& shape) const = 0;
   virtual void copy(std::byte* to, const std::byte* from, std::size_t bytes) = 0;      // within the device
   virtual void upload(std::byte* to, const std::byte* from, std::size_t bytes) = 0;    // host to device
   virtual void download(std::byte* to, const std::byte* from, std::size_t bytes) = 0;  // device to host; waits
@@ -134,7 +150,8 @@ class Backend {
   virtual void gated_rms_norm(Tensor x, Tensor z, const float* weight, std::size_t width, float eps) = 0;
 
   // Per head: q and k <- rope(rms_norm(.)); then k and v are appended to the pages. q_gate [T, H * 2A] holds
-  // [query | gate] per head; only the query half is touched. k, v [T, G A]. Specification 3.
+  // [query | gate] per head; only the query half is touched. k, v [T, G A]. Specification 3. In a packed format q, k
+  // and v are then rotated, and pages that the segment fills are packed.
   virtual void norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const float* q_norm, const float* k_norm, float eps,
                                 const Rope& rope, const AttentionShape& shape, std::span<const KvSegment> segments) = 0;
 

@@ -56,6 +56,9 @@ std::unique_ptr<Buffer> ProfiledBackend::allocate(std::size_t bytes) { return in
 std::size_t ProfiledBackend::kv_page_bytes(KvFormat format, const AttentionShape& shape) const {
   return inner_->kv_page_bytes(format, shape);
 }
+std::size_t ProfiledBackend::packed_page_bytes(KvFormat format, const AttentionShape& shape) const {
+  return inner_->packed_page_bytes(format, shape);
+}
 
 void ProfiledBackend::copy(std::byte* to, const std::byte* from, std::size_t bytes) { inner_->copy(to, from, bytes); }
 

@@ -33,6 +33,7 @@ class ProfiledBackend final : public Backend {
   std::unique_ptr<Weight> pack(const MatrixView& source, std::size_t groups) override;
   std::unique_ptr<Buffer> allocate(std::size_t bytes) override;
   std::size_t kv_page_bytes(KvFormat format, const AttentionShape& shape) const override;
+  std::size_t packed_page_bytes(KvFormat format, const AttentionShape& shape) const override;
   void copy(std::byte* to, const std::byte* from, std::size_t bytes) override;
   void upload(std::byte* to, const std::byte* from, std::size_t bytes) override;
   void download(std::byte* to, const std::byte* from, std::size_t bytes) override;

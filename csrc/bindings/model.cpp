@@ -143,7 +143,10 @@ Wanted to_wanted(const std::string& logits) {
 KvFormat to_kv_format(const std::string& kv) {
   if (kv == "f32") return KvFormat::kF32;
   if (kv == "f16") return KvFormat::kF16;
-  throw InputError("kv is \"" + kv + "\", expected f32 or f16");
+  if (kv == "q8") return KvFormat::kQ8;
+  if (kv == "q4") return KvFormat::kQ4;
+  if (kv == "k8v4") return KvFormat::kK8V4;
+  throw InputError("kv is \"" + kv + "\", expected f32, f16, q8, q4 or k8v4");
 }
 
 // Between chunks Ctrl-C gets its turn.
@@ -216,8 +219,82 @@ void bind_loaded_model(py::module_& module) {
       .def("forward", &forward_batch, py::arg("batch"), py::kw_only(), py::arg("chunk_tokens") = kChunkTokens);
 }
 
+const char* kv_name(KvFormat format) {
+  constexpr const char* kNames[] = {"f32", "f16", "q8", "q4", "k8v4"};
+  return kNames[static_cast<std::size_t>(format)];
+}
+
+py::array_t<std::uint8_t> to_bytes(std::span<const std::byte> bytes) {
+  return py::array_t<std::uint8_t>(static_cast<py::ssize_t>(bytes.size()),
+                                   reinterpret_cast<const std::uint8_t*>(bytes.data()));
+}
+
+std::span<const std::byte> from_bytes(const py::handle& bytes) {
+  if (!py::isinstance<py::array_t<std::uint8_t>>(bytes)) throw InputError("expected a page or an array of uint8");
+  const auto array = py::reinterpret_borrow<py::array>(bytes);
+  if (array.ndim() != 1 || (array.flags() & py::array::c_style) == 0) {
+    throw InputError("expected a contiguous array of one dimension");
+  }
+  return {static_cast<const std::byte*>(array.data()), static_cast<std::size_t>(array.nbytes())};
+}
+
+// A page and, to read it, the model whose device it lies on.
+struct PinnedPage {
+  std::shared_ptr<Model> model;
+  Page page;
+
+  std::size_t bytes() const { return page->buffer->bytes(); }
+  py::array_t<std::uint8_t> data() const {
+    std::vector<std::byte> copy(bytes());
+    {
+      const py::gil_scoped_release release;
+      model->take_turn().ops().download(copy.data(), page->buffer->data(), copy.size());
+    }
+    return to_bytes(copy);
+  }
+};
+
+std::shared_ptr<Snapshot> assemble(const LoadedModel& loaded, const std::string& kv, const py::object& tokens,
+                                   const py::sequence& pages, const py::object& memory) {
+  std::vector<Snapshot::Part> parts;
+  for (const py::handle page : pages) {
+    if (py::isinstance<PinnedPage>(page)) {
+      parts.emplace_back(py::cast<const PinnedPage&>(page).page);
+    } else {
+      parts.emplace_back(from_bytes(page));
+    }
+  }
+  const auto delta = from_bytes(memory);
+  std::vector<Token> read = to_tokens(tokens);
+  const KvFormat format = to_kv_format(kv);
+  const py::gil_scoped_release release;
+  return Snapshot::assemble(loaded.model, format, std::move(read), parts, delta);
+}
+
 void bind_snapshot(py::module_& module) {
+  py::class_<PinnedPage>(module, "Page", py::is_final())
+      .def_property_readonly("id", [](const PinnedPage& p) { return p.page->id; })
+      .def_property_readonly("n_bytes", &PinnedPage::bytes)
+      .def("data", &PinnedPage::data);
   py::class_<Snapshot, std::shared_ptr<Snapshot>>(module, "Snapshot", py::is_final())
+      .def_property_readonly("kv", [](const Snapshot& s) { return kv_name(s.format()); })
+      .def_property_readonly("pages",
+                             [](const Snapshot& s) {
+                               py::list pages;
+                               for (Page& page : s.parts()) pages.append(PinnedPage{s.shared_model(), std::move(page)});
+                               return pages;
+                             })
+      .def("memory",
+           [](const Snapshot& s) {
+             std::vector<std::byte> bytes;
+             {
+               const py::gil_scoped_release release;
+               bytes = s.memory_bytes();
+             }
+             return to_bytes(bytes);
+           })
+      .def_static("assemble", &assemble, py::arg("model"), py::kw_only(), py::arg("kv"), py::arg("tokens"),
+                  py::arg("pages"), py::arg("memory"))
       .def("__len__", [](const Snapshot& s) { return s.tokens().size(); })
       .def_property_readonly("n_bytes", &Snapshot::bytes)
       .def_property_readonly("tokens", [](const Snapshot& s) { return to_array(s.tokens()); });

@@ -1,6 +1,7 @@
 #include "sequence/memory.h"
 
 #include <algorithm>
+#include <atomic>
 #include <utility>
 
 namespace qwen35 {
@@ -10,47 +11,91 @@ constexpr std::size_t kLine = 64;
 
 std::size_t whole_lines(std::size_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
 
+std::uint64_t next_id() noexcept {
+  static std::atomic<std::uint64_t> last = 0;
+  return ++last;
+}
+
 }  // namespace
 
-KvPages::KvPages(Backend& backend, const Config& config, KvFormat format)
-    : format_(format),
-      layer_bytes_(whole_lines(backend.kv_page_bytes(format, config.attention))),
-      tables_(config.attention_layers()) {}
+PageMemory::PageMemory(std::unique_ptr<Buffer> memory) : id(next_id()), buffer(std::move(memory)) {}
 
-void KvPages::put(std::size_t index, Page page) {
+std::size_t PageTable::bytes() const noexcept {
+  const auto held = std::ranges::count_if(pages_, [](const Page& page) { return page != nullptr; });
+  return static_cast<std::size_t>(held) * page_bytes();
+}
+
+void PageTable::put(std::size_t index, Page page) {
   const std::size_t needed = std::max(pages_.size(), index + 1);
-  for (auto& table : tables_) table.resize(needed);
+  for (auto& layer : layers_) layer.resize(needed);
   pages_.resize(needed);
-  std::byte* at = page->data();
-  for (auto& table : tables_) {
-    table[index] = at;
-    at += layer_bytes_;
+  std::byte* at = page == nullptr ? nullptr : page->buffer->data();
+  for (auto& layer : layers_) {
+    layer[index] = at;
+    if (at != nullptr) at += layer_bytes_;
   }
   pages_[index] = std::move(page);
 }
 
+void PageTable::drop(std::size_t index) noexcept {
+  pages_[index].reset();
+  for (auto& layer : layers_) layer[index] = nullptr;
+}
+
+void PageTable::replace(const std::vector<Page>& pages) {
+  pages_.clear();
+  for (auto& layer : layers_) layer.clear();
+  for (std::size_t i = 0; i < pages.size(); ++i) put(i, pages[i]);
+}
+
+bool has_open_page(KvFormat format, std::size_t page, std::size_t tokens) noexcept {
+  return page * kPageTokens < tokens && !(is_packed(format) && reads_packed(page, tokens / kPageTokens));
+}
+
+bool has_packed_page(KvFormat format, std::size_t page, std::size_t tokens) noexcept {
+  return is_packed(format) && page >= kFirstPackedPage && (page + 1) * kPageTokens <= tokens;
+}
+
+KvPages::KvPages(Backend& backend, const Config& config, KvFormat format)
+    : format_(format),
+      open_(config.attention_layers(), whole_lines(backend.kv_page_bytes(format, config.attention))),
+      packed_(config.attention_layers(),
+              is_packed(format) ? whole_lines(backend.packed_page_bytes(format, config.attention)) : 0) {}
+
+KvSegment KvPages::segment(std::size_t attention_layer, const Segment& rows) const noexcept {
+  return {rows, open_.layer(attention_layer), format_, packed_.layer(attention_layer)};
+}
+
 void KvPages::make_writable(Backend& backend, std::size_t first, std::size_t count) {
-  if (count == 0 || tables_.empty()) return;
-  const std::size_t bytes = layer_bytes_ * tables_.size();
-  const std::size_t last = (first + count - 1) / kPageTokens;
-  for (std::size_t i = first / kPageTokens; i <= last; ++i) {
-    const bool exists = i < pages_.size();
-    if (exists && pages_[i].use_count() == 1) continue;
-    Page page = backend.allocate(bytes);
-    if (exists && i * kPageTokens < first) backend.copy(page->data(), pages_[i]->data(), bytes);
-    put(i, std::move(page));
+  if (count == 0 || open_.page_bytes() == 0) return;
+  const std::size_t end = first + count;
+  for (std::size_t i = first / kPageTokens; i * kPageTokens < end; ++i) {
+    const bool exists = i < open_.pages().size() && open_.pages()[i] != nullptr;
+    if (!exists || open_.pages()[i].use_count() > 1) {
+      auto page = std::make_shared<PageMemory>(backend.allocate(open_.page_bytes()));
+      if (exists && i * kPageTokens < first) {
+        backend.copy(page->buffer->data(), open_.pages()[i]->buffer->data(), open_.page_bytes());
+      }
+      open_.put(i, std::move(page));
+    }
+    if (has_packed_page(format_, i, end)) {
+      packed_.put(i, std::make_shared<PageMemory>(backend.allocate(packed_.page_bytes())));
+    }
   }
 }
 
-void KvPages::cut(std::size_t tokens) {
-  const std::size_t kept = std::min((tokens + kPageTokens - 1) / kPageTokens, pages_.size());
-  pages_.resize(kept);
-  for (auto& table : tables_) table.resize(kept);
+void KvPages::settle(std::size_t tokens) noexcept {
+  if (!is_packed(format_)) return;
+  for (std::size_t i = std::max(settled_, kFirstPackedPage); reads_packed(i, tokens / kPageTokens); ++i) {
+    open_.drop(i);
+    settled_ = i + 1;
+  }
 }
 
-void KvPages::replace(const std::vector<Page>& pages) {
-  cut(0);
-  for (std::size_t i = 0; i < pages.size(); ++i) put(i, pages[i]);
+void KvPages::replace(const PinnedPages& pages) {
+  open_.replace(pages.open);
+  packed_.replace(pages.packed);
+  settled_ = 0;
 }
 
 DeltaMemory::DeltaMemory(Backend& backend, const Config& config)

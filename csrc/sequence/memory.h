@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <vector>
@@ -14,29 +15,66 @@ namespace qwen35 {
 
 // A page holds kPageTokens positions of every attention layer in one device allocation. Copies of the pointer pin it;
 // whoever has to write into a page that others see copies it first.
-using Page = std::shared_ptr<Buffer>;
+struct PageMemory {
+  explicit PageMemory(std::unique_ptr<Buffer> memory);
+
+  const std::uint64_t id;  // never used twice in a process
+  const std::unique_ptr<Buffer> buffer;
+};
+using Page = std::shared_ptr<PageMemory>;
+
+// Pages by number, and per attention layer where it lies in each; null where there is no page.
+class PageTable {
+ public:
+  PageTable(std::size_t layers, std::size_t layer_bytes) : layer_bytes_(layer_bytes), layers_(layers) {}
+
+  std::size_t page_bytes() const noexcept { return layer_bytes_ * layers_.size(); }
+  const std::vector<Page>& pages() const noexcept { return pages_; }
+  std::span<std::byte* const> layer(std::size_t attention_layer) const noexcept { return layers_[attention_layer]; }
+  std::size_t bytes() const noexcept;
+
+  void put(std::size_t index, Page page);
+  void drop(std::size_t index) noexcept;
+  void replace(const std::vector<Page>& pages);
+
+ private:
+  std::size_t layer_bytes_;
+  std::vector<Page> pages_;
+  std::vector<std::vector<std::byte*>> layers_;
+};
+
+// All pages of one moment. `packed` is empty in formats that are not packed.
+struct PinnedPages {
+  std::vector<Page> open;
+  std::vector<Page> packed;
+};
+
+// Which pages a sequence of `tokens` tokens has in a format: those that a token to come can read.
+bool has_open_page(KvFormat format, std::size_t page, std::size_t tokens) noexcept;
+bool has_packed_page(KvFormat format, std::size_t page, std::size_t tokens) noexcept;
 
 class KvPages {
  public:
   KvPages(Backend& backend, const Config& config, KvFormat format);
 
   KvFormat format() const noexcept { return format_; }
-  const std::vector<Page>& pages() const noexcept { return pages_; }
-  std::size_t bytes() const noexcept { return pages_.size() * layer_bytes_ * tables_.size(); }
-  std::span<std::byte* const> layer(std::size_t attention_layer) const noexcept { return tables_[attention_layer]; }
+  PinnedPages pinned() const { return {open_.pages(), packed_.pages()}; }
+  std::size_t bytes() const noexcept { return open_.bytes() + packed_.bytes(); }
+  std::size_t open_page_bytes() const noexcept { return open_.page_bytes(); }
+  std::size_t packed_page_bytes() const noexcept { return packed_.page_bytes(); }
+  KvSegment segment(std::size_t attention_layer, const Segment& rows) const noexcept;
 
   // Positions [first, first + count) get pages that are this sequence's alone. first is at most the positions in use.
   void make_writable(Backend& backend, std::size_t first, std::size_t count);
-  void cut(std::size_t tokens);
-  void replace(const std::vector<Page>& pages);
+  // Lets go of the pages that no token from position `tokens` on reads.
+  void settle(std::size_t tokens) noexcept;
+  void replace(const PinnedPages& pages);
 
  private:
-  void put(std::size_t index, Page page);
-
   KvFormat format_;
-  std::size_t layer_bytes_;
-  std::vector<Page> pages_;
-  std::vector<std::vector<std::byte*>> tables_;  // per layer, where it lies in each page
+  PageTable open_;
+  PageTable packed_;
+  std::size_t settled_ = 0;  // open pages below this and from kFirstPackedPage on are gone
 };
 
 class DeltaMemory {
@@ -46,6 +84,7 @@ class DeltaMemory {
   std::size_t bytes() const noexcept { return memory_->bytes(); }
   DeltaSegment segment(std::size_t delta_layer, const Segment& rows) const noexcept;
   void copy_from(Backend& backend, const DeltaMemory& other);
+  std::byte* data() const noexcept { return memory_->data(); }
 
  private:
   std::unique_ptr<Buffer> memory_;

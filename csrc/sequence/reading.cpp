@@ -109,7 +109,7 @@ void Reading::place(Backend& ops) {
     sequence.pages_.make_writable(ops, part.rows.position, part.rows.count);
     make_room(sequence.tokens_, part.rows.count);  // so that nothing fails after the pass
     for (std::size_t i = 0; i < batch_.attention.size(); ++i) {
-      batch_.attention[i].push_back({part.rows, sequence.pages_.layer(i), sequence.pages_.format()});
+      batch_.attention[i].push_back(sequence.pages_.segment(i, part.rows));
     }
     for (std::size_t i = 0; i < batch_.delta_net.size(); ++i) {
       batch_.delta_net[i].push_back(sequence.memory_.segment(i, part.rows));
@@ -145,6 +145,7 @@ void Reading::pass(std::span<const Sequence::Use> uses) {
     Sequence& sequence = *part.sequence;
     sequence.tokens_.insert(sequence.tokens_.end(), part.tokens.begin(), part.tokens.end());
     sequence.size_.store(sequence.tokens_.size(), std::memory_order_release);
+    sequence.pages_.settle(sequence.tokens_.size());
     sequence.is_torn_ = false;
   }
 }

@@ -67,7 +67,7 @@ std::shared_ptr<Snapshot> Sequence::snapshot() {
   DeltaMemory memory(turn.ops(), model_->config());
   memory.copy_from(turn.ops(), memory_);
   turn.ops().synchronize();
-  auto taken = std::make_shared<Snapshot>(model_, pages_.format(), tokens_, pages_.pages(), std::move(memory));
+  auto taken = std::make_shared<Snapshot>(model_, pages_.format(), tokens_, pages_.pinned(), std::move(memory));
   std::erase_if(snapshots_, [](const auto& snapshot) { return snapshot.expired(); });
   snapshots_.push_back(taken);
   return taken;
@@ -103,7 +103,7 @@ std::shared_ptr<Sequence> Sequence::fork() {
   check_whole();
   auto twin = std::make_shared<Sequence>(model_, context_tokens_, pages_.format());
   const auto turn = model_->take_turn();
-  twin->pages_.replace(pages_.pages());
+  twin->pages_.replace(pages_.pinned());
   twin->memory_.copy_from(turn.ops(), memory_);
   turn.ops().synchronize();
   twin->tokens_ = tokens_;
@@ -127,7 +127,7 @@ std::size_t Sequence::return_to_prefix(std::size_t n) {
   }
   DeltaMemory start(model_->take_turn().ops(), model_->config());
   memory_ = std::move(start);
-  pages_.cut(0);
+  pages_.replace({});
   tokens_.clear();
   size_.store(0, std::memory_order_release);
   is_torn_ = false;

@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "model/model.h"
@@ -14,7 +15,7 @@ namespace qwen35 {
 
 class Snapshot {
  public:
-  Snapshot(std::shared_ptr<Model> model, KvFormat format, std::vector<Token> tokens, std::vector<Page> pages,
+  Snapshot(std::shared_ptr<Model> model, KvFormat format, std::vector<Token> tokens, PinnedPages pages,
            DeltaMemory memory)
       : model_(std::move(model)),
         format_(format),
@@ -23,17 +24,28 @@ class Snapshot {
         memory_(std::move(memory)) {}
 
   const Model& model() const noexcept { return *model_; }
+  const std::shared_ptr<Model>& shared_model() const noexcept { return model_; }
   KvFormat format() const noexcept { return format_; }
   std::span<const Token> tokens() const noexcept { return tokens_; }
-  const std::vector<Page>& pages() const noexcept { return pages_; }
+  const PinnedPages& pages() const noexcept { return pages_; }
   const DeltaMemory& memory() const noexcept { return memory_; }
   std::size_t bytes() const noexcept { return memory_.bytes() + tokens_.size() * sizeof(Token); }
+
+  // ---- taken apart and put together again -------------------------------------------------------------------------
+  // Every page it needs, by number, the open form before the packed one.
+  std::vector<Page> parts() const;
+  std::vector<std::byte> memory_bytes() const;
+
+  using Part = std::variant<Page, std::span<const std::byte>>;
+  // Throws InputError when parts or memory are not what parts() and memory_bytes() of such a snapshot give.
+  static std::shared_ptr<Snapshot> assemble(std::shared_ptr<Model> model, KvFormat format, std::vector<Token> tokens,
+                                            std::span<const Part> parts, std::span<const std::byte> memory);
 
  private:
   std::shared_ptr<Model> model_;
   KvFormat format_;
   std::vector<Token> tokens_;
-  std::vector<Page> pages_;
+  PinnedPages pages_;
   DeltaMemory memory_;
 };
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 _MetadataValue: TypeAlias = bool | int | float | str | list[bool] | list[int] | list[float] | list[str]
 _Logits: TypeAlias = Literal["none", "last", "all"]
+_KvFormat: TypeAlias = Literal["f32", "f16", "q8", "q4", "k8v4"]
 
 class CoreError(Exception):
     """Base of what the core raises; the message says what was given, what was expected and what to do."""
@@ -157,7 +158,9 @@ class Sequence:
     """One mutable timeline over a model: tokens, KV pages, delta memory. Used by one thread at a time: a second one
     gets InputError, but for len() and cancel()."""
 
-    def __init__(self, model: Model, *, context_tokens: int = 0, kv: Literal["f32", "f16"] = "f16") -> None: ...
+    def __init__(self, model: Model, *, context_tokens: int = 0, kv: _KvFormat = "f16") -> None:
+        """kv: how keys and values are kept. q8, q4 and k8v4 (keys in 8 bits, values in 4) keep the first page of 256
+        tokens and the newest two in f16. Raises InputError for a context or head width that cannot be had."""
     def __len__(self) -> int: ...
     @property
     def tokens(self) -> NDArray[np.int32]: ...
@@ -183,7 +186,37 @@ class Sequence:
         the last one included."""
 
 @final
+class Page:
+    """Keys and values of 256 positions in all attention layers, in the device's own layout."""
+
+    @property
+    def id(self) -> int:
+        """The same for snapshots that share the page; never used twice in a process."""
+    @property
+    def n_bytes(self) -> int: ...
+    def data(self) -> NDArray[np.uint8]:
+        """A copy."""
+
+@final
 class Snapshot:
+    @staticmethod
+    def assemble(
+        model: Model,
+        *,
+        kv: _KvFormat,
+        tokens: Seq[int] | NDArray[np.int32],
+        pages: Seq[Page | NDArray[np.uint8]],
+        memory: NDArray[np.uint8],
+    ) -> Snapshot:
+        """A snapshot from its parts, pages in the order of `pages`. Raises InputError when a count or size is not that
+        of such a snapshot; what the bytes mean is not checked: they must come from the same weights, rope and kv."""
+    @property
+    def kv(self) -> _KvFormat: ...
+    @property
+    def pages(self) -> list[Page]:
+        """Every page that it pins, by position."""
+    def memory(self) -> NDArray[np.uint8]:
+        """A copy of the running memory of the DeltaNet layers."""
     def __len__(self) -> int:
         """Tokens in the sequence when it was taken."""
     @property

@@ -1,12 +1,14 @@
 // Attention on the CPU: who computes which queries against which keys. The arithmetic of a query depends on its own
-// position alone: keys in spans of kKeySpan at fixed positions, merged in order. So whether a worker takes all spans of
+// position alone: keys in spans at fixed positions, merged in order. So whether a worker takes all spans of
 // a query or one of them changes no bit.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <string>
 
 #include "base/error.h"
 #include "devices/cpu/cpu_backend.h"
+#include "devices/cpu/packed_page.h"
 
 namespace qwen35::cpu {
 namespace {
@@ -22,9 +24,8 @@ constexpr std::size_t kGrainProducts = 1 << 19;
 
 std::size_t element_bytes(KvFormat format) { return format == KvFormat::kF32 ? sizeof(float) : sizeof(std::uint16_t); }
 
-static_assert(static_cast<std::size_t>(KvFormat::kF32) == kKvF32 && static_cast<std::size_t>(KvFormat::kF16) == kKvF16);
-
-std::size_t index(KvFormat format) { return static_cast<std::size_t>(format); }
+// Of the pages that are read element by element: fp16 but for kF32.
+std::size_t index(KvFormat format) { return format == KvFormat::kF32 ? kKvF32 : kKvF16; }
 
 std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 
@@ -37,6 +38,11 @@ void check(const AttentionShape& shape, std::span<const KvSegment> segments) {
                 std::to_string(kKeyLanes));
   }
   for (const KvSegment& s : segments) {
+    const std::size_t full = (s.position + s.count) / kPageTokens;
+    if (is_packed(s.format) && full > kFirstPackedPage && s.packed.size() < full) {
+      throw InputError("expected packed forms of " + std::to_string(full) + " pages, given " +
+                       std::to_string(s.packed.size()));
+    }
     if (s.position + s.count > s.pages.size() * kPageTokens) {
       throw InputError("positions up to " + std::to_string(s.position + s.count) + " do not fit in " +
                        std::to_string(s.pages.size()) + " pages of " + std::to_string(kPageTokens) + " tokens");
@@ -54,7 +60,14 @@ struct Partial {
   static std::size_t floats(std::size_t queries, std::size_t width) { return queries * (width + 2); }
 };
 
-// The queries of one task: all heads of one key/value head for a few consecutive rows.
+// Keys [first, last), read in one form.
+struct Span {
+  std::size_t first;
+  std::size_t last;
+  bool is_packed;
+};
+
+// The queries of one task: all heads of one key/value head for a few consecutive rows of one page.
 struct Queries {
   const float* rows[kQueryBlock];
   std::size_t limits[kQueryBlock];
@@ -63,7 +76,26 @@ struct Queries {
   std::size_t kv_head = 0;
   const KvSegment* segment = nullptr;
 
-  std::size_t spans() const { return ceil_div(limits[count - 1], kKeySpan); }
+  std::size_t own_page() const { return (limits[0] - 1) / kPageTokens; }
+  // The first page that a packed format reads open again; kFirstPackedPage when nothing is read packed.
+  std::size_t first_newest_page() const {
+    return std::max(own_page() + 1, kFirstPackedPage + kNewestOpenPages) - kNewestOpenPages;
+  }
+  bool has_packed() const { return is_packed(segment->format) && first_newest_page() > kFirstPackedPage; }
+
+  // Plain: every kKeySpan keys. Packed: the first page; the packed pages, cut at every kKeySpan keys; the newest pages.
+  std::size_t spans() const {
+    if (!is_packed(segment->format)) return ceil_div(limits[count - 1], kKeySpan);
+    return has_packed() ? 2 + ceil_div(first_newest_page() * kPageTokens, kKeySpan) : 1;
+  }
+  Span span(std::size_t i) const {
+    if (!is_packed(segment->format)) return {i * kKeySpan, (i + 1) * kKeySpan, false};
+    const std::size_t newest = first_newest_page() * kPageTokens, end = (own_page() + 1) * kPageTokens;
+    if (!has_packed()) return {0, end, false};
+    if (i == 0) return {0, kFirstPackedPage * kPageTokens, false};
+    if (i + 1 == spans()) return {newest, end, false};
+    return {std::max((i - 1) * kKeySpan, kFirstPackedPage * kPageTokens), std::min(i * kKeySpan, newest), true};
+  }
 };
 
 }  // namespace
@@ -82,10 +114,16 @@ struct AttendPlan {
   std::size_t products = 0;       // multiplications in all
 
   AttendPlan(Tensor o, Tensor q, const AttentionShape& s, std::span<const KvSegment> all)
-      : out(o), q_gate(q), shape(s), segments(all), group(s.heads / s.kv_heads), block_rows(kQueryBlock / group) {
+      : out(o),
+        q_gate(q),
+        shape(s),
+        segments(all),
+        group(s.heads / s.kv_heads),
+        block_rows(std::bit_floor(kQueryBlock / group)) {
     for (const KvSegment& segment : segments) {
+      if (segment.count == 0) continue;
       tasks += blocks(segment) * shape.kv_heads;
-      most_spans = std::max(most_spans, ceil_div(segment.position + segment.count, kKeySpan));
+      most_spans = std::max(most_spans, queries(tasks - 1).spans());
       products += 2 * segment.count * (segment.position + segment.count) * shape.heads * shape.width;
       block_queries = std::max(block_queries, std::min(block_rows, segment.count) * group);
     }
@@ -94,7 +132,10 @@ struct AttendPlan {
   // As many as have some ten microseconds to do each.
   std::size_t most_workers() const { return products / kGrainProducts + 1; }
 
-  std::size_t blocks(const KvSegment& s) const { return ceil_div(s.count, block_rows); }
+  // Blocks of rows lie at fixed positions, so that none reaches from one page into the next.
+  std::size_t blocks(const KvSegment& s) const {
+    return s.count == 0 ? 0 : ceil_div(s.position + s.count, block_rows) - s.position / block_rows;
+  }
 
   Queries queries(std::size_t task) const {
     const KvSegment* s = segments.data();
@@ -102,9 +143,10 @@ struct AttendPlan {
     Queries q;
     q.segment = s;
     q.kv_head = task % shape.kv_heads;
-    const std::size_t row = task / shape.kv_heads * block_rows;
-    q.first_row = s->first + row;
-    for (std::size_t t = row; t < std::min(row + block_rows, s->count); ++t) {
+    const std::size_t start = (s->position / block_rows + task / shape.kv_heads) * block_rows;
+    const std::size_t first = std::max(start, s->position) - s->position;
+    q.first_row = s->first + first;
+    for (std::size_t t = first; t < std::min(start + block_rows - s->position, s->count); ++t) {
       for (std::size_t h = 0; h < group; ++h, ++q.count) {
         q.rows[q.count] = query(s->first + t, q.kv_head * group + h);
         q.limits[q.count] = s->position + t + 1;
@@ -117,7 +159,24 @@ struct AttendPlan {
     return q_gate.data + row * q_gate.stride + head * 2 * shape.width;
   }
 
-  void run_span(const Table& table, const Queries& q, std::size_t span, const Partial& to) const {
+  float scale() const { return 1.0F / std::sqrt(static_cast<float>(shape.width)); }
+
+  void run_span(const Table& table, const Queries& q, std::size_t number, const Partial& to, std::byte* scratch) const {
+    const Span span = q.span(number);
+    if (span.is_packed) {
+      const std::size_t first = span.first / kPageTokens, count = span.last / kPageTokens - first;
+      attend_packed(table, PackedPage(q.segment->format, shape),
+                    {.queries = q.rows,
+                     .count = q.count,
+                     .pages = q.segment->packed.subspan(first, count),
+                     .kv_head = q.kv_head,
+                     .scale = scale(),
+                     .largest = to.largest,
+                     .sum = to.sum,
+                     .values = to.values},
+                    scratch);
+      return;
+    }
     table.attend_span[index(q.segment->format)]({.queries = q.rows,
                                                  .limits = q.limits,
                                                  .count = q.count,
@@ -125,9 +184,9 @@ struct AttendPlan {
                                                  .kv_head = q.kv_head,
                                                  .kv_heads = shape.kv_heads,
                                                  .width = shape.width,
-                                                 .first = span * kKeySpan,
-                                                 .last = (span + 1) * kKeySpan,
-                                                 .scale = 1.0F / std::sqrt(static_cast<float>(shape.width)),
+                                                 .first = span.first,
+                                                 .last = span.last,
+                                                 .scale = scale(),
                                                  .largest = to.largest,
                                                  .sum = to.sum,
                                                  .values = to.values});
@@ -135,7 +194,7 @@ struct AttendPlan {
 
   void merge(const Table& table, const Queries& q, std::size_t span, const Partial& total, const Partial& later) const {
     for (std::size_t i = 0; i < q.count; ++i) {
-      if (q.limits[i] <= span * kKeySpan) continue;
+      if (q.limits[i] <= q.span(span).first) continue;
       table.attend_merge(total.largest + i, total.sum + i, total.values + i * shape.width, later.largest[i],
                          later.sum[i], later.values + i * shape.width, shape.width);
     }
@@ -143,6 +202,7 @@ struct AttendPlan {
 
   void finish(const Table& table, const Queries& q, const Partial& total) const {
     for (std::size_t i = 0; i < q.count; ++i) {
+      if (is_packed(q.segment->format)) table.hadamard(total.values + i * shape.width, shape.width);  // back
       const std::size_t row = q.first_row + i / group, head = q.kv_head * group + i % group;
       table.attend_finish(out.data + row * out.stride + head * shape.width, total.values + i * shape.width,
                           total.sum[i], query(row, head) + shape.width, shape.width);
@@ -152,6 +212,10 @@ struct AttendPlan {
 
 std::size_t CpuBackend::kv_page_bytes(KvFormat format, const AttentionShape& shape) const {
   return std::size_t{2} * kPageTokens * shape.kv_heads * shape.width * element_bytes(format);
+}
+
+std::size_t CpuBackend::packed_page_bytes(KvFormat format, const AttentionShape& shape) const {
+  return PackedPage(format, shape).bytes();
 }
 
 // cos and sin, [rows, 2, pairs]. Angles in double: at position 10^6 a float angle would be off by 0.03. Every layer of
@@ -202,12 +266,18 @@ void CpuBackend::norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const float
     for (std::size_t h = 0; h < shape.heads; ++h) {
       float* query = q_gate.data + row * q_gate.stride + h * 2 * width;
       table_.norm_rope(query, q_norm, width, eps, cosine, cosine + pairs, pairs);
+      if (is_packed(s.format)) table_.hadamard(query, width);
     }
     for (std::size_t g = 0; g < shape.kv_heads; ++g) {
       float* key = k.data + row * k.stride + g * width;
+      float* value = v.data + row * v.stride + g * width;
       table_.norm_rope(key, k_norm, width, eps, cosine, cosine + pairs, pairs);
+      if (is_packed(s.format)) {
+        table_.hadamard(key, width);
+        table_.hadamard(value, width);
+      }
       table_.append[index(s.format)](s.pages[position / kPageTokens], position % kPageTokens, g, shape.kv_heads, width,
-                                     key, v.data + row * v.stride + g * width);
+                                     key, value);
     }
   };
   const auto rows = [&](std::size_t begin, std::size_t end, unsigned) {
@@ -216,6 +286,20 @@ void CpuBackend::norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const float
     }
   };
   workers_.each(q_gate.rows, rows, kRowGrain);
+  for (const KvSegment& s : segments) {
+    if (is_packed(s.format)) pack_pages(s, PackedPage(s.format, shape));
+  }
+}
+
+// Packs the pages that the segment has filled.
+void CpuBackend::pack_pages(const KvSegment& s, const PackedPage& page) {
+  const std::size_t first = std::max(s.position / kPageTokens, kFirstPackedPage);
+  const std::size_t last = (s.position + s.count) / kPageTokens;
+  if (first >= last) return;
+  workers_.each_item((last - first) * page.panels(), [&](std::size_t item, unsigned) {
+    const std::size_t number = first + item / page.panels();
+    page.pack(s.packed[number], s.pages[number], item % page.panels());
+  });
 }
 
 void CpuBackend::attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::span<const KvSegment> segments) {
@@ -235,12 +319,14 @@ void CpuBackend::attend(Tensor out, Tensor q_gate, const AttentionShape& shape, 
 void CpuBackend::attend_rows(const AttendPlan& plan) {
   const std::size_t floats = Partial::floats(kQueryBlock, plan.shape.width);
   float* scratch = attend_parts_.reserve<float>(2 * floats * workers_.count());
+  const std::size_t packed_bytes = packed_scratch_bytes(plan.shape.width);
+  std::byte* packed = attend_packed_.reserve<std::byte>(packed_bytes * workers_.count());
   const auto run_task = [&](std::size_t item, unsigned worker) {
     const Queries q = plan.queries(plan.tasks - 1 - item);
     const Partial total(scratch + 2 * worker * floats, q.count), later(scratch + (2 * worker + 1) * floats, q.count);
-    plan.run_span(table_, q, 0, total);
+    plan.run_span(table_, q, 0, total, packed + worker * packed_bytes);
     for (std::size_t span = 1; span < q.spans(); ++span) {
-      plan.run_span(table_, q, span, later);
+      plan.run_span(table_, q, span, later, packed + worker * packed_bytes);
       plan.merge(table_, q, span, total, later);
     }
     plan.finish(table_, q, total);
@@ -252,13 +338,15 @@ void CpuBackend::attend_rows(const AttendPlan& plan) {
 void CpuBackend::attend_spans(const AttendPlan& plan) {
   const std::size_t floats = Partial::floats(plan.block_queries, plan.shape.width), spans = plan.most_spans;
   float* scratch = attend_parts_.reserve<float>(plan.tasks * spans * floats);
+  const std::size_t packed_bytes = packed_scratch_bytes(plan.shape.width);
+  std::byte* packed = attend_packed_.reserve<std::byte>(packed_bytes * workers_.count());
   const auto part = [&](std::size_t task, std::size_t span, const Queries& q) {
     return Partial(scratch + (task * spans + span) * floats, q.count);
   };
-  workers_.each_item(plan.tasks * spans, [&](std::size_t item, unsigned) {
+  workers_.each_item(plan.tasks * spans, [&](std::size_t item, unsigned worker) {
     const std::size_t task = item / spans, span = item % spans;
     const Queries q = plan.queries(task);
-    if (span < q.spans()) plan.run_span(table_, q, span, part(task, span, q));
+    if (span < q.spans()) plan.run_span(table_, q, span, part(task, span, q), packed + worker * packed_bytes);
   });
   workers_.each_item(plan.tasks, [&](std::size_t task, unsigned) {
     const Queries q = plan.queries(task);

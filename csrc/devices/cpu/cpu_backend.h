@@ -31,6 +31,7 @@ class Scratch {
 };
 
 struct AttendPlan;  // cpu_attention.cpp
+class PackedPage;   // packed_page.h
 struct RowLists;    // matmul.h
 
 class CpuBackend final : public Backend {
@@ -39,6 +40,7 @@ class CpuBackend final : public Backend {
 
   std::unique_ptr<Buffer> allocate(std::size_t bytes) override;
   std::size_t kv_page_bytes(KvFormat format, const AttentionShape& shape) const override;
+  std::size_t packed_page_bytes(KvFormat format, const AttentionShape& shape) const override;
   void copy(std::byte* to, const std::byte* from, std::size_t bytes) override;
   void upload(std::byte* to, const std::byte* from, std::size_t bytes) override;
   void download(std::byte* to, const std::byte* from, std::size_t bytes) override;
@@ -84,6 +86,7 @@ class CpuBackend final : public Backend {
   void multiply(Tensor x, std::span<const Projection> projections, bool adds);
 
   const float* rope_table(const Rope& rope, std::span<const KvSegment> segments, std::size_t rows);
+  void pack_pages(const KvSegment& segment, const PackedPage& page);
   void attend_rows(const AttendPlan& plan);
   void attend_spans(const AttendPlan& plan);
 
@@ -94,7 +97,8 @@ class CpuBackend final : public Backend {
   std::mutex turn_;
 
   Scratch delta_units_;   // gated_delta_rule: scaled queries and keys, gates
-  Scratch attend_parts_;  // attend: partial softmaxes
+  Scratch attend_parts_;   // attend: partial softmaxes
+  Scratch attend_packed_;  // scores and rounded rows of each worker
   Scratch rope_;          // cos and sin per row, kept while positions and frequencies stay the same
   std::vector<std::size_t> rope_positions_, rope_next_positions_;
   std::vector<double> rope_key_;  // frequencies, then the magnitude

@@ -20,7 +20,7 @@ inline constexpr std::size_t kKeyTile = 64;      // keys per step of the online 
 inline constexpr std::size_t kKeySpan = 1024;    // keys per partial softmax; spans are merged in order of position
 inline constexpr std::size_t kReadBlock = 4096;  // bytes; what is read to measure the memory is whole blocks
 inline constexpr std::size_t kQueryBlock = 32;   // queries of one key/value head that share one pass over the keys
-// KvFormat of backend.h as indices.
+// Forms of a page that the kernels read element by element, as indices.
 inline constexpr std::size_t kKvF32 = 0;
 inline constexpr std::size_t kKvF16 = 1;
 inline constexpr std::size_t kKvFormats = 2;
@@ -97,11 +97,20 @@ struct Table {
   void (*norm_rope)(float* x, const float* weight, std::size_t width, float eps, const float* cosine, const float* sine,
                     std::size_t pairs) noexcept;
 
-  // One token's key and value of one head into slot `slot` of a page. Indexed by KvFormat.
+  // x <- x H / sqrt(n) with H the Walsh-Hadamard matrix of order n, in groups of n columns, the largest power of two
+  // that divides the width: orthogonal and its own inverse.
+  void (*hadamard)(float* x, std::size_t width) noexcept;
+
+  // One token's key and value of one head into slot `slot` of a page.
   void (*append[kKvFormats])(std::byte* page, std::size_t slot, std::size_t kv_head, std::size_t kv_heads,
                              std::size_t width, const float* key, const float* value) noexcept;
 
   void (*attend_span[kKvFormats])(const AttendArgs& args) noexcept;
+  // A step of the online softmax over the next `count` scores, whole kKeyLanes: score <- exp(scale score - largest), with
+  // largest and sum renewed. Returns the factor that brings what was summed before to the new largest.
+  float (*softmax_step)(float* score, std::size_t count, float scale, float* largest, float* sum) noexcept;
+  // x <- factor x.
+  void (*scale_row)(float* x, float factor, std::size_t width) noexcept;
   // (largest, sum, values) <- itself and another partial softmax over later keys.
   void (*attend_merge)(float* largest, float* sum, float* values, float later_largest, float later_sum,
                        const float* later_values, std::size_t width) noexcept;

@@ -51,14 +51,22 @@ inline void round_tensor(Workers& workers, const MatmulTable& table, RoundedBloc
   workers.each(x.rows, round, kGrainBlocks / (blocks + 1) + 1);
 }
 
-// rows.out[i][out_first ..] (=|+=) panel `i` of w times the rows.
-inline void multiply_panel(const MatmulTable& table, const PackedWeight& w, std::size_t panel, const RowLists& rows,
-                           std::size_t out_first, bool adds) noexcept {
-  auto* tile_matmul = rows.tiles == nullptr ? nullptr : table.tile_matmul[static_cast<std::size_t>(w.format())];
+// A panel of `live` rows of weights.
+struct Panel {
+  const std::byte* data;
+  PanelFormat format;
+  std::size_t cols;
+  std::size_t live;
+};
+
+// rows.out[i][out_first ..] (=|+=) panel times the rows.
+inline void multiply_panel(const MatmulTable& table, const Panel& panel, const RowLists& rows, std::size_t out_first,
+                           bool adds) noexcept {
+  auto* tile_matmul = rows.tiles == nullptr ? nullptr : table.tile_matmul[static_cast<std::size_t>(panel.format)];
   if (tile_matmul != nullptr) {
-    tile_matmul({.panel = w.panel(panel),
-                 .cols = w.cols(),
-                 .live = w.live(panel),
+    tile_matmul({.panel = panel.data,
+                 .cols = panel.cols,
+                 .live = panel.live,
                  .rows = rows.count,
                  .tiles = rows.tiles,
                  .out = rows.out,
@@ -66,15 +74,21 @@ inline void multiply_panel(const MatmulTable& table, const PackedWeight& w, std:
                  .adds = adds});
     return;
   }
-  table.panel_matmul[static_cast<std::size_t>(w.format())]({.panel = w.panel(panel),
-                                                            .cols = w.cols(),
-                                                            .live = w.live(panel),
-                                                            .rows = rows.count,
-                                                            .rounded = rows.rounded,
-                                                            .exact = rows.exact,
-                                                            .out = rows.out,
-                                                            .out_first = out_first,
-                                                            .adds = adds});
+  table.panel_matmul[static_cast<std::size_t>(panel.format)]({.panel = panel.data,
+                                                              .cols = panel.cols,
+                                                              .live = panel.live,
+                                                              .rows = rows.count,
+                                                              .rounded = rows.rounded,
+                                                              .exact = rows.exact,
+                                                              .out = rows.out,
+                                                              .out_first = out_first,
+                                                              .adds = adds});
+}
+
+// Panel `i` of w.
+inline void multiply_panel(const MatmulTable& table, const PackedWeight& w, std::size_t i, const RowLists& rows,
+                           std::size_t out_first, bool adds) noexcept {
+  multiply_panel(table, Panel{w.panel(i), w.format(), w.cols(), w.live(i)}, rows, out_first, adds);
 }
 
 // rows.out[i][out_first ..] = silu(gate panel) * up panel. Gate goes straight to its place; up waits on the stack, a

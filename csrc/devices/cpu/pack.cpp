@@ -158,7 +158,7 @@ void pack_block(PanelAffine* to, std::size_t row, const BlockQ3_K& b) noexcept {
 // ---- rows --------------------------------------------------------------------------------------------------------
 
 template <class Block, class Panel, std::size_t kValues = kBlock>
-void pack_row(const std::byte* source, std::byte* panel, std::size_t row, std::size_t cols) noexcept {
+void pack_blocks(const std::byte* source, std::byte* panel, std::size_t row, std::size_t cols) noexcept {
   constexpr std::size_t kUnits = std::is_same_v<Panel, PanelAffine> ? kValues / 32 : 1;
   auto* units = reinterpret_cast<Panel*>(panel);
   for (std::size_t i = 0; i < cols / kValues; ++i) {
@@ -180,29 +180,29 @@ using PackRow = void (*)(const std::byte*, std::byte*, std::size_t, std::size_t)
 PackRow row_packer(DType dtype) noexcept {
   switch (dtype) {
     case DType::kQ4_0:
-      return pack_row<BlockQ4_0, Panel4>;
+      return pack_blocks<BlockQ4_0, Panel4>;
     case DType::kIQ4_NL:
-      return pack_row<BlockIQ4_NL, Panel4>;
+      return pack_blocks<BlockIQ4_NL, Panel4>;
     case DType::kIQ4_XS:
-      return pack_row<BlockIQ4_XS, PanelIQ4_XS, kSuperBlock>;
+      return pack_blocks<BlockIQ4_XS, PanelIQ4_XS, kSuperBlock>;
     case DType::kQ4_K:
-      return pack_row<BlockQ4_K, PanelQ4_K, kSuperBlock>;
+      return pack_blocks<BlockQ4_K, PanelQ4_K, kSuperBlock>;
     case DType::kQ5_K:
-      return pack_row<BlockQ5_K, PanelQ5_K, kSuperBlock>;
+      return pack_blocks<BlockQ5_K, PanelQ5_K, kSuperBlock>;
     case DType::kQ6_K:
-      return pack_row<BlockQ6_K, PanelQ6_K, kSuperBlock>;
+      return pack_blocks<BlockQ6_K, PanelQ6_K, kSuperBlock>;
     case DType::kQ8_0:
-      return pack_row<BlockQ8_0, PanelQ8_0>;
+      return pack_blocks<BlockQ8_0, PanelQ8_0>;
     case DType::kQ4_1:
-      return pack_row<BlockQ4_1, PanelAffine>;
+      return pack_blocks<BlockQ4_1, PanelAffine>;
     case DType::kQ5_0:
-      return pack_row<BlockQ5_0, PanelAffine>;
+      return pack_blocks<BlockQ5_0, PanelAffine>;
     case DType::kQ5_1:
-      return pack_row<BlockQ5_1, PanelAffine>;
+      return pack_blocks<BlockQ5_1, PanelAffine>;
     case DType::kQ2_K:
-      return pack_row<BlockQ2_K, PanelAffine, kSuperBlock>;
+      return pack_blocks<BlockQ2_K, PanelAffine, kSuperBlock>;
     case DType::kQ3_K:
-      return pack_row<BlockQ3_K, PanelAffine, kSuperBlock>;
+      return pack_blocks<BlockQ3_K, PanelAffine, kSuperBlock>;
     case DType::kF32:
       return pack_values<PanelF32>;
     case DType::kF16:
@@ -214,14 +214,17 @@ PackRow row_packer(DType dtype) noexcept {
 
 }  // namespace
 
+void pack_row(std::byte* panel, std::size_t row, DType dtype, const std::byte* source, std::size_t cols) noexcept {
+  row_packer(dtype)(source, panel, row, cols);
+}
+
 // Row after row: the source is read once, in order, while the panel stays in the second-level cache.
 void PackedWeight::pack_panel(const MatrixView& source, std::size_t i) noexcept {
   std::byte* to = memory_.get() + i * panel_bytes_;
   const std::size_t rows = live(i), row_bytes = source.row_bytes();
   if (rows < kPanelRows) std::memset(to, 0, panel_bytes_);  // missing rows weigh nothing
-  const PackRow pack = row_packer(source.dtype);
   for (std::size_t row = 0; row < rows; ++row) {
-    pack(source.data + (first_row(i) + row) * row_bytes, to, row, cols_);
+    pack_row(to, row, source.dtype, source.data + (first_row(i) + row) * row_bytes, cols_);
   }
 }
 

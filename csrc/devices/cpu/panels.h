@@ -19,6 +19,9 @@ std::size_t panel_bytes(PanelFormat format, std::size_t cols) noexcept;
 // Whether products with this format round the activations to 8 bits.
 constexpr bool rounds_input(PanelFormat format) noexcept { return format < PanelFormat::kF32; }
 
+// One encoded row of `cols` columns, whole blocks, into its place in a panel.
+void pack_row(std::byte* panel, std::size_t row, DType dtype, const std::byte* source, std::size_t cols) noexcept;
+
 class PackedWeight final : public Weight {
  public:
   // Memory for the panels of `source`, not yet packed. Throws FormatError.

@@ -1,4 +1,4 @@
-// Scalar twins of append, attend_span, attend_merge and attend_finish.
+// Scalar twins of hadamard, append, attend_span, softmax_step, scale_row, attend_merge and attend_finish.
 //
 // A page, per layer: keys [G][256 / 16][A][16], sixteen tokens side by side, so that the scores of sixteen keys are
 // sums over A with no horizontal step; then values [G][256][A]. Elements are fp32 or fp16.
@@ -49,6 +49,13 @@ void append(std::byte* page, std::size_t slot, std::size_t kv_head, std::size_t 
   }
 }
 
+float fold(float (&lane)[kKeyLanes]) noexcept {
+  for (std::size_t half = kKeyLanes / 2; half > 0; half /= 2) {
+    for (std::size_t l = 0; l < half; ++l) lane[l] += lane[l + half];
+  }
+  return lane[0];
+}
+
 // One query through the keys [first, end) of one tile: the step of the online softmax (Milakov & Gimelshein 2018).
 template <class Format>
 void attend_tile(const AttendArgs& args, std::size_t i, std::size_t first, std::size_t end) noexcept {
@@ -73,10 +80,7 @@ void attend_tile(const AttendArgs& args, std::size_t i, std::size_t first, std::
     for (std::size_t a = 0; a < args.width; ++a) values[a] = std::fmaf(share, Format::load(value[a]), values[a]);
     lane[j % kKeyLanes] += share;
   }
-  for (std::size_t half = kKeyLanes / 2; half > 0; half /= 2) {
-    for (std::size_t l = 0; l < half; ++l) lane[l] += lane[l + half];
-  }
-  args.sum[i] = std::fmaf(args.sum[i], fade, lane[0]);
+  args.sum[i] = std::fmaf(args.sum[i], fade, fold(lane));
   args.largest[i] = largest;
 }
 
@@ -93,6 +97,44 @@ void attend_span(const AttendArgs& args) noexcept {
       attend_tile<Format>(args, i, tile, tile + kKeyTile < end ? tile + kKeyTile : end);
     }
   }
+}
+
+void hadamard(float* x, std::size_t width) noexcept {
+  const std::size_t order = width & (~width + 1);
+  const auto scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(order)));
+  for (std::size_t group = 0; group < width; group += order) {
+    for (std::size_t half = 1; half < order; half *= 2) {
+      for (std::size_t i = group; i < group + order; i += 2 * half) {
+        for (std::size_t j = i; j < i + half; ++j) {
+          const float a = x[j], b = x[j + half];
+          x[j] = a + b;
+          x[j + half] = a - b;
+        }
+      }
+    }
+  }
+  for (std::size_t i = 0; i < width; ++i) x[i] *= scale;
+}
+
+float softmax_step(float* score, std::size_t count, float scale, float* largest, float* sum) noexcept {
+  float most = *largest;
+  for (std::size_t j = 0; j < count; ++j) {
+    score[j] *= scale;
+    most = score[j] > most ? score[j] : most;
+  }
+  float lane[kKeyLanes] = {};
+  for (std::size_t j = 0; j < count; ++j) {
+    score[j] = exp(score[j] - most);
+    lane[j % kKeyLanes] += score[j];
+  }
+  const float fade = exp(*largest - most);
+  *sum = std::fmaf(*sum, fade, fold(lane));
+  *largest = most;
+  return fade;
+}
+
+void scale_row(float* x, float factor, std::size_t width) noexcept {
+  for (std::size_t a = 0; a < width; ++a) x[a] *= factor;
 }
 
 void attend_merge(float* largest, float* sum, float* values, float later_largest, float later_sum,
@@ -112,6 +154,9 @@ void attend_finish(float* out, const float* values, float sum, const float* gate
 }  // namespace
 
 void add_reference_attend(Table& table) noexcept {
+  table.hadamard = hadamard;
+  table.softmax_step = softmax_step;
+  table.scale_row = scale_row;
   table.append[kKvF32] = append<F32>;
   table.append[kKvF16] = append<F16>;
   table.attend_span[kKvF32] = attend_span<F32>;

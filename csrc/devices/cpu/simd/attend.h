@@ -1,9 +1,11 @@
-// append, attend_span, attend_merge and attend_finish on the vectors of an Isa trait V: per query the operations of
+// hadamard, append, attend_span, softmax_step, scale_row, attend_merge and attend_finish on the vectors of an Isa trait V: per query the operations of
 // reference/attend.cpp in the same order, so the same bits. reference/attend.cpp says how a page lies in memory.
 //
 // Up to four queries share every load of a key or value: with four heads or more per key/value head, decoding has them
 // too. Each score is one chain over A, each output column one chain over the keys, so sharing changes no bit.
 #pragma once
+
+#include <cmath>
 
 #include "devices/cpu/kernels.h"
 #include "devices/cpu/simd/math.h"
@@ -213,6 +215,41 @@ struct Attend {
     }
   }
 
+  // Butterflies over whole vectors, group of rows by group of rows; those within a vector element by element.
+  static void hadamard(float* x, std::size_t width) noexcept {
+    const std::size_t order = width & (~width + 1);
+    for (std::size_t half = 1; half < order; half *= 2) {
+      for (std::size_t i = 0; i < width; i += 2 * half) {
+        if (half < V::kWidth) {
+          for (std::size_t j = i; j < i + half; ++j) {
+            const float a = x[j], b = x[j + half];
+            x[j] = a + b;
+            x[j + half] = a - b;
+          }
+          continue;
+        }
+        for (std::size_t j = i; j < i + half; j += V::kWidth) {
+          const F a = V::load(x + j), b = V::load(x + j + half);
+          V::store(x + j, V::add(a, b));
+          V::store(x + j + half, V::sub(a, b));
+        }
+      }
+    }
+    const F scale = V::set(static_cast<float>(1.0 / std::sqrt(static_cast<double>(order))));
+    for (std::size_t a = 0; a < width; a += V::kWidth) V::store(x + a, V::mul(V::load(x + a), scale));
+  }
+
+  static float softmax_step(float* score, std::size_t count, float scale, float* largest, float* sum) noexcept {
+    const F factor = V::set(scale);
+    for (std::size_t i = 0; i < count; i += V::kWidth) V::store(score + i, V::mul(V::load(score + i), factor));
+    return share_out(score, count, *largest, *sum);
+  }
+
+  static void scale_row(float* x, float factor, std::size_t width) noexcept {
+    const F f = V::set(factor);
+    for (std::size_t a = 0; a < width; a += V::kWidth) V::store(x + a, V::mul(V::load(x + a), f));
+  }
+
   static void attend_merge(float* largest, float* sum, float* values, float later_largest, float later_sum,
                            const float* later_values, std::size_t width) noexcept {
     const float both = later_largest > *largest ? later_largest : *largest;
@@ -236,6 +273,9 @@ template <class V>
 void add_attend(Table& table) noexcept {
   using Full = Attend<V, float>;
   using Half = Attend<V, std::uint16_t>;
+  table.hadamard = Full::hadamard;
+  table.softmax_step = Full::softmax_step;
+  table.scale_row = Full::scale_row;
   table.append[kKvF32] = Full::append;
   table.append[kKvF16] = Half::append;
   table.attend_span[kKvF32] = Full::attend_span;

@@ -1,0 +1,178 @@
+#include "devices/cpu/packed_page.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <string>
+
+#include "base/error.h"
+#include "devices/cpu/matmul.h"
+#include "tensor/blocks.h"
+#include "tensor/encoders.h"
+#include "tensor/half.h"
+
+namespace qwen35::cpu {
+namespace {
+
+constexpr std::size_t kShareBlocks = kPageSlots / kRoundedColumns;
+constexpr std::uint16_t kHalfNaN = 0x7e00;
+constexpr std::size_t kStep = 8 * kBlock;  // values encoded at a time: as many blocks as the encoders search together
+
+constexpr DType kWide = DType::kQ8_0, kNarrow = DType::kIQ4_NL;
+
+// Up to kStep values, whole blocks. `row` is left without its infinities and NaNs.
+void encode_values(DType dtype, float* row, std::size_t count, std::byte* to) noexcept {
+  bool is_damaged[kStep / kBlock] = {};
+  for (std::size_t i = 0; i < count; ++i) {
+    if (std::isfinite(row[i])) continue;
+    is_damaged[i / kBlock] = true;
+    row[i] = 0.0F;
+  }
+  (dtype == kWide ? encode_q8_0 : encode_iq4_nl)(row, nullptr, count, to);
+  const std::size_t bytes = info(dtype).block_bytes;
+  for (std::size_t block = 0; block < count / kBlock; ++block) {
+    if (is_damaged[block]) std::memcpy(to + block * bytes, &kHalfNaN, sizeof kHalfNaN);  // scales come first
+  }
+}
+
+// Packs a panel of `cols` columns whose value in (row, column) is read(row, column).
+template <class Read>
+void pack_panel(DType dtype, std::byte* panel, std::size_t cols, Read&& read) noexcept {
+  const std::size_t unit_bytes = panel_bytes(panel_format(dtype), kBlock);
+  std::byte encoded[kStep / kBlock * sizeof(BlockQ8_0)];  // the larger of both
+  float values[kStep];
+  for (std::size_t first = 0; first < cols; first += kStep) {
+    const std::size_t count = std::min(kStep, cols - first);
+    for (std::size_t row = 0; row < kPanelRows; ++row) {
+      for (std::size_t i = 0; i < count; ++i) values[i] = read(row, first + i);
+      encode_values(dtype, values, count, encoded);
+      pack_row(panel + first / kBlock * unit_bytes, row, dtype, encoded, count);
+    }
+  }
+}
+
+// A list of rows for multiply_panel, rounded and, where that pays, joined.
+class RoundedRows {
+ public:
+  static std::size_t bytes(std::size_t blocks) noexcept {
+    return kQueryBlock * blocks * sizeof(RoundedBlock) + tile_groups(kQueryBlock) * blocks * sizeof(RoundedTile);
+  }
+
+  RoundedRows(const MatmulTable& table, std::size_t count, std::size_t blocks, std::byte* memory)
+      : table_(table),
+        count_(count),
+        blocks_(blocks),
+        tiles_(reinterpret_cast<RoundedTile*>(memory)),
+        rounded_(reinterpret_cast<RoundedBlock*>(tiles_ + tile_groups(kQueryBlock) * blocks)) {}
+
+  void round(std::size_t row, const float* x) noexcept { table_.round_rows(rounded_ + row * blocks_, x, blocks_); }
+
+  RowLists lists(float* const* out) noexcept {
+    for (std::size_t i = 0; i < count_; ++i) places_[i] = rounded_ + i * blocks_;
+    RowLists rows{places_, nullptr, const_cast<float**>(out), count_};
+    if (!joins_rows(table_, count_)) return rows;
+    for (std::size_t first = 0; first < count_; first += kTileTokens) {
+      table_.join_rows(tiles_ + first / kTileTokens * blocks_, places_ + first, std::min(kTileTokens, count_ - first),
+                       blocks_);
+    }
+    rows.tiles = tiles_;
+    rows.blocks = blocks_;
+    return rows;
+  }
+
+ private:
+  const MatmulTable& table_;
+  std::size_t count_;
+  std::size_t blocks_;
+  RoundedTile* tiles_;
+  RoundedBlock* rounded_;
+  const RoundedBlock* places_[kQueryBlock];
+};
+
+}  // namespace
+
+PackedPage::PackedPage(KvFormat format, const AttentionShape& shape)
+    : keys_(format == KvFormat::kQ4 ? kNarrow : kWide),
+      values_(format == KvFormat::kQ8 ? kWide : kNarrow),
+      kv_heads_(shape.kv_heads),
+      width_(shape.width) {
+  if (width_ % kBlock != 0) {
+    throw InputError("attention heads of width " + std::to_string(width_) +
+                     " cannot be kept in 8 or 4 bits: expected a multiple of 32; use kv f16");
+  }
+}
+
+std::size_t PackedPage::head_bytes() const noexcept {
+  return key_panels() * panel_bytes(key_format(), width_) + value_panels() * panel_bytes(value_format(), kPageSlots);
+}
+
+std::size_t PackedPage::key_panel_at(std::size_t kv_head, std::size_t panel) const noexcept {
+  return kv_head * head_bytes() + panel * panel_bytes(key_format(), width_);
+}
+
+std::size_t PackedPage::value_panel_at(std::size_t kv_head, std::size_t panel) const noexcept {
+  return key_panel_at(kv_head, key_panels()) + panel * panel_bytes(value_format(), kPageSlots);
+}
+
+void PackedPage::pack(std::byte* packed, const std::byte* open, std::size_t panel) const noexcept {
+  const std::size_t per_head = key_panels() + value_panels(), head = panel / per_head;
+  const auto* halves = reinterpret_cast<const std::uint16_t*>(open);
+  panel %= per_head;
+  if (panel < key_panels()) {
+    const std::uint16_t* keys = halves + head * kPageSlots * width_;  // [256 / 16][A][16]
+    pack_panel(keys_, packed + key_panel_at(head, panel), width_, [&](std::size_t row, std::size_t a) {
+      const std::size_t slot = panel * kPanelRows + row;
+      return half_to_float(keys[slot / kKeyLanes * kKeyLanes * width_ + a * kKeyLanes + slot % kKeyLanes]);
+    });
+  } else {
+    panel -= key_panels();
+    const std::uint16_t* values = halves + (kv_heads_ + head) * kPageSlots * width_;  // [256][A]
+    pack_panel(values_, packed + value_panel_at(head, panel), kPageSlots, [&](std::size_t row, std::size_t slot) {
+      return half_to_float(values[slot * width_ + panel * kPanelRows + row]);
+    });
+  }
+}
+
+std::size_t packed_scratch_bytes(std::size_t width) noexcept {
+  return RoundedRows::bytes(width / kRoundedColumns) + RoundedRows::bytes(kShareBlocks) +
+         kQueryBlock * kPageSlots * sizeof(float);
+}
+
+void attend_packed(const Table& table, const PackedPage& page, const PackedAttendArgs& args,
+                   std::byte* scratch) noexcept {
+  const std::size_t width = page.width(), count = args.count;
+  auto* scores = reinterpret_cast<float*>(scratch);
+  scratch += kQueryBlock * kPageSlots * sizeof(float);
+  RoundedRows queries(table.matmul, count, width / kRoundedColumns, scratch);
+  RoundedRows shares(table.matmul, count, kShareBlocks, scratch + RoundedRows::bytes(width / kRoundedColumns));
+  float* score_rows[kQueryBlock];
+  float* value_rows[kQueryBlock];
+  for (std::size_t i = 0; i < count; ++i) {
+    score_rows[i] = scores + i * kPageSlots;
+    value_rows[i] = args.values + i * width;
+    args.largest[i] = std::numeric_limits<float>::lowest();
+    args.sum[i] = 0.0F;
+    std::fill_n(value_rows[i], width, 0.0F);
+    queries.round(i, args.queries[i]);
+  }
+  const RowLists query_rows = queries.lists(score_rows);
+  for (const std::byte* data : args.pages) {
+    for (std::size_t i = 0; i < page.key_panels(); ++i) {
+      const Panel panel{data + page.key_panel_at(args.kv_head, i), page.key_format(), width, kPanelRows};
+      multiply_panel(table.matmul, panel, query_rows, i * kPanelRows, false);
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      const float fade = table.softmax_step(score_rows[i], kPageSlots, args.scale, args.largest + i, args.sum + i);
+      if (fade != 1.0F) table.scale_row(value_rows[i], fade, width);
+      shares.round(i, score_rows[i]);
+    }
+    const RowLists share_rows = shares.lists(value_rows);
+    for (std::size_t i = 0; i < page.value_panels(); ++i) {
+      const Panel panel{data + page.value_panel_at(args.kv_head, i), page.value_format(), kPageSlots, kPanelRows};
+      multiply_panel(table.matmul, panel, share_rows, i * kPanelRows, true);
+    }
+  }
+}
+
+}  // namespace qwen35::cpu
