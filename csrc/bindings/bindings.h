@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "backend/backend.h"
@@ -22,6 +23,10 @@ pybind11::array_t<Token> to_array(std::span<const Token> tokens);
 
 // Throws InputError below `least` or beyond 63 bits; a negative number that is allowed means "all".
 std::size_t to_count(const char* name, const pybind11::int_& value, long long least);
+
+// "f32", "f16", "q8", "q4", "k8v4". Throws InputError for another name.
+KvFormat to_kv_format(const std::string& name);
+const char* kv_name(KvFormat format) noexcept;
 
 // 0 to 1024; 0 means as many as this process may use.
 unsigned to_threads(const pybind11::int_& value);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "bindings/bindings.h"
 #include "devices/cpu/cpu_backend.h"
 
 namespace py = pybind11;
@@ -65,7 +66,11 @@ std::vector<DeltaSegment> delta_segments(const std::vector<Range>& ranges, std::
 struct KvCache {
   KvCache(cpu::CpuBackend& backend, const std::string& format_name, const Range& shape, std::size_t count,
           std::size_t blank)
-      : format(format_name == "f32" ? KvFormat::kF32 : KvFormat::kF16) {
+      : format(to_kv_format(format_name)) {
+    for (std::size_t p = 0; is_packed(format) && p < count; ++p) {
+      buffers.push_back(backend.allocate(backend.packed_page_bytes(format, attention_shape(shape))));
+      packed.push_back(buffers.back()->data());
+    }
     for (std::size_t p = 0; p < count; ++p) {
       if (p == 0 || p >= blank) {
         buffers.push_back(backend.allocate(backend.kv_page_bytes(format, attention_shape(shape))));
@@ -77,13 +82,14 @@ struct KvCache {
   KvFormat format;
   std::vector<std::unique_ptr<Buffer>> buffers;
   std::vector<std::byte*> pages;
+  std::vector<std::byte*> packed;
 };
 
 std::vector<KvSegment> kv_segments(const std::vector<Range>& ranges, const std::vector<KvCache*>& caches) {
   std::vector<KvSegment> segments;
   for (std::size_t i = 0; i < ranges.size(); ++i) {
     const auto [first, count, position] = ranges[i];
-    segments.push_back({{first, count, position}, caches.at(i)->pages, caches.at(i)->format});
+    segments.push_back({{first, count, position}, caches.at(i)->pages, caches.at(i)->format, caches.at(i)->packed});
   }
   return segments;
 }
@@ -177,8 +183,12 @@ void bind_kernels(py::module_& module) {
   py::class_<KvCache>(kernels, "KvCache")
       .def(py::init<cpu::CpuBackend&, const std::string&, const Range&, std::size_t, std::size_t>(), py::arg("cpu"),
            py::arg("format"), py::arg("shape"), py::arg("pages"), py::arg("blank") = 0)
-      .def("bytes", [](const KvCache& self, std::size_t page) {
-        return py::bytes(reinterpret_cast<const char*>(self.pages.at(page)), self.buffers.at(0)->bytes());
+      .def("bytes",
+           [](const KvCache& self, std::size_t page) {
+             return py::bytes(reinterpret_cast<const char*>(self.pages.at(page)), self.buffers.back()->bytes());
+           })
+      .def("packed_bytes", [](const KvCache& self, std::size_t page) {
+        return py::bytes(reinterpret_cast<const char*>(self.packed.at(page)), self.buffers.front()->bytes());
       });
   bind_rows(backend);
   bind_delta(backend);

@@ -140,15 +140,6 @@ Wanted to_wanted(const std::string& logits) {
   throw InputError("logits is \"" + logits + "\", expected none, last or all");
 }
 
-KvFormat to_kv_format(const std::string& kv) {
-  if (kv == "f32") return KvFormat::kF32;
-  if (kv == "f16") return KvFormat::kF16;
-  if (kv == "q8") return KvFormat::kQ8;
-  if (kv == "q4") return KvFormat::kQ4;
-  if (kv == "k8v4") return KvFormat::kK8V4;
-  throw InputError("kv is \"" + kv + "\", expected f32, f16, q8, q4 or k8v4");
-}
-
 // Between chunks Ctrl-C gets its turn.
 void check_signals() {
   const py::gil_scoped_acquire acquire;
@@ -217,11 +208,6 @@ void bind_loaded_model(py::module_& module) {
       .def("profile", &profile_dict)
       .def("reset_profile", &reset_profile)
       .def("forward", &forward_batch, py::arg("batch"), py::kw_only(), py::arg("chunk_tokens") = kChunkTokens);
-}
-
-const char* kv_name(KvFormat format) {
-  constexpr const char* kNames[] = {"f32", "f16", "q8", "q4", "k8v4"};
-  return kNames[static_cast<std::size_t>(format)];
 }
 
 py::array_t<std::uint8_t> to_bytes(std::span<const std::byte> bytes) {

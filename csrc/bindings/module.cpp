@@ -107,6 +107,21 @@ std::size_t to_count(const char* name, const py::int_& value, long long least) {
   return count < 0 ? std::numeric_limits<std::size_t>::max() : static_cast<std::size_t>(count);
 }
 
+namespace {
+
+constexpr const char* kKvNames[] = {"f32", "f16", "q8", "q4", "k8v4"};
+
+}  // namespace
+
+KvFormat to_kv_format(const std::string& name) {
+  for (std::size_t i = 0; i < std::size(kKvNames); ++i) {
+    if (name == kKvNames[i]) return static_cast<KvFormat>(i);
+  }
+  throw InputError("kv is \"" + name + "\", expected f32, f16, q8, q4 or k8v4");
+}
+
+const char* kv_name(KvFormat format) noexcept { return kKvNames[static_cast<std::size_t>(format)]; }
+
 unsigned to_threads(const py::int_& value) {
   constexpr std::size_t kMostThreads = 1024;
   const std::size_t threads = to_count("threads", value, 0);

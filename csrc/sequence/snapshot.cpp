@@ -53,8 +53,8 @@ std::shared_ptr<Snapshot> Snapshot::assemble(std::shared_ptr<Model> model, KvFor
   PinnedPages pages;
   each_page(pages, layout, tokens.size(), [&](auto&, std::size_t, std::size_t) { ++expected; });
   if (parts.size() != expected) {
-    throw InputError("a snapshot of " + std::to_string(tokens.size()) + " tokens has " + std::to_string(expected) +
-                     " pages, given " + std::to_string(parts.size()));
+    throw InputError("a snapshot of " + std::to_string(tokens.size()) + " tokens is given " +
+                     std::to_string(parts.size()) + " pages, expected " + std::to_string(expected));
   }
   auto next = parts.begin();
   each_page(pages, layout, tokens.size(), [&](std::vector<Page>& to, std::size_t i, std::size_t bytes) {

@@ -1,5 +1,5 @@
-// The encoders by themselves: one per block type, without checks. Each writes `n` values (whole blocks), finite and at most
-// 65504 in magnitude, to dst; importance is null or runs along with the values.
+// The encoders by themselves: one per block type, without checks. Each writes `n` values (whole blocks), finite and at
+// most 65504 in magnitude, to dst; importance is null or runs along with the values.
 #pragma once
 
 #include <cstddef>

@@ -129,6 +129,10 @@ void compare_softmax_parts(Comparison& c, Random& random) {
     start[1] = 2.5f;
     both(c, "attend_merge", start,
          [&](const Table& t, float* x) { t.attend_merge(x, x + 1, x + 2, 1.25f, 3.5f, later.data(), width); });
+    both(c, "softmax_step", start,
+         [&](const Table& t, float* x) { x[0] = t.softmax_step(x + 2, width, 0.7f, x, x + 1); });
+    both(c, "scale_row", later, [&](const Table& t, float* x) { t.scale_row(x, 0.3f, width); });
+    both(c, "hadamard", later, [&](const Table& t, float* x) { t.hadamard(x, width); });
     both(c, "attend_finish", Floats(width),
          [&](const Table& t, float* x) { t.attend_finish(x, later.data(), 1.75f, gate.data(), width); });
   }

@@ -106,8 +106,66 @@ def test_any_order_of_operations_is_a_plain_reading(tiny: Any, data: st.DataObje
         assert (len(snapshot), snapshot.tokens.tolist()) == (len(read), read)
 
 
+PACKED = ("q8", "q4", "k8v4")
+LONG_TOKENS = random_tokens(1500, seed=6)
+
+
+@pytest.mark.parametrize("kv", PACKED)
+@pytest.mark.parametrize("variety", [{}, {"moe": True}], ids=str)
+def test_packed_caches_do_not_see_cuts_threads_and_neighbours(tiny: Any, variety: dict[str, Any], kv: Any) -> None:
+    path = tiny(**variety).path
+    tokens = LONG_TOKENS[:1300]
+    expected = whole(_core.Model(path, threads=1), tokens, kv)
+    random = np.random.default_rng(3)
+    for threads, most in ((1, 200), (2, 600), (3, 700)):
+        model = _core.Model(path, threads=threads)
+        sequence, other = _core.Sequence(model, kv=kv), _core.Sequence(model, kv="q4")
+        while (at := len(sequence)) < len(tokens):
+            part = tokens[at : at + int(random.integers(1, most + 1))]
+            batch: list[Any] = [(other, LONG_TOKENS[at : at + 7], "none"), (sequence, part, "all")]
+            logits = model.forward(batch, chunk_tokens=int(random.integers(1, 700)))[1]
+            assert np.array_equal(logits, expected[at : at + len(part)])
+
+
+@pytest.mark.parametrize("kv", ["f16", *PACKED])
+@pytest.mark.parametrize("length", [1, 256, 767, 768, 1100])
+def test_a_snapshot_put_together_from_its_parts_is_the_same(tiny: Any, kv: Any, length: int) -> None:
+    model = _core.Model(tiny(moe=True).path, threads=2)
+    sequence = _core.Sequence(model, kv=kv)
+    sequence.append(LONG_TOKENS[:length], logits="none")
+    taken = sequence.snapshot()
+    expected = sequence.append(LONG_TOKENS[length : length + 300], logits="all")
+    parts: list[Any] = [page.data() if i % 2 else page for i, page in enumerate(taken.pages)]
+    copy = _core.Snapshot.assemble(model, kv=kv, tokens=taken.tokens, pages=parts, memory=taken.memory())
+    assert copy.kv == kv and copy.tokens.tolist() == LONG_TOKENS[:length]
+    assert [a.id == b.id for a, b in zip(taken.pages, copy.pages, strict=True)] == [
+        i % 2 == 0 for i in range(len(parts))
+    ]
+    sequence.restore(copy)
+    assert np.array_equal(sequence.append(LONG_TOKENS[length : length + 300], logits="all"), expected)
+    for damaged in (
+        {"pages": parts[1:]},
+        {"pages": [np.zeros(5, np.uint8), *parts[1:]]},
+        {"memory": np.zeros(3, np.uint8)},
+    ):
+        given: Any = {"kv": kv, "tokens": taken.tokens, "pages": parts, "memory": taken.memory()} | damaged
+        with pytest.raises(_core.InputError, match="expected"):
+            _core.Snapshot.assemble(model, **given)
+
+
+@pytest.mark.parametrize("kv", PACKED)
+def test_packed_caches_let_go_of_what_nobody_reads(tiny: Any, kv: Any) -> None:
+    model = _core.Model(tiny().path)
+    sequence = _core.Sequence(model, kv=kv)
+    empty, page = sequence.state_bytes, 2 * 256 * 2 * 32 * 2  # keys and values, positions, heads, width, fp16
+    bits = {"q8": 8.5, "q4": 4.5, "k8v4": 6.5}[kv]
+    for length, open_pages, packed_pages in ((200, 1, 0), (767, 3, 1), (768, 2, 2), (1100, 3, 3), (1500, 3, 4)):
+        sequence.append(LONG_TOKENS[len(sequence) : length], logits="none", chunk_tokens=100)
+        assert sequence.state_bytes - empty == page * open_pages + page * bits / 16 * packed_pages
+
+
 @pytest.mark.parametrize("length", [1, 200, 256, 300])
-@pytest.mark.parametrize("kv", ["f32", "f16"])
+@pytest.mark.parametrize("kv", ["f32", "f16", *PACKED])
 def test_restore_is_exact_and_leaves_the_snapshot_alone(tiny: Any, kv: Any, length: int) -> None:
     model = _core.Model(tiny(moe=True).path, threads=2)
     sequence = _core.Sequence(model, kv=kv)
@@ -210,7 +268,7 @@ def test_what_a_sequence_cannot_be(tiny: Any) -> None:
     with pytest.raises(_core.InputError, match="4096"):
         _core.Sequence(model, context_tokens=4097)
     with pytest.raises(_core.InputError, match="kv"):
-        _core.Sequence(model, kv="q4")  # type: ignore[arg-type]
+        _core.Sequence(model, kv="q3")  # type: ignore[arg-type]
     sequence = _core.Sequence(model)
     sequence.append(TOKENS[:20], logits="none")
     snapshot = sequence.snapshot()

@@ -96,10 +96,10 @@ class CpuBackend final : public Backend {
   Arena arena_;  // of packed weights
   std::mutex turn_;
 
-  Scratch delta_units_;   // gated_delta_rule: scaled queries and keys, gates
+  Scratch delta_units_;    // gated_delta_rule: scaled queries and keys, gates
   Scratch attend_parts_;   // attend: partial softmaxes
   Scratch attend_packed_;  // scores and rounded rows of each worker
-  Scratch rope_;          // cos and sin per row, kept while positions and frequencies stay the same
+  Scratch rope_;           // cos and sin per row, kept while positions and frequencies stay the same
   std::vector<std::size_t> rope_positions_, rope_next_positions_;
   std::vector<double> rope_key_;  // frequencies, then the magnitude
 

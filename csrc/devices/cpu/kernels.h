@@ -106,8 +106,8 @@ struct Table {
                              std::size_t width, const float* key, const float* value) noexcept;
 
   void (*attend_span[kKvFormats])(const AttendArgs& args) noexcept;
-  // A step of the online softmax over the next `count` scores, whole kKeyLanes: score <- exp(scale score - largest), with
-  // largest and sum renewed. Returns the factor that brings what was summed before to the new largest.
+  // A step of the online softmax over the next `count` scores, whole kKeyLanes: score <- exp(scale score - largest),
+  // with largest and sum renewed. Returns the factor that brings what was summed before to the new largest.
   float (*softmax_step)(float* score, std::size_t count, float scale, float* largest, float* sum) noexcept;
   // x <- factor x.
   void (*scale_row)(float* x, float factor, std::size_t width) noexcept;

@@ -1,5 +1,6 @@
-// hadamard, append, attend_span, softmax_step, scale_row, attend_merge and attend_finish on the vectors of an Isa trait V: per query the operations of
-// reference/attend.cpp in the same order, so the same bits. reference/attend.cpp says how a page lies in memory.
+// hadamard, append, attend_span, softmax_step, scale_row, attend_merge and attend_finish on the vectors of an Isa trait
+// V: per query the operations of reference/attend.cpp in the same order, so the same bits. reference/attend.cpp says
+// how a page lies in memory.
 //
 // Up to four queries share every load of a key or value: with four heads or more per key/value head, decoding has them
 // too. Each score is one chain over A, each output column one chain over the keys, so sharing changes no bit.
