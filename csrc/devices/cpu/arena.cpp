@@ -1,6 +1,11 @@
 #include "devices/cpu/arena.h"
 
+#include <algorithm>
+#include <list>
+#include <map>
+#include <mutex>
 #include <new>
+#include <vector>
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -25,6 +30,40 @@ std::shared_ptr<std::byte> allocate_bytes(std::size_t bytes) {
   if (bytes >= kHugePage) (void)madvise(memory, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
 #endif
   return {memory, [alignment](std::byte* p) { ::operator delete(p, alignment); }};
+}
+
+struct Pool::State {
+  struct Block {
+    std::shared_ptr<std::byte> memory;
+    std::vector<std::byte*> unused;
+    std::size_t pieces;
+  };
+  using Blocks = std::list<Block>;
+
+  std::mutex mutex;
+  std::map<std::size_t, Blocks> by_size;
+};
+
+Pool::Pool() : state_(std::make_shared<State>()) {}
+
+std::shared_ptr<std::byte> Pool::take(std::size_t bytes) {
+  const std::size_t size = round_up(std::max<std::size_t>(bytes, 1), kLine);
+  if (size >= kBlock) return allocate_bytes(size);
+  const std::scoped_lock lock(state_->mutex);
+  State::Blocks& blocks = state_->by_size[size];
+  auto block = std::ranges::find_if(blocks, [](const State::Block& b) { return !b.unused.empty(); });
+  if (block == blocks.end()) {
+    block = blocks.insert(blocks.end(), {allocate_bytes(kBlock), {}, kBlock / size});
+    for (std::size_t i = block->pieces; i > 0; --i) block->unused.push_back(block->memory.get() + (i - 1) * size);
+  }
+  std::byte* piece = block->unused.back();
+  std::shared_ptr<std::byte> taken(piece, [state = state_, &blocks, block](std::byte* p) {
+    const std::scoped_lock unlock(state->mutex);
+    block->unused.push_back(p);
+    if (block->unused.size() == block->pieces) blocks.erase(block);
+  });
+  block->unused.pop_back();
+  return taken;
 }
 
 std::shared_ptr<std::byte> Arena::take(std::size_t bytes) {

@@ -23,4 +23,16 @@ class Arena {
   std::size_t used_ = 0;
 };
 
+// Pieces that come and go, such as pages of keys and values: those of one size share blocks of huge pages, and a block
+// goes back to the system when none of its pieces is in use. Any thread may take one and let it go.
+class Pool {
+ public:
+  Pool();
+  std::shared_ptr<std::byte> take(std::size_t bytes);  // 64-byte aligned; contents are not defined
+
+ private:
+  struct State;
+  std::shared_ptr<State> state_;  // pieces keep it alive
+};
+
 }  // namespace qwen35::cpu

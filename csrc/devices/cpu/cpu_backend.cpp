@@ -19,7 +19,7 @@ constexpr std::size_t kChannelBlock = 64;
 
 class CpuBuffer final : public Buffer {
  public:
-  explicit CpuBuffer(std::size_t bytes) : data_(allocate_bytes(bytes)), bytes_(bytes) {
+  CpuBuffer(std::shared_ptr<std::byte> memory, std::size_t bytes) : data_(std::move(memory)), bytes_(bytes) {
     std::memset(data_.get(), 0, bytes);
   }
 
@@ -72,7 +72,9 @@ std::byte* Scratch::grow(std::size_t bytes) {
 CpuBackend::CpuBackend(Isa isa, unsigned threads)
     : table_(kernels(isa)), name_(std::string("cpu-") + isa_name(isa)), workers_(threads) {}
 
-std::unique_ptr<Buffer> CpuBackend::allocate(std::size_t bytes) { return std::make_unique<CpuBuffer>(bytes); }
+std::unique_ptr<Buffer> CpuBackend::allocate(std::size_t bytes) {
+  return std::make_unique<CpuBuffer>(pool_.take(bytes), bytes);
+}
 
 void CpuBackend::copy(std::byte* to, const std::byte* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
 void CpuBackend::upload(std::byte* to, const std::byte* from, std::size_t bytes) { std::memcpy(to, from, bytes); }

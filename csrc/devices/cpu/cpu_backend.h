@@ -94,6 +94,7 @@ class CpuBackend final : public Backend {
   std::string name_;
   Workers workers_;
   Arena arena_;  // of packed weights
+  Pool pool_;    // of buffers
   std::mutex turn_;
 
   Scratch delta_units_;    // gated_delta_rule: scaled queries and keys, gates
