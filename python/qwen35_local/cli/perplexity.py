@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from qwen35_local.engine.quality import LogitSource, Quality
+
+
+KvFormat = Literal["f32", "f16", "q8", "q4", "k8v4"]
 
 
 def perplexity(
@@ -28,6 +31,7 @@ def perplexity(
         Path | None, typer.Option(metavar="OUT.npy", help="Write fp32 logits [tokens, vocabulary] of one pass.")
     ] = None,
     window: Annotated[int, typer.Option("--ctx", min=2, help="Tokens per window.")] = 512,
+    kv: Annotated[KvFormat, typer.Option(help="How keys and values are kept; those of BASE stay f16.")] = "f16",
     threads: Annotated[int, typer.Option(min=0, help="0: as many as this process may use.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -48,7 +52,7 @@ def perplexity(
     one_pass = save_logits is not None or isinstance(base, quality.SavedLogits)
     with LogitWriter(save_logits, len(tokens), loaded.n_vocab) as writer, bar("scoring", "tok") as progress:
         result = quality.measure(
-            quality.ModelLogits(loaded),
+            quality.ModelLogits(loaded, kv),
             tokens,
             window=max(len(tokens), 2) if one_pass else window,
             base=base,

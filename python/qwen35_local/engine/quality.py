@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ BOOTSTRAP_ROUNDS = 200
 
 Floats = NDArray[np.float64]
 Progress = Callable[[int, int], None]
+KvFormat = Literal["f32", "f16", "q8", "q4", "k8v4"]
 
 
 @dataclass(frozen=True)
@@ -63,15 +64,16 @@ class LogitSource(Protocol):
 
 
 class ModelLogits:
-    """Logits [T, V] of a model reading tokens in order."""
+    """Logits [T, V] of a model reading tokens in order, its keys and values kept as `kv` says."""
 
-    def __init__(self, model: _core.Model) -> None:
+    def __init__(self, model: _core.Model, kv: KvFormat = "f16") -> None:
         self.n_vocab = model.n_vocab
         self._model = model
+        self._kv = kv
         self._sequence: _core.Sequence | None = None
 
     def begin(self) -> None:
-        self._sequence = _core.Sequence(self._model)
+        self._sequence = _core.Sequence(self._model, kv=self._kv)
 
     def read(self, tokens: NDArray[np.int32]) -> NDArray[np.float32]:
         assert self._sequence is not None
