@@ -11,6 +11,8 @@
 #include "base/error.h"
 #include "bindings/bindings.h"
 #include "devices/cpu/cpu_backend.h"
+#include "tensor/blocks.h"
+#include "tensor/encoders.h"
 
 namespace py = pybind11;
 
@@ -167,6 +169,12 @@ void bind_kernels(py::module_& module) {
     const auto bytes = static_cast<std::size_t>(data.size());
     if (bytes % cpu::kReadBlock != 0) throw InputError("read_sum reads whole blocks of 4096 bytes");
     return cpu::kernels(cpu::find_isa(isa)).read_sum(reinterpret_cast<const std::byte*>(data.data()), bytes, 0);
+  });
+  kernels.def("encode_iq4_nl_in_passing", [](const py::array_t<float, py::array::c_style>& values) {
+    const auto count = static_cast<std::size_t>(values.size());
+    py::array_t<std::uint8_t> blocks(static_cast<py::ssize_t>(count / kBlock * sizeof(BlockIQ4_NL)));
+    encode_iq4_nl_in_passing(values.data(), count, reinterpret_cast<std::byte*>(blocks.mutable_data()));
+    return blocks;
   });
   kernels.def("multiply_int8", [](const std::string& isa, std::size_t rounds) {
     std::int32_t sum = 0;

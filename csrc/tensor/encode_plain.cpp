@@ -23,6 +23,7 @@ constexpr float kReachesQ5[] = {14.9f,  15.2f,  15.5f,  15.8f,  16.1f,  16.5f,
                                 -14.9f, -15.2f, -15.5f, -15.8f, -16.1f, -16.5f};
 constexpr float kReachesIq4[] = {98.0f,  106.0f,  113.0f,  120.0f,  127.0f,  135.0f,
                                  -98.0f, -106.0f, -113.0f, -120.0f, -127.0f, -135.0f};
+constexpr float kFewReachesIq4[] = {127.0f, -127.0f, 113.0f, -113.0f};
 constexpr Start kStartsQ4[] = {{0.0f, 15.0f}, {0.3f, 14.7f}, {-0.3f, 15.3f}, {0.6f, 14.4f}, {0.0f, 14.5f},
                                {0.5f, 15.0f}, {0.4f, 15.4f}, {-0.4f, 14.6f}, {0.9f, 14.1f}};
 constexpr Start kStartsQ5[] = {{0.0f, 31.0f}, {0.3f, 30.7f}, {-0.3f, 31.3f}, {0.0f, 30.5f}, {0.5f, 31.0f}};
@@ -95,9 +96,9 @@ void for_tiles(const float* values, const float* importance, std::size_t n, std:
 
 template <class Block, class Levels, class Fill>
 void encode_scaled(const float* values, const float* importance, std::size_t n, std::byte* dst,
-                   std::span<const float> reaches, Fill fill) {
+                   std::span<const float> reaches, Fill fill, int refits = 2) {
   for_tiles<Block>(values, importance, n, dst, [&](const BlockTile& tile, Block(&block)[kLanes]) {
-    const Stored scale = store_half(search_scale<Levels>(tile, reaches, 2));
+    const Stored scale = store_half(search_scale<Levels>(tile, reaches, refits));
     Levels8 levels;
     round_levels<Levels>(tile, scale.value, lanes(0.0f), levels);
     for (std::size_t lane = 0; lane < kLanes; ++lane) {
@@ -123,6 +124,12 @@ void encode_affine(const float* values, const float* importance, std::size_t n, 
       fill(block[lane], codes_of<0>(levels, lane));
     }
   });
+}
+
+void fill_iq4_nl(BlockIQ4_NL& block, const Levels8& levels, std::size_t lane) {
+  Codes codes;
+  for (std::size_t i = 0; i < kBlock; ++i) codes[i] = Iq4Levels::code(levels.at[i][lane]);
+  pack_nibbles(codes, block.codes);
 }
 
 }  // namespace
@@ -152,13 +159,11 @@ void encode_q5_0(const float* values, const float* importance, std::size_t n, st
 }
 
 void encode_iq4_nl(const float* values, const float* importance, std::size_t n, std::byte* dst) {
-  encode_scaled<BlockIQ4_NL, Iq4Levels>(values, importance, n, dst, kReachesIq4,
-                                        [](BlockIQ4_NL& block, const Levels8& levels, std::size_t lane) {
-                                          Codes codes;
-                                          for (std::size_t i = 0; i < kBlock; ++i)
-                                            codes[i] = Iq4Levels::code(levels.at[i][lane]);
-                                          pack_nibbles(codes, block.codes);
-                                        });
+  encode_scaled<BlockIQ4_NL, Iq4Levels>(values, importance, n, dst, kReachesIq4, fill_iq4_nl);
+}
+
+void encode_iq4_nl_in_passing(const float* values, std::size_t n, std::byte* dst) {
+  encode_scaled<BlockIQ4_NL, Iq4Levels>(values, nullptr, n, dst, kFewReachesIq4, fill_iq4_nl, 1);
 }
 
 void encode_q4_1(const float* values, const float* importance, std::size_t n, std::byte* dst) {

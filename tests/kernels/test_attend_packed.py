@@ -27,7 +27,8 @@ def hadamard(width):
 def stored(values, dtype):
     """[n, m] as a cache that encodes its rows gives them back; m whole blocks."""
     flat = np.ascontiguousarray(values, np.float32)
-    return _core.decode(_core.encode(flat, dtype).reshape(-1), dtype, flat.size).reshape(flat.shape).astype(np.float64)
+    blocks = kernels.encode_iq4_nl_in_passing(flat) if dtype == "IQ4_NL" else _core.encode(flat, dtype).reshape(-1)
+    return _core.decode(blocks, dtype, flat.size).reshape(flat.shape).astype(np.float64)
 
 
 @dataclass

@@ -29,7 +29,11 @@ void encode_values(DType dtype, float* row, std::size_t count, std::byte* to) no
     is_damaged[i / kBlock] = true;
     row[i] = 0.0F;
   }
-  (dtype == kWide ? encode_q8_0 : encode_iq4_nl)(row, nullptr, count, to);
+  if (dtype == kWide) {
+    encode_q8_0(row, nullptr, count, to);
+  } else {
+    encode_iq4_nl_in_passing(row, count, to);
+  }
   const std::size_t bytes = info(dtype).block_bytes;
   for (std::size_t block = 0; block < count / kBlock; ++block) {
     if (is_damaged[block]) std::memcpy(to + block * bytes, &kHalfNaN, sizeof kHalfNaN);  // scales come first
