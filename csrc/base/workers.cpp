@@ -17,8 +17,8 @@ namespace {
 // Longer than the gap between two operations of a forward pass, shorter than anyone would notice on a shared core.
 constexpr std::chrono::microseconds kSpin{30};
 
-// Pieces of a worker's share: as many as it takes that waiting for the last one is a small part of a loop, and none
-// smaller than a few of what is worth waking a worker for.
+// Pieces of a worker's share: so many that waiting for the last one is a small part of a loop, but none below a quarter
+// of what is worth waking a worker for.
 constexpr std::size_t kPieces = 16;
 constexpr std::size_t kPiecesPerGrain = 4;
 
@@ -49,7 +49,9 @@ std::uint32_t wait_for_change(const std::atomic<std::uint32_t>& value, std::uint
 }  // namespace
 
 Workers::Workers(unsigned threads)
-    : count_(threads == 0 ? usable_threads() : threads), bells_(std::make_unique<Bell[]>(count_)), shares_(std::make_unique<Share[]>(count_)) {
+    : count_(threads == 0 ? usable_threads() : threads),
+      bells_(std::make_unique<Bell[]>(count_)),
+      shares_(std::make_unique<Share[]>(count_)) {
   threads_.reserve(count_ - 1);
   try {
     for (unsigned worker = 1; worker < count_; ++worker) {
@@ -69,8 +71,8 @@ Workers::~Workers() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-// Equal shares, the same for every loop over as many items: whoever packs a weight touches first the memory that he will
-// stream.
+// Equal shares, the same for every loop over as many items: whoever packs a weight touches first the memory that he
+// will stream.
 void Workers::share_out(unsigned parts, Items items) noexcept {
   const std::size_t whole = items.count / parts, rest = items.count % parts;
   const std::size_t piece = parts == 1 ? items.count : std::max(whole / kPieces, items.grain / kPiecesPerGrain);

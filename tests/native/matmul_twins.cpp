@@ -149,7 +149,8 @@ void compare_panels(Comparison& c, Random& random) {
   for (std::size_t rows = 1; rows <= 14; ++rows) {
     for (int round = 0; round < 6; ++round) (compare_panel<kFormats>(c, random, rows), ...);
   }
-  for (const std::size_t rows : {1, 2, 7, 15, 16, 17, 32, 50, 192, 195}) (compare_tiles<kFormats>(c, random, rows), ...);
+  for (const std::size_t rows : {1, 2, 7, 15, 16, 17, 32, 50, 192, 195})
+    (compare_tiles<kFormats>(c, random, rows), ...);
 }
 
 void compare_rounding(Comparison& c, Random& random) {

@@ -100,11 +100,11 @@ class CpuBackend final : public Backend {
   std::vector<double> rope_key_;  // frequencies, then the magnitude
 
   // cpu_matmul.cpp and cpu_moe.cpp
-  Scratch input_;    // quantised rows
-  Scratch tiles_;    // the same, joined
+  Scratch input_;         // quantised rows
+  Scratch tiles_;         // the same, joined
   Scratch shared_tiles_;  // and those of the shared expert
-  Scratch product_;  // results that need a second step
-  Scratch lists_;    // which rows go to which expert
+  Scratch product_;       // results that need a second step
+  Scratch lists_;         // which rows go to which expert
 };
 
 }  // namespace qwen35::cpu

@@ -159,7 +159,7 @@ void add_slots(Tensor x, const float* products, const float* weights, std::size_
   }
 }
 
-bool rounds_for(const SharedExpert* shared, const Weight* SharedExpert::*weight) noexcept {
+bool rounds_for(const SharedExpert* shared, const Weight* SharedExpert::* weight) noexcept {
   return shared != nullptr && rounds_input(packed(*(shared->*weight)).format());
 }
 
@@ -170,9 +170,10 @@ void check_shared(const SharedExpert& shared, std::size_t tokens, std::size_t wi
       shared.down->rows() == width) {
     return;
   }
-  throw InputError("experts: a shared expert of [" + std::to_string(inner) + ", " + std::to_string(shared.gate->cols()) +
-                   "] and back does not fit rows of " + std::to_string(width) + " and results of [" +
-                   std::to_string(shared.act.rows) + ", " + std::to_string(shared.act.cols) + "]");
+  throw InputError("experts: a shared expert of [" + std::to_string(inner) + ", " +
+                   std::to_string(shared.gate->cols()) + "] and back does not fit rows of " + std::to_string(width) +
+                   " and results of [" + std::to_string(shared.act.rows) + ", " + std::to_string(shared.act.cols) +
+                   "]");
 }
 
 }  // namespace

@@ -43,15 +43,20 @@ static inline void finish_block(RoundedBlock& out, float scale, std::int32_t fir
 
 // ---- tiles -------------------------------------------------------------------------------------------------------
 
-// Asks for weights that follow a part of a unit: of `kShares` equal shares of them the one given.
-template <class V, class Format, std::size_t share = 0, std::size_t kShares = 1>
-void prefetch(const typename Format::Unit& unit, std::size_t part) noexcept {
-  constexpr std::size_t kBytes = sizeof unit / Format::kParts, kLines = (kBytes + 63) / 64;
-  const char* from = reinterpret_cast<const char*>(&unit) + part * kBytes;
-  for (std::size_t i = share * kLines / kShares; i < (share + 1) * kLines / kShares; ++i) {
-    V::prefetch_far(from + 64 * i + kFarBytes);
-    V::prefetch(from + 64 * i + kNearBytes);
+template <class V>
+void prefetch(const void* from, std::size_t bytes) noexcept {
+  for (std::size_t i = 0; i < bytes; i += 64) {
+    V::prefetch_far(static_cast<const char*>(from) + i + kFarBytes);
+    V::prefetch(static_cast<const char*>(from) + i + kNearBytes);
   }
+}
+
+// Of what a part of a unit asks for, one of `kShares` equal shares.
+template <class V, class Format, std::size_t share = 0, std::size_t kShares = 1>
+void prefetch_part(const typename Format::Unit& unit, std::size_t part) noexcept {
+  constexpr std::size_t kBytes = sizeof unit / Format::kParts, kLines = (kBytes + 63) / 64;
+  constexpr std::size_t kFirst = share * kLines / kShares, kEnd = (share + 1) * kLines / kShares;
+  prefetch<V>(reinterpret_cast<const char*>(&unit) + part * kBytes + 64 * kFirst, 64 * (kEnd - kFirst));
 }
 
 // Whether a tile asks for the next weights little by little. A core keeps some sixteen lines underway: a tile that
@@ -120,7 +125,7 @@ void add_products(const typename Format::Unit& unit, std::size_t part, std::size
   }
   unroll<4 * kHalves>([&](auto step) {
     constexpr std::size_t j = step / kHalves, half = kColumns == kAll ? step % 2 : kColumns;
-    if constexpr (kSpreads<V, kRows>) prefetch<V, Format, j + 4 * half, 8>(unit, part);
+    if constexpr (kSpreads<V, kRows>) prefetch_part<V, Format, j + 4 * half, 8>(unit, part);
     typename V::I w[kVectors];
     for (std::size_t v = 0; v < kVectors; ++v) {
       w[v] = Format::template codes<half, j>(unit, part, lane + v * V::kWidth);
@@ -184,7 +189,7 @@ void rounded_tile(const PanelArgs& a, std::size_t first) noexcept {
   const auto* unit = reinterpret_cast<const Unit*>(a.panel);
   for (std::size_t n = a.cols / (32 * Format::kParts); n != 0; --n, ++unit) {
     for (std::size_t part = 0; part < Format::kParts; ++part) {
-      if constexpr (!kSpreads<V, kRows>) prefetch<V, Format>(*unit, part);
+      if constexpr (!kSpreads<V, kRows>) prefetch_part<V, Format>(*unit, part);
       for (std::size_t s = 0; s < kSteps; ++s) add_block<V, Format, kRows>(*unit, part, s * kStep, x, sums[s]);
       for (auto& row : x) ++row;
     }
@@ -210,7 +215,7 @@ void exact_tile(const PanelArgs& a, std::size_t first) noexcept {
   });
   const auto* unit = reinterpret_cast<const typename Format::Unit*>(a.panel);
   for (std::size_t c = 0; c < a.cols; ++c, ++unit) {
-    prefetch<V, Format>(*unit, 0);
+    prefetch<V>(unit, sizeof *unit);
     unroll<kVectors>([&](auto v) {
       const auto w = Format::values(*unit, v * V::kWidth);
       for (std::size_t i = 0; i < kRows; ++i) sums[v][i] = V::fma(w, V::set(x[i][c]), sums[v][i]);

@@ -150,19 +150,16 @@ struct FormatAffine : FormatBase<V, 8, kByteOffset<V>, 1, true, true> {
 template <class V>
 struct FormatF32 {
   using Unit = PanelF32;
-  static constexpr std::size_t kParts = 1;  // columns in a unit
   static auto values(const Unit& u, std::size_t lane) noexcept { return V::load(u.values + lane); }
 };
 template <class V>
 struct FormatF16 {
   using Unit = Panel16;
-  static constexpr std::size_t kParts = 1;  // columns in a unit
   static auto values(const Unit& u, std::size_t lane) noexcept { return V::load(u.values + lane); }
 };
 template <class V>
 struct FormatBF16 {
   using Unit = Panel16;
-  static constexpr std::size_t kParts = 1;  // columns in a unit
   static auto values(const Unit& u, std::size_t lane) noexcept { return V::load_bf16(u.values + lane); }
 };
 
