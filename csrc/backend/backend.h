@@ -58,6 +58,14 @@ struct Projection {
   const Weight* w;
 };
 
+// The expert that every token of a mixture passes through. gate and up [F, D], down [D, F].
+struct SharedExpert {
+  Tensor act;  // [T, F]
+  const Weight* gate;
+  const Weight* up;
+  const Weight* down;
+};
+
 struct AttentionShape {
   std::uint32_t heads;     // H
   std::uint32_t kv_heads;  // G
@@ -163,13 +171,15 @@ class Backend {
   virtual void route(std::int32_t* experts, float* weights, Tensor logits, std::uint32_t chosen) = 0;
 
   // out[t * K + i] = silu(h[t] gate_e^T) * (h[t] up_e^T) with e = experts[t * K + i]. gate, up [E F, D]. When `up` is
-  // null, gate holds both: per expert F gate rows, then F up rows.
+  // null, gate holds both: per expert F gate rows, then F up rows. Unless `shared` is null its act becomes
+  // silu(h gate^T) * (h up^T) in the same call, so that h is rounded once and all experts are one list of work.
   virtual void moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up, const std::int32_t* experts,
-                          std::uint32_t chosen, std::uint32_t expert_count) = 0;
+                          std::uint32_t chosen, std::uint32_t expert_count, const SharedExpert* shared) = 0;
 
-  // x[t] += sum_i weights[t * K + i] * h[t * K + i] down_e^T. down [E D, F].
+  // x[t] += sum_i weights[t * K + i] * h[t * K + i] down_e^T; then, unless `shared` is null, x += its act down^T.
+  // down [E D, F].
   virtual void moe_combine(Tensor x, Tensor h, const Weight& down, const std::int32_t* experts, const float* weights,
-                           std::uint32_t chosen, std::uint32_t expert_count) = 0;
+                           std::uint32_t chosen, std::uint32_t expert_count, const SharedExpert* shared) = 0;
 
   // h <- h * sigmoid(gate), gate [T, 1]: the shared expert behind its own gate.
   virtual void sigmoid_gate(Tensor h, Tensor gate) = 0;

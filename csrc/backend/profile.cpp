@@ -124,13 +124,15 @@ void ProfiledBackend::route(std::int32_t* experts, float* weights, Tensor logits
 }
 
 void ProfiledBackend::moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up,
-                                 const std::int32_t* experts, std::uint32_t chosen, std::uint32_t expert_count) {
-  timed(kMoeGather, [&] { inner_->moe_gather(out, h, gate, up, experts, chosen, expert_count); });
+                                 const std::int32_t* experts, std::uint32_t chosen, std::uint32_t expert_count,
+                                 const SharedExpert* shared) {
+  timed(kMoeGather, [&] { inner_->moe_gather(out, h, gate, up, experts, chosen, expert_count, shared); });
 }
 
 void ProfiledBackend::moe_combine(Tensor x, Tensor h, const Weight& down, const std::int32_t* experts,
-                                  const float* weights, std::uint32_t chosen, std::uint32_t expert_count) {
-  timed(kMoeCombine, [&] { inner_->moe_combine(x, h, down, experts, weights, chosen, expert_count); });
+                                  const float* weights, std::uint32_t chosen, std::uint32_t expert_count,
+                                  const SharedExpert* shared) {
+  timed(kMoeCombine, [&] { inner_->moe_combine(x, h, down, experts, weights, chosen, expert_count, shared); });
 }
 
 void ProfiledBackend::sigmoid_gate(Tensor h, Tensor gate) {

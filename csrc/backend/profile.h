@@ -56,9 +56,9 @@ class ProfiledBackend final : public Backend {
   void attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::span<const KvSegment> segments) override;
   void route(std::int32_t* experts, float* weights, Tensor logits, std::uint32_t chosen) override;
   void moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up, const std::int32_t* experts,
-                  std::uint32_t chosen, std::uint32_t expert_count) override;
+                  std::uint32_t chosen, std::uint32_t expert_count, const SharedExpert* shared) override;
   void moe_combine(Tensor x, Tensor h, const Weight& down, const std::int32_t* experts, const float* weights,
-                   std::uint32_t chosen, std::uint32_t expert_count) override;
+                   std::uint32_t chosen, std::uint32_t expert_count, const SharedExpert* shared) override;
   void sigmoid_gate(Tensor h, Tensor gate) override;
   void take_rows(Tensor out, Tensor x, std::span<const std::uint32_t> rows) override;
 

@@ -2,14 +2,11 @@
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
-#include <string>
 #include <system_error>
 #include <utility>
 
-#if defined(__linux__)
-#include <sched.h>
-#endif
+#include "base/processors.h"
+
 #if defined(_MSC_VER) && (defined(_M_X64) || defined(_M_IX86))
 #include <intrin.h>
 #endif
@@ -19,6 +16,11 @@ namespace {
 
 // Longer than the gap between two operations of a forward pass, shorter than anyone would notice on a shared core.
 constexpr std::chrono::microseconds kSpin{30};
+
+// Pieces of a worker's share: so many that waiting for the last one is a small part of a loop, but none below a quarter
+// of what is worth waking a worker for.
+constexpr std::size_t kPieces = 16;
+constexpr std::size_t kPiecesPerGrain = 4;
 
 void relax() noexcept {
 #if defined(__x86_64__) || defined(__i386__)
@@ -44,54 +46,12 @@ std::uint32_t wait_for_change(const std::atomic<std::uint32_t>& value, std::uint
   return value.load(std::memory_order_acquire);
 }
 
-#if defined(__linux__)
-// Whole processors that a quota of `quota` in every `period` allows; 0 when there is none.
-unsigned whole_processors(double quota, double period) noexcept {
-  if (!(quota > 0.0) || !(period > 0.0)) return 0;
-  return std::max(1U, static_cast<unsigned>(std::min(quota / period, 65536.0)));
-}
-
-// The tightest cpu.max from this process's control group up to the root (version 2), or the quota of version 1.
-unsigned quota_processors() {
-  unsigned fewest = 0;
-  const auto tighten = [&](unsigned n) { fewest = n == 0 ? fewest : fewest == 0 ? n : std::min(fewest, n); };
-  std::string line, group = "/";
-  for (std::ifstream own("/proc/self/cgroup"); std::getline(own, line);) {
-    if (line.rfind("0::", 0) == 0) group = line.substr(3);
-  }
-  for (;;) {
-    double quota = 0.0, period = 0.0;
-    if (std::ifstream file("/sys/fs/cgroup" + group + "/cpu.max"); file >> quota >> period) {
-      tighten(whole_processors(quota, period));
-    }
-    const std::size_t slash = group.rfind('/');
-    if (group.empty() || slash == std::string::npos) break;
-    group.resize(slash);
-  }
-  double quota = 0.0, period = 0.0;
-  std::ifstream quota_file("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), period_file("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-  if (quota_file >> quota && period_file >> period) tighten(whole_processors(quota, period));
-  return fewest;
-}
-#endif
-
 }  // namespace
 
-unsigned usable_threads() noexcept {
-  unsigned n = std::max(1U, std::thread::hardware_concurrency());
-#if defined(__linux__)
-  cpu_set_t mask;
-  if (sched_getaffinity(0, sizeof mask, &mask) == 0) n = std::max(1U, static_cast<unsigned>(CPU_COUNT(&mask)));
-  try {
-    if (const unsigned quota = quota_processors()) n = std::min(n, quota);
-  } catch (...) {  // out of memory while reading a limit: the mask alone has to do
-  }
-#endif
-  return n;
-}
-
 Workers::Workers(unsigned threads)
-    : count_(threads == 0 ? usable_threads() : threads), bells_(std::make_unique<Bell[]>(count_)) {
+    : count_(threads == 0 ? usable_threads() : threads),
+      bells_(std::make_unique<Bell[]>(count_)),
+      shares_(std::make_unique<Share[]>(count_)) {
   threads_.reserve(count_ - 1);
   try {
     for (unsigned worker = 1; worker < count_; ++worker) {
@@ -111,8 +71,24 @@ Workers::~Workers() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-void Workers::run(unsigned parts, void* fn, Part call) {
+// Equal shares, the same for every loop over as many items: whoever packs a weight touches first the memory that he
+// will stream.
+void Workers::share_out(unsigned parts, Items items) noexcept {
+  const std::size_t whole = items.count / parts, rest = items.count % parts;
+  const std::size_t piece = parts == 1 ? items.count : std::max(whole / kPieces, items.grain / kPiecesPerGrain);
+  std::size_t begin = 0;
+  for (unsigned i = 0; i < parts; ++i) {
+    Share& share = shares_[i];
+    share.next.store(begin, std::memory_order_relaxed);
+    begin += whole + (i < rest ? 1 : 0);
+    share.end = begin;
+    share.piece = std::max<std::size_t>(1, piece);
+  }
+}
+
+void Workers::run(unsigned parts, Items items, void* fn, Part call) {
   const std::scoped_lock turn(turn_);
+  share_out(parts, items);
   if (parts == 1) {
     call(fn, 0);
     return;

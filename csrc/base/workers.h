@@ -14,9 +14,6 @@
 
 namespace qwen35 {
 
-// How many threads this process may keep busy: the affinity mask and the cgroup quota both count.
-unsigned usable_threads() noexcept;
-
 class Workers {
  public:
   // 0 means usable_threads(). The caller of each() is one of them.
@@ -32,16 +29,22 @@ class Workers {
     return std::chrono::nanoseconds(waited_.load(std::memory_order_relaxed));
   }
 
-  // fn(begin, end, worker) over contiguous parts of [0, n), at least `grain` items each but for the last; worker <
-  // count(). Returns when all is done; the first exception comes back to the caller. Calls from several threads take
-  // turns; fn itself must not call each() on the same team.
+  // fn(begin, end, worker) over contiguous pieces of [0, n) until all is done; worker < count(). At most one worker for
+  // every `grain` items takes part. Each has an equal share and takes it piece by piece from its start; who is done
+  // early takes pieces of the others', so that a slow core holds up nobody for longer than a piece. The first exception
+  // comes back to the caller. Calls from several threads take turns; fn itself must not call each() on the same team.
   template <class F>
   void each(std::size_t n, F&& fn, std::size_t grain = 1) {
     if (n == 0) return;
     const std::size_t most = (n + grain - 1) / grain;
     const unsigned parts = most < count_ ? static_cast<unsigned>(most) : count_;
-    auto part = [&](unsigned worker) { fn(cut(n, worker, parts), cut(n, worker + 1, parts), worker); };
-    run(parts, &part, [](void* f, unsigned worker) { (*static_cast<decltype(part)*>(f))(worker); });
+    auto part = [&](unsigned worker) {
+      for (unsigned i = 0; i < parts; ++i) {
+        Share& share = shares_[(worker + i) % parts];
+        for (std::size_t begin; (begin = share.take()) < share.end;) fn(begin, share.end_of(begin), worker);
+      }
+    };
+    run(parts, {n, grain}, &part, [](void* f, unsigned worker) { (*static_cast<decltype(part)*>(f))(worker); });
   }
 
   // fn(item, worker) for every item of [0, n), handed out one at a time in rising order: for items of unequal cost.
@@ -55,14 +58,7 @@ class Workers {
     };
     const std::size_t most = n < most_workers ? n : most_workers;
     const unsigned parts = most < count_ ? static_cast<unsigned>(most) : count_;
-    run(parts, &part, [](void* f, unsigned worker) { (*static_cast<decltype(part)*>(f))(worker); });
-  }
-
-  // Where part `i` of `parts` begins in [0, n); parts differ by at most one item. Fixed, so that whoever packs a
-  // weight can touch first the memory that he will stream.
-  static std::size_t cut(std::size_t n, unsigned i, unsigned parts) noexcept {
-    const std::size_t whole = n / parts, rest = n % parts;
-    return whole * i + (i < rest ? i : rest);
+    run(parts, {}, &part, [](void* f, unsigned worker) { (*static_cast<decltype(part)*>(f))(worker); });
   }
 
  private:
@@ -73,7 +69,23 @@ class Workers {
     std::atomic<std::uint32_t> rung{0};
   };
 
-  void run(unsigned parts, void* fn, Part call);
+  // What is left of one worker's share of [0, n), handed out from its start.
+  struct alignas(64) Share {
+    std::atomic<std::size_t> next{0};
+    std::size_t end = 0;
+    std::size_t piece = 1;
+
+    std::size_t take() noexcept { return next.fetch_add(piece, std::memory_order_relaxed); }
+    std::size_t end_of(std::size_t begin) const noexcept { return end - begin < piece ? end : begin + piece; }
+  };
+
+  struct Items {
+    std::size_t count = 0;
+    std::size_t grain = 1;
+  };
+
+  void run(unsigned parts, Items items, void* fn, Part call);
+  void share_out(unsigned parts, Items items) noexcept;
   void wait_for_others() noexcept;
   void call_part(unsigned worker) noexcept;
   void work(unsigned worker) noexcept;
@@ -92,6 +104,7 @@ class Workers {
 
   alignas(64) std::atomic<std::uint32_t> busy_{0};
   std::unique_ptr<Bell[]> bells_;
+  std::unique_ptr<Share[]> shares_;
   std::vector<std::thread> threads_;
 };
 

@@ -4,12 +4,17 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <atomic>
+#include <chrono>
 #include <string>
+#include <thread>
 #include <tuple>
 #include <vector>
 
 #include "base/error.h"
 #include "bindings/bindings.h"
+#include "base/processors.h"
+#include "base/workers.h"
 #include "devices/cpu/cpu_backend.h"
 #include "tensor/blocks.h"
 #include "tensor/encoders.h"
@@ -137,6 +142,31 @@ void bind_delta(py::class_<cpu::CpuBackend>& backend) {
   });
 }
 
+// How many items each worker of a team does of a loop in which the last worker's first piece does not end before all
+// the others' are done, or before a deadline that is missed only where they wait for it.
+std::vector<std::size_t> items_beside_a_slow_worker(unsigned threads, std::size_t items) {
+  Workers workers(threads);
+  const unsigned slow = workers.count() - 1;
+  std::vector<std::size_t> done(workers.count());
+  std::atomic<std::size_t> total{0};
+  std::atomic<bool> has_begun{false};
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+  const auto until = [&](auto&& holds) {
+    while (!holds() && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+  };
+  workers.each(items, [&](std::size_t begin, std::size_t end, unsigned worker) {
+    if (worker == slow && done[worker] == 0) {
+      has_begun = true;
+      until([&] { return total == items - (end - begin); });
+    } else if (worker != slow) {
+      until([&] { return has_begun.load(); });
+    }
+    done[worker] += end - begin;
+    total += end - begin;
+  });
+  return done;
+}
+
 void bind_attention(py::class_<cpu::CpuBackend>& backend) {
   using cpu::CpuBackend;
   backend.def("norm_rope_append",
@@ -165,6 +195,8 @@ void bind_kernels(py::module_& module) {
   });
   kernels.def("chosen_isa", [] { return cpu::isa_name(cpu::chosen_isa()); });
   kernels.def("usable_threads", &usable_threads);
+  kernels.def("performance_processors", &performance_processors, py::arg("folder"), py::arg("processors"));
+  kernels.def("items_beside_a_slow_worker", &items_beside_a_slow_worker, py::arg("threads"), py::arg("items"));
   kernels.def("read_sum", [](const std::string& isa, const py::array_t<std::uint8_t, py::array::c_style>& data) {
     const auto bytes = static_cast<std::size_t>(data.size());
     if (bytes % cpu::kReadBlock != 0) throw InputError("read_sum reads whole blocks of 4096 bytes");

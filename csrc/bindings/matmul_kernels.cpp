@@ -2,6 +2,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -56,6 +57,14 @@ void matmul(CpuBackend& self, Floats x, std::vector<std::pair<Floats, const Weig
     default:
       throw InputError("expected one to four projections");
   }
+}
+
+using Shared = std::optional<std::tuple<Floats, const Weight*, const Weight*, const Weight*>>;  // act, gate, up, down
+
+SharedExpert shared_expert(Shared& shared) {
+  if (!shared) return {};
+  auto& [act, gate, up, down] = *shared;
+  return {tensor(act), gate, up, down};
 }
 
 std::uint32_t columns(const Indices& experts) { return static_cast<std::uint32_t>(experts.shape(1)); }
@@ -117,14 +126,26 @@ void bind_matmul_kernels(py::module_& kernels) {
   kernels.def("swiglu", [](CpuBackend& self, Floats out, Floats h, const Weight& gate, const Weight& up) {
     self.swiglu(tensor(out), tensor(h), gate, up);
   });
-  kernels.def("moe_gather", [](CpuBackend& self, Floats out, Floats h, const Weight& gate, const Weight* up,
-                               const Indices& experts, std::uint32_t count) {
-    self.moe_gather(tensor(out), tensor(h), gate, up, experts.data(), columns(experts), count);
-  });
-  kernels.def("moe_combine", [](CpuBackend& self, Floats x, Floats h, const Weight& down, const Indices& experts,
-                                const Floats& weights, std::uint32_t count) {
-    self.moe_combine(tensor(x), tensor(h), down, experts.data(), weights.data(), columns(experts), count);
-  });
+  kernels.def(
+      "moe_gather",
+      [](CpuBackend& self, Floats out, Floats h, const Weight& gate, const Weight* up, const Indices& experts,
+         std::uint32_t count, Shared shared) {
+        const SharedExpert expert = shared_expert(shared);
+        self.moe_gather(tensor(out), tensor(h), gate, up, experts.data(), columns(experts), count,
+                        shared ? &expert : nullptr);
+      },
+      py::arg("cpu"), py::arg("out"), py::arg("h"), py::arg("gate"), py::arg("up"), py::arg("experts"),
+      py::arg("count"), py::arg("shared") = py::none());
+  kernels.def(
+      "moe_combine",
+      [](CpuBackend& self, Floats out, Floats h, const Weight& down, const Indices& experts, const Floats& weights,
+         std::uint32_t count, Shared shared) {
+        const SharedExpert expert = shared_expert(shared);
+        self.moe_combine(tensor(out), tensor(h), down, experts.data(), weights.data(), columns(experts), count,
+                         shared ? &expert : nullptr);
+      },
+      py::arg("cpu"), py::arg("out"), py::arg("h"), py::arg("down"), py::arg("experts"), py::arg("weights"),
+      py::arg("count"), py::arg("shared") = py::none());
   kernels.def("round_rows", &round_rows);
   kernels.def("silu_multiply", &silu_multiply);
   kernels.def("exp", &map<cpu::exp>);

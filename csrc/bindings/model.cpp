@@ -11,7 +11,7 @@
 
 #include "backend/profile.h"
 #include "base/error.h"
-#include "base/workers.h"
+#include "base/processors.h"
 #include "bindings/bindings.h"
 #include "bindings/formats.h"
 #include "devices/open.h"

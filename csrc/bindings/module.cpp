@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "base/error.h"
-#include "base/workers.h"
+#include "base/processors.h"
 #include "bindings/bindings.h"
 #include "bindings/formats.h"
 #include "bindings/kernels.h"

@@ -43,11 +43,10 @@ struct Pass {  // what every block needs, so that a block's own arguments are it
     const auto [experts, chosen, width, shared_width] = *config.moe;
     ops.matmul(s.h, {{s.router, w.router}, {s.shared_gate, w.shared_gate}});
     ops.route(s.experts, s.expert_weights, s.router, chosen);
-    ops.moe_gather(s.expert_act, s.h, *w.gate, w.up, s.experts, chosen, experts);
-    ops.moe_combine(s.x, s.expert_act, *w.down, s.experts, s.expert_weights, chosen, experts);
-    ops.swiglu(s.act, s.h, *w.shared.gate, *w.shared.up);
+    const SharedExpert shared{s.act, w.shared.gate, w.shared.up, w.shared.down};
+    ops.moe_gather(s.expert_act, s.h, *w.gate, w.up, s.experts, chosen, experts, &shared);
     ops.sigmoid_gate(s.act, s.shared_gate);
-    ops.matmul_add(s.x, s.act, *w.shared.down);
+    ops.moe_combine(s.x, s.expert_act, *w.down, s.experts, s.expert_weights, chosen, experts, &shared);
   }
 };
 

@@ -14,6 +14,26 @@ namespace {
 
 constexpr std::size_t kBlock = 64;  // logits whose largest is kept; small enough for some 4,000 blocks
 
+std::span<const float> block(std::span<const float> logits, std::size_t i) noexcept {
+  return logits.subspan(i * kBlock, std::min(kBlock, logits.size() - i * kBlock));
+}
+
+// In lanes, which compilers keep in vectors.
+float largest_of(std::span<const float> logits) noexcept {
+  constexpr std::size_t kLanes = 16;
+  float largest[kLanes];
+  std::ranges::fill(largest, -std::numeric_limits<float>::infinity());
+  std::size_t i = 0;
+  for (; i + kLanes <= logits.size(); i += kLanes) {
+    for (std::size_t lane = 0; lane < kLanes; ++lane) {
+      const float logit = logits[i + lane];
+      largest[lane] = logit > largest[lane] ? logit : largest[lane];
+    }
+  }
+  for (; i < logits.size(); ++i) largest[0] = std::max(largest[0], logits[i]);
+  return *std::ranges::max_element(largest);
+}
+
 constexpr double kImpossible = -std::numeric_limits<double>::infinity();
 
 // Written so that NaN is outside every range.
@@ -54,9 +74,9 @@ std::span<const float> Sampler::existing(std::span<const float> logits) const {
   const auto used = logits.first(std::min(logits.size(), options_.tokens_used.value_or(logits.size())));
   if (used.empty()) throw InputError("there are no logits to choose from");
   constexpr float kMost = std::numeric_limits<float>::max();
-  bool is_sound = true;  // one pass without a branch: there are some 250,000
-  for (const float logit : used) is_sound &= logit <= kMost;
-  for (std::size_t i = 0; !is_sound && i < used.size(); ++i) {
+  std::uint32_t unsound = 0;  // one pass without a branch, as wide as a logit: there are some 250,000
+  for (const float logit : used) unsound |= logit <= kMost ? 0U : 1U;
+  for (std::size_t i = 0; unsound != 0 && i < used.size(); ++i) {
     if (used[i] <= kMost) continue;
     throw InputError("logit of token " + std::to_string(i) + " is " + (std::isnan(used[i]) ? "NaN" : "+inf") +
                      ", expected a number or -inf; the model's weights may be damaged");
@@ -85,25 +105,25 @@ void Sampler::collect(std::span<const float> logits, std::span<const Token> seen
   const std::size_t wanted = options_.temperature == 0.0 ? 1 : options_.top_k, needed = wanted + adjusted_.size();
   const std::size_t blocks = (logits.size() + kBlock - 1) / kBlock;
   float least = -std::numeric_limits<float>::infinity();
+  largest_.assign(blocks, least);
   if (wanted != 0 && needed <= blocks) {
-    largest_.clear();
-    for (std::size_t first = 0; first < logits.size(); first += kBlock) {
-      float largest = least;
-      for (const float logit : logits.subspan(first, std::min(kBlock, logits.size() - first))) {
-        largest = logit > largest ? logit : largest;
-      }
-      largest_.push_back(largest);
-    }
-    const auto place = largest_.begin() + static_cast<std::ptrdiff_t>(needed - 1);
-    std::nth_element(largest_.begin(), place, largest_.end(), std::greater<>{});
+    for (std::size_t b = 0; b < blocks; ++b) largest_[b] = largest_of(block(logits, b));
+    ranked_ = largest_;
+    const auto place = ranked_.begin() + static_cast<std::ptrdiff_t>(needed - 1);
+    std::nth_element(ranked_.begin(), place, ranked_.end(), std::greater<>{});
     least = *place;
   }
   candidates_.clear();
   auto adjusted = adjusted_.begin();
-  for (std::size_t i = 0; i < logits.size(); ++i) {
-    const bool is_adjusted = adjusted != adjusted_.end() && static_cast<std::size_t>(*adjusted) == i;
-    if (is_adjusted) ++adjusted;
-    if (is_adjusted || logits[i] >= least) candidates_.push_back({logits[i], static_cast<Token>(i)});
+  for (std::size_t b = 0; b < blocks; ++b) {
+    const std::size_t first = b * kBlock;
+    const bool has_adjusted = adjusted != adjusted_.end() && static_cast<std::size_t>(*adjusted) < first + kBlock;
+    if (!has_adjusted && largest_[b] < least) continue;
+    for (std::size_t i = first; i < std::min(first + kBlock, logits.size()); ++i) {
+      const bool is_adjusted = adjusted != adjusted_.end() && static_cast<std::size_t>(*adjusted) == i;
+      if (is_adjusted) ++adjusted;
+      if (is_adjusted || logits[i] >= least) candidates_.push_back({logits[i], static_cast<Token>(i)});
+    }
   }
 }
 

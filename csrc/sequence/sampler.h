@@ -80,6 +80,7 @@ class Sampler {
   std::vector<Candidate> candidates_;  // by id, until they are cut down to top_k
   std::vector<Candidate> best_;
   std::vector<float> largest_;         // of each block of logits
+  std::vector<float> ranked_;          // the same in some order
   std::vector<Token> adjusted_;        // ids that bias or penalties change
   std::vector<std::uint32_t> counts_;  // of each id in the history; zero between calls
   std::mutex mutex_;                   // sampling moves the random stream

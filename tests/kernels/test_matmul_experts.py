@@ -95,6 +95,37 @@ def test_a_token_does_not_see_its_neighbours(isa: str) -> None:
         assert (bits(part) == bits(outer[some])).all()
 
 
+@pytest.mark.parametrize(("dtype", "width"), [("Q4_0", 96), ("F16", 96), ("Q6_K", 256)])
+@pytest.mark.parametrize("tokens", [1, 3, 40, 230])
+def test_the_shared_expert_has_the_bits_of_its_own_products(dtype: str, width: int, tokens: int, isa: str) -> None:
+    rng = np.random.default_rng(6)
+    d, inner = (256, 64) if dtype == "Q6_K" else (D, 64)
+    gates, ups = (Matrix(rng, "Q4_0", E * inner, d, E) for _ in range(2))
+    downs = Matrix(rng, "Q4_0", E * d, inner, E)
+    gate, up = Matrix(rng, dtype, width, d), Matrix(rng, dtype, width, d)
+    down = Matrix(rng, dtype, d, width)
+    x, h, experts = activations(rng, tokens, d), activations(rng, tokens, d), choose(rng, tokens)
+    weights = rng.random((tokens, K)).astype(np.float32)
+
+    def run(cpu: kernels.Cpu, together: bool) -> tuple[Array, Array, Array]:
+        routed, act, out = ragged(tokens * K, inner), ragged(tokens, width), ragged(tokens, d)
+        out[:] = x
+        matrices = gate.pack(cpu), up.pack(cpu), down.pack(cpu)
+        shared = (act, *matrices) if together else None
+        kernels.moe_gather(cpu, routed, h, gates.pack(cpu), ups.pack(cpu), experts, E, shared)
+        if not together:
+            kernels.swiglu(cpu, act, h, *matrices[:2])
+        kernels.moe_combine(cpu, out, routed, downs.pack(cpu), experts, weights, E, shared)
+        if not together:
+            kernels.matmul_add(cpu, out, act, matrices[2])
+        return routed, act, out
+
+    expected = run(cpu_of("reference", 1), together=False)
+    for threads in (1, 3):
+        got = run(cpu_of(isa, threads), together=True)
+        assert all((bits(a) == bits(b)).all() for a, b in zip(got, expected, strict=True))
+
+
 @pytest.mark.parametrize(("width", "groups"), [(40, 2 * E), (64, 2 * E), (64, E)])
 def test_gate_and_up_in_one_matrix(width: int, groups: int) -> None:
     rng = np.random.default_rng(4)
@@ -117,3 +148,13 @@ def test_wrong_experts_are_named() -> None:
     flat = kernels.pack(cpu, e.gate.data, "Q4_0", E * F, D)
     with pytest.raises(_core.InputError, match="one group per expert"):
         kernels.moe_gather(cpu, ragged(K, F), ragged(1, D), flat, flat, experts, E)
+
+
+def test_a_shared_expert_that_does_not_fit_is_named() -> None:
+    rng = np.random.default_rng(7)
+    e, cpu = Experts(rng, "Q4_0"), cpu_of("reference", 1)
+    gate, up, down = Matrix(rng, "Q4_0", 32, D), Matrix(rng, "Q4_0", 32, D), Matrix(rng, "Q4_0", D, 64)
+    shared = ragged(1, 32), gate.pack(cpu), up.pack(cpu), down.pack(cpu)
+    with pytest.raises(_core.InputError, match="shared expert"):
+        h, experts = activations(rng, 1, D), choose(rng, 1)
+        kernels.moe_gather(cpu, ragged(K, F), h, e.gate.pack(cpu), e.up.pack(cpu), experts, E, shared)

@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pytest
 from kernel_cases import empty, rows, same_bits
 
 from qwen35_local._core import kernels
@@ -36,3 +37,48 @@ def test_callers_take_turns():
     with ThreadPoolExecutor(4) as pool:
         for _ in range(20):
             assert all(same_bits(a, b) for a, b in zip(pool.map(lambda x: norm(cpu, x), inputs), wanted, strict=True))
+
+
+@pytest.mark.parametrize("threads", [2, 3, 8])
+@pytest.mark.parametrize("items", [64, 1000])
+def test_a_slow_worker_leaves_its_share_to_the_others(threads, items):
+    done = kernels.items_beside_a_slow_worker(threads, items)
+    assert sum(done) == items
+    assert 0 < done[-1] <= items / threads / 8
+
+
+def processors(folder, file, values):
+    for n, value in values.items():
+        path = folder / f"cpu{n}" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{value}\n")
+
+
+MAX_FREQ = "cpufreq/cpuinfo_max_freq"
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "fast"),
+    [
+        ("cpu_capacity", {0: 384, 1: 384, 2: 1024, 3: 1024, 4: 1024}, 3),
+        (MAX_FREQ, {0: 5_500_000, 1: 5_200_000, 2: 3_900_000, 3: 3_900_000}, 2),
+        (MAX_FREQ, {0: 4_000_000, 1: 4_000_000}, 2),
+    ],
+)
+def test_slow_cores_do_not_count(tmp_path, file, values, fast):
+    processors(tmp_path, file, values)
+    assert kernels.performance_processors(str(tmp_path), list(values)) == fast
+    slow = [n for n, value in values.items() if value == min(values.values())]
+    assert kernels.performance_processors(str(tmp_path), slow) == len(slow)
+
+
+def test_capacity_counts_before_frequency(tmp_path):
+    processors(tmp_path, "cpu_capacity", {0: 1024, 1: 400})
+    processors(tmp_path, MAX_FREQ, {0: 2_000_000, 1: 2_000_000})
+    assert kernels.performance_processors(str(tmp_path), [0, 1]) == 1
+
+
+def test_where_the_system_tells_nothing_all_cores_count(tmp_path):
+    assert kernels.performance_processors(str(tmp_path), [0, 1, 2]) == 3
+    processors(tmp_path, MAX_FREQ, {0: 2_000_000, 1: 1_000_000})
+    assert kernels.performance_processors(str(tmp_path), [0, 1, 2]) == 3

@@ -1,4 +1,6 @@
 // round_rows, silu_multiply and the panel products of every format at ragged shapes.
+#include <algorithm>
+
 #include "devices/cpu/panels.h"
 #include "twins.h"
 
@@ -11,6 +13,11 @@ constexpr const char* kNames[cpu::kPanelFormats] = {"panel_matmul Q4_0", "panel_
                                                     "panel_matmul Q4_K", "panel_matmul Q5_K",   "panel_matmul Q6_K",
                                                     "panel_matmul Q8_0", "panel_matmul affine", "panel_matmul F32",
                                                     "panel_matmul F16",  "panel_matmul BF16"};
+
+constexpr const char* kTileNames[cpu::kPanelFormats] = {"tile_matmul Q4_0", "tile_matmul IQ4_NL", "tile_matmul IQ4_XS",
+                                                        "tile_matmul Q4_K", "tile_matmul Q5_K",   "tile_matmul Q6_K",
+                                                        "tile_matmul Q8_0", "tile_matmul affine", "tile_matmul F32",
+                                                        "tile_matmul F16",  "tile_matmul BF16"};
 
 // Blocks of very different size; some of zeros, some whose codes are all extreme, some not numbers.
 std::vector<float> activations(Random& random, std::size_t rows, std::size_t cols, bool has_damage) {
@@ -100,11 +107,50 @@ void compare_panel(Comparison& c, Random& random, std::size_t rows) {
   c.same(kNames[kFormatIndex], results[0], results[1]);
 }
 
+// The products of joined rows against the twin's of the rows themselves: more rows than a pass takes, more blocks than
+// a chunk holds.
+template <PanelFormat kFormat>
+void compare_tiles(Comparison& c, Random& random, std::size_t rows) {
+  using Reader = cpu::PanelReader<kFormat>;
+  constexpr std::size_t kFormatIndex = static_cast<std::size_t>(kFormat);
+  auto* tile_matmul = c.ours.matmul.tile_matmul[kFormatIndex];
+  if (tile_matmul == nullptr) return;
+  const std::size_t units = random.between(1, 1024 / Reader::kColumns), cols = units * Reader::kColumns;
+  const std::size_t live = random.between(0, 2) == 0 ? kPanelRows : random.between(1, kPanelRows);
+  const std::size_t first = random.between(0, 3), stride = first + kPanelRows + 1, blocks = cols / 32;
+  const auto weights = panel<kFormat>(random, units);
+  const auto x = activations(random, rows, cols, true);
+  std::vector<RoundedBlock> rounded(rows * blocks);
+  c.twin.matmul.round_rows(rounded.data(), x.data(), rows * blocks);
+  std::vector<float> got = random.floats(rows * stride), expected = got;
+  std::vector<const RoundedBlock*> rounded_rows;
+  std::vector<float*> got_rows, expected_rows;
+  for (std::size_t i = 0; i < rows; ++i) {
+    rounded_rows.push_back(rounded.data() + i * blocks);
+    got_rows.push_back(got.data() + i * stride);
+    expected_rows.push_back(expected.data() + i * stride);
+  }
+  const std::size_t groups = (rows + cpu::kTileTokens - 1) / cpu::kTileTokens;
+  std::vector<cpu::RoundedTile> tiles(groups * blocks);
+  for (std::size_t g = 0; g < groups; ++g) {
+    const std::size_t at = g * cpu::kTileTokens, count = std::min(cpu::kTileTokens, rows - at);
+    c.ours.matmul.join_rows(tiles.data() + g * blocks, rounded_rows.data() + at, count, blocks);
+  }
+  const auto* bytes = reinterpret_cast<const std::byte*>(weights.data());
+  const bool adds = rows % 2 == 0;
+  tile_matmul({bytes, cols, live, rows, tiles.data(), got_rows.data(), first, adds});
+  c.twin.matmul.panel_matmul[kFormatIndex](
+      {bytes, cols, live, rows, rounded_rows.data(), nullptr, expected_rows.data(), first, adds});
+  c.same(kTileNames[kFormatIndex], got, expected);
+}
+
 template <PanelFormat... kFormats>
 void compare_panels(Comparison& c, Random& random) {
   for (std::size_t rows = 1; rows <= 14; ++rows) {
     for (int round = 0; round < 6; ++round) (compare_panel<kFormats>(c, random, rows), ...);
   }
+  for (const std::size_t rows : {1, 2, 7, 15, 16, 17, 32, 50, 192, 195})
+    (compare_tiles<kFormats>(c, random, rows), ...);
 }
 
 void compare_rounding(Comparison& c, Random& random) {

@@ -73,9 +73,9 @@ class CpuBackend final : public Backend {
 
   // cpu_moe.cpp
   void moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up, const std::int32_t* experts,
-                  std::uint32_t chosen, std::uint32_t expert_count) override;
+                  std::uint32_t chosen, std::uint32_t expert_count, const SharedExpert* shared) override;
   void moe_combine(Tensor x, Tensor h, const Weight& down, const std::int32_t* experts, const float* weights,
-                   std::uint32_t chosen, std::uint32_t expert_count) override;
+                   std::uint32_t chosen, std::uint32_t expert_count, const SharedExpert* shared) override;
 
  private:
   // Every operation holds this from its first use of scratch to its end.
@@ -105,10 +105,11 @@ class CpuBackend final : public Backend {
   std::vector<double> rope_key_;  // frequencies, then the magnitude
 
   // cpu_matmul.cpp and cpu_moe.cpp
-  Scratch input_;    // quantised rows
-  Scratch tiles_;    // the same, joined
-  Scratch product_;  // results that need a second step
-  Scratch lists_;    // which rows go to which expert
+  Scratch input_;         // quantised rows
+  Scratch tiles_;         // the same, joined
+  Scratch shared_tiles_;  // and those of the shared expert
+  Scratch product_;       // results that need a second step
+  Scratch lists_;         // which rows go to which expert
 };
 
 }  // namespace qwen35::cpu

@@ -10,20 +10,9 @@
 namespace qwen35::cpu {
 namespace {
 
-// Rows of activations that share a pass over the weights: whole tiles, and whole tiles of the vector kernels' six rows.
-constexpr std::size_t kBlockStep = 48;
-constexpr std::size_t kMostBlockRows = 4 * kBlockStep;
-
 // Weights times rows that are worth waking a worker for: some ten microseconds of work. Below that one thread is as
 // fast, and does not wait for another that the system has put aside.
 constexpr std::size_t kGrainProducts = 1 << 19;
-
-// As many as fill half of the second-level cache.
-std::size_t rows_per_block(std::size_t cols) noexcept {
-  static const std::size_t bytes = second_level_cache_bytes() / 2;
-  const std::size_t row_bytes = cols / kRoundedColumns * sizeof(RoundedBlock) + 1;
-  return std::clamp(bytes / row_bytes / kBlockStep * kBlockStep, kBlockStep, kMostBlockRows);
-}
 
 void check_shape(const char* name, Tensor out, Tensor x, const Weight& w) {
   if (x.cols == w.cols() && out.cols >= w.rows() && out.rows == x.rows) return;

@@ -1,7 +1,10 @@
 // Products with chosen experts. (token, slot) pairs are sorted by expert, so that each expert's panels stream once for
-// all rows that chose it; every pair's result has its own place, and slots are added up in order.
+// all rows that chose it; every pair's result has its own place, and slots are added up in order. The shared expert is
+// one more, whose rows follow the pairs in the lists.
 #include <algorithm>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "devices/cpu/cpu_backend.h"
@@ -12,13 +15,14 @@ namespace {
 
 struct ActiveExpert {
   std::size_t expert;
-  std::size_t first;  // its pairs in the sorted list
+  std::size_t first;  // its rows in the lists
   std::size_t count;
-  const RoundedTile* tiles = nullptr;  // their rows joined, when that pays
+  const RoundedTile* tiles = nullptr;  // the rows joined, when that pays
 
-  RowLists rows(const RowLists& all) const noexcept {
+  RowLists rows(const RowLists& all, std::size_t blocks) const noexcept {
     RowLists mine = all.part(first, count);
     mine.tiles = tiles;
+    mine.blocks = blocks;
     return mine;
   }
 };
@@ -76,39 +80,50 @@ struct ExpertPanels {
   std::size_t parts_;
 };
 
-// Row pointers in sorted order: pair i reads row source(i) of x. `outs` lists of places follow, for the caller to fill.
-template <class Source>
-RowLists list_rows(Scratch& lists, const RoundedBlock* rounded, Tensor x, const Routing& routing, std::size_t outs,
-                   Source&& source) {
-  const std::size_t n = routing.pairs.size(), blocks = x.cols / kRoundedColumns;
-  auto* pointers = lists.reserve<std::byte>((2 + outs) * n * sizeof(void*));
-  const RowLists rows{reinterpret_cast<const RoundedBlock**>(pointers),
-                      reinterpret_cast<const float**>(pointers + n * sizeof(void*)),
-                      reinterpret_cast<float**>(pointers + 2 * n * sizeof(void*)), n};
-  for (std::size_t i = 0; i < n; ++i) {
-    const std::size_t row = source(routing.pairs[i]);
-    rows.rounded[i] = rounded == nullptr ? nullptr : rounded + row * blocks;
-    rows.exact[i] = x.data + row * x.stride;
+// A tensor and, when a product reads it so, its rows in 8 bits.
+struct Rows {
+  Rows(Workers& workers, const MatmulTable& table, RoundedBlock* to, Tensor from)
+      : x(from), blocks(from.cols / kRoundedColumns), rounded(to) {
+    if (to != nullptr) round_tensor(workers, table, to, from);
   }
-  return rows;
+
+  Tensor x;
+  std::size_t blocks;
+  RoundedBlock* rounded;
+};
+
+RowLists reserve_lists(Scratch& lists, std::size_t count, std::size_t outs) {
+  auto* pointers = lists.reserve<std::byte>((2 + outs) * count * sizeof(void*));
+  return {reinterpret_cast<const RoundedBlock**>(pointers),
+          reinterpret_cast<const float**>(pointers + count * sizeof(void*)),
+          reinterpret_cast<float**>(pointers + 2 * count * sizeof(void*)), count};
 }
 
-const RoundedBlock* round_if_needed(Workers& workers, const MatmulTable& table, Scratch& input, Tensor x, bool needed) {
-  if (!needed) return nullptr;
-  auto* rounded = input.reserve<RoundedBlock>(x.rows * (x.cols / kRoundedColumns));
-  round_tensor(workers, table, rounded, x);
-  return rounded;
+// Entry i of the lists reads a row of a tensor; the caller fills in its places.
+void list_row(const RowLists& lists, std::size_t i, const Rows& from, std::size_t row) noexcept {
+  lists.rounded[i] = from.rounded == nullptr ? nullptr : from.rounded + row * from.blocks;
+  lists.exact[i] = from.x.data + row * from.x.stride;
+}
+
+// The shared expert's rows, from `first` in the lists on: as many at a time as one of a dense product.
+std::vector<ActiveExpert> shared_rows(std::size_t first, std::size_t count, std::size_t cols) {
+  std::vector<ActiveExpert> parts;
+  const std::size_t most = rows_per_block(cols);
+  for (std::size_t i = 0; i < count; i += most) {
+    parts.push_back({.expert = 0, .first = first + i, .count = std::min(most, count - i)});
+  }
+  return parts;
 }
 
 // Joins the rows of each expert that many rows chose.
-void join_experts(Workers& workers, const MatmulTable& table, Scratch& memory, RowLists& rows, Routing& routing,
-                  std::size_t blocks) {
+void join_experts(Workers& workers, const MatmulTable& table, Scratch& memory, const RowLists& rows,
+                  std::span<ActiveExpert> experts, std::size_t blocks) {
   struct Group {
     std::size_t first, count;
   };
   std::vector<Group> groups;
   std::vector<std::size_t> firsts;  // group of each expert that joins
-  for (const ActiveExpert& e : routing.active) {
+  for (const ActiveExpert& e : experts) {
     if (!joins_rows(table, e.count)) continue;
     firsts.push_back(groups.size());
     for (std::size_t i = 0; i < e.count; i += kTileTokens) {
@@ -116,7 +131,6 @@ void join_experts(Workers& workers, const MatmulTable& table, Scratch& memory, R
     }
   }
   if (groups.empty()) return;
-  rows.blocks = blocks;
   auto* tiles = memory.reserve<RoundedTile>(groups.size() * blocks);
   workers.each(groups.size(), [&](std::size_t begin, std::size_t end, unsigned) {
     for (std::size_t g = begin; g < end; ++g) {
@@ -124,12 +138,14 @@ void join_experts(Workers& workers, const MatmulTable& table, Scratch& memory, R
     }
   });
   auto first = firsts.begin();
-  for (ActiveExpert& e : routing.active) {
+  for (ActiveExpert& e : experts) {
     if (joins_rows(table, e.count)) e.tiles = tiles + *first++ * blocks;
   }
 }
 
 constexpr std::size_t kPiecePanels = 4;  // panels of one expert that a worker takes at a time
+
+constexpr std::size_t count_pieces(std::size_t panels) noexcept { return (panels + kPiecePanels - 1) / kPiecePanels; }
 
 // x[t] += weights[t, 0] * products[t, 0] + weights[t, 1] * products[t, 1] + ..., the sum first.
 void add_slots(Tensor x, const float* products, const float* weights, std::size_t chosen) noexcept {
@@ -143,10 +159,27 @@ void add_slots(Tensor x, const float* products, const float* weights, std::size_
   }
 }
 
+bool rounds_for(const SharedExpert* shared, const Weight* SharedExpert::* weight) noexcept {
+  return shared != nullptr && rounds_input(packed(*(shared->*weight)).format());
+}
+
+void check_shared(const SharedExpert& shared, std::size_t tokens, std::size_t width) {
+  const std::size_t inner = shared.gate->rows();
+  if (shared.act.rows == tokens && shared.act.cols == inner && shared.up->rows() == inner &&
+      shared.down->cols() == inner && shared.gate->cols() == width && shared.up->cols() == width &&
+      shared.down->rows() == width) {
+    return;
+  }
+  throw InputError("experts: a shared expert of [" + std::to_string(inner) + ", " +
+                   std::to_string(shared.gate->cols()) + "] and back does not fit rows of " + std::to_string(width) +
+                   " and results of [" + std::to_string(shared.act.rows) + ", " + std::to_string(shared.act.cols) +
+                   "]");
+}
+
 }  // namespace
 
 void CpuBackend::moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up, const std::int32_t* experts,
-                            std::uint32_t chosen, std::uint32_t expert_count) {
+                            std::uint32_t chosen, std::uint32_t expert_count, const SharedExpert* shared) {
   const std::size_t parts = up == nullptr ? 2 : 1;
   const std::size_t width = gate.rows() / (expert_count * parts);
   if (out.rows != h.rows * chosen || out.cols < width || h.cols != gate.cols()) {
@@ -155,63 +188,105 @@ void CpuBackend::moe_gather(Tensor out, Tensor h, const Weight& gate, const Weig
   }
   const ExpertPanels gates("moe_gather", gate, expert_count, parts, width);
   const ExpertPanels ups("moe_gather", up == nullptr ? gate : *up, expert_count, parts, width);
+  if (shared != nullptr) check_shared(*shared, h.rows, h.cols);
   if (h.rows == 0) return;
   Routing routing = sort_pairs(experts, h.rows * chosen, expert_count);
 
   const auto turn = take_turn();
   const MatmulTable& table = table_.matmul;
-  const bool rounds = rounds_input(gates.w.format()) || rounds_input(ups.w.format());
-  const RoundedBlock* rounded = round_if_needed(workers_, table, input_, h, rounds);
-  RowLists rows = list_rows(lists_, rounded, h, routing, 1, [&](std::size_t pair) { return pair / chosen; });
-  if (rounds) join_experts(workers_, table, tiles_, rows, routing, h.cols / kRoundedColumns);
-  for (std::size_t i = 0; i < rows.count; ++i) rows.out[i] = out.data + routing.pairs[i] * out.stride;
+  const std::size_t pairs = routing.pairs.size(), tokens = shared == nullptr ? 0 : h.rows;
+  const bool rounds = rounds_input(gates.w.format()) || rounds_input(ups.w.format()) ||
+                      rounds_for(shared, &SharedExpert::gate) || rounds_for(shared, &SharedExpert::up);
+  const std::size_t blocks = h.cols / kRoundedColumns;
+  const Rows from(workers_, table, rounds ? input_.reserve<RoundedBlock>(h.rows * blocks) : nullptr, h);
+  const RowLists rows = reserve_lists(lists_, pairs + tokens, 1);
+  for (std::size_t i = 0; i < pairs; ++i) {
+    list_row(rows, i, from, routing.pairs[i] / chosen);
+    rows.out[i] = out.data + routing.pairs[i] * out.stride;
+  }
+  for (std::size_t t = 0; t < tokens; ++t) {
+    list_row(rows, pairs + t, from, t);
+    rows.out[pairs + t] = shared->act.data + t * shared->act.stride;
+  }
+  // The shared expert first: with many tokens its pieces are the longest.
+  std::vector<ActiveExpert> active = shared_rows(pairs, tokens, h.cols);
+  const std::size_t shared_parts = active.size();
+  active.insert(active.end(), routing.active.begin(), routing.active.end());
+  if (rounds) join_experts(workers_, table, tiles_, rows, active, blocks);
 
-  const std::size_t pieces = (gates.count + kPiecePanels - 1) / kPiecePanels;
-  workers_.each_item(routing.active.size() * pieces, [&](std::size_t item, unsigned) {
-    const ActiveExpert& e = routing.active[item / pieces];
-    const std::size_t begin = item % pieces * kPiecePanels;
-    for (std::size_t p = begin; p < std::min(begin + kPiecePanels, gates.count); ++p) {
-      swiglu_panel(table, gates.w, gates.panel(e.expert, 0, p), ups.w, ups.panel(e.expert, parts - 1, p), e.rows(rows),
-                   p * kPanelRows);
+  const auto multiply = [&](const PackedWeight& g, std::size_t g_first, const PackedWeight& u, std::size_t u_first,
+                            std::size_t panels, const RowLists& mine, std::size_t piece) {
+    const std::size_t end = std::min((piece + 1) * kPiecePanels, panels);
+    for (std::size_t p = piece * kPiecePanels; p < end; ++p) {
+      swiglu_panel(table, g, g_first + p, u, u_first + p, mine, p * kPanelRows);
     }
+  };
+  const std::size_t pieces = count_pieces(gates.count);
+  const std::size_t shared_panels = shared == nullptr ? 0 : packed(*shared->gate).panels();
+  const std::size_t shared_pieces = count_pieces(shared_panels), before = shared_parts * shared_pieces;
+  workers_.each_item(before + routing.active.size() * pieces, [&](std::size_t item, unsigned) {
+    if (item < before) {
+      multiply(packed(*shared->gate), 0, packed(*shared->up), 0, shared_panels,
+               active[item / shared_pieces].rows(rows, blocks), item % shared_pieces);
+      return;
+    }
+    const ActiveExpert& e = active[shared_parts + (item - before) / pieces];
+    multiply(gates.w, gates.panel(e.expert, 0, 0), ups.w, ups.panel(e.expert, parts - 1, 0), gates.count,
+             e.rows(rows, blocks), (item - before) % pieces);
   });
 }
 
 void CpuBackend::moe_combine(Tensor x, Tensor h, const Weight& down, const std::int32_t* experts, const float* weights,
-                             std::uint32_t chosen, std::uint32_t expert_count) {
+                             std::uint32_t chosen, std::uint32_t expert_count, const SharedExpert* shared) {
   const std::size_t width = down.rows() / expert_count;
   if (h.rows != x.rows * chosen || x.cols != width || h.cols != down.cols()) {
     throw InputError("moe_combine: " + std::to_string(x.rows) + " rows of " + std::to_string(x.cols) + " want " +
                      std::to_string(x.rows * chosen) + " rows of " + std::to_string(down.cols()));
   }
   const ExpertPanels downs("moe_combine", down, expert_count, 1, width);
+  if (shared != nullptr) check_shared(*shared, x.rows, width);
   if (x.rows == 0) return;
   Routing routing = sort_pairs(experts, h.rows, expert_count);
 
   const auto turn = take_turn();
   const MatmulTable& table = table_.matmul;
-  const RoundedBlock* rounded = round_if_needed(workers_, table, input_, h, rounds_input(downs.w.format()));
-  const std::size_t n = h.rows;
-  RowLists rows = list_rows(lists_, rounded, h, routing, workers_.count(), [](std::size_t pair) { return pair; });
-  if (rounded != nullptr) join_experts(workers_, table, tiles_, rows, routing, h.cols / kRoundedColumns);
-  auto* products = product_.reserve<float>(workers_.count() * n * kPanelRows);
+  const std::size_t pairs = h.rows, tokens = shared == nullptr ? 0 : x.rows, n = pairs + tokens;
+  const bool rounds = rounds_input(downs.w.format()), rounds_act = rounds_for(shared, &SharedExpert::down);
+  const Tensor act = shared == nullptr ? Tensor{} : shared->act;
+  const std::size_t blocks = pairs * (h.cols / kRoundedColumns), act_blocks = tokens * (act.cols / kRoundedColumns);
+  auto* rounded = input_.reserve<RoundedBlock>(blocks + act_blocks);
+  const Rows from(workers_, table, rounds ? rounded : nullptr, h);
+  const Rows from_act(workers_, table, rounds_act ? rounded + blocks : nullptr, act);
+  const RowLists rows = reserve_lists(lists_, n, workers_.count());
+  auto* products = product_.reserve<float>(workers_.count() * pairs * kPanelRows);
+  for (std::size_t i = 0; i < pairs; ++i) list_row(rows, i, from, routing.pairs[i]);
+  for (std::size_t t = 0; t < tokens; ++t) list_row(rows, pairs + t, from_act, t);
   for (std::size_t worker = 0; worker < workers_.count(); ++worker) {
-    for (std::size_t i = 0; i < n; ++i) {
-      rows.out[worker * n + i] = products + (worker * n + routing.pairs[i]) * kPanelRows;
+    float** out = rows.out + worker * n;
+    for (std::size_t i = 0; i < pairs; ++i) {
+      out[i] = products + (worker * pairs + routing.pairs[i]) * kPanelRows;
     }
+    for (std::size_t t = 0; t < tokens; ++t) out[pairs + t] = x.data + t * x.stride;
   }
+  if (rounds) join_experts(workers_, table, tiles_, rows, routing.active, from.blocks);
+  std::vector<ActiveExpert> everyone = shared_rows(pairs, tokens, act.cols);
+  if (rounds_act) join_experts(workers_, table, shared_tiles_, rows, everyone, from_act.blocks);
 
-  // One panel of outputs at a time: every pair's product into the worker's own scratch, then the slots in order.
+  // One panel of outputs at a time: every pair's product into the worker's own scratch, then the slots in order, then
+  // the shared expert's product.
   workers_.each(downs.count, [&](std::size_t begin, std::size_t end, unsigned worker) {
     RowLists mine = rows;
     mine.out += worker * n;
     for (std::size_t p = begin; p < end; ++p) {
       for (const ActiveExpert& e : routing.active) {
-        multiply_panel(table, downs.w, downs.panel(e.expert, 0, p), e.rows(mine), 0, false);
+        multiply_panel(table, downs.w, downs.panel(e.expert, 0, p), e.rows(mine, from.blocks), 0, false);
       }
       const std::size_t column = p * kPanelRows;
       add_slots({x.data + column, x.rows, std::min(kPanelRows, width - column), x.stride},
-                products + worker * n * kPanelRows, weights, chosen);
+                products + worker * pairs * kPanelRows, weights, chosen);
+      for (const ActiveExpert& e : everyone) {
+        multiply_panel(table, packed(*shared->down), p, e.rows(mine, from_act.blocks), column, true);
+      }
     }
   });
 }

@@ -7,6 +7,7 @@
 
 #include "backend/backend.h"
 #include "base/workers.h"
+#include "devices/cpu/isa.h"
 #include "devices/cpu/matmul_kernels.h"
 #include "devices/cpu/panels.h"
 
@@ -36,6 +37,17 @@ struct RowLists {
 };
 
 constexpr std::size_t tile_groups(std::size_t rows) noexcept { return (rows + kTileTokens - 1) / kTileTokens; }
+
+// Rows of activations that share a pass over the weights: as many as fill half of the second-level cache, in whole
+// tiles, and whole tiles of the vector kernels' six rows.
+constexpr std::size_t kBlockStep = 48;
+constexpr std::size_t kMostBlockRows = 4 * kBlockStep;
+
+inline std::size_t rows_per_block(std::size_t cols) noexcept {
+  static const std::size_t bytes = second_level_cache_bytes() / 2;
+  const std::size_t row_bytes = cols / kRoundedColumns * sizeof(RoundedBlock) + 1;
+  return std::clamp(bytes / row_bytes / kBlockStep * kBlockStep, kBlockStep, kMostBlockRows);
+}
 
 inline bool joins_rows(const MatmulTable& table, std::size_t rows) noexcept {
   return table.join_rows != nullptr && rows >= kLeastTileRows;

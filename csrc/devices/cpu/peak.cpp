@@ -62,19 +62,19 @@ double read_bandwidth(Isa isa, unsigned threads, std::size_t bytes, unsigned rep
 
 double int8_throughput(Isa isa, unsigned threads, unsigned repetitions) {
   Workers workers(threads);
-  std::uint64_t operations = 0;
+  std::atomic<std::uint64_t> operations{0};
   const auto run = [&](std::size_t rounds) {
-    workers.each(workers.count(), [&](std::size_t, std::size_t, unsigned worker) {
+    operations = 0;
+    workers.each_item(workers.count(), [&](std::size_t, unsigned) {
       std::int32_t sum = 0;
-      const std::uint64_t done = kernels(isa).multiply_int8(rounds, &sum);
+      operations.fetch_add(kernels(isa).multiply_int8(rounds, &sum), std::memory_order_relaxed);
       sink.fetch_add(static_cast<std::uint64_t>(sum), std::memory_order_relaxed);
-      if (worker == 0) operations = done * workers.count();
     });
   };
   std::size_t rounds = 1 << 12;
   while (seconds([&] { run(rounds); }) < kRunSeconds) rounds *= 2;
   const double best = shortest(repetitions, [&] { run(rounds); });
-  return static_cast<double>(operations) / best;
+  return static_cast<double>(operations.load()) / best;
 }
 
 }  // namespace qwen35::cpu

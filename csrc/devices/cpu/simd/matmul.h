@@ -51,6 +51,20 @@ void prefetch(const void* from, std::size_t bytes) noexcept {
   }
 }
 
+// Of what a part of a unit asks for, one of `kShares` equal shares.
+template <class V, class Format, std::size_t share = 0, std::size_t kShares = 1>
+void prefetch_part(const typename Format::Unit& unit, std::size_t part) noexcept {
+  constexpr std::size_t kBytes = sizeof unit / Format::kParts, kLines = (kBytes + 63) / 64;
+  constexpr std::size_t kFirst = share * kLines / kShares, kEnd = (share + 1) * kLines / kShares;
+  prefetch<V>(reinterpret_cast<const char*>(&unit) + part * kBytes + 64 * kFirst, 64 * (kEnd - kFirst));
+}
+
+// Whether a tile asks for the next weights little by little. A core keeps some sixteen lines underway: a tile that
+// computes for long between two parts would fill them all at once, and its own loads would wait for memory behind them.
+// For one row or two, which do little but wait for memory, the sooner the better.
+template <class V, std::size_t kRows>
+constexpr bool kSpreads = V::kWidth * V::kRowVectors == kPanelRows && kRows > 2;
+
 // Results of a tile, [rows][kPanelRows], to where they belong.
 template <class V>
 void store_tile(const PanelArgs& a, std::size_t first, std::size_t rows, const float* tile) noexcept {
@@ -111,6 +125,7 @@ void add_products(const typename Format::Unit& unit, std::size_t part, std::size
   }
   unroll<4 * kHalves>([&](auto step) {
     constexpr std::size_t j = step / kHalves, half = kColumns == kAll ? step % 2 : kColumns;
+    if constexpr (kSpreads<V, kRows>) prefetch_part<V, Format, j + 4 * half, 8>(unit, part);
     typename V::I w[kVectors];
     for (std::size_t v = 0; v < kVectors; ++v) {
       w[v] = Format::template codes<half, j>(unit, part, lane + v * V::kWidth);
@@ -174,8 +189,7 @@ void rounded_tile(const PanelArgs& a, std::size_t first) noexcept {
   const auto* unit = reinterpret_cast<const Unit*>(a.panel);
   for (std::size_t n = a.cols / (32 * Format::kParts); n != 0; --n, ++unit) {
     for (std::size_t part = 0; part < Format::kParts; ++part) {
-      constexpr std::size_t kPartBytes = sizeof(Unit) / Format::kParts;
-      prefetch<V>(reinterpret_cast<const char*>(unit) + part * kPartBytes, kPartBytes);
+      if constexpr (!kSpreads<V, kRows>) prefetch_part<V, Format>(*unit, part);
       for (std::size_t s = 0; s < kSteps; ++s) add_block<V, Format, kRows>(*unit, part, s * kStep, x, sums[s]);
       for (auto& row : x) ++row;
     }
