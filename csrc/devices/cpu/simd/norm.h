@@ -1,4 +1,4 @@
-// rms_norm, gated_rms_norm, unit_length, dot and norm_rope on the vectors of an Isa trait V: the operations of
+// rms_norm, gated_rms_norm, unit_length and norm_rope on the vectors of an Isa trait V: the operations of
 // reference/norm.cpp in the same order, so the same bits.
 #pragma once
 
@@ -60,18 +60,16 @@ struct Norm {
         });
   }
 
-  static void gated_rms_norm(float* x, const float* z, const float* weight, std::size_t groups, std::size_t width,
+  static void gated_rms_norm(float* out, const float* x, const float* z, const float* weight, std::size_t width,
                              float eps) noexcept {
-    for (std::size_t g = 0; g < groups; ++g, x += width, z += width) {
-      const F scale = V::set(rms_scale(x, width, eps));
-      const auto gated = [&](F a, F w, F gate) { return V::mul(V::mul(V::mul(a, scale), w), silu_of<V>(gate)); };
-      over<V>(
-          width, [&](std::size_t i) { V::store(x + i, gated(V::load(x + i), V::load(weight + i), V::load(z + i))); },
-          [&](std::size_t i, std::size_t n) {
-            const F y = gated(V::load_first(x + i, n), V::load_first(weight + i, n), V::load_first(z + i, n));
-            V::store_first(x + i, y, n);
-          });
-    }
+    const F scale = V::set(rms_scale(x, width, eps));
+    const auto gated = [&](F a, F w, F gate) { return V::mul(V::mul(V::mul(a, scale), w), silu_of<V>(gate)); };
+    over<V>(
+        width, [&](std::size_t i) { V::store(out + i, gated(V::load(x + i), V::load(weight + i), V::load(z + i))); },
+        [&](std::size_t i, std::size_t n) {
+          const F y = gated(V::load_first(x + i, n), V::load_first(weight + i, n), V::load_first(z + i, n));
+          V::store_first(out + i, y, n);
+        });
   }
 
   static void unit_length(float* out, const float* x, std::size_t width, float scale, float eps) noexcept {
@@ -80,10 +78,6 @@ struct Norm {
     over<V>(
         width, [&](std::size_t i) { V::store(out + i, V::mul(V::load(x + i), factor)); },
         [&](std::size_t i, std::size_t n) { V::store_first(out + i, V::mul(V::load_first(x + i, n), factor), n); });
-  }
-
-  static float dot(const float* x, const float* y, std::size_t width) noexcept {
-    return static_cast<float>(dot_product(x, y, width));
   }
 
   static void norm_rope(float* x, const float* weight, std::size_t width, float eps, const float* cosine,
@@ -113,7 +107,6 @@ struct Norm {
     table.rms_norm = rms_norm;
     table.gated_rms_norm = gated_rms_norm;
     table.unit_length = unit_length;
-    table.dot = dot;
     table.norm_rope = norm_rope;
   }
 };
