@@ -134,10 +134,10 @@ class Backend {
   // out = silu(h gate^T) * (h up^T). gate and up [F, D]. Shazeer 2020.
   virtual void swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& up) = 0;
 
-  // All of a Gated DeltaNet layer between its projections. qkv <- silu(causal depthwise convolution over [window; qkv]),
-  // tap conv_width - 1 on the current token; window <- the last rows before it. Then per value head: q, k scaled to unit
-  // length, q by Dk^-1/2; decay = exp(a_neg * softplus(a + dt_bias)), beta = sigmoid(b); S <- decay S;
-  // S <- S + k d^T with d = beta (v - S^T k); o = S^T q; out = rms_norm(o, norm) * silu(z). Yang et al. 2024 (Gated Delta
+  // All of a Gated DeltaNet layer between its projections. qkv <- silu(causal depthwise convolution over [window;
+  // qkv]), tap conv_width - 1 on the current token; window <- the last rows before it. Then per value head: q, k scaled
+  // to unit length, q by Dk^-1/2; decay = exp(a_neg * softplus(a + dt_bias)), beta = sigmoid(b); S <- decay S; S <- S +
+  // k d^T with d = beta (v - S^T k); o = S^T q; out = rms_norm(o, norm) * silu(z). Yang et al. 2024 (Gated Delta
   // Networks), specification 2.2 to 2.8. out, z [T, Hv Dv], qkv [T, C] = [q | k | v], a and b [T, Hv].
   virtual void gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b, const DeltaParameters& parameters,
                                const DeltaShape& shape, float eps, std::span<const DeltaSegment> segments) = 0;

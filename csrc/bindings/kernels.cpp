@@ -126,21 +126,18 @@ void bind_delta(py::class_<cpu::CpuBackend>& backend) {
                             contiguous(kernel), from.cols, from.cols});
   });
   backend.def("gated_rms_norm", [](CpuBackend& self, Floats out, Floats x, Floats z, Floats weight, float eps) {
-    const Tensor to = tensor(out), from = tensor(x), gate = tensor(z);
-    for (std::size_t t = 0; t < from.rows; ++t) {
-      self.table().gated_rms_norm(to.data + t * to.stride, from.data + t * from.stride, gate.data + t * gate.stride,
-                                  contiguous(weight), from.cols, eps);
-    }
+    const Tensor to = tensor(out), gate = tensor(z);
+    self.table().gated_rms_norm(
+        {to.data, contiguous(x), gate.data, contiguous(weight), to.rows, to.cols, to.stride, gate.stride, eps});
   });
-  backend.def("gated_delta_net",
-              [](CpuBackend& self, Floats out, Floats qkv, Floats z, Floats a, Floats b,
-                 std::array<Floats, 4> parameters, const std::vector<std::uint32_t>& shape, float eps,
-                 const std::vector<Range>& ranges, std::vector<DeltaArrays> memories) {
-                auto& [conv, a_neg, dt_bias, norm] = parameters;
-                self.gated_delta_net(tensor(out), tensor(qkv), tensor(z), tensor(a), tensor(b),
-                                     {contiguous(conv), contiguous(a_neg), contiguous(dt_bias), contiguous(norm)},
-                                     delta_shape(shape), eps, delta_segments(ranges, memories));
-              });
+  backend.def("gated_delta_net", [](CpuBackend& self, Floats out, Floats qkv, Floats z, Floats a, Floats b,
+                                    std::array<Floats, 4> parameters, const std::vector<std::uint32_t>& shape,
+                                    float eps, const std::vector<Range>& ranges, std::vector<DeltaArrays> memories) {
+    auto& [conv, a_neg, dt_bias, norm] = parameters;
+    self.gated_delta_net(tensor(out), tensor(qkv), tensor(z), tensor(a), tensor(b),
+                         {contiguous(conv), contiguous(a_neg), contiguous(dt_bias), contiguous(norm)},
+                         delta_shape(shape), eps, delta_segments(ranges, memories));
+  });
   backend.attr("DELTA_CHUNK") = kDeltaChunk;
 }
 

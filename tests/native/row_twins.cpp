@@ -24,14 +24,14 @@ void compare_norms(Comparison& c, Random& random) {
     both(c, "rms_norm", x, [&](const Table& t, float* y) { t.rms_norm(y, x.data(), w.data(), n, 1e-6f); });
     both(c, "unit_length", x, [&](const Table& t, float* y) { t.unit_length(y, x.data(), n, 0.1f, 1e-6f); });
     const Floats others = random.floats(3 * n);
-    both(c, "delta_dots", Floats(3),
-         [&](const Table& t, float* y) { t.delta_dots(y, x.data(), others.data(), 3, n); });
+    both(c, "delta_dots", Floats(3), [&](const Table& t, float* y) { t.delta_dots(y, x.data(), others.data(), 3, n); });
     both(c, "sigmoid_gate", x, [&](const Table& t, float* y) { t.sigmoid_gate(y, z[0], n); });
     both(c, "norm_rope", x,
          [&](const Table& t, float* y) { t.norm_rope(y, w.data(), n, 1e-6f, turns.data(), z.data(), n / 2 - n / 8); });
-    const Floats gates = random.floats(n, 100.0f);
-    both(c, "gated_rms_norm", x,
-         [&](const Table& t, float* y) { t.gated_rms_norm(y, y, gates.data(), w.data(), n, 1e-6f); });
+    const Floats heads = random.floats(5 * n), gates = random.floats(5 * n + 5, 100.0f);
+    both(c, "gated_rms_norm", Floats(5 * n + 10), [&](const Table& t, float* y) {
+      t.gated_rms_norm({y, heads.data(), gates.data(), w.data(), 5, n, n + 2, n + 1, 1e-6f});
+    });
   }
 }
 

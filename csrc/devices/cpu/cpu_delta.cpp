@@ -11,8 +11,8 @@
 namespace qwen35::cpu {
 namespace {
 
-constexpr float kUnitEpsilon = 1e-6F;       // added to the sum of squares, specification 2.3
-constexpr std::size_t kDeltaBlock = 64;     // rows that go from step to step together
+constexpr float kUnitEpsilon = 1e-6F;        // added to the sum of squares, specification 2.3
+constexpr std::size_t kDeltaBlock = 64;      // rows that go from step to step together
 constexpr std::size_t kWorkGrain = 1 << 16;  // multiplications worth waking one more worker for: some ten microseconds
 
 static_assert(kDeltaSteps == kDeltaChunk && kDeltaBlock % kDeltaChunk == 0);
@@ -31,14 +31,14 @@ void check(const DeltaShape& shape) {
 
 // Scratch of one worker. Row 0 is the first token of a chunk.
 struct Block {
-  float* query;      // [kDeltaBlock, Dk]
-  float* key;        // [kDeltaBlock, Dk]
-  float* value;      // [kDeltaBlock, Dv], of one value head at a time; overwritten by its outputs
-  float* key_dots;   // [kDeltaBlock, kDeltaChunk], k of the row with the chunk's keys before it
-  float* query_dots; // [kDeltaBlock, kDeltaChunk], q of the row with the chunk's keys up to its own
-  float* decay;      // [kDeltaBlock]
-  float* beta;       // [kDeltaBlock]
-  DeltaStep* steps;  // [kDeltaBlock]
+  float* query;       // [kDeltaBlock, Dk]
+  float* key;         // [kDeltaBlock, Dk]
+  float* value;       // [kDeltaBlock, Dv], of one value head at a time; overwritten by its outputs
+  float* key_dots;    // [kDeltaBlock, kDeltaChunk], k of the row with the chunk's keys before it
+  float* query_dots;  // [kDeltaBlock, kDeltaChunk], q of the row with the chunk's keys up to its own
+  float* decay;       // [kDeltaBlock]
+  float* beta;        // [kDeltaBlock]
+  DeltaStep* steps;   // [kDeltaBlock]
 
   static std::size_t floats(const DeltaShape& shape) noexcept {
     return kDeltaBlock * (2 * shape.key_width + shape.value_width + 2 * kDeltaChunk + 2 + sizeof(DeltaStep) / 4);
@@ -78,7 +78,8 @@ struct Layer {
       const Rows rows{segment, segment.first + done, first, first + count};
       read_keys(rows, key_head);
       for (std::size_t head = key_head; head < shape.value_heads; head += shape.key_heads) {
-        convolve(rows, 2 * shape.key_heads * shape.key_width + head * shape.value_width, shape.value_width, block.value);
+        convolve(rows, 2 * shape.key_heads * shape.key_width + head * shape.value_width, shape.value_width,
+                 block.value);
         make_steps(rows, head);
         remember(rows, head);
       }
@@ -162,11 +163,15 @@ struct Layer {
                               .width = shape.key_width,
                               .value_stride = width});
     }
-    for (std::size_t t = 0; t < rows.count(); ++t) {
-      const std::size_t row = rows.row + t;
-      table.gated_rms_norm(out.data + row * out.stride + head * width, block.value + (rows.first + t) * width,
-                           z.data + row * z.stride + head * width, parameters.norm, width, eps);
-    }
+    table.gated_rms_norm({.out = out.data + rows.row * out.stride + head * width,
+                          .x = block.value + rows.first * width,
+                          .z = z.data + rows.row * z.stride + head * width,
+                          .weight = parameters.norm,
+                          .rows = rows.count(),
+                          .width = width,
+                          .stride = out.stride,
+                          .gate_stride = z.stride,
+                          .eps = eps});
   }
 };
 

@@ -39,13 +39,26 @@ struct ConvArgs {
   std::size_t count;
 };
 
+// out = rms_norm(x, weight) * silu(z) for one head in several rows.
+struct GatedNormArgs {
+  float* out;      // rows `stride` floats apart
+  const float* x;  // [rows, width]
+  const float* z;  // rows `gate_stride` floats apart
+  const float* weight;
+  std::size_t rows;
+  std::size_t width;
+  std::size_t stride;
+  std::size_t gate_stride;
+  float eps;
+};
+
 // Token i of a chunk, whose memory S_i = decay S + sum_j kept[j] k_j d_j^T starts from the chunk's S.
 struct DeltaStep {
-  float decay;                // of the chunk's tokens up to i, multiplied
-  float beta;                 // sigmoid(b)
-  float kept[kDeltaSteps];    // j <= i: decay of the tokens after j, up to i
-  float key[kDeltaSteps];     // j < i: kept[j] k_j . k_i
-  float query[kDeltaSteps];   // j <= i: kept[j] k_j . q_i
+  float decay;               // of the chunk's tokens up to i, multiplied
+  float beta;                // sigmoid(b)
+  float kept[kDeltaSteps];   // j <= i: decay of the tokens after j, up to i
+  float key[kDeltaSteps];    // j < i: kept[j] k_j . k_i
+  float query[kDeltaSteps];  // j <= i: kept[j] k_j . q_i
 };
 
 // One value head's tile of kValueTile columns through the tokens of one segment. Row 0 of every array is the first
@@ -89,9 +102,7 @@ struct Table {
   // out = x / sqrt(mean(x^2) + eps) * weight for one row. out may be x.
   void (*rms_norm)(float* out, const float* x, const float* weight, std::size_t cols, float eps) noexcept;
 
-  // out = rms_norm(x, weight) * silu(z) for one head. out may be x.
-  void (*gated_rms_norm)(float* out, const float* x, const float* z, const float* weight, std::size_t width,
-                         float eps) noexcept;
+  void (*gated_rms_norm)(const GatedNormArgs& args) noexcept;
 
   void (*conv_silu)(const ConvArgs& args) noexcept;
 

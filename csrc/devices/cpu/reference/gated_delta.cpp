@@ -4,8 +4,9 @@
 //   d_i = beta_i (v_i - D_i S^T k_i - sum_{j<i} L_ij (k_j . k_i) d_j)
 //   o_i = D_i S^T q_i + sum_{j<=i} L_ij (k_j . q_i) d_j
 // where D_i is the product of the decays up to i and L_ij that of those after j. The chunk's last token brings S up to
-// date. A token asks only for S, itself and the chunk's tokens before it, in one order of additions: cutting tokens into
-// calls, or heads into tiles, changes no bit. Decays are multiplied, never divided by: however strong, they fade to 0.
+// date. A token asks only for S, itself and the chunk's tokens before it, in one order of additions: cutting tokens
+// into calls, or heads into tiles, changes no bit. Decays are multiplied, never divided by: however strong, they fade
+// to 0.
 #include <cmath>
 
 #include "devices/cpu/kernels.h"

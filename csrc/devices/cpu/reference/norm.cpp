@@ -28,10 +28,15 @@ void rms_norm(float* out, const float* x, const float* weight, std::size_t cols,
   for (std::size_t i = 0; i < cols; ++i) out[i] = x[i] * scale * weight[i];
 }
 
-void gated_rms_norm(float* out, const float* x, const float* z, const float* weight, std::size_t width,
-                    float eps) noexcept {
-  const float scale = rms_scale(x, width, eps);
-  for (std::size_t i = 0; i < width; ++i) out[i] = x[i] * scale * weight[i] * silu(z[i]);
+void gated_rms_norm(const GatedNormArgs& args) noexcept {
+  for (std::size_t t = 0; t < args.rows; ++t) {
+    const float* x = args.x + t * args.width;
+    const float* z = args.z + t * args.gate_stride;
+    const float scale = rms_scale(x, args.width, args.eps);
+    for (std::size_t i = 0; i < args.width; ++i) {
+      args.out[t * args.stride + i] = x[i] * scale * args.weight[i] * silu(z[i]);
+    }
+  }
 }
 
 void unit_length(float* out, const float* x, std::size_t width, float scale, float eps) noexcept {

@@ -14,6 +14,7 @@ struct Conv {
   using F = typename V::F;
   static constexpr std::size_t kBlock = 64;  // channels whose taps are held side by side
   static constexpr std::size_t kKept = kConvTaps - 1;
+  static constexpr std::size_t kAhead = 8;  // rows
 
   struct Block {
     float taps[kConvTaps][kBlock];
@@ -37,11 +38,15 @@ struct Conv {
     for (std::size_t c = 0; c < n; ++c) {
       for (std::size_t j = 0; j < kConvTaps; ++j) block.taps[j][c] = args.kernel[(first + c) * kConvTaps + j];
     }
-    for (std::size_t j = 0; j < kKept; ++j) std::memcpy(block.last[j], row(args, first, args.rows + j), n * sizeof(float));
+    for (std::size_t j = 0; j < kKept; ++j) {
+      std::memcpy(block.last[j], row(args, first, args.rows + j), n * sizeof(float));
+    }
     for (std::size_t t = 0; t < args.rows; ++t) {
       const float* const rows[kConvTaps] = {row(args, first, t), row(args, first, t + 1), row(args, first, t + 2),
                                             row(args, first, t + 3)};
       float* out = args.out + t * args.out_stride + first;
+      // Rows of a wide batch lie pages apart: nothing else fetches them ahead.
+      if (t + kAhead < args.rows) prefetch_row<V>(args.x + (t + kAhead) * args.stride + first, n);
       std::size_t c = 0;
       for (; c + V::kWidth <= n; c += V::kWidth) V::store(out + c, convolve(block, rows, c, V::kWidth));
       if (c < n) V::store_first(out + c, convolve(block, rows, c, n - c), n - c);

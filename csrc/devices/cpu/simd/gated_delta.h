@@ -16,7 +16,8 @@ template <class V>
 struct GatedDelta {
   using F = typename V::F;
   static constexpr std::size_t kParts = kValueTile / V::kWidth;
-  static constexpr std::size_t kTogether = V::kRegisters / 8;  // tokens per pass: 2 x 2 sums each, in half the registers
+  static constexpr std::size_t kTogether =
+      V::kRegisters / 8;  // tokens per pass: 2 x 2 sums each, in half the registers
   static_assert(kParts % 2 == 0 && kDeltaSteps % kTogether == 0);
 
   // S^T k and S^T q of a chunk's tokens.

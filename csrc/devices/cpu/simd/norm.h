@@ -60,16 +60,24 @@ struct Norm {
         });
   }
 
-  static void gated_rms_norm(float* out, const float* x, const float* z, const float* weight, std::size_t width,
-                             float eps) noexcept {
-    const F scale = V::set(rms_scale(x, width, eps));
-    const auto gated = [&](F a, F w, F gate) { return V::mul(V::mul(V::mul(a, scale), w), silu_of<V>(gate)); };
-    over<V>(
-        width, [&](std::size_t i) { V::store(out + i, gated(V::load(x + i), V::load(weight + i), V::load(z + i))); },
-        [&](std::size_t i, std::size_t n) {
-          const F y = gated(V::load_first(x + i, n), V::load_first(weight + i, n), V::load_first(z + i, n));
-          V::store_first(out + i, y, n);
-        });
+  static void gated_rms_norm(const GatedNormArgs& args) noexcept {
+    constexpr std::size_t kAhead = 4;  // rows: those of a batch lie pages apart, and nothing else fetches them ahead
+    const float* weight = args.weight;
+    for (std::size_t t = 0; t < args.rows; ++t) {
+      float* out = args.out + t * args.stride;
+      const float* x = args.x + t * args.width;
+      const float* z = args.z + t * args.gate_stride;
+      if (t + kAhead < args.rows) prefetch_row<V>(z + kAhead * args.gate_stride, args.width);
+      const F scale = V::set(rms_scale(x, args.width, args.eps));
+      const auto gated = [&](F a, F w, F gate) { return V::mul(V::mul(V::mul(a, scale), w), silu_of<V>(gate)); };
+      over<V>(
+          args.width,
+          [&](std::size_t i) { V::store(out + i, gated(V::load(x + i), V::load(weight + i), V::load(z + i))); },
+          [&](std::size_t i, std::size_t n) {
+            const F y = gated(V::load_first(x + i, n), V::load_first(weight + i, n), V::load_first(z + i, n));
+            V::store_first(out + i, y, n);
+          });
+    }
   }
 
   static void unit_length(float* out, const float* x, std::size_t width, float scale, float eps) noexcept {
