@@ -18,6 +18,7 @@ struct GatedDelta {
   static constexpr std::size_t kParts = kValueTile / V::kWidth;
   static constexpr std::size_t kTogether =
       V::kRegisters / 8;  // tokens per pass: 2 x 2 sums each, in half the registers
+  static constexpr std::size_t kAhead = 1024;  // floats of the memory, which single tokens stream from far away
   static_assert(kParts % 2 == 0 && kDeltaSteps % kTogether == 0);
 
   // S^T k and S^T q of a chunk's tokens.
@@ -39,6 +40,7 @@ struct GatedDelta {
       }
       const float* s = args.memory + first;
       for (std::size_t k = 0; k < width; ++k, s += kValueTile) {
+        if constexpr (kTokens == 1) prefetch_row<V>(s + kAhead, kValueTile);
         F column[kColumns];
         for (std::size_t v = 0; v < kColumns; ++v) column[v] = V::load(s + v * V::kWidth);
         for (std::size_t i = 0; i < kTokens; ++i) {
