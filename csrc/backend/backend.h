@@ -97,10 +97,25 @@ struct KvSegment : Segment {
   std::span<std::byte* const> packed = {};
 };
 
-// A segment and one DeltaNet layer's running memory, read and advanced.
+// The running memory takes up tokens in chunks of so many, at positions that are multiples of it.
+inline constexpr std::size_t kDeltaChunk = 4;
+
+// A segment and one DeltaNet layer's running memory, read and advanced. The tokens of an unfinished chunk wait beside
+// it, so that the same chunks are added in the same way however tokens are cut into calls.
 struct DeltaSegment : Segment {
   float* window;  // [conv_width - 1, C] pre-convolution rows, oldest first
-  float* memory;  // [Hv, Dv / 32, Dk, 32]: tiles of 32 value columns, S[k][v] (specification 2.6)
+  float* memory;  // [Hv, Dv / 32, Dk, 32]: tiles of 32 value columns, S[k][v] at the chunk's start (specification 2.6)
+  float* keys;    // [Hk, kDeltaChunk, Dk]: k of the chunk's tokens, unit length
+  float* deltas;  // [Hv, Dv / 32, kDeltaChunk, 32]: d of the chunk's tokens
+  float* decays;  // [Hv, kDeltaChunk]: exp(g) of the chunk's tokens
+};
+
+// What gated_delta_net needs of a layer beside its projections.
+struct DeltaParameters {
+  const float* conv;     // [C, conv_width]
+  const float* a_neg;    // [Hv], -exp(A_log)
+  const float* dt_bias;  // [Hv]
+  const float* norm;     // [Dv]
 };
 
 // inv_freq[i] for the first 2 * pairs dimensions of a head; magnitude multiplies cos and sin (YaRN, specification 7).
@@ -143,19 +158,13 @@ class Backend {
   // out = silu(h gate^T) * (h up^T). gate and up [F, D]. Shazeer 2020.
   virtual void swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& up) = 0;
 
-  // qkv <- silu(causal depthwise convolution over [window; qkv]); window <- the last rows before activation.
-  // kernel [C, conv_width], tap conv_width - 1 multiplies the current token. Specification 2.2.
-  virtual void conv_silu(Tensor qkv, const float* kernel, const DeltaShape& shape,
-                         std::span<const DeltaSegment> segments) = 0;
-
-  // Per value head: q, k scaled to unit length, q by Dk^-1/2; decay = exp(a_neg * softplus(a + dt_bias)),
-  // beta = sigmoid(b); S <- decay S; S <- S + k (beta (v - S^T k))^T; out = S^T q. Yang et al. 2024 (Gated Delta
-  // Networks), specification 2.3 to 2.6. out [T, Hv Dv], qkv [T, C] = [q | k | v], a and b [T, Hv].
-  virtual void gated_delta_rule(Tensor out, Tensor qkv, Tensor a, Tensor b, const float* a_neg, const float* dt_bias,
-                                const DeltaShape& shape, std::span<const DeltaSegment> segments) = 0;
-
-  // x <- rms_norm(x, weight) * silu(z), in groups of `width` columns. weight [width]. Specification 2.8.
-  virtual void gated_rms_norm(Tensor x, Tensor z, const float* weight, std::size_t width, float eps) = 0;
+  // All of a Gated DeltaNet layer between its projections. qkv <- silu(causal depthwise convolution over [window;
+  // qkv]), tap conv_width - 1 on the current token; window <- the last rows before it. Then per value head: q, k scaled
+  // to unit length, q by Dk^-1/2; decay = exp(a_neg * softplus(a + dt_bias)), beta = sigmoid(b); S <- decay S; S <- S +
+  // k d^T with d = beta (v - S^T k); o = S^T q; out = rms_norm(o, norm) * silu(z). Yang et al. 2024 (Gated Delta
+  // Networks), specification 2.2 to 2.8. out, z [T, Hv Dv], qkv [T, C] = [q | k | v], a and b [T, Hv].
+  virtual void gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b, const DeltaParameters& parameters,
+                               const DeltaShape& shape, float eps, std::span<const DeltaSegment> segments) = 0;
 
   // Per head: q and k <- rope(rms_norm(.)); then k and v are appended to the pages. q_gate [T, H * 2A] holds
   // [query | gate] per head; only the query half is touched. k, v [T, G A]. Specification 3. In a packed format q, k

@@ -18,9 +18,7 @@ ProfiledBackend::ProfiledBackend(std::unique_ptr<Backend> inner)
               {"matmul_add"},
               {"swiglu"},
               {"head"},
-              {"conv_silu"},
-              {"gated_delta_rule"},
-              {"gated_rms_norm"},
+              {"gated_delta_net"},
               {"norm_rope_append"},
               {"attend"},
               {"route"},
@@ -93,19 +91,10 @@ void ProfiledBackend::swiglu(Tensor out, Tensor h, const Weight& gate, const Wei
   timed(kSwiglu, [&] { inner_->swiglu(out, h, gate, up); });
 }
 
-void ProfiledBackend::conv_silu(Tensor qkv, const float* kernel, const DeltaShape& shape,
-                                std::span<const DeltaSegment> segments) {
-  timed(kConvSilu, [&] { inner_->conv_silu(qkv, kernel, shape, segments); });
-}
-
-void ProfiledBackend::gated_delta_rule(Tensor out, Tensor qkv, Tensor a, Tensor b, const float* a_neg,
-                                       const float* dt_bias, const DeltaShape& shape,
-                                       std::span<const DeltaSegment> segments) {
-  timed(kGatedDeltaRule, [&] { inner_->gated_delta_rule(out, qkv, a, b, a_neg, dt_bias, shape, segments); });
-}
-
-void ProfiledBackend::gated_rms_norm(Tensor x, Tensor z, const float* weight, std::size_t width, float eps) {
-  timed(kGatedRmsNorm, [&] { inner_->gated_rms_norm(x, z, weight, width, eps); });
+void ProfiledBackend::gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b,
+                                      const DeltaParameters& parameters, const DeltaShape& shape, float eps,
+                                      std::span<const DeltaSegment> segments) {
+  timed(kGatedDeltaNet, [&] { inner_->gated_delta_net(out, qkv, z, a, b, parameters, shape, eps, segments); });
 }
 
 void ProfiledBackend::norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const float* q_norm, const float* k_norm,

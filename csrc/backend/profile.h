@@ -46,11 +46,8 @@ class ProfiledBackend final : public Backend {
   void matmul(Tensor x, std::initializer_list<Projection> projections) override;
   void matmul_add(Tensor x, Tensor h, const Weight& w) override;
   void swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& up) override;
-  void conv_silu(Tensor qkv, const float* kernel, const DeltaShape& shape,
-                 std::span<const DeltaSegment> segments) override;
-  void gated_delta_rule(Tensor out, Tensor qkv, Tensor a, Tensor b, const float* a_neg, const float* dt_bias,
-                        const DeltaShape& shape, std::span<const DeltaSegment> segments) override;
-  void gated_rms_norm(Tensor x, Tensor z, const float* weight, std::size_t width, float eps) override;
+  void gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b, const DeltaParameters& parameters,
+                       const DeltaShape& shape, float eps, std::span<const DeltaSegment> segments) override;
   void norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const float* q_norm, const float* k_norm, float eps,
                         const Rope& rope, const AttentionShape& shape, std::span<const KvSegment> segments) override;
   void attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::span<const KvSegment> segments) override;
@@ -70,9 +67,7 @@ class ProfiledBackend final : public Backend {
     kMatmulAdd,
     kSwiglu,
     kHead,
-    kConvSilu,
-    kGatedDeltaRule,
-    kGatedRmsNorm,
+    kGatedDeltaNet,
     kNormRopeAppend,
     kAttend,
     kRoute,

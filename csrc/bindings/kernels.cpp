@@ -4,6 +4,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <string>
@@ -12,9 +13,9 @@
 #include <vector>
 
 #include "base/error.h"
-#include "bindings/bindings.h"
 #include "base/processors.h"
 #include "base/workers.h"
+#include "bindings/bindings.h"
 #include "devices/cpu/cpu_backend.h"
 #include "tensor/blocks.h"
 #include "tensor/encoders.h"
@@ -56,14 +57,20 @@ AttentionShape attention_shape(const Range& s) {
 
 DeltaShape delta_shape(const std::vector<std::uint32_t>& s) { return {s.at(0), s.at(1), s.at(2), s.at(3), s.at(4)}; }
 
-std::vector<DeltaSegment> delta_segments(const std::vector<Range>& ranges, std::vector<Floats>& windows,
-                                         std::vector<Floats>& memories) {
+// One layer's memory of one sequence: DeltaSegment's arrays in their order.
+using DeltaArrays = std::array<Floats, 5>;
+
+std::vector<DeltaSegment> delta_segments(const std::vector<Range>& ranges, std::vector<DeltaArrays>& memories) {
   std::vector<DeltaSegment> segments;
   for (std::size_t i = 0; i < ranges.size(); ++i) {
     const auto [first, count, position] = ranges[i];
+    auto& [window, memory, keys, deltas, decays] = memories.at(i);
     segments.push_back({{first, count, position},
-                        windows.empty() ? nullptr : contiguous(windows.at(i)),
-                        memories.empty() ? nullptr : contiguous(memories.at(i))});
+                        contiguous(window),
+                        contiguous(memory),
+                        contiguous(keys),
+                        contiguous(deltas),
+                        contiguous(decays)});
   }
   return segments;
 }
@@ -108,9 +115,6 @@ void bind_rows(py::class_<cpu::CpuBackend>& backend) {
     const float* scale = contiguous(weight);
     unlocked([&] { self.rms_norm(to, from, scale, eps); });
   });
-  backend.def("gated_rms_norm", [](CpuBackend& self, Floats x, Floats z, Floats weight, float eps) {
-    self.gated_rms_norm(tensor(x), tensor(z), contiguous(weight), static_cast<std::size_t>(weight.size()), eps);
-  });
   backend.def("sigmoid_gate",
               [](CpuBackend& self, Floats h, Floats gate) { self.sigmoid_gate(tensor(h), tensor(gate)); });
   backend.def("take_rows", [](CpuBackend& self, Floats out, Floats x, const std::vector<std::uint32_t>& rows) {
@@ -128,18 +132,26 @@ void bind_rows(py::class_<cpu::CpuBackend>& backend) {
 
 void bind_delta(py::class_<cpu::CpuBackend>& backend) {
   using cpu::CpuBackend;
-  backend.def("conv_silu", [](CpuBackend& self, Floats qkv, Floats kernel, const std::vector<std::uint32_t>& shape,
-                              const std::vector<Range>& ranges, std::vector<Floats> windows) {
-    std::vector<Floats> none;
-    self.conv_silu(tensor(qkv), contiguous(kernel), delta_shape(shape), delta_segments(ranges, windows, none));
+  // Two of the kernels that gated_delta_net is made of, by themselves.
+  backend.def("conv_silu", [](CpuBackend& self, Floats out, Floats x, Floats kernel, Floats window) {
+    const Tensor to = tensor(out), from = tensor(x);
+    self.table().conv_silu({from.data, to.data, from.rows, from.stride, to.stride, contiguous(window),
+                            contiguous(kernel), from.cols, from.cols});
   });
-  backend.def("gated_delta_rule", [](CpuBackend& self, Floats out, Floats qkv, Floats a, Floats b, Floats a_neg,
-                                     Floats dt_bias, const std::vector<std::uint32_t>& shape,
-                                     const std::vector<Range>& ranges, std::vector<Floats> memories) {
-    std::vector<Floats> none;
-    self.gated_delta_rule(tensor(out), tensor(qkv), tensor(a), tensor(b), contiguous(a_neg), contiguous(dt_bias),
-                          delta_shape(shape), delta_segments(ranges, none, memories));
+  backend.def("gated_rms_norm", [](CpuBackend& self, Floats out, Floats x, Floats z, Floats weight, float eps) {
+    const Tensor to = tensor(out), gate = tensor(z);
+    self.table().gated_rms_norm(
+        {to.data, contiguous(x), gate.data, contiguous(weight), to.rows, to.cols, to.stride, gate.stride, eps});
   });
+  backend.def("gated_delta_net", [](CpuBackend& self, Floats out, Floats qkv, Floats z, Floats a, Floats b,
+                                    std::array<Floats, 4> parameters, const std::vector<std::uint32_t>& shape,
+                                    float eps, const std::vector<Range>& ranges, std::vector<DeltaArrays> memories) {
+    auto& [conv, a_neg, dt_bias, norm] = parameters;
+    self.gated_delta_net(tensor(out), tensor(qkv), tensor(z), tensor(a), tensor(b),
+                         {contiguous(conv), contiguous(a_neg), contiguous(dt_bias), contiguous(norm)},
+                         delta_shape(shape), eps, delta_segments(ranges, memories));
+  });
+  backend.attr("DELTA_CHUNK") = kDeltaChunk;
 }
 
 // How many items each worker of a team does of a loop in which the last worker's first piece does not end before all

@@ -18,9 +18,8 @@ struct Pass {  // what every block needs, so that a block's own arguments are it
   // Gated DeltaNet: x += out(norm(delta_rule(conv(qkv(h)))) * silu(z(h))).
   void mix(const DeltaNetWeights& w, std::span<const DeltaSegment> segments) {
     ops.matmul(s.h, {{s.qkv, w.qkv}, {s.z, w.z}, {s.a, w.a}, {s.b, w.b}});
-    ops.conv_silu(s.qkv, w.conv, config.delta, segments);
-    ops.gated_delta_rule(s.mix, s.qkv, s.a, s.b, w.a_neg, w.dt_bias, config.delta, segments);
-    ops.gated_rms_norm(s.mix, s.z, w.norm, config.delta.value_width, config.eps);
+    ops.gated_delta_net(s.mix, s.qkv, s.z, s.a, s.b, {w.conv, w.a_neg, w.dt_bias, w.norm}, config.delta, config.eps,
+                        segments);
     ops.matmul_add(s.x, s.mix, *w.out);
   }
 

@@ -98,15 +98,21 @@ void KvPages::replace(const PinnedPages& pages) {
   settled_ = 0;
 }
 
-DeltaMemory::DeltaMemory(Backend& backend, const Config& config)
-    : window_bytes_(whole_lines((config.delta.conv_width - 1) * config.conv_channels() * sizeof(float))),
-      layer_bytes_(window_bytes_ + whole_lines(config.delta_width() * config.delta.key_width * sizeof(float))) {
+DeltaMemory::DeltaMemory(Backend& backend, const Config& config) {
+  const std::size_t waiting = kDeltaChunk * sizeof(float);
+  const std::size_t key_width = config.delta.key_width;
+  memory_at_ = whole_lines((config.delta.conv_width - 1) * config.conv_channels() * sizeof(float));
+  keys_at_ = memory_at_ + whole_lines(config.delta_width() * key_width * sizeof(float));
+  deltas_at_ = keys_at_ + whole_lines(waiting * config.delta.key_heads * key_width);
+  decays_at_ = deltas_at_ + whole_lines(waiting * config.delta_width());
+  layer_bytes_ = decays_at_ + whole_lines(waiting * config.delta.value_heads);
   memory_ = backend.allocate(std::max(layer_bytes_ * config.delta_layers(), kLine));
 }
 
 DeltaSegment DeltaMemory::segment(std::size_t delta_layer, const Segment& rows) const noexcept {
-  std::byte* at = memory_->data() + delta_layer * layer_bytes_;
-  return {rows, reinterpret_cast<float*>(at), reinterpret_cast<float*>(at + window_bytes_)};
+  std::byte* layer = memory_->data() + delta_layer * layer_bytes_;
+  const auto part = [layer](std::size_t at) { return reinterpret_cast<float*>(layer + at); };
+  return {rows, part(0), part(memory_at_), part(keys_at_), part(deltas_at_), part(decays_at_)};
 }
 
 void DeltaMemory::copy_from(Backend& backend, const DeltaMemory& other) {

@@ -88,7 +88,8 @@ class DeltaMemory {
 
  private:
   std::unique_ptr<Buffer> memory_;
-  std::size_t window_bytes_;
+  // Where the parts of DeltaSegment begin in a layer's bytes; the window is at 0.
+  std::size_t memory_at_, keys_at_, deltas_at_, decays_at_;
   std::size_t layer_bytes_;
 };
 

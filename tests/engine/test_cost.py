@@ -58,8 +58,10 @@ def test_bytes_of_a_token_are_the_packed_ones(config: ModelConfig, tmp_path: Pat
             streamed -= size - size * config.experts_per_token // config.experts
     delta_layers = config.layers - len(config.full_attention_layers)
     memory = config.delta_value_heads * config.delta_key_width * config.delta_value_width + 3 * config.conv_channels
+    memory += 4 * (config.delta_key_heads * config.delta_key_width)
+    memory += 4 * (config.delta_value_heads * (config.delta_value_width + 1))
     positions = 2 * 2 * len(config.full_attention_layers) * config.kv_heads * config.head_width
-    state = 2 * 4 * delta_layers * memory
+    state = 1.25 * 4 * delta_layers * memory  # read by every token, written by every fourth
     assert found.decode_bytes(0) == pytest.approx(streamed + state + positions)
     assert found.decode_bytes(100) - found.decode_bytes(0) == pytest.approx(100 * positions)
     if not config.is_moe:

@@ -103,7 +103,7 @@ def test_operations_are_counted(tmp_path: Path) -> None:
     assert counts["rms_norm"] == 2 * layers + 1
     assert counts["matmul"] == layers
     assert counts["matmul_add"] == 2 * layers
-    assert counts["gated_delta_rule"] == counts["conv_silu"] == counts["gated_rms_norm"] == layers - attention
+    assert counts["gated_delta_net"] == layers - attention
     assert counts["attend"] == counts["norm_rope_append"] == attention
     assert counts["route"] == counts["moe_gather"] == counts["moe_combine"] == counts["sigmoid_gate"] == 0
     assert counts["waiting"] == sum(calls for name, calls in counts.items() if name != "waiting")

@@ -2,22 +2,16 @@
 
 import numpy as np
 import pytest
-from kernel_cases import U, cpu_of, cuts, rows, same_bits, silu, vector
-
-from qwen35_local import _core
+from kernel_cases import U, cpu_of, cuts, empty, rows, same_bits, silu, vector
 
 TAPS = 4
 
 
-def shape(taps=TAPS):
-    return [1, 1, 32, 32, taps]
-
-
 def convolve(cpu, x, kernel, window, pieces):
     """The sequence x in calls of `pieces` rows; returns the result and the window left behind."""
-    out, window, at = np.array(x), window.copy(), 0
+    out, window, at = empty(*x.shape), window.copy(), 0
     for count in pieces:
-        cpu.conv_silu(out[at : at + count], kernel, shape(), [(0, count, at)], [window])
+        cpu.conv_silu(out[at : at + count], x[at : at + count], kernel, window)
         at += count
     return out, window
 
@@ -51,32 +45,10 @@ def test_vector_kernels_have_the_bits_of_the_scalar_twin(vector_isa, channels):
     assert same_bits(our_window, twin_window)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3, 4])
-def test_cuts_do_not_matter(isa, threads):
+def test_cuts_do_not_matter(isa):
     rng, x, kernel, window = case(7, 23, 300)
     whole, left = convolve(cpu_of(isa, 1), x, kernel, window, [23])
     for pieces in cuts(rng, 23):
-        out, window_after = convolve(cpu_of(isa, threads), x, kernel, window, pieces)
+        out, window_after = convolve(cpu_of(isa, 1), x, kernel, window, pieces)
         assert same_bits(out, whole), pieces
         assert same_bits(window_after, left), pieces
-
-
-def test_segments_do_not_see_each_other(isa):
-    _, x, kernel, _ = case(3, 12, 70)
-    windows = [np.full((3, 70), i, np.float32) for i in range(3)]
-    counts = [2, 9, 1]
-    firsts = [0, 2, 11]
-    alone = [
-        convolve(cpu_of(isa, 1), x[f : f + n], kernel, w, [n]) for f, n, w in zip(firsts, counts, windows, strict=True)
-    ]
-    out = np.array(x)
-    segments = [(f, n, 0) for f, n in zip(firsts, counts, strict=True)]
-    cpu_of(isa, 3).conv_silu(out, kernel, shape(), segments, windows)
-    assert same_bits(out, np.concatenate([a[0] for a in alone]))
-    assert all(same_bits(w, a[1]) for w, a in zip(windows, alone, strict=True))
-
-
-def test_other_tap_counts_are_refused(cpu):
-    _, x, kernel, window = case(1, 2, 8)
-    with pytest.raises(_core.CoreError, match="linear_conv_kernel_dim is 3"):
-        cpu.conv_silu(x, kernel, shape(3), [(0, 2, 0)], [window])

@@ -23,57 +23,56 @@ void compare_norms(Comparison& c, Random& random) {
     const Floats turns = random.floats(n);
     both(c, "rms_norm", x, [&](const Table& t, float* y) { t.rms_norm(y, x.data(), w.data(), n, 1e-6f); });
     both(c, "unit_length", x, [&](const Table& t, float* y) { t.unit_length(y, x.data(), n, 0.1f, 1e-6f); });
-    both(c, "dot", {0.0f}, [&](const Table& t, float* y) { *y = t.dot(x.data(), w.data(), n); });
+    const Floats others = random.floats(3 * n);
+    both(c, "delta_dots", Floats(3), [&](const Table& t, float* y) { t.delta_dots(y, x.data(), others.data(), 3, n); });
     both(c, "sigmoid_gate", x, [&](const Table& t, float* y) { t.sigmoid_gate(y, z[0], n); });
     both(c, "norm_rope", x,
          [&](const Table& t, float* y) { t.norm_rope(y, w.data(), n, 1e-6f, turns.data(), z.data(), n / 2 - n / 8); });
-    const Floats groups = random.floats(3 * n), gates = random.floats(3 * n, 100.0f);
-    both(c, "gated_rms_norm", groups,
-         [&](const Table& t, float* y) { t.gated_rms_norm(y, gates.data(), w.data(), 3, n, 1e-6f); });
+    const Floats heads = random.floats(5 * n), gates = random.floats(5 * n + 5, 100.0f);
+    both(c, "gated_rms_norm", Floats(5 * n + 10), [&](const Table& t, float* y) {
+      t.gated_rms_norm({y, heads.data(), gates.data(), w.data(), 5, n, n + 2, n + 1, 1e-6f});
+    });
   }
 }
 
 void compare_conv(Comparison& c, Random& random) {
   for (std::size_t round = 0; round < 60; ++round) {
     const std::size_t channels = random.between(1, 150), rows = random.between(1, 9), stride = channels + 3;
-    const std::size_t begin = random.between(0, channels - 1), end = random.between(begin + 1, channels);
-    const Floats kernel = random.floats(channels * cpu::kConvTaps, 2.0f);
-    const std::size_t window = rows * stride;  // the window follows the rows
-    both(c, "conv_silu", random.floats(window + 3 * channels, 3.0f), [&](const Table& t, float* x) {
-      t.conv_silu({x, rows, stride, x + window, kernel.data(), channels}, begin, end);
+    const std::size_t count = random.between(1, channels);
+    const Floats kernel = random.floats(count * cpu::kConvTaps, 2.0f), x = random.floats(rows * stride, 3.0f);
+    const std::size_t window = rows * (count + 1);  // the window follows the results
+    both(c, "conv_silu", random.floats(window + 3 * channels, 3.0f), [&](const Table& t, float* y) {
+      t.conv_silu({x.data(), y, rows, stride, count + 1, y + window, kernel.data(), channels, count});
     });
   }
 }
 
 void compare_delta(Comparison& c, Random& random) {
-  for (std::size_t heads = 1; heads < 40; ++heads) {
-    const Floats a = random.floats(heads, 30.0f), b = random.floats(heads, 30.0f);
-    const Floats a_neg = random.floats(heads, 3.0f), bias = random.floats(heads);
-    both(c, "delta_gates", Floats(2 * heads), [&](const Table& t, float* y) {
-      t.delta_gates(y, y + heads, a.data(), b.data(), a_neg.data(), bias.data(), heads);
-    });
+  for (std::size_t count = 1; count < 40; ++count) {
+    const float a_neg = random.uniform(-3.0f, 0.0f), bias = random.uniform(-1.0f, 1.0f);
+    both(c, "delta_gates", random.floats(2 * count, 30.0f),
+         [&](const Table& t, float* y) { t.delta_gates(y, y + count, a_neg, bias, count); });
   }
-  for (std::size_t rows = 1; rows < 12; ++rows) {
+  for (std::size_t rows = 1; rows < 14; ++rows) {
     for (const std::size_t width : {std::size_t{4}, std::size_t{20}, std::size_t{128}}) {
-      const Floats query = random.floats(rows * (width + 1)), key = random.floats(rows * (width + 1), 0.3f);
-      const Floats value = random.floats(rows * 37), gates = random.floats(rows * 3);
-      const std::size_t memory = width * cpu::kValueTile;  // the outputs follow the memory
-      both(c, "gated_delta_rule", random.floats(memory + rows * 33), [&](const Table& t, float* x) {
+      const Floats query = random.floats(rows * width), key = random.floats(rows * width, 0.3f);
+      const Floats value = random.floats(rows * 37), numbers = random.floats(rows * sizeof(cpu::DeltaStep) / 4);
+      std::vector<cpu::DeltaStep> steps(rows);
+      std::memcpy(steps.data(), numbers.data(), rows * sizeof(cpu::DeltaStep));
+      const std::size_t memory = width * cpu::kValueTile;  // what waits follows the memory, then the outputs
+      const std::size_t deltas = cpu::kDeltaSteps * cpu::kValueTile;
+      both(c, "gated_delta_rule", random.floats(memory + deltas + rows * 37), [&](const Table& t, float* x) {
         t.gated_delta_rule({.memory = x,
+                            .deltas = x + memory,
                             .query = query.data(),
                             .key = key.data(),
-                            .query_key = gates.data(),
+                            .step = steps.data(),
                             .value = value.data(),
-                            .decay = gates.data() + 1,
-                            .beta = gates.data() + 2,
-                            .out = x + memory,
+                            .out = x + memory + deltas,
+                            .first = (rows - 1) % cpu::kDeltaSteps,
                             .rows = rows,
                             .width = width,
-                            .unit_stride = width + 1,
-                            .dot_stride = 3,
-                            .value_stride = 37,
-                            .gate_stride = 3,
-                            .out_stride = 33});
+                            .value_stride = 37});
       });
     }
   }

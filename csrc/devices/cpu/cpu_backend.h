@@ -46,18 +46,18 @@ class CpuBackend final : public Backend {
   void download(std::byte* to, const std::byte* from, std::size_t bytes) override;
   void synchronize() override {}
   const char* name() const noexcept override { return name_.c_str(); }
+  const Table& table() const noexcept { return table_; }
   std::chrono::nanoseconds waited() const noexcept override { return workers_.waited(); }
 
   // cpu_backend.cpp
   void rms_norm(Tensor out, Tensor x, const float* weight, float eps) override;
-  void conv_silu(Tensor qkv, const float* kernel, const DeltaShape& shape,
-                 std::span<const DeltaSegment> segments) override;
-  void gated_delta_rule(Tensor out, Tensor qkv, Tensor a, Tensor b, const float* a_neg, const float* dt_bias,
-                        const DeltaShape& shape, std::span<const DeltaSegment> segments) override;
-  void gated_rms_norm(Tensor x, Tensor z, const float* weight, std::size_t width, float eps) override;
   void route(std::int32_t* experts, float* weights, Tensor logits, std::uint32_t chosen) override;
   void sigmoid_gate(Tensor h, Tensor gate) override;
   void take_rows(Tensor out, Tensor x, std::span<const std::uint32_t> rows) override;
+
+  // cpu_delta.cpp
+  void gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b, const DeltaParameters& parameters,
+                       const DeltaShape& shape, float eps, std::span<const DeltaSegment> segments) override;
 
   // cpu_attention.cpp
   void norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const float* q_norm, const float* k_norm, float eps,
@@ -97,7 +97,7 @@ class CpuBackend final : public Backend {
   Pool pool_;    // of buffers
   std::mutex turn_;
 
-  Scratch delta_units_;    // gated_delta_rule: scaled queries and keys, gates
+  Scratch delta_blocks_;   // gated_delta_net: one block of tokens per worker
   Scratch attend_parts_;   // attend: partial softmaxes
   Scratch attend_packed_;  // scores and rounded rows of each worker
   Scratch rope_;           // cos and sin per row, kept while positions and frequencies stay the same

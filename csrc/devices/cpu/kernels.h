@@ -14,6 +14,7 @@ namespace qwen35::cpu {
 
 inline constexpr std::size_t kConvTaps = 4;      // the family's short convolution
 inline constexpr std::size_t kValueTile = 32;    // value columns of delta memory kept together
+inline constexpr std::size_t kDeltaSteps = 4;    // kDeltaChunk of backend.h
 inline constexpr std::size_t kPageSlots = 256;   // kPageTokens of backend.h
 inline constexpr std::size_t kKeyLanes = 16;     // tokens whose keys are interleaved in a page
 inline constexpr std::size_t kKeyTile = 64;      // keys per step of the online softmax, aligned to absolute positions
@@ -25,33 +26,55 @@ inline constexpr std::size_t kKvF32 = 0;
 inline constexpr std::size_t kKvF16 = 1;
 inline constexpr std::size_t kKvFormats = 2;
 
-// conv_silu over channels [begin, end) of one segment; rows are `stride` floats apart, C is the window's row.
+// conv_silu over `count` neighbouring channels of one segment.
 struct ConvArgs {
-  float* x;  // [rows, C] in place
+  const float* x;  // [rows, count], rows `stride` floats apart
+  float* out;      // [rows, count], rows `out_stride` floats apart
   std::size_t rows;
   std::size_t stride;
-  float* window;        // [3, channels]
-  const float* kernel;  // [channels, 4]
+  std::size_t out_stride;
+  float* window;        // [3, count], rows `channels` floats apart
+  const float* kernel;  // [count, 4]
   std::size_t channels;
+  std::size_t count;
 };
 
-// One value head's tile of kValueTile columns through the tokens of one segment.
+// out = rms_norm(x, weight) * silu(z) for one head in several rows.
+struct GatedNormArgs {
+  float* out;      // rows `stride` floats apart
+  const float* x;  // [rows, width]
+  const float* z;  // rows `gate_stride` floats apart
+  const float* weight;
+  std::size_t rows;
+  std::size_t width;
+  std::size_t stride;
+  std::size_t gate_stride;
+  float eps;
+};
+
+// Token i of a chunk, whose memory S_i = decay S + sum_j kept[j] k_j d_j^T starts from the chunk's S.
+struct DeltaStep {
+  float decay;               // of the chunk's tokens up to i, multiplied
+  float beta;                // sigmoid(b)
+  float kept[kDeltaSteps];   // j <= i: decay of the tokens after j, up to i
+  float key[kDeltaSteps];    // j < i: kept[j] k_j . k_i
+  float query[kDeltaSteps];  // j <= i: kept[j] k_j . q_i
+};
+
+// One value head's tile of kValueTile columns through the tokens of one segment. Row 0 of every array is the first
+// token of a chunk; the rows below `first` were worked on before, and of them only keys, deltas and steps are read.
 struct DeltaArgs {
-  float* memory;           // [Dk, kValueTile]
-  const float* query;      // row t at query + t * unit_stride; unit length times Dk^-1/2
-  const float* key;        // likewise; unit length
-  const float* query_key;  // query . key of row t at query_key[t * dot_stride]
-  const float* value;      // row t at value + t * value_stride; kValueTile wide
-  const float* decay;      // exp(g) of row t at decay[t * gate_stride]
-  const float* beta;       // likewise
-  float* out;              // row t at out + t * out_stride; kValueTile wide
+  float* memory;          // [Dk, kValueTile]
+  float* deltas;          // [kDeltaSteps, kValueTile], d of the chunk's tokens
+  const float* query;     // [rows, Dk], unit length times Dk^-1/2
+  const float* key;       // [rows, Dk], unit length
+  const DeltaStep* step;  // [rows]
+  const float* value;     // [rows, kValueTile], rows `value_stride` floats apart
+  float* out;             // likewise; may be value
+  std::size_t first;      // < kDeltaSteps
   std::size_t rows;
   std::size_t width;  // Dk
-  std::size_t unit_stride;
-  std::size_t dot_stride;
   std::size_t value_stride;
-  std::size_t gate_stride;
-  std::size_t out_stride;
 };
 
 // Up to kQueryBlock queries of one key/value head against keys [first, last), within one span of kKeySpan.
@@ -79,18 +102,16 @@ struct Table {
   // out = x / sqrt(mean(x^2) + eps) * weight for one row. out may be x.
   void (*rms_norm)(float* out, const float* x, const float* weight, std::size_t cols, float eps) noexcept;
 
-  // x <- rms_norm(x) * silu(z) for one row of `groups` groups of `width`.
-  void (*gated_rms_norm)(float* x, const float* z, const float* weight, std::size_t groups, std::size_t width,
-                         float eps) noexcept;
+  void (*gated_rms_norm)(const GatedNormArgs& args) noexcept;
 
-  void (*conv_silu)(const ConvArgs& args, std::size_t begin, std::size_t end) noexcept;
+  void (*conv_silu)(const ConvArgs& args) noexcept;
 
-  // out = x * scale / sqrt(sum(x^2) + eps) for one head.
+  // out = x * scale / sqrt(sum(x^2) + eps) for one head. out may be x.
   void (*unit_length)(float* out, const float* x, std::size_t width, float scale, float eps) noexcept;
-  float (*dot)(const float* x, const float* y, std::size_t width) noexcept;
-  // decay = exp(a_neg * softplus(a + dt_bias)), beta = sigmoid(b) for the value heads of one row.
-  void (*delta_gates)(float* decay, float* beta, const float* a, const float* b, const float* a_neg,
-                      const float* dt_bias, std::size_t heads) noexcept;
+  // out[j] = x . rows[j], `count` rows of `width`.
+  void (*delta_dots)(float* out, const float* x, const float* rows, std::size_t count, std::size_t width) noexcept;
+  // a <- exp(a_neg * softplus(a + dt_bias)), b <- sigmoid(b) for one value head in `count` rows.
+  void (*delta_gates)(float* a, float* b, float a_neg, float dt_bias, std::size_t count) noexcept;
   void (*gated_delta_rule)(const DeltaArgs& args) noexcept;
 
   // x <- rope(rms_norm(x, weight)) for one head: pairs (i, i + pairs), the rest passes through.

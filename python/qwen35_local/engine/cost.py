@@ -8,6 +8,7 @@ from qwen35_local import _core
 _VECTORS = ("norm.weight", "ssm_a", "ssm_dt.bias", "ssm_conv1d.weight")
 _FLOAT_BYTES = 4
 _KV_BYTES = 2  # f16
+_DELTA_CHUNK = 4  # tokens that the delta memory takes up together: kDeltaChunk in csrc/backend/backend.h
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,15 @@ class Cost:
     row_bytes: int
     experts: int
     chosen: int
-    memory_bytes: int  # one sequence's delta memory and convolution windows
+    memory_bytes: int  # one sequence's delta memory, the tokens that wait for it, and convolution windows
     kv_token_bytes: int  # keys and values of one position
 
     def decode_bytes(self, depth: float, sequences: int = 1, tokens: int = 1) -> float:
         """One pass that reads `tokens` tokens of each of `sequences` sequences with `depth` positions before them, all
-        with logits. Delta memory is read and written; experts are those that so many tokens are expected to choose."""
-        state = 2 * self.memory_bytes + (depth + tokens) * self.kv_token_bytes
+        with logits. Delta memory is read, and written once per chunk; experts are those that so many tokens are
+        expected to choose."""
+        writes = min(1.0, tokens / _DELTA_CHUNK)
+        state = (1 + writes) * self.memory_bytes + (depth + tokens) * self.kv_token_bytes
         rows = sequences * tokens
         weights = self.dense_bytes + self.head_bytes + self.distinct_experts(rows) * self.expert_bytes
         return weights + rows * self.row_bytes + sequences * state
@@ -59,6 +62,7 @@ def cost(model: _core.Model) -> Cost:
     dense = [w for w in read if w not in (table, head) and w not in experts]
     window = (c["conv_width"] - 1) * (2 * c["key_heads"] * c["key_width"] + c["value_heads"] * c["value_width"])
     memory = c["value_heads"] * c["key_width"] * c["value_width"]
+    waiting = c["key_heads"] * c["key_width"] + c["value_heads"] * (c["value_width"] + 1)
     return Cost(
         dense_bytes=sum(w.n_bytes for w in dense),
         dense_weights=_multiplied(w for w in dense if not w.name.endswith(_VECTORS)),
@@ -69,7 +73,7 @@ def cost(model: _core.Model) -> Cost:
         row_bytes=table.n_bytes // table.rows,
         experts=c["experts"],
         chosen=c["experts_per_token"],
-        memory_bytes=_FLOAT_BYTES * c["delta_layers"] * (memory + window),
+        memory_bytes=_FLOAT_BYTES * c["delta_layers"] * (memory + _DELTA_CHUNK * waiting + window),
         kv_token_bytes=2 * _KV_BYTES * c["attention_layers"] * c["kv_heads"] * c["head_width"],
     )
 

@@ -10,9 +10,9 @@ from qwen35_local import _core
 
 GROUPS = {
     "matmul": ("matmul", "matmul_add", "swiglu"),
-    "delta": ("conv_silu", "gated_delta_rule"),
+    "delta": ("gated_delta_net",),
     "attention": ("norm_rope_append", "attend"),
-    "norm": ("rms_norm", "gated_rms_norm"),
+    "norm": ("rms_norm",),
     "moe": ("route", "moe_gather", "moe_combine", "sigmoid_gate"),
     "head": ("head",),
     "sampling": (),

@@ -31,6 +31,8 @@ struct Avx2 {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(half), rounded);
   }
 
+  static void prefetch(const float* p) noexcept { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
+
   static F add(F a, F b) noexcept { return _mm256_add_ps(a, b); }
   static F sub(F a, F b) noexcept { return _mm256_sub_ps(a, b); }
   static F mul(F a, F b) noexcept { return _mm256_mul_ps(a, b); }

@@ -40,6 +40,8 @@ struct Avx512 {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(half), rounded);
   }
 
+  static void prefetch(const float* p) noexcept { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
+
   static F add(F a, F b) noexcept { return _mm512_add_ps(a, b); }
   static F sub(F a, F b) noexcept { return _mm512_sub_ps(a, b); }
   static F mul(F a, F b) noexcept { return _mm512_mul_ps(a, b); }

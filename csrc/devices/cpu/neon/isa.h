@@ -36,6 +36,8 @@ struct Neon {
   static F load(const std::uint16_t* half) noexcept { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(half))); }
   static void store(std::uint16_t* half, F x) noexcept { vst1_u16(half, vreinterpret_u16_f16(vcvt_f16_f32(x))); }
 
+  static void prefetch(const float* p) noexcept { __builtin_prefetch(p); }
+
   static F add(F a, F b) noexcept { return vaddq_f32(a, b); }
   static F sub(F a, F b) noexcept { return vsubq_f32(a, b); }
   static F mul(F a, F b) noexcept { return vmulq_f32(a, b); }

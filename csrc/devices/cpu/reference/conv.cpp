@@ -9,13 +9,13 @@ namespace {
 
 constexpr std::size_t kKept = kConvTaps - 1;
 
-void conv_silu(const ConvArgs& args, std::size_t begin, std::size_t end) noexcept {
-  for (std::size_t c = begin; c < end; ++c) {
+void conv_silu(const ConvArgs& args) noexcept {
+  for (std::size_t c = 0; c < args.count; ++c) {
     const float* tap = args.kernel + c * kConvTaps;
     float* window = args.window + c;
     float past[kKept] = {window[0], window[args.channels], window[2 * args.channels]};
     for (std::size_t t = 0; t < args.rows; ++t) {
-      float& x = args.x[t * args.stride + c];
+      const float x = args.x[t * args.stride + c];
       float sum = past[0] * tap[0];
       sum = std::fmaf(past[1], tap[1], sum);
       sum = std::fmaf(past[2], tap[2], sum);
@@ -23,7 +23,7 @@ void conv_silu(const ConvArgs& args, std::size_t begin, std::size_t end) noexcep
       past[0] = past[1];
       past[1] = past[2];
       past[2] = x;
-      x = silu(sum);
+      args.out[t * args.out_stride + c] = silu(sum);
     }
     for (std::size_t j = 0; j < kKept; ++j) window[j * args.channels] = past[j];
   }

@@ -1,7 +1,12 @@
-// Scalar twins of delta_gates and gated_delta_rule, the latter in the two-pass form of specification 2.6 on one tile of
-// value columns.
-//   p = S^T k, m = S^T q;  d = beta (v - decay p);  out = decay m + (q . k) d;  S <- decay S + k d^T
-// Every column is its own sum over k in rising order, so cutting heads into tiles or tokens into calls changes no bit.
+// Scalar twins of delta_dots, delta_gates and gated_delta_rule, the last on one tile of value columns: the recurrence
+//   d_i = beta_i (v_i - decay_i S_{i-1}^T k_i),  S_i = decay_i S_{i-1} + k_i d_i^T,  o_i = S_i^T q_i
+// solved for the tokens of a chunk against the S they all start from (specification 2.7 by forward substitution):
+//   d_i = beta_i (v_i - D_i S^T k_i - sum_{j<i} L_ij (k_j . k_i) d_j)
+//   o_i = D_i S^T q_i + sum_{j<=i} L_ij (k_j . q_i) d_j
+// where D_i is the product of the decays up to i and L_ij that of those after j. The chunk's last token brings S up to
+// date. A token asks only for S, itself and the chunk's tokens before it, in one order of additions: cutting tokens
+// into calls, or heads into tiles, changes no bit. Decays are multiplied, never divided by: however strong, they fade
+// to 0.
 #include <cmath>
 
 #include "devices/cpu/kernels.h"
@@ -10,44 +15,81 @@
 namespace qwen35::cpu {
 namespace {
 
-void delta_gates(float* decay, float* beta, const float* a, const float* b, const float* a_neg, const float* dt_bias,
-                 std::size_t heads) noexcept {
-  for (std::size_t j = 0; j < heads; ++j) {
-    decay[j] = exp(a_neg[j] * softplus(a[j] + dt_bias[j]));
-    beta[j] = sigmoid(b[j]);
+constexpr std::size_t kLanes = 16;
+
+void delta_dots(float* out, const float* x, const float* rows, std::size_t count, std::size_t width) noexcept {
+  for (std::size_t j = 0; j < count; ++j, rows += width) {
+    float lane[kLanes] = {};
+    for (std::size_t i = 0; i < width; ++i) lane[i % kLanes] = std::fmaf(x[i], rows[i], lane[i % kLanes]);
+    for (std::size_t half = kLanes / 2; half > 0; half /= 2) {
+      for (std::size_t i = 0; i < half; ++i) lane[i] += lane[i + half];
+    }
+    out[j] = lane[0];
+  }
+}
+
+void delta_gates(float* a, float* b, float a_neg, float dt_bias, std::size_t count) noexcept {
+  for (std::size_t t = 0; t < count; ++t) {
+    a[t] = exp(a_neg * softplus(a[t] + dt_bias));
+    b[t] = sigmoid(b[t]);
+  }
+}
+
+// Token i of the chunk that starts at row `chunk`.
+void step(const DeltaArgs& args, std::size_t chunk, std::size_t i) noexcept {
+  const DeltaStep& step = args.step[chunk + i];
+  const float* query = args.query + (chunk + i) * args.width;
+  const float* key = args.key + (chunk + i) * args.width;
+  const float* value = args.value + (chunk + i) * args.value_stride;
+  float* out = args.out + (chunk + i) * args.value_stride;
+  float p[kValueTile] = {}, m[kValueTile] = {};
+  for (std::size_t k = 0; k < args.width; ++k) {
+    const float* s = args.memory + k * kValueTile;
+    for (std::size_t v = 0; v < kValueTile; ++v) p[v] = std::fmaf(key[k], s[v], p[v]);
+    for (std::size_t v = 0; v < kValueTile; ++v) m[v] = std::fmaf(query[k], s[v], m[v]);
+  }
+  for (std::size_t v = 0; v < kValueTile; ++v) {
+    float* d = args.deltas + v;
+    float error = std::fmaf(-step.decay, p[v], value[v]);
+    float read = step.decay * m[v];
+    for (std::size_t j = 0; j < i; ++j) {
+      error = std::fmaf(-step.key[j], d[j * kValueTile], error);
+      read = std::fmaf(step.query[j], d[j * kValueTile], read);
+    }
+    d[i * kValueTile] = step.beta * error;
+    out[v] = std::fmaf(step.query[i], d[i * kValueTile], read);
+  }
+}
+
+// The memory after a whole chunk.
+void commit(const DeltaArgs& args, std::size_t chunk) noexcept {
+  const DeltaStep& last = args.step[chunk + kDeltaSteps - 1];
+  float d[kDeltaSteps][kValueTile];
+  for (std::size_t j = 0; j < kDeltaSteps; ++j) {
+    for (std::size_t v = 0; v < kValueTile; ++v) d[j][v] = last.kept[j] * args.deltas[j * kValueTile + v];
+  }
+  for (std::size_t k = 0; k < args.width; ++k) {
+    float* s = args.memory + k * kValueTile;
+    for (std::size_t v = 0; v < kValueTile; ++v) s[v] *= last.decay;
+    for (std::size_t j = 0; j < kDeltaSteps; ++j) {
+      const float key = args.key[(chunk + j) * args.width + k];
+      for (std::size_t v = 0; v < kValueTile; ++v) s[v] = std::fmaf(key, d[j][v], s[v]);
+    }
   }
 }
 
 void gated_delta_rule(const DeltaArgs& args) noexcept {
-  for (std::size_t t = 0; t < args.rows; ++t) {
-    const float* query = args.query + t * args.unit_stride;
-    const float* key = args.key + t * args.unit_stride;
-    const float* value = args.value + t * args.value_stride;
-    float* out = args.out + t * args.out_stride;
-    const float query_key = args.query_key[t * args.dot_stride];
-    const float decay = args.decay[t * args.gate_stride];
-    const float beta = args.beta[t * args.gate_stride];
-
-    float p[kValueTile] = {}, m[kValueTile] = {}, d[kValueTile];
-    for (std::size_t k = 0; k < args.width; ++k) {
-      const float* s = args.memory + k * kValueTile;
-      for (std::size_t v = 0; v < kValueTile; ++v) p[v] = std::fmaf(key[k], s[v], p[v]);
-      for (std::size_t v = 0; v < kValueTile; ++v) m[v] = std::fmaf(query[k], s[v], m[v]);
-    }
-    for (std::size_t v = 0; v < kValueTile; ++v) {
-      d[v] = beta * std::fmaf(-decay, p[v], value[v]);
-      out[v] = std::fmaf(query_key, d[v], decay * m[v]);
-    }
-    for (std::size_t k = 0; k < args.width; ++k) {
-      float* s = args.memory + k * kValueTile;
-      for (std::size_t v = 0; v < kValueTile; ++v) s[v] = std::fmaf(key[k], d[v], decay * s[v]);
-    }
+  for (std::size_t t = args.first; t < args.rows; ++t) {
+    const std::size_t i = t % kDeltaSteps;
+    step(args, t - i, i);
+    if (i + 1 == kDeltaSteps) commit(args, t - i);
   }
 }
 
 }  // namespace
 
 void add_reference_gated_delta(Table& table) noexcept {
+  table.delta_dots = delta_dots;
   table.delta_gates = delta_gates;
   table.gated_delta_rule = gated_delta_rule;
 }

@@ -1,4 +1,4 @@
-// Scalar twins of rms_norm, gated_rms_norm, unit_length, dot, norm_rope and sigmoid_gate. Sums run in double, where the
+// Scalar twins of rms_norm, gated_rms_norm, unit_length, norm_rope and sigmoid_gate. Sums run in double, where the
 // product of two floats is exact, over sixteen lanes folded by halves: the order that vectors of any width can keep.
 #include <cmath>
 
@@ -28,11 +28,14 @@ void rms_norm(float* out, const float* x, const float* weight, std::size_t cols,
   for (std::size_t i = 0; i < cols; ++i) out[i] = x[i] * scale * weight[i];
 }
 
-void gated_rms_norm(float* x, const float* z, const float* weight, std::size_t groups, std::size_t width,
-                    float eps) noexcept {
-  for (std::size_t g = 0; g < groups; ++g, x += width, z += width) {
-    const float scale = rms_scale(x, width, eps);
-    for (std::size_t i = 0; i < width; ++i) x[i] = x[i] * scale * weight[i] * silu(z[i]);
+void gated_rms_norm(const GatedNormArgs& args) noexcept {
+  for (std::size_t t = 0; t < args.rows; ++t) {
+    const float* x = args.x + t * args.width;
+    const float* z = args.z + t * args.gate_stride;
+    const float scale = rms_scale(x, args.width, args.eps);
+    for (std::size_t i = 0; i < args.width; ++i) {
+      args.out[t * args.stride + i] = x[i] * scale * args.weight[i] * silu(z[i]);
+    }
   }
 }
 
@@ -40,10 +43,6 @@ void unit_length(float* out, const float* x, std::size_t width, float scale, flo
   const double length = std::sqrt(dot_product(x, x, width) + static_cast<double>(eps));
   const float factor = static_cast<float>(static_cast<double>(scale) / length);
   for (std::size_t i = 0; i < width; ++i) out[i] = x[i] * factor;
-}
-
-float dot(const float* x, const float* y, std::size_t width) noexcept {
-  return static_cast<float>(dot_product(x, y, width));
 }
 
 void norm_rope(float* x, const float* weight, std::size_t width, float eps, const float* cosine, const float* sine,
@@ -67,7 +66,6 @@ void add_reference_norm(Table& table) noexcept {
   table.rms_norm = rms_norm;
   table.gated_rms_norm = gated_rms_norm;
   table.unit_length = unit_length;
-  table.dot = dot;
   table.norm_rope = norm_rope;
   table.sigmoid_gate = sigmoid_gate;
 }

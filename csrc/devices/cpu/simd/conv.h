@@ -1,6 +1,8 @@
 // conv_silu on the vectors of an Isa trait V: the operations of reference/conv.cpp in the same order, so the same bits.
 #pragma once
 
+#include <cstring>
+
 #include "devices/cpu/kernels.h"
 #include "devices/cpu/simd/math.h"
 
@@ -12,6 +14,7 @@ struct Conv {
   using F = typename V::F;
   static constexpr std::size_t kBlock = 64;  // channels whose taps are held side by side
   static constexpr std::size_t kKept = kConvTaps - 1;
+  static constexpr std::size_t kAhead = 8;  // rows
 
   struct Block {
     float taps[kConvTaps][kBlock];
@@ -30,31 +33,33 @@ struct Conv {
     return silu_of<V>(sum);
   }
 
-  // Rows last to first: row t reads t - 3 to t, so the ones before it must still be untouched.
   static void run_block(const ConvArgs& args, std::size_t first, std::size_t n) noexcept {
     Block block{};
     for (std::size_t c = 0; c < n; ++c) {
       for (std::size_t j = 0; j < kConvTaps; ++j) block.taps[j][c] = args.kernel[(first + c) * kConvTaps + j];
     }
     for (std::size_t j = 0; j < kKept; ++j) {
-      const float* kept = row(args, first, args.rows + j);
-      for (std::size_t c = 0; c < n; ++c) block.last[j][c] = kept[c];
+      std::memcpy(block.last[j], row(args, first, args.rows + j), n * sizeof(float));
     }
-    for (std::size_t t = args.rows; t-- > 0;) {
+    for (std::size_t t = 0; t < args.rows; ++t) {
       const float* const rows[kConvTaps] = {row(args, first, t), row(args, first, t + 1), row(args, first, t + 2),
                                             row(args, first, t + 3)};
-      float* out = args.x + t * args.stride + first;
+      float* out = args.out + t * args.out_stride + first;
+      // Rows of a wide batch lie pages apart: nothing else fetches them ahead.
+      if (t + kAhead < args.rows) prefetch_row<V>(args.x + (t + kAhead) * args.stride + first, n);
       std::size_t c = 0;
       for (; c + V::kWidth <= n; c += V::kWidth) V::store(out + c, convolve(block, rows, c, V::kWidth));
       if (c < n) V::store_first(out + c, convolve(block, rows, c, n - c), n - c);
     }
     for (std::size_t j = 0; j < kKept; ++j) {
-      for (std::size_t c = 0; c < n; ++c) args.window[j * args.channels + first + c] = block.last[j][c];
+      std::memcpy(args.window + j * args.channels + first, block.last[j], n * sizeof(float));
     }
   }
 
-  static void conv_silu(const ConvArgs& args, std::size_t begin, std::size_t end) noexcept {
-    for (std::size_t c = begin; c < end; c += kBlock) run_block(args, c, end - c < kBlock ? end - c : kBlock);
+  static void conv_silu(const ConvArgs& args) noexcept {
+    for (std::size_t c = 0; c < args.count; c += kBlock) {
+      run_block(args, c, args.count - c < kBlock ? args.count - c : kBlock);
+    }
   }
 
   static void add_to(Table& table) noexcept { table.conv_silu = conv_silu; }

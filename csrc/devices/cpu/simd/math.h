@@ -1,12 +1,20 @@
-// The functions of devices/cpu/math.h, step for step, on the vectors of an Isa trait V.
+// The functions of devices/cpu/math.h, step for step, on the vectors of an Isa trait V; and what several kernels share.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "devices/cpu/math.h"
 
 namespace qwen35::cpu {
 namespace {
+
+// Asks for n floats that are wanted soon.
+template <class V>
+void prefetch_row(const float* p, std::size_t n) noexcept {
+  constexpr std::size_t kLineFloats = 16;
+  for (std::size_t i = 0; i < n; i += kLineFloats) V::prefetch(p + i);
+}
 
 template <class V>
 typename V::F exp_of(typename V::F x) noexcept {

@@ -1,4 +1,4 @@
-// rms_norm, gated_rms_norm, unit_length, dot and norm_rope on the vectors of an Isa trait V: the operations of
+// rms_norm, gated_rms_norm, unit_length and norm_rope on the vectors of an Isa trait V: the operations of
 // reference/norm.cpp in the same order, so the same bits.
 #pragma once
 
@@ -60,16 +60,22 @@ struct Norm {
         });
   }
 
-  static void gated_rms_norm(float* x, const float* z, const float* weight, std::size_t groups, std::size_t width,
-                             float eps) noexcept {
-    for (std::size_t g = 0; g < groups; ++g, x += width, z += width) {
-      const F scale = V::set(rms_scale(x, width, eps));
+  static void gated_rms_norm(const GatedNormArgs& args) noexcept {
+    constexpr std::size_t kAhead = 4;  // rows: those of a batch lie pages apart, and nothing else fetches them ahead
+    const float* weight = args.weight;
+    for (std::size_t t = 0; t < args.rows; ++t) {
+      float* out = args.out + t * args.stride;
+      const float* x = args.x + t * args.width;
+      const float* z = args.z + t * args.gate_stride;
+      if (t + kAhead < args.rows) prefetch_row<V>(z + kAhead * args.gate_stride, args.width);
+      const F scale = V::set(rms_scale(x, args.width, args.eps));
       const auto gated = [&](F a, F w, F gate) { return V::mul(V::mul(V::mul(a, scale), w), silu_of<V>(gate)); };
       over<V>(
-          width, [&](std::size_t i) { V::store(x + i, gated(V::load(x + i), V::load(weight + i), V::load(z + i))); },
+          args.width,
+          [&](std::size_t i) { V::store(out + i, gated(V::load(x + i), V::load(weight + i), V::load(z + i))); },
           [&](std::size_t i, std::size_t n) {
             const F y = gated(V::load_first(x + i, n), V::load_first(weight + i, n), V::load_first(z + i, n));
-            V::store_first(x + i, y, n);
+            V::store_first(out + i, y, n);
           });
     }
   }
@@ -80,10 +86,6 @@ struct Norm {
     over<V>(
         width, [&](std::size_t i) { V::store(out + i, V::mul(V::load(x + i), factor)); },
         [&](std::size_t i, std::size_t n) { V::store_first(out + i, V::mul(V::load_first(x + i, n), factor), n); });
-  }
-
-  static float dot(const float* x, const float* y, std::size_t width) noexcept {
-    return static_cast<float>(dot_product(x, y, width));
   }
 
   static void norm_rope(float* x, const float* weight, std::size_t width, float eps, const float* cosine,
@@ -113,7 +115,6 @@ struct Norm {
     table.rms_norm = rms_norm;
     table.gated_rms_norm = gated_rms_norm;
     table.unit_length = unit_length;
-    table.dot = dot;
     table.norm_rope = norm_rope;
   }
 };

@@ -1,0 +1,198 @@
+// gated_delta_net: every key head, with the value heads that read it, is one piece of work from convolution to gated
+// norm. It goes through its tokens in blocks small enough that what passes from step to step stays in the second-level
+// cache; a row of the batch is many pages away from the next, a block's rows lie side by side.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "base/error.h"
+#include "devices/cpu/cpu_backend.h"
+
+namespace qwen35::cpu {
+namespace {
+
+constexpr float kUnitEpsilon = 1e-6F;        // added to the sum of squares, specification 2.3
+constexpr std::size_t kDeltaBlock = 64;      // rows that go from step to step together
+constexpr std::size_t kWorkGrain = 1 << 16;  // multiplications worth waking one more worker for: some ten microseconds
+
+static_assert(kDeltaSteps == kDeltaChunk && kDeltaBlock % kDeltaChunk == 0);
+
+void check(const DeltaShape& shape) {
+  if (shape.conv_width != kConvTaps) {
+    throw Error("linear_conv_kernel_dim is " + std::to_string(shape.conv_width) + "; this runtime expects " +
+                std::to_string(kConvTaps));
+  }
+  if (shape.value_width % kValueTile != 0 || shape.key_heads == 0 || shape.value_heads % shape.key_heads != 0) {
+    throw Error("delta memory of " + std::to_string(shape.value_heads) + " value heads over " +
+                std::to_string(shape.key_heads) + " key heads, value width " + std::to_string(shape.value_width) +
+                ": expected whole groups of heads and a width that is a multiple of " + std::to_string(kValueTile));
+  }
+}
+
+// Scratch of one worker. Row 0 is the first token of a chunk.
+struct Block {
+  float* query;       // [kDeltaBlock, Dk]
+  float* key;         // [kDeltaBlock, Dk]
+  float* value;       // [kDeltaBlock, Dv], of one value head at a time; overwritten by its outputs
+  float* key_dots;    // [kDeltaBlock, kDeltaChunk], k of the row with the chunk's keys before it
+  float* query_dots;  // [kDeltaBlock, kDeltaChunk], q of the row with the chunk's keys up to its own
+  float* decay;       // [kDeltaBlock]
+  float* beta;        // [kDeltaBlock]
+  DeltaStep* steps;   // [kDeltaBlock]
+
+  static std::size_t floats(const DeltaShape& shape) noexcept {
+    return kDeltaBlock * (2 * shape.key_width + shape.value_width + 2 * kDeltaChunk + 2 + sizeof(DeltaStep) / 4);
+  }
+  Block(float* at, const DeltaShape& shape) noexcept
+      : query(at),
+        key(query + kDeltaBlock * shape.key_width),
+        value(key + kDeltaBlock * shape.key_width),
+        key_dots(value + kDeltaBlock * shape.value_width),
+        query_dots(key_dots + kDeltaBlock * kDeltaChunk),
+        decay(query_dots + kDeltaBlock * kDeltaChunk),
+        beta(decay + kDeltaBlock),
+        steps(reinterpret_cast<DeltaStep*>(beta + kDeltaBlock)) {}
+};
+
+// The operation's arguments and one worker's block.
+struct Layer {
+  const Table& table;
+  Tensor out, qkv, z, a, b;
+  const DeltaParameters& parameters;
+  const DeltaShape& shape;
+  float eps;
+  Block block;
+
+  // Rows [first, end) of the block are rows [row, row + end - first) of the batch.
+  struct Rows {
+    const DeltaSegment& segment;
+    std::size_t row, first, end;
+    std::size_t count() const noexcept { return end - first; }
+    std::size_t unfinished() const noexcept { return end % kDeltaChunk; }  // tokens that wait for the next call
+  };
+
+  void run(const DeltaSegment& segment, std::size_t key_head) const noexcept {
+    for (std::size_t done = 0; done < segment.count;) {
+      const std::size_t first = (segment.position + done) % kDeltaChunk;
+      const std::size_t count = std::min(kDeltaBlock - first, segment.count - done);
+      const Rows rows{segment, segment.first + done, first, first + count};
+      read_keys(rows, key_head);
+      for (std::size_t head = key_head; head < shape.value_heads; head += shape.key_heads) {
+        convolve(rows, 2 * shape.key_heads * shape.key_width + head * shape.value_width, shape.value_width,
+                 block.value);
+        make_steps(rows, head);
+        remember(rows, head);
+      }
+      done += count;
+    }
+  }
+
+  // `count` channels from `channel` into rows of the block that are as wide.
+  void convolve(const Rows& rows, std::size_t channel, std::size_t count, float* to) const noexcept {
+    table.conv_silu({.x = qkv.data + rows.row * qkv.stride + channel,
+                     .out = to + rows.first * count,
+                     .rows = rows.count(),
+                     .stride = qkv.stride,
+                     .out_stride = count,
+                     .window = rows.segment.window + channel,
+                     .kernel = parameters.conv + channel * kConvTaps,
+                     .channels = qkv.cols,
+                     .count = count});
+  }
+
+  void read_keys(const Rows& rows, std::size_t head) const noexcept {
+    const std::size_t width = shape.key_width;
+    float* waiting = rows.segment.keys + head * kDeltaChunk * width;
+    convolve(rows, head * width, width, block.query);
+    convolve(rows, (shape.key_heads + head) * width, width, block.key);
+    std::memcpy(block.key, waiting, rows.first * width * sizeof(float));
+
+    const float query_scale = 1.0F / std::sqrt(static_cast<float>(width));
+    for (std::size_t t = rows.first; t < rows.end; ++t) {
+      float* query = block.query + t * width;
+      float* key = block.key + t * width;
+      const std::size_t i = t % kDeltaChunk;
+      const float* chunk = key - i * width;
+      table.unit_length(query, query, width, query_scale, kUnitEpsilon);
+      table.unit_length(key, key, width, 1.0F, kUnitEpsilon);
+      table.delta_dots(block.key_dots + t * kDeltaChunk, key, chunk, i, width);
+      table.delta_dots(block.query_dots + t * kDeltaChunk, query, chunk, i + 1, width);
+    }
+    std::memcpy(waiting, block.key + (rows.end - rows.unfinished()) * width, rows.unfinished() * width * sizeof(float));
+  }
+
+  void make_steps(const Rows& rows, std::size_t head) const noexcept {
+    float* waiting = rows.segment.decays + head * kDeltaChunk;
+    for (std::size_t t = 0; t < rows.count(); ++t) {
+      block.decay[rows.first + t] = a.data[(rows.row + t) * a.stride + head];
+      block.beta[rows.first + t] = b.data[(rows.row + t) * b.stride + head];
+    }
+    table.delta_gates(block.decay + rows.first, block.beta + rows.first, parameters.a_neg[head],
+                      parameters.dt_bias[head], rows.count());
+    std::copy_n(waiting, rows.first, block.decay);
+
+    for (std::size_t t = 0; t < rows.end; ++t) {
+      const std::size_t i = t % kDeltaChunk;
+      const float decay = block.decay[t];
+      const DeltaStep* before = i == 0 ? nullptr : &block.steps[t - 1];
+      DeltaStep& step = block.steps[t];
+      step.decay = before == nullptr ? decay : before->decay * decay;
+      for (std::size_t j = 0; j < i; ++j) step.kept[j] = before->kept[j] * decay;
+      step.kept[i] = 1.0F;
+      if (t < rows.first) continue;  // only what the next token starts from
+      step.beta = block.beta[t];
+      for (std::size_t j = 0; j < i; ++j) step.key[j] = step.kept[j] * block.key_dots[t * kDeltaChunk + j];
+      for (std::size_t j = 0; j <= i; ++j) step.query[j] = step.kept[j] * block.query_dots[t * kDeltaChunk + j];
+    }
+    std::copy_n(block.decay + rows.end - rows.unfinished(), rows.unfinished(), waiting);
+  }
+
+  void remember(const Rows& rows, std::size_t head) const noexcept {
+    const std::size_t width = shape.value_width, tiles = width / kValueTile;
+    for (std::size_t tile = 0; tile < tiles; ++tile) {
+      const std::size_t item = head * tiles + tile;
+      table.gated_delta_rule({.memory = rows.segment.memory + item * shape.key_width * kValueTile,
+                              .deltas = rows.segment.deltas + item * kDeltaChunk * kValueTile,
+                              .query = block.query,
+                              .key = block.key,
+                              .step = block.steps,
+                              .value = block.value + tile * kValueTile,
+                              .out = block.value + tile * kValueTile,
+                              .first = rows.first,
+                              .rows = rows.end,
+                              .width = shape.key_width,
+                              .value_stride = width});
+    }
+    table.gated_rms_norm({.out = out.data + rows.row * out.stride + head * width,
+                          .x = block.value + rows.first * width,
+                          .z = z.data + rows.row * z.stride + head * width,
+                          .weight = parameters.norm,
+                          .rows = rows.count(),
+                          .width = width,
+                          .stride = out.stride,
+                          .gate_stride = z.stride,
+                          .eps = eps});
+  }
+};
+
+}  // namespace
+
+void CpuBackend::gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b,
+                                 const DeltaParameters& parameters, const DeltaShape& shape, float eps,
+                                 std::span<const DeltaSegment> segments) {
+  check(shape);
+  const auto turn = take_turn();
+  const std::size_t floats = (Block::floats(shape) + 15) / 16 * 16;
+  float* scratch = delta_blocks_.reserve<float>(workers_.count() * floats);
+
+  // Segment after segment within a head: equal shares for the workers, however long the segments are.
+  const auto heads = [&](std::size_t begin, std::size_t end, unsigned worker) {
+    const Layer layer{table_, out, qkv, z, a, b, parameters, shape, eps, Block(scratch + worker * floats, shape)};
+    for (std::size_t i = begin; i < end; ++i) layer.run(segments[i % segments.size()], i / segments.size());
+  };
+  const std::size_t pieces = shape.key_heads * segments.size();
+  const std::size_t work = std::size_t{shape.value_heads} * shape.value_width * shape.key_width / 2 * qkv.rows;
+  workers_.each(pieces, heads, std::max<std::size_t>(1, kWorkGrain * pieces / std::max<std::size_t>(1, work)));
+}
+
+}  // namespace qwen35::cpu
