@@ -229,11 +229,12 @@ MtpWeights bind_mtp(Binder& bind, const Config& c, std::size_t layer, const Weig
 }
 
 void bind_model(Binder& bind, const Config& c, Weights& w) {
+  // The largest come first: while a matrix is packed, the file's pages of it take memory too.
   w.embedding = bind.matrix("token_embd.weight", c.vocabulary, c.hidden);
-  for (std::size_t layer = 0; layer < c.layers; ++layer) w.layers.push_back(bind_layer(bind, c, layer));
-  w.norm = bind.vector("output_norm.weight", c.hidden);
   w.is_tied = !bind.has("output.weight");
   w.head = w.is_tied ? w.embedding : bind.matrix("output.weight", c.vocabulary, c.hidden);
+  for (std::size_t layer = 0; layer < c.layers; ++layer) w.layers.push_back(bind_layer(bind, c, layer));
+  w.norm = bind.vector("output_norm.weight", c.hidden);
   for (std::size_t i = 0; i < c.mtp_layers; ++i) w.mtp.push_back(bind_mtp(bind, c, c.layers + i, w));
 }
 
