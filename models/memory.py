@@ -42,7 +42,9 @@ _KV_BLOCK = 32
 
 PAGE_TOKENS = 256
 CHUNK_TOKENS = 512  # a prompt is read in chunks of so many
-_WINDOW_PAGES = 3 + CHUNK_TOKENS // PAGE_TOKENS  # of a narrow cache, kept in f16 too: the first, two newest, the chunk's
+_WINDOW_PAGES = (
+    3 + CHUNK_TOKENS // PAGE_TOKENS
+)  # of a narrow cache, kept in f16 too: the first, two newest, the chunk's
 _SNAPSHOT_PAGES = 3  # of the window, that a snapshot pins
 _SNAPSHOT_BYTES = 1 << 30  # what is spent on snapshots where there is room
 _LEAST_SNAPSHOTS = 2
@@ -127,8 +129,9 @@ class Memory:
 
 @dataclass(frozen=True)
 class Footprint:
-    """One model as far as memory goes: the tensors of the language model. `predicts` counts keys and values of the MTP block, for a runtime that drafts
-    with it; `vision_bytes` is the image encoder's; `vocabulary` the tokens the tokenizer lists."""
+    """One model as far as memory goes: the tensors of the language model. `predicts` counts keys and values of the MTP
+    block too, for a runtime that drafts with it; `vision_bytes` is the image encoder's; `vocabulary` the tokens that
+    the tokenizer lists."""
 
     config: ModelConfig
     tensors: tuple[Stored, ...]
@@ -245,7 +248,8 @@ def solve(
     """What to choose where a choice is left: the widest of `formats` that fits the context (`kv` "auto"), and without a
     context the longest that fits: with "auto" in the widest format that reaches the model's own context.
 
-    The plan does not fit when nothing does; it is then of the narrowest format, and without a context of a short one."""
+    The plan does not fit when nothing does: it is then of the narrowest format, and without a context of a short one.
+    """
     formats = formats if kv == "auto" else (kv,)
     if context_tokens is None:
         wanted = min(footprint.config.context_tokens, footprint.most_context)
