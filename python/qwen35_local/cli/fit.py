@@ -1,6 +1,5 @@
 """Will it fit: a published size, a checkpoint folder or a GGUF in so much memory, and the nearest choice that does."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from qwen35_local.models.memory import (
 )
 from qwen35_local.models.registry import SIZES, Size
 from qwen35_local.models.tensors import tensor_table
-from qwen35_local.quantize import recipe
+from qwen35_local.quantize import recipe, strict_json
 
 if TYPE_CHECKING:
     from qwen35_local import _core
@@ -68,8 +67,9 @@ def find(name: str, mixture: str, extras: Extras) -> Subject:
         from qwen35_local import _core
 
         return with_extras(path, _core.GgufFile(path, header=True), extras)
-    if (path / "config.json").is_file():
-        config = ModelConfig.from_hf(json.loads((path / "config.json").read_text(encoding="utf-8")))
+    described = path / "config.json"
+    if described.is_file():
+        config = ModelConfig.from_hf(strict_json.parse(described.read_bytes(), str(described)))
         return of_config(path.resolve().name, name, config, mixture, extras)
     raise InputError(f"{name}: expected one of {', '.join(map(short, SIZES))}, a GGUF file or a checkpoint folder")
 

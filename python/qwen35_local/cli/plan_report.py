@@ -113,8 +113,8 @@ def show_parts(console: Any, answer: Answer, subject: Subject, plan: Plan) -> No
         "kv": f"{fit.token_bytes(plan):,} bytes per token",
         "delta": "of one sequence, at any length",
         "snapshots": "to go back to: as many as there is room for, 1 GiB at most",
-        "vision": "as F16" if plan.memory.vision else "",
-        "mtp": "",
+        "vision": "as F16" if plan.memory.vision else "--vision counts it",
+        "mtp": mtp_note(subject, plan),
         "scratch": f"for {min(plan.context_tokens, 512)} tokens at a time",
         "program": "interpreter, libraries, tokenizer",
     }
@@ -137,6 +137,15 @@ def show_parts(console: Any, answer: Answer, subject: Subject, plan: Plan) -> No
     if plan.needs_yarn:
         trained = footprint.config.context_tokens
         console.print(f"Beyond {trained:,} tokens YaRN stretches the positions; short texts lose a little by it.")
+
+
+def mtp_note(subject: Subject, plan: Plan) -> str:
+    """Files that have the block take it too, whether anything reads it or not."""
+    if plan.footprint.predicts:
+        return "with its keys and values"
+    if plan.memory.mtp:
+        return "in the file; drafting with it would take keys and values too: --mtp"
+    return "" if subject.is_file else "for files that have the block: --mtp"
 
 
 def show_types(console: Any, answer: Answer) -> None:
