@@ -169,7 +169,7 @@ class Footprint:
         return f"blk.{self.config.layers}."
 
     @cached_property
-    def _weights(self) -> int:
+    def weight_bytes(self) -> int:
         return sum(share.n_bytes for share in self.by_type)
 
     @cached_property
@@ -190,7 +190,7 @@ class Footprint:
         and two snapshots at least."""
         mtp = self._mtp_weights + (kv_bytes(self.config, context_tokens, kv, layers=1) if self.predicts else 0)
         rest = Memory(
-            weights=self._weights,
+            weights=self.weight_bytes,
             kv=kv_bytes(self.config, context_tokens, kv),
             delta=delta_bytes(self.config),
             snapshots=0,

@@ -163,18 +163,20 @@ def nearest(subject: Subject, question: Question, extras: Extras, mixture: str =
     return choices
 
 
-def smaller_types(subject: Subject, extras: Extras) -> Iterator[Subject]:
-    """The same model, type after type, as far as they take less than it does now."""
+def smaller_types(subject: Subject, extras: Extras) -> list[Subject]:
+    """The same model in the types that take less than it does now, the largest first."""
     footprint = subject.footprint
     size = size_of(footprint.config)
     has_mtp = replace(extras, mtp=extras.mtp and footprint.config.mtp_layers > 0)
+    found = []
     for mixture in TYPES:
         if size is not None:
             other = of_size(size, mixture, has_mtp)
         else:
             other = of_config(subject.name, subject.argument, footprint.config, mixture, has_mtp)
-        if sum(t.cpu_bytes for t in other.footprint.tensors) < sum(t.cpu_bytes for t in footprint.tensors):
-            yield other
+        if other.footprint.weight_bytes < footprint.weight_bytes:
+            found.append(other)
+    return sorted(found, key=lambda other: -other.footprint.weight_bytes)
 
 
 def smaller_sizes(subject: Subject, extras: Extras, mixture: str) -> Iterator[Subject]:

@@ -12,10 +12,11 @@ def parse_bytes(option: str, text: str) -> int:
     """ "24G" and "24GiB" are 24 x 2^30 bytes, "24GB" 24 x 10^9. Raises InputError."""
     found = _SIZE.fullmatch(text.strip().upper().replace("I", "i"))
     number = float(found[1]) if found else 0.0
-    if found is None or not 0 < number < 1e9 or (found[3] and not found[2]):
+    base = 1000 if found and found[4] and found[2] and not found[3] else 1024
+    n_bytes = number * base ** _POWERS[found[2]] if found else 0
+    if found is None or not 1 <= n_bytes < 1 << 53 or (found[3] and not found[2]):
         raise InputError(f"{option} is {text!r}; expected a size as in 24G, 24GiB, 24GB or 24000M")
-    base = 1000 if found[4] and found[2] and not found[3] else 1024
-    return int(number * base ** _POWERS[found[2]])
+    return int(n_bytes)
 
 
 def spelled(n_bytes: int) -> str:
