@@ -53,6 +53,10 @@ MOST_CONTEXT_TOKENS = 1_010_000  # the model cards' limit with YaRN
 LEAST_CONTEXT_TOKENS = 4096  # below that a conversation is hardly one
 _MOST_STRETCH = 4  # of the trained context, by YaRN
 
+# Small matrices share blocks that lie on huge pages; the end of a block's last page is lost.
+_ARENA_BLOCK = 32 << 20
+_HUGE_PAGE = 2 << 20
+
 _LINE = 64
 _FLOAT = 4
 _ROUNDED_BLOCK = 48  # 32 activations as 8-bit codes with scale and sums
@@ -85,9 +89,13 @@ class Stored:
         return math.prod(self.shape) // values * n_bytes
 
     @property
+    def is_vector(self) -> bool:
+        return self.name.endswith(_VECTORS)
+
+    @property
     def cpu_bytes(self) -> int:
         """As panels: every matrix, and of experts each one's, is rounded up to 32 rows."""
-        if self.name.endswith(_VECTORS):
+        if self.is_vector:
             return _FLOAT * math.prod(self.shape)
         _, _, columns, n_bytes = _TYPES[self.dtype]
         groups, rows = 1, math.prod(self.shape[:-1])
@@ -110,8 +118,9 @@ class TypeShare:
 @dataclass(frozen=True)
 class Memory:
     """Bytes by part, together the highest resident memory of a process that fills the context. `kv`: keys and values of
-    all positions; `delta`: the running memory of the DeltaNet layers of one sequence; `scratch`: what a pass works in;
-    `program`: interpreter, libraries, tokenizer. `vision` and `mtp` are 0 unless they are there or asked for."""
+    all positions; `delta`: the running memory of the DeltaNet layers of one sequence; `scratch`: what a pass works in,
+    and the ends of memory pages; `program`: interpreter, libraries, tokenizer. `vision` and `mtp` are 0 unless they are
+    there or asked for."""
 
     weights: int
     kv: int
@@ -176,6 +185,18 @@ class Footprint:
     def _mtp_weights(self) -> int:
         return sum(t.cpu_bytes for t in self.tensors if t.name.startswith(self._mtp_block))
 
+    @cached_property
+    def _page_ends(self) -> int:
+        lost = used = 0
+        for n_bytes in (tensor.cpu_bytes for tensor in self.tensors if not tensor.is_vector):
+            if n_bytes >= _ARENA_BLOCK:
+                continue
+            if used + n_bytes > _ARENA_BLOCK:
+                lost += -used % _HUGE_PAGE
+                used = 0
+            used += n_bytes
+        return lost + -used % _HUGE_PAGE
+
     @property
     def most_context(self) -> int:
         """The longest context that can be asked for: with YaRN four times the trained one."""
@@ -196,7 +217,7 @@ class Footprint:
             snapshots=0,
             vision=self.vision_bytes,
             mtp=mtp,
-            scratch=scratch_bytes(self.config, context_tokens, self.threads),
+            scratch=scratch_bytes(self.config, context_tokens, self.threads) + self._page_ends,
             program=_PROGRAM_BYTES + _TOKEN_BYTES * self.vocabulary,
         )
         if snapshots is None:

@@ -12,7 +12,6 @@ from qwen35_local.models import memory
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.memory import KV_FORMATS, Footprint, Memory, Stored, solve
 from qwen35_local.models.registry import SIZES, parameters
-from qwen35_local.models.tensors import tensor_table
 from qwen35_local.quantize import recipe
 from qwen35_local.quantize.synthetic import of_config
 
@@ -104,7 +103,12 @@ def test_every_type_is_held_as_the_device_holds_it(tmp_path: Path, dtype: str) -
 @pytest.mark.parametrize("mixture", recipe.FILE_TYPES)
 @pytest.mark.parametrize(
     "config",
-    [super_block_config(tied=True), super_block_config(moe=True, mtp=True), tiny_config(ratio=3), tiny_config(moe=True)],
+    [
+        super_block_config(tied=True),
+        super_block_config(moe=True, mtp=True),
+        tiny_config(ratio=3),
+        tiny_config(moe=True),
+    ],
     ids=["tied", "moe", "odd widths", "odd experts"],
 )
 def test_weights_are_what_the_core_holds(tmp_path: Path, mixture: str, config: ModelConfig) -> None:

@@ -116,7 +116,7 @@ def memory_budget() -> tuple[int, str] | None:
     limits = []
     if free := memory_bytes()[0]:
         limits.append((free + held, "memory that is free"))
-    if (room := _group_room()) is not None:
+    if (room := group_room()) is not None:
         limits.append((room + held, "this control group's limit"))
     if (room := _address_room(mapped)) is not None:
         limits.append((room + held, "this process's address space limit"))
@@ -132,7 +132,7 @@ def status_bytes(field: str) -> int:
     return 0
 
 
-def _group_room(mounts: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")) -> int | None:
+def group_room(mounts: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")) -> int | None:
     """What the tightest memory limit of this process's control groups leaves, their cache of files counted as free.
     Inside a container the path may be the host's, so its ancestors down to the mount itself are looked at too."""
     rooms = []
