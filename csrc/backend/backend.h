@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <span>
@@ -124,15 +125,19 @@ struct Rope {
   float magnitude;
 };
 
+// Called with bytes that nobody will read again.
+using Consumed = std::function<void(const std::byte* data, std::size_t bytes)>;
+
 class Backend {
  public:
   virtual ~Backend() = default;
 
   // ---- memory -----------------------------------------------------------------------------------------------------
   // Packs an encoded matrix into the layout the kernels stream, reading the source once. `groups` equal parts of its
-  // rows can then be addressed apart: E for the matrices of E experts, 2 E when each holds gate and up. Throws
-  // FormatError when cols is not a multiple of the type's block, or rows not one of `groups`.
-  virtual std::unique_ptr<Weight> pack(const MatrixView& source, std::size_t groups = 1) = 0;
+  // rows can then be addressed apart: E for the matrices of E experts, 2 E when each holds gate and up. Bytes of the
+  // source that have been read go to `consumed`, piece by piece and from any thread. Throws FormatError when cols is
+  // not a multiple of the type's block, or rows not one of `groups`.
+  virtual std::unique_ptr<Weight> pack(const MatrixView& source, std::size_t groups, const Consumed& consumed) = 0;
   virtual std::unique_ptr<Buffer> allocate(std::size_t bytes) = 0;
   virtual std::size_t kv_page_bytes(KvFormat format, const AttentionShape& shape) const = 0;
   // Throws InputError when heads of this shape cannot be kept in this format.

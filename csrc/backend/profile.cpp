@@ -45,8 +45,8 @@ void ProfiledBackend::timed(Operation operation, Call&& call) {
   times_[kWaiting].time += waiting;
 }
 
-std::unique_ptr<Weight> ProfiledBackend::pack(const MatrixView& source, std::size_t groups) {
-  return inner_->pack(source, groups);
+std::unique_ptr<Weight> ProfiledBackend::pack(const MatrixView& source, std::size_t groups, const Consumed& consumed) {
+  return inner_->pack(source, groups, consumed);
 }
 
 std::unique_ptr<Buffer> ProfiledBackend::allocate(std::size_t bytes) { return inner_->allocate(bytes); }

@@ -30,7 +30,7 @@ class ProfiledBackend final : public Backend {
   std::span<const OperationTime> times() const noexcept { return times_; }
   void reset() noexcept;
 
-  std::unique_ptr<Weight> pack(const MatrixView& source, std::size_t groups) override;
+  std::unique_ptr<Weight> pack(const MatrixView& source, std::size_t groups, const Consumed& consumed) override;
   std::unique_ptr<Buffer> allocate(std::size_t bytes) override;
   std::size_t kv_page_bytes(KvFormat format, const AttentionShape& shape) const override;
   std::size_t packed_page_bytes(KvFormat format, const AttentionShape& shape) const override;

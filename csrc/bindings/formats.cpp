@@ -83,12 +83,19 @@ struct TensorInfo {
 
 class GgufFile {
  public:
-  explicit GgufFile(const std::filesystem::path& path) {
+  GgufFile(const std::filesystem::path& path, bool is_header) {
     py::gil_scoped_release release;
-    gguf_ = std::make_unique<const Gguf>(path);
+    gguf_ = std::make_unique<const Gguf>(path, is_header ? GgufExtent::kHeader : GgufExtent::kWhole);
   }
 
   const Gguf& gguf() const { return *gguf_; }
+
+  // One whose bytes are there.
+  const GgufTensor& tensor(const std::string& name) const {
+    const GgufTensor& found = gguf_->tensor(name);
+    if (found.data == nullptr) throw InputError("opened with header=True: the bytes of '" + name + "' are not read");
+    return found;
+  }
 
   // Converted once; the caller gets a dict of his own over shared values.
   py::dict metadata() {
@@ -99,13 +106,14 @@ class GgufFile {
   py::list tensors() const {
     py::list list;
     for (const GgufTensor& t : gguf_->tensors()) {
-      list.append(TensorInfo{std::string(t.name), t.type_name(), numpy_shape(t), t.bytes, gguf_->offset(t)});
+      const std::uint64_t offset = t.data == nullptr ? 0 : gguf_->offset(t);
+      list.append(TensorInfo{std::string(t.name), t.type_name(), numpy_shape(t), t.bytes, offset});
     }
     return list;
   }
 
   py::array_t<float> decode(const std::string& name) const {
-    const GgufTensor& tensor = gguf_->tensor(name);
+    const GgufTensor& tensor = this->tensor(name);
     const MatrixView matrix = tensor.matrix();
     const std::vector<py::ssize_t> shape(tensor.shape.rbegin(), tensor.shape.rend());
     py::array_t<float> values(shape);
@@ -122,7 +130,7 @@ class GgufFile {
 
 // The array keeps `self`, and with it the mapping, alive.
 py::array tensor_bytes(const py::object& self, const std::string& name) {
-  const GgufTensor& tensor = self.cast<const GgufFile&>().gguf().tensor(name);
+  const GgufTensor& tensor = self.cast<const GgufFile&>().tensor(name);
   py::array bytes(py::dtype::of<std::uint8_t>(), {static_cast<py::ssize_t>(tensor.bytes)}, {1}, tensor.data, self);
   bytes.attr("setflags")(py::arg("write") = false);
   return bytes;
@@ -223,7 +231,7 @@ void bind_formats(py::module_& module) {
       .def_readonly("offset", &TensorInfo::offset);
 
   py::class_<GgufFile>(module, "GgufFile", py::is_final())
-      .def(py::init<const std::filesystem::path&>(), py::arg("path"))
+      .def(py::init<const std::filesystem::path&, bool>(), py::arg("path"), py::kw_only(), py::arg("header") = false)
       .def_property_readonly("version", [](const GgufFile& file) { return file.gguf().version(); })
       .def_property_readonly("metadata", &GgufFile::metadata)
       .def_property_readonly("tensors", &GgufFile::tensors)

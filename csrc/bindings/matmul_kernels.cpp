@@ -40,7 +40,7 @@ std::unique_ptr<Weight> pack(CpuBackend& self, const Bytes& data, const std::str
   if (view.bytes() != static_cast<std::size_t>(data.size())) {
     throw InputError("expected " + std::to_string(view.bytes()) + " bytes, got " + std::to_string(data.size()));
   }
-  return self.pack(view, groups);
+  return self.pack(view, groups, {});
 }
 
 void matmul(CpuBackend& self, Floats x, std::vector<std::pair<Floats, const Weight*>> outs) {

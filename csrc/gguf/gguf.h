@@ -152,6 +152,7 @@ class Gguf {
 
   // These bytes have been read and are not needed again soon: the system may drop their pages.
   void release(const std::byte* data, std::size_t bytes) const noexcept { file_.release(data, bytes); }
+  void release() const noexcept { file_.release(file_.data(), file_.size()); }  // the header's too
 
  private:
   friend class GgufParser;

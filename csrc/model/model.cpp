@@ -19,7 +19,9 @@ auto naming(const Gguf& file, const Read& read) {
 
 Weights load(const Gguf& file, const Config& config, Backend& backend, TensorSource* source) {
   MappedTensors mapped(file);
-  return load_weights(file, config, backend, source == nullptr ? mapped : *source);
+  Weights weights = load_weights(file, config, backend, source == nullptr ? mapped : *source);
+  file.release();  // a vocabulary takes ten megabytes, and is seldom asked for again
+  return weights;
 }
 
 }  // namespace

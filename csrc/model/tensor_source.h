@@ -17,8 +17,9 @@ namespace qwen35 {
 class TensorSource {
  public:
   virtual ~TensorSource() = default;
-  virtual const std::byte* take(const GgufTensor& tensor) = 0;    // tensor.bytes of them
-  virtual void give_back(const GgufTensor& tensor) noexcept = 0;  // they have been read
+  virtual const std::byte* take(const GgufTensor& tensor) = 0;  // tensor.bytes of them
+  // These of them have been read; may be said twice, and by several threads at once.
+  virtual void give_back(const std::byte* data, std::size_t bytes) noexcept = 0;
 };
 
 // Zero-copy, from a whole file.
@@ -26,7 +27,7 @@ class MappedTensors final : public TensorSource {
  public:
   explicit MappedTensors(const Gguf& file) : file_(file) {}
   const std::byte* take(const GgufTensor& tensor) override { return tensor.data; }
-  void give_back(const GgufTensor& tensor) noexcept override { file_.release(tensor.data, tensor.bytes); }
+  void give_back(const std::byte* data, std::size_t bytes) noexcept override { file_.release(data, bytes); }
 
  private:
   const Gguf& file_;
@@ -42,7 +43,7 @@ class RepeatedTensors final : public TensorSource {
   explicit RepeatedTensors(Pattern pattern) : pattern_(std::move(pattern)) {}
   // Throws InputError for a pattern that is empty.
   const std::byte* take(const GgufTensor& tensor) override;
-  void give_back(const GgufTensor&) noexcept override {}
+  void give_back(const std::byte*, std::size_t) noexcept override {}
 
  private:
   struct Filled {

@@ -73,8 +73,11 @@ class Binder {
     if (packing_ == nullptr) return nullptr;
     MatrixView encoded = tensor->matrix();
     encoded.data = packing_->source.take(*tensor);
-    const Weight* packed = weights_.matrices.emplace_back(packing_->backend.pack(encoded, experts * parts)).get();
-    packing_->source.give_back(*tensor);
+    TensorSource& source = packing_->source;
+    const auto give_back = [&source](const std::byte* data, std::size_t bytes) { source.give_back(data, bytes); };
+    const Weight* packed =
+        weights_.matrices.emplace_back(packing_->backend.pack(encoded, experts * parts, give_back)).get();
+    source.give_back(encoded.data, tensor->bytes);
     list(name, packed->rows(), packed->cols(), packed->bytes());
     return packed;
   }
@@ -88,8 +91,9 @@ class Binder {
     }
     if (packing_ == nullptr) return nullptr;
     std::vector<float> values(count * rows);
-    decode(tensor->dtype, packing_->source.take(*tensor), values.data(), values.size());
-    packing_->source.give_back(*tensor);
+    const std::byte* encoded = packing_->source.take(*tensor);
+    decode(tensor->dtype, encoded, values.data(), values.size());
+    packing_->source.give_back(encoded, tensor->bytes);
     for (const float value : values) {
       if (!std::isfinite(value)) throw FormatError(name + " holds a value that is not finite");
     }

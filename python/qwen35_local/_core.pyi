@@ -51,7 +51,9 @@ def int8_throughput(*, threads: int = 0, repetitions: int = 5) -> float:
 class GgufFile:
     """A memory-mapped GGUF: header, metadata and tensor directory, all bounds-checked. Raises FormatError, OSError."""
 
-    def __init__(self, path: str | PathLike[str]) -> None: ...
+    def __init__(self, path: str | PathLike[str], *, header: bool = False) -> None:
+        """With `header` the file may end behind its tensor directory, and nothing of the tensors is read; their offsets
+        are 0."""
     @property
     def version(self) -> int: ...
     @property

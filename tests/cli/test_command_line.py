@@ -30,7 +30,7 @@ def refused(run: Run) -> bool:
     return run.returncode == 2 and "Traceback" not in run.stderr and run.stderr.strip() != "" and run.stdout == ""
 
 
-@pytest.mark.parametrize("command", ["chat", "quantize", "perplexity", "info", "bench"])
+@pytest.mark.parametrize("command", ["chat", "quantize", "perplexity", "info", "plan", "bench"])
 def test_every_command_explains_itself(command: str) -> None:
     run = qwen35(command, "--help")
     assert run.returncode == 0

@@ -65,7 +65,7 @@ class CpuBackend final : public Backend {
   void attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::span<const KvSegment> segments) override;
 
   // cpu_matmul.cpp
-  std::unique_ptr<Weight> pack(const MatrixView& source, std::size_t groups) override;
+  std::unique_ptr<Weight> pack(const MatrixView& source, std::size_t groups, const Consumed& consumed) override;
   void embed(Tensor out, const Weight& table, std::span<const Token> tokens) override;
   void matmul(Tensor x, std::initializer_list<Projection> projections) override;
   void matmul_add(Tensor x, Tensor h, const Weight& w) override;

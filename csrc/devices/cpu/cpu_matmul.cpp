@@ -14,6 +14,9 @@ namespace {
 // fast, and does not wait for another that the system has put aside.
 constexpr std::size_t kGrainProducts = 1 << 19;
 
+// Of a matrix that is packed: what is read is given back in pieces, so that file and panels never both lie in memory.
+constexpr std::size_t kConsumedBytes = std::size_t{4} << 20;
+
 void check_shape(const char* name, Tensor out, Tensor x, const Weight& w) {
   if (x.cols == w.cols() && out.cols >= w.rows() && out.rows == x.rows) return;
   throw InputError(std::string(name) + ": [" + std::to_string(x.rows) + ", " + std::to_string(x.cols) +
@@ -88,11 +91,19 @@ void CpuBackend::multiply(Tensor x, std::span<const Projection> projections, boo
   });
 }
 
-std::unique_ptr<Weight> CpuBackend::pack(const MatrixView& source, std::size_t groups) {
+std::unique_ptr<Weight> CpuBackend::pack(const MatrixView& source, std::size_t groups, const Consumed& consumed) {
   const auto turn = take_turn();
   auto weight = std::make_unique<PackedWeight>(source, groups, arena_);
   workers_.each(weight->panels(), [&](std::size_t begin, std::size_t end, unsigned) {
-    for (std::size_t i = begin; i < end; ++i) weight->pack_panel(source, i);
+    std::size_t first = weight->first_row(begin);  // not yet given to `consumed`
+    for (std::size_t i = begin; i < end; ++i) {
+      weight->pack_panel(source, i);
+      const std::size_t next = weight->first_row(i) + weight->live(i);
+      const std::size_t bytes = (next - first) * source.row_bytes();
+      if (consumed == nullptr || (bytes < kConsumedBytes && i + 1 < end)) continue;
+      consumed(source.data + first * source.row_bytes(), bytes);
+      first = next;
+    }
   });
   return weight;
 }

@@ -25,7 +25,11 @@ def chat(
     min_p: Annotated[float | None, typer.Option(help="Drop tokens below this share of the likeliest.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same answer.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Longest reply, thinking included; 0: 32768.")] = None,
-    ctx: Annotated[int, typer.Option(min=0, help="Context in tokens; 0: the model's own.")] = 0,
+    ctx: Annotated[int, typer.Option(min=0, help="Context in tokens; 0: the model's own, if it fits.")] = 0,
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Most memory to take, as in 8G. Unset: what is free.", show_default=False),
+    ] = None,
     threads: Annotated[int, typer.Option(min=0, help="0: as many as this process may use.")] = 0,
 ) -> None:
     """Talk to a model. On a terminal this is a conversation (/help lists its commands); with -p or input on stdin it
@@ -39,7 +43,7 @@ def chat(
     if not is_conversation and not question.strip():
         raise InputError("nothing to answer: give -p TEXT or text on stdin, or start it on a terminal")
     offered = read_tool_file(tools) if tools is not None else ()
-    engine = open_engine(model, context_tokens=ctx, threads=threads)
+    engine = open_engine(model, context_tokens=ctx, threads=threads, memory=memory)
     session = Session(engine, is_demonstration=model is None, system=system, thinking=think, tools=offered)
     options = {
         "temperature": temperature,

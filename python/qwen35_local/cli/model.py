@@ -8,7 +8,12 @@ from qwen35_local.cli.terminal import notice, printable_line
 
 if TYPE_CHECKING:
     from qwen35_local import _core
+    from qwen35_local.cli.subject import Subject
     from qwen35_local.engine.engine import Engine
+    from qwen35_local.models.memory import Plan
+
+# Free memory is an estimate, and a refusal that is wrong is worse than a machine that has to swap a little.
+_BENEFIT_OF_DOUBT = 1.05
 
 
 def open_core(name: str | None, *, context_tokens: int = 0, threads: int = 0) -> "_core.Model":
@@ -18,11 +23,83 @@ def open_core(name: str | None, *, context_tokens: int = 0, threads: int = 0) ->
     return _core.Model(model_path(name), context_tokens=context_tokens, threads=threads)
 
 
-def open_engine(name: str | None, *, context_tokens: int = 0, threads: int = 0) -> "Engine":
-    """Raises what open_core raises, and FileFormatError when the file has no usable tokenizer."""
-    from qwen35_local.engine.engine import Engine
+def open_engine(
+    name: str | None, *, context_tokens: int = 0, threads: int = 0, kv: str = "f16", memory: str | None = None
+) -> "Engine":
+    """`context_tokens` 0: the model's own, or as much of it as fits into memory; `kv` may be "auto"; `memory` stands in
+    for what the machine has free, as in "8G".
 
-    return Engine(open_core(name, context_tokens=context_tokens, threads=threads))
+    Raises what open_core raises, FileFormatError when the file has no usable tokenizer, and InputError when the model
+    would not fit."""
+    from qwen35_local import _core
+    from qwen35_local.cli.subject import Extras, of_file
+    from qwen35_local.engine.load import load
+
+    path = model_path(name)
+    file = _core.GgufFile(path, header=True)
+    subject = of_file(path, file, Extras(threads=threads or _core.usable_threads()))
+    plan = fitting(subject, context_tokens, kv, memory)
+    if plan is None:
+        return load(path, file.metadata, context_tokens=context_tokens, threads=threads)
+    return load(
+        path,
+        file.metadata,
+        context_tokens=plan.context_tokens,
+        threads=threads,
+        cache_bytes=plan.memory.snapshots,
+    )
+
+
+def fitting(subject: "Subject", context_tokens: int, kv: str, memory: str | None) -> "Plan | None":
+    """What to load; None where nobody knows how much memory there is. Raises InputError, with what would fit."""
+    from qwen35_local.cli.units import parse_bytes, size
+    from qwen35_local.engine import machine
+    from qwen35_local.models.memory import solve
+
+    given = None if memory is None else (parse_bytes("--memory", memory), "--memory")
+    found = given or machine.memory_budget()
+    if found is None:
+        return None
+    budget, source = found
+    footprint = subject.footprint
+    wanted = context_tokens or footprint.config.context_tokens
+    generous = budget if given else int(_BENEFIT_OF_DOUBT * budget)
+    whole = solve(footprint, generous, context_tokens=wanted, kv=kv)
+    if whole.fits:
+        return whole
+    part = solve(footprint, budget, kv=kv)
+    if context_tokens or not part.fits:
+        raise refusal(subject, whole if context_tokens else part, context_tokens, kv, budget, source)
+    notice(
+        f"context {part.context_tokens:,} tokens: the model's own {wanted:,} would not fit into {size(budget)} "
+        f"({source}); --ctx or --memory says otherwise"
+    )
+    return part
+
+
+def refusal(subject: "Subject", plan: "Plan", context_tokens: int, kv: str, budget: int, source: str) -> Exception:
+    """What is needed, what there is, and what would fit."""
+    from qwen35_local.cli import fit
+    from qwen35_local.cli.subject import Extras
+    from qwen35_local.cli.units import size
+    from qwen35_local.errors import InputError
+
+    memory = plan.memory
+    words = {
+        "kv": lambda choice: f"--kv {choice.plan.kv}",
+        "ctx": lambda choice: f"--ctx {choice.plan.context_tokens}",
+        "type": lambda choice: f"the same model as {choice.subject.type}",
+        "size": lambda choice: f"{choice.subject.name} as {choice.subject.type}",
+    }
+    question = fit.Question(budget, context_tokens or None, kv)
+    choices = [words[choice.change](choice) for choice in fit.nearest(subject, question, Extras())]
+    return InputError(
+        f"{subject.argument} takes {size(memory.total)} with {plan.context_tokens:,} tokens of context "
+        f"({size(memory.weights)} of weights, {size(memory.kv)} of keys and values in {plan.kv}) and there are "
+        f"{size(budget)} ({source}). "
+        + (f"What would fit: {'; '.join(choices)}. " if choices else "")
+        + f"`qwen35 plan {subject.argument}` shows the parts; --memory SIZE overrides what there is."
+    )
 
 
 def model_path(name: str | None) -> Path:

@@ -131,15 +131,28 @@ class Engine:
     """One model and one live conversation. Nothing the sequence has read is read again while the prompt continues it,
     or continues from one of the marks left in it."""
 
-    def __init__(self, model: _core.Model) -> None:
-        """Raises FileFormatError or TemplateError when the file's tokenizer or template cannot be used."""
-        metadata = model.metadata
+    def __init__(
+        self,
+        model: _core.Model,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        tokenizer: Tokenizer | None = None,
+        cache_bytes: int = 1 << 30,
+    ) -> None:
+        """`metadata` and `tokenizer`: the model's, where the caller has them already. `cache_bytes`: memory for
+        snapshots beyond the newest.
+        Raises FileFormatError or TemplateError when the file's tokenizer or template cannot be used."""
+        if metadata is None:
+            metadata = model.metadata
         self.model = model
-        self.tokenizer = Tokenizer(metadata)
+        self.tokenizer = tokenizer or Tokenizer(metadata)
         text = metadata.get("tokenizer.chat_template")
         self.template = Template.for_model(text) if isinstance(text, str) else Template.for_variant("qwen3.5")
         self.name = str(metadata.get("general.name") or metadata.get("general.basename") or "Qwen3.5")
-        self._timeline = Timeline(_core.Sequence(model))
+        keys = {"temperature": "temp", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
+        values = {name: metadata.get(f"general.sampling.{key}") for name, key in keys.items()}
+        self._own_sampling = {name: value for name, value in values.items() if value is not None}
+        self._timeline = Timeline(_core.Sequence(model), budget_bytes=cache_bytes)
         self._is_cancelled = False
 
     @property
@@ -166,14 +179,9 @@ class Engine:
     def preset(self, *, thinking: bool) -> Sampling:
         """The model card's sampling settings for a mode; a model that is none of the family's own releases may bring
         its own in `general.sampling.*`."""
-        if self.template.origin != "official" and (own := self._own_sampling()):
-            return Sampling(**own)
+        if self.template.origin != "official" and self._own_sampling:
+            return Sampling(**self._own_sampling)
         return preset(self.template.name, "thinking" if thinking else "instruct")
-
-    def _own_sampling(self) -> dict[str, Any]:
-        keys = {"temperature": "temp", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
-        values = {name: self.model.metadata.get(f"general.sampling.{key}") for name, key in keys.items()}
-        return {name: value for name, value in values.items() if value is not None}
 
     def cancel(self) -> None:
         """Ends the reply in progress with reason "cancelled"; may be called from a signal handler or another thread."""

@@ -106,6 +106,74 @@ def memory_bytes() -> tuple[int, int]:
     return kilobytes.get("MemAvailable", 0) << 10, kilobytes.get("MemTotal", 0) << 10
 
 
+def memory_budget() -> tuple[int, str] | None:
+    """Bytes that this process can have, what it already holds included, and what sets that limit: memory that is free,
+    the control group or the address space. None where the system does not tell."""
+    if sys.platform == "darwin":
+        total = memory_bytes()[1]
+        return (total, "all memory of this machine") if total else None
+    held, mapped = status_bytes("VmRSS"), status_bytes("VmSize")
+    limits = []
+    if free := memory_bytes()[0]:
+        limits.append((free + held, "memory that is free"))
+    if (room := group_room()) is not None:
+        limits.append((room + held, "this control group's limit"))
+    if (room := _address_room(mapped)) is not None:
+        limits.append((room + held, "this process's address space limit"))
+    return min(limits, default=None)
+
+
+def status_bytes(field: str) -> int:
+    """A size of this process as Linux counts it ("VmRSS", "VmHWM", "VmSize"); 0 elsewhere."""
+    for line in _lines(Path("/proc/self/status")):
+        name, _, rest = line.partition(":")
+        if name == field:
+            return int(rest.split()[0]) << 10
+    return 0
+
+
+def group_room(mounts: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")) -> int | None:
+    """What the tightest memory limit of this process's control groups leaves, their cache of files counted as free.
+    Inside a container the path may be the host's, so its ancestors down to the mount itself are looked at too."""
+    rooms = []
+    for line in _lines(groups):
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers == "":
+            root, names = mounts, ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            root, names = mounts / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        folder = root / path.strip("/")
+        for group in (folder, *folder.parents):
+            if not group.is_relative_to(root):
+                break
+            limit, used = (_number(group / name) for name in names[:2])
+            if limit is not None and used is not None and limit < 1 << 60:
+                rooms.append(max(limit - used + _statistic(group / "memory.stat", names[2]), 0))
+    return min(rooms, default=None)
+
+
+def _address_room(mapped: int) -> int | None:
+    try:
+        import resource
+    except ImportError:
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if limit == resource.RLIM_INFINITY else max(limit - mapped, 0)
+
+
+def _number(path: Path) -> int | None:
+    text = "".join(_lines(path)[:1])
+    return int(text) if text.isdecimal() else None
+
+
+def _statistic(path: Path, name: str) -> int:
+    found = (line.split() for line in _lines(path))
+    return next((int(words[1]) for words in found if len(words) == 2 and words[0] == name), 0)
+
+
 def forget_peak_memory() -> None:
     """From here on the process's highest resident memory counts anew, where the system can do that (Linux)."""
     try:

@@ -4,7 +4,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-SHARED = Path(__file__).parents[2].parent / "shared"
+SHARED = Path(__file__).parents[1].parent / "shared"
 QWEN35_VOCABULARY = SHARED / "data/tokenizer/ggml-vocab-qwen35.gguf"
 
 SPECIAL = [

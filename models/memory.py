@@ -1,0 +1,342 @@
+"""What a model of the family takes in memory, part by part: arithmetic on its shapes, without a file's contents, a
+device or a download.
+
+Sizes are those of the CPU, which holds weights in panels of 32 rows (csrc/devices/cpu/panel_layout.h), beside the bytes
+of the file, which is what a device that computes on the file's own blocks would hold.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from qwen35_local.errors import FileFormatError
+from qwen35_local.models.config import ModelConfig
+
+# Values and bytes of a block in the file, then columns and bytes of a unit of 32 rows in a panel.
+_AFFINE = (32, 1536)
+_TYPES = {
+    "F32": (1, 4, 1, 128),
+    "F16": (1, 2, 1, 64),
+    "BF16": (1, 2, 1, 64),
+    "Q4_0": (32, 18, 32, 576),
+    "Q4_1": (32, 20, *_AFFINE),
+    "Q5_0": (32, 22, *_AFFINE),
+    "Q5_1": (32, 24, *_AFFINE),
+    "Q8_0": (32, 34, 32, 1088),
+    "Q2_K": (256, 84, *_AFFINE),
+    "Q3_K": (256, 110, *_AFFINE),
+    "Q4_K": (256, 144, 256, 4736),
+    "Q5_K": (256, 176, 256, 5760),
+    "Q6_K": (256, 210, 256, 6720),
+    "IQ4_NL": (32, 18, 32, 576),
+    "IQ4_XS": (256, 136, 256, 4416),
+}
+_PANEL_ROWS = 32
+_VECTORS = ("norm.weight", "ssm_a", "ssm_dt.bias", "ssm_conv1d.weight")  # held as F32, unpacked
+
+# Bytes of 32 values of K and of V, the widest format first.
+KV_FORMATS = {"f16": (64, 64), "q8": (34, 34), "k8v4": (34, 18), "q4": (18, 18)}
+_KV_BLOCK = 32
+
+PAGE_TOKENS = 256
+CHUNK_TOKENS = 512  # a prompt is read in chunks of so many
+_WINDOW_PAGES = (
+    3 + CHUNK_TOKENS // PAGE_TOKENS
+)  # of a narrow cache, kept in f16 too: the first, two newest, the chunk's
+_SNAPSHOT_PAGES = 3  # of the window, that a snapshot pins
+_SNAPSHOT_BYTES = 1 << 30  # what is spent on snapshots where there is room
+_LEAST_SNAPSHOTS = 2
+
+MOST_CONTEXT_TOKENS = 1_010_000  # the model cards' limit with YaRN
+LEAST_CONTEXT_TOKENS = 4096  # below that a conversation is hardly one
+_MOST_STRETCH = 4  # of the trained context, by YaRN
+
+# Small matrices share blocks that lie on huge pages; the end of a block's last page is lost.
+_ARENA_BLOCK = 32 << 20
+_HUGE_PAGE = 2 << 20
+
+_LINE = 64
+_FLOAT = 4
+_ROUNDED_BLOCK = 48  # 32 activations as 8-bit codes with scale and sums
+_QUERY_BLOCK = 32
+_KEY_SPAN = 1024
+_MOST_PARTIALS = 64 << 20
+
+# Measured: interpreter, libraries and the code of the program; per token of the vocabulary the tokenizer's tables and
+# the names and merges in the file's header.
+_PROGRAM_BYTES = 58 << 20
+_TOKEN_BYTES = 560
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One tensor of a GGUF: shape slowest dimension first, type as GGUF spells it."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    def __post_init__(self) -> None:
+        """Raises FileFormatError for a type that cannot be run."""
+        if self.dtype not in _TYPES:
+            raise FileFormatError(f"{self.name} is of type {self.dtype}; expected one of {', '.join(_TYPES)}")
+
+    @property
+    def file_bytes(self) -> int:
+        values, n_bytes, _, _ = _TYPES[self.dtype]
+        return math.prod(self.shape) // values * n_bytes
+
+    @property
+    def is_vector(self) -> bool:
+        return self.name.endswith(_VECTORS)
+
+    @property
+    def cpu_bytes(self) -> int:
+        """As panels: every matrix, and of experts each one's, is rounded up to 32 rows."""
+        if self.is_vector:
+            return _FLOAT * math.prod(self.shape)
+        _, _, columns, n_bytes = _TYPES[self.dtype]
+        groups, rows = 1, math.prod(self.shape[:-1])
+        if self.name.endswith("_exps.weight"):
+            groups = self.shape[0] * (2 if "gate_up" in self.name else 1)
+            rows //= groups
+        return groups * _ceil(rows, _PANEL_ROWS) * (self.shape[-1] // columns) * n_bytes
+
+
+@dataclass(frozen=True)
+class TypeShare:
+    """The tensors of one type, and their bytes on the device and in the file."""
+
+    dtype: str
+    tensors: int
+    n_bytes: int
+    file_bytes: int
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes by part, together the highest resident memory of a process that fills the context. `kv`: keys and values of
+    all positions; `delta`: the running memory of the DeltaNet layers of one sequence; `scratch`: what a pass works in,
+    and the ends of memory pages; `program`: interpreter, libraries, tokenizer. `vision` and `mtp` are 0 unless they are
+    there or asked for."""
+
+    weights: int
+    kv: int
+    delta: int
+    snapshots: int
+    vision: int
+    mtp: int
+    scratch: int
+    program: int
+
+    @property
+    def total(self) -> int:
+        return sum(vars(self).values())
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """One model as far as memory goes: the tensors of the language model. `predicts` counts keys and values of the MTP
+    block too, for a runtime that drafts with it; `vision_bytes` is the image encoder's; `vocabulary` the tokens that
+    the tokenizer lists."""
+
+    config: ModelConfig
+    tensors: tuple[Stored, ...]
+    vocabulary: int
+    vision_bytes: int = 0
+    predicts: bool = False
+    threads: int = 2
+
+    @cached_property
+    def by_type(self) -> tuple[TypeShare, ...]:
+        """The main weights, the largest share first."""
+        tensors = self._main
+        shares = []
+        for dtype in {tensor.dtype for tensor in tensors}:
+            mine = [tensor for tensor in tensors if tensor.dtype == dtype]
+            n_bytes, in_file = (sum(getattr(t, kind) for t in mine) for kind in ("cpu_bytes", "file_bytes"))
+            shares.append(TypeShare(dtype, len(mine), n_bytes, in_file))
+        return tuple(sorted(shares, key=lambda share: (-share.n_bytes, share.dtype)))
+
+    @cached_property
+    def file_bytes(self) -> int:
+        """Of all tensors of the file, without its header."""
+        return sum(tensor.file_bytes for tensor in self.tensors)
+
+    @cached_property
+    def n_values(self) -> int:
+        return sum(math.prod(tensor.shape) for tensor in self.tensors)
+
+    @cached_property
+    def _main(self) -> list[Stored]:
+        return [tensor for tensor in self.tensors if not tensor.name.startswith(self._mtp_block)]
+
+    @property
+    def _mtp_block(self) -> str:
+        return f"blk.{self.config.layers}."
+
+    @cached_property
+    def weight_bytes(self) -> int:
+        return sum(share.n_bytes for share in self.by_type)
+
+    @cached_property
+    def _mtp_weights(self) -> int:
+        return sum(t.cpu_bytes for t in self.tensors if t.name.startswith(self._mtp_block))
+
+    @cached_property
+    def _page_ends(self) -> int:
+        lost = used = 0
+        for n_bytes in (tensor.cpu_bytes for tensor in self.tensors if not tensor.is_vector):
+            if n_bytes >= _ARENA_BLOCK:
+                continue
+            if used + n_bytes > _ARENA_BLOCK:
+                lost += -used % _HUGE_PAGE
+                used = 0
+            used += n_bytes
+        return lost + -used % _HUGE_PAGE
+
+    @property
+    def most_context(self) -> int:
+        """The longest context that can be asked for: with YaRN four times the trained one."""
+        yarn = self.config.yarn
+        trained = yarn.original_context_tokens if yarn else self.config.context_tokens
+        return max(min(_MOST_STRETCH * trained, MOST_CONTEXT_TOKENS), self.config.context_tokens)
+
+    def memory(
+        self, context_tokens: int, kv: str, *, budget: int | None = None, snapshots: int | None = None
+    ) -> Memory:
+        """`snapshots` is what is spent on them; None takes what is left of `budget`, an eighth of it and 1 GiB at most
+        and two snapshots at least."""
+        mtp = self._mtp_weights + (kv_bytes(self.config, context_tokens, kv, layers=1) if self.predicts else 0)
+        rest = Memory(
+            weights=self.weight_bytes,
+            kv=kv_bytes(self.config, context_tokens, kv),
+            delta=delta_bytes(self.config),
+            snapshots=0,
+            vision=self.vision_bytes,
+            mtp=mtp,
+            scratch=scratch_bytes(self.config, context_tokens, self.threads) + self._page_ends,
+            program=_PROGRAM_BYTES + _TOKEN_BYTES * self.vocabulary,
+        )
+        if snapshots is None:
+            wanted = _SNAPSHOT_BYTES if budget is None else min(_SNAPSHOT_BYTES, budget // 8, budget - rest.total)
+            snapshots = max(wanted, _LEAST_SNAPSHOTS * snapshot_bytes(self.config, context_tokens, kv))
+        return Memory(**{**vars(rest), "snapshots": snapshots})
+
+    def fits(self, context_tokens: int, kv: str, budget: int) -> bool:
+        return self.memory(context_tokens, kv, budget=budget).total <= budget
+
+    def longest(self, kv: str, budget: int) -> int:
+        """Tokens of the longest context, in whole pages or `most_context`; 0 when not even one page fits."""
+        pages = range(1, _ceil(self.most_context, PAGE_TOKENS) + 1)
+        too_much = bisect_right(pages, False, key=lambda n: not self.fits(self._tokens(n), kv, budget))
+        return self._tokens(too_much)
+
+    def _tokens(self, pages: int) -> int:
+        return min(pages * PAGE_TOKENS, self.most_context)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A context and a KV format in a memory of `budget` bytes, and what they take."""
+
+    footprint: Footprint
+    context_tokens: int
+    kv: str
+    budget: int
+    memory: Memory
+
+    @property
+    def fits(self) -> bool:
+        return self.memory.total <= self.budget
+
+    @property
+    def needs_yarn(self) -> bool:
+        """Whether the context is beyond the one that the model has by itself."""
+        return self.context_tokens > self.footprint.config.context_tokens
+
+
+def solve(
+    footprint: Footprint,
+    budget: int,
+    *,
+    context_tokens: int | None = None,
+    kv: str = "auto",
+    formats: Sequence[str] = tuple(KV_FORMATS),
+) -> Plan:
+    """What to choose where a choice is left: the widest of `formats` that fits the context (`kv` "auto"), and without a
+    context the longest that fits: with "auto" in the widest format that reaches the model's own context.
+
+    The plan does not fit when nothing does: it is then of the narrowest format, and without a context of a short one.
+    """
+    formats = formats if kv == "auto" else (kv,)
+    if context_tokens is None:
+        wanted = min(footprint.config.context_tokens, footprint.most_context)
+        longest = {kv: footprint.longest(kv, budget) for kv in formats}
+        kv = next((kv for kv in formats if longest[kv] >= wanted), formats[-1])
+        least = min(LEAST_CONTEXT_TOKENS, wanted)
+        context_tokens = longest[kv] if longest[kv] >= least else least
+    else:
+        kv = next((kv for kv in formats if footprint.fits(context_tokens, kv, budget)), formats[-1])
+    memory = footprint.memory(context_tokens, kv, budget=budget)
+    return Plan(footprint, context_tokens, kv, budget, memory)
+
+
+def kv_token_bytes(config: ModelConfig, kv: str, layers: int | None = None) -> int:
+    """Of one position in `layers` attention layers (None: all), as in section 9 of the architecture notes."""
+    count = len(config.full_attention_layers) if layers is None else layers
+    return count * config.kv_heads * _ceil(config.head_width, _KV_BLOCK) * sum(KV_FORMATS[kv])
+
+
+def kv_bytes(config: ModelConfig, context_tokens: int, kv: str, layers: int | None = None) -> int:
+    """Whole pages; in the narrow formats the window that is kept in f16 comes on top."""
+    pages = _ceil(context_tokens, PAGE_TOKENS)
+    window = 0 if kv == "f16" else min(pages, _WINDOW_PAGES)
+    per_token = pages * kv_token_bytes(config, kv, layers) + window * kv_token_bytes(config, "f16", layers)
+    return PAGE_TOKENS * per_token
+
+
+def delta_bytes(config: ModelConfig) -> int:
+    """S in fp32 and the convolution's window, of every DeltaNet layer (section 2.9)."""
+    window = _lines((config.conv_taps - 1) * config.conv_channels * _FLOAT)
+    memory = _lines(config.delta_value_heads * config.delta_key_width * config.delta_value_width * _FLOAT)
+    return (config.layers - len(config.full_attention_layers)) * (window + memory)
+
+
+def snapshot_bytes(config: ModelConfig, context_tokens: int, kv: str) -> int:
+    """Delta memory, the tokens, and the pages of the f16 window that only the snapshot still holds."""
+    pinned = 0 if kv == "f16" else _SNAPSHOT_PAGES * PAGE_TOKENS * kv_token_bytes(config, "f16")
+    return delta_bytes(config) + context_tokens * 4 + pinned
+
+
+def scratch_bytes(config: ModelConfig, context_tokens: int, threads: int) -> int:
+    """Of a chunk of a prompt: csrc/model/state.cpp, and what the CPU's operations keep."""
+    c = config
+    rows = min(CHUNK_TOKENS, context_tokens)
+    pairs = rows * c.experts_per_token
+    queries, keys = c.heads * c.head_width, c.kv_heads * c.head_width
+    values = c.delta_value_heads * c.delta_value_width
+    delta_net = c.conv_channels + 2 * values + 2 * c.delta_value_heads
+    attention = 3 * queries + 2 * keys
+    dense = c.feed_forward or c.shared_expert_feed_forward + c.experts + 1
+    experts = pairs * (c.expert_feed_forward + 2)
+    widest = max(rows * max(delta_net, attention), rows * dense + experts, rows * c.hidden + c.vocabulary)
+    activations = _FLOAT * (2 * rows * c.hidden + widest)
+
+    units = _FLOAT * rows * (c.delta_key_heads * (2 * c.delta_key_width + 1) + 2 * c.delta_value_heads)
+    inputs = max(rows * max(c.hidden, queries, values, c.feed_forward), pairs * c.expert_feed_forward)
+    rounded = 2 * inputs // 32 * _ROUNDED_BLOCK  # row by row, and joined to tiles
+    partials = c.kv_heads * _ceil(context_tokens, _KEY_SPAN) * _QUERY_BLOCK * (c.head_width + 2) * _FLOAT
+    products = threads * pairs * (_PANEL_ROWS * _FLOAT + 8)
+    logits = 4 * _FLOAT * c.vocabulary  # copies of a row, and what the sampler sorts
+    return activations + units + rounded + min(partials, _MOST_PARTIALS) + products + logits
+
+
+def _ceil(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def _lines(n_bytes: int) -> int:
+    return _ceil(n_bytes, _LINE) * _LINE

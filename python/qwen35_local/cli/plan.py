@@ -1,0 +1,79 @@
+"""`qwen35 plan`: will it fit, before anything is downloaded."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+
+def plan(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL|SIZE",
+            help="0.8b, 2b, 4b, 9b, 27b, 35b-a3b, 122b-a10b, 397b-a17b, a GGUF (its header is enough) or a checkpoint "
+            "folder.",
+            show_default=False,
+        ),
+    ],
+    type: Annotated[
+        str | None, typer.Option("--type", help="As in quantize. Unset: every type.", show_default=False)
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="24G, 24GiB, 24GB, 24000M. Unset: what is free here.", show_default=False),
+    ] = None,
+    ctx: Annotated[
+        str | None,
+        typer.Option(metavar="TOKENS", help="262144, 256k, 1M. Unset: the longest that fits.", show_default=False),
+    ] = None,
+    kv: Annotated[str, typer.Option(help="f16, q8, k8v4, q4, or auto: the widest that fits.")] = "auto",
+    vision: Annotated[bool, typer.Option("--vision", help="With the image encoder.")] = False,
+    mtp: Annotated[bool, typer.Option("--mtp", help="With the multi-token-prediction block and its cache.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """What a model takes in memory, part by part and together. Exit code 0 when it fits, 3 when not."""
+    from qwen35_local import _core
+    from qwen35_local.cli import fit
+    from qwen35_local.cli.plan_report import Answer, show, write_json
+    from qwen35_local.cli.subject import Extras
+    from qwen35_local.cli.units import parse_tokens
+    from qwen35_local.errors import InputError
+    from qwen35_local.models.memory import KV_FORMATS
+    from qwen35_local.quantize.recipe import DEFAULT_TYPE
+
+    if kv not in ("auto", *KV_FORMATS):
+        raise InputError(f"--kv is {kv!r}; expected auto, {', '.join(KV_FORMATS)}")
+    budget, source = budget_of(memory)
+    question = fit.Question(budget, parse_tokens("--ctx", ctx) if ctx is not None else None, kv)
+    extras = Extras(vision, mtp, _core.usable_threads())
+    first = fit.find(model, type or DEFAULT_TYPE, extras)
+    if first.is_file and type is not None:
+        raise InputError(f"--type: {model} is a file, whose tensors have their types; leave it out")
+    subjects = [first]
+    if type is None and not first.is_file:
+        subjects = [fit.find(model, mixture, extras) for mixture in fit.TYPES]
+    plans = [question.plan(subject) for subject in subjects]
+    fits = any(found.fits for found in plans)
+    choices = [] if fits else fit.nearest(subjects[-1], question, extras, first.type if not first.is_file else "")
+    answer = Answer(question, source, extras, list(zip(subjects, plans, strict=True)), choices)
+    if as_json:
+        write_json(answer, sys.stdout)
+    else:
+        show(answer)
+    if not fits:
+        raise typer.Exit(3)
+
+
+def budget_of(memory: str | None) -> tuple[int, str]:
+    """Bytes, and what sets them. Raises InputError."""
+    from qwen35_local.cli.units import parse_bytes
+    from qwen35_local.engine import machine
+    from qwen35_local.errors import InputError
+
+    if memory is not None:
+        return parse_bytes("--memory", memory), "--memory"
+    found = machine.memory_budget()
+    if found is None:
+        raise InputError("this system does not tell how much memory is free; give --memory, as in --memory 16G")
+    return found

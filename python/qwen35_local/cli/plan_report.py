@@ -1,0 +1,193 @@
+"""What `qwen35 plan` prints."""
+
+import json
+import shlex
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any, TextIO
+
+from qwen35_local.cli import fit
+from qwen35_local.cli.subject import Extras, Subject
+from qwen35_local.cli.terminal import printable_line
+from qwen35_local.cli.units import gigabytes, size
+from qwen35_local.models.memory import Plan
+
+PARTS = {
+    "weights": "weights",
+    "kv": "keys and values",
+    "delta": "delta memory",
+    "snapshots": "snapshots",
+    "vision": "image encoder",
+    "mtp": "MTP",
+    "scratch": "scratch",
+    "program": "program",
+}
+CHANGES = {"kv": "a narrower cache", "ctx": "a shorter context", "type": "a smaller type", "size": "a smaller model"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The plans of one question, one per type, and when none of them fits, what would."""
+
+    question: fit.Question
+    source: str
+    extras: Extras
+    plans: list[tuple[Subject, Plan]]
+    nearest: list[fit.Choice]
+
+    @property
+    def best(self) -> int | None:
+        """The most precise type that fits; without a context that was asked for, that reaches the model's own, or else
+        the one that gets furthest."""
+        fitting = [n for n, (_, plan) in enumerate(self.plans) if plan.fits]
+        if not fitting:
+            return None
+        wanted = self.plans[0][1].footprint.config.context_tokens
+        whole = [n for n in fitting if self.question.context_tokens or self.plans[n][1].context_tokens >= wanted]
+        return whole[0] if whole else max(fitting, key=lambda n: self.plans[n][1].context_tokens)
+
+
+def write_json(answer: Answer, out: TextIO) -> None:
+    """One document; sizes in bytes."""
+    best = answer.best
+    document = {
+        "memory_bytes": answer.question.budget,
+        "memory_source": answer.source,
+        "fits": best is not None,
+        "best_type": None if best is None else answer.plans[best][0].type,
+        "plans": [facts(subject, plan) for subject, plan in answer.plans],
+        "nearest": [
+            {
+                "change": choice.change,
+                "command": fit.command(choice, answer.question, answer.extras),
+                **facts(choice.subject, choice.plan),
+            }
+            for choice in answer.nearest
+        ],
+    }
+    out.write(json.dumps(document, indent=2) + "\n")
+
+
+def facts(subject: Subject, plan: Plan) -> dict[str, Any]:
+    footprint = plan.footprint
+    return {
+        "model": subject.name,
+        "type": subject.type,
+        "fits": plan.fits,
+        "context_tokens": plan.context_tokens,
+        "needs_yarn": plan.needs_yarn,
+        "kv": plan.kv,
+        "kv_bytes_per_token": fit.token_bytes(plan),
+        "longest_context_tokens": footprint.longest(plan.kv, plan.budget),
+        "file_bytes": footprint.file_bytes,
+        "total_bytes": plan.memory.total,
+        "parts": asdict(plan.memory),
+        "weights": [asdict(share) for share in footprint.by_type],
+    }
+
+
+def show(answer: Answer) -> None:
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
+    if len(answer.plans) == 1:
+        show_parts(console, answer, *answer.plans[0])
+    else:
+        show_types(console, answer)
+    if answer.nearest:
+        console.print("\nWhat fits, the nearest first:")
+        for choice in answer.nearest:
+            line = shlex.join(["qwen35", *fit.command(choice, answer.question, answer.extras)])
+            console.print(f"  {CHANGES[choice.change] + ':':<19} {describe(choice)}", markup=False)
+            console.print(f"  {'':<19} {printable_line(line)}", markup=False, style="dim", soft_wrap=True)
+
+
+def show_parts(console: Any, answer: Answer, subject: Subject, plan: Plan) -> None:
+    from rich import box
+    from rich.table import Table
+
+    footprint = plan.footprint
+    console.print(f"{printable_line(subject.name)} · {subject.type} · {context(plan)}", markup=False, style="bold")
+    notes = {
+        "weights": f"{gigabytes(footprint.file_bytes)} in the file",
+        "kv": f"{fit.token_bytes(plan):,} bytes per token",
+        "delta": "of one sequence, at any length",
+        "snapshots": "to go back to: as many as there is room for, 1 GiB at most",
+        "vision": "as F16" if plan.memory.vision else "--vision counts it",
+        "mtp": mtp_note(subject, plan),
+        "scratch": f"for {min(plan.context_tokens, 512)} tokens at a time",
+        "program": "interpreter, libraries, tokenizer",
+    }
+    table = Table(box=box.SIMPLE_HEAD, show_header=False, show_footer=False, pad_edge=False)
+    for justify in ("left", "right", "left"):
+        table.add_column(justify=justify)  # type: ignore[arg-type]
+    for part, n_bytes in asdict(plan.memory).items():
+        table.add_row(PARTS[part], size(n_bytes) if n_bytes else "none", notes[part])
+        if part == "weights":
+            for share in footprint.by_type:
+                noun = "tensor" if share.tensors == 1 else "tensors"
+                table.add_row(f"  {share.dtype}", size(share.n_bytes), f"{share.tensors} {noun}", style="dim")
+    table.add_section()
+    table.add_row("together", size(plan.memory.total), verdict(plan, answer.source), style="bold")
+    console.print(table)
+    if plan.fits:
+        longest = footprint.longest(plan.kv, plan.budget)
+        if longest > plan.context_tokens:
+            console.print(f"Up to {longest:,} tokens would fit.")
+    if plan.needs_yarn:
+        trained = footprint.config.context_tokens
+        console.print(f"Beyond {trained:,} tokens YaRN stretches the positions; short texts lose a little by it.")
+
+
+def mtp_note(subject: Subject, plan: Plan) -> str:
+    """Files that have the block take it too, whether anything reads it or not."""
+    if plan.footprint.predicts:
+        return "with its keys and values"
+    if plan.memory.mtp:
+        return "in the file; drafting with it would take keys and values too: --mtp"
+    return "" if subject.is_file else "for files that have the block: --mtp"
+
+
+def show_types(console: Any, answer: Answer) -> None:
+    from rich import box
+    from rich.table import Table
+
+    subject, plan = answer.plans[0]
+    asked = "" if answer.question.context_tokens is None else f" · {plan.context_tokens:,} tokens"
+    room = f" in {size(plan.budget)} ({answer.source})"
+    console.print(f"{printable_line(subject.name)}{asked}{room}", markup=False, style="bold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for label in ("type", "file", "weights", "longest context" if not asked else "context", "KV", "together", ""):
+        table.add_column(label, justify="left" if label in ("type", "KV", "") else "right")
+    best = answer.best
+    for n, (subject, plan) in enumerate(answer.plans):
+        beyond = " (YaRN)" if plan.needs_yarn else ""
+        table.add_row(
+            subject.type,
+            gigabytes(plan.footprint.file_bytes),
+            size(plan.memory.weights),
+            f"{plan.context_tokens:,}{beyond}" if plan.fits or asked else "none",
+            plan.kv,
+            size(plan.memory.total),
+            ("fits, the most precise that does" if n == best else "fits") if plan.fits else too_much(plan),
+            style="bold" if n == best else "" if plan.fits else "dim",
+        )
+    console.print(table)
+
+
+def describe(choice: fit.Choice) -> str:
+    plan, name = choice.plan, printable_line(choice.subject.name)
+    return f"{name} · {choice.subject.type} · {context(plan)} · {size(plan.memory.total)}"
+
+
+def context(plan: Plan) -> str:
+    return f"{plan.context_tokens:,} tokens, keys and values in {plan.kv}"
+
+
+def verdict(plan: Plan, source: str) -> str:
+    room = f"of {size(plan.budget)} ({source}): "
+    return room + (f"fits, {size(plan.budget - plan.memory.total)} left" if plan.fits else too_much(plan))
+
+
+def too_much(plan: Plan) -> str:
+    return f"{size(plan.memory.total - plan.budget)} too much"
