@@ -8,7 +8,7 @@ import pytest
 from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDone
 from qwen35_local.chat.messages import Message, ToolCall
 from qwen35_local.chat.presets import preset
-from qwen35_local.engine.engine import Done, Event, Request, Usage
+from qwen35_local.engine.reply import Done, Event, Request, Usage
 
 
 class ScriptedEngine:

@@ -10,7 +10,7 @@ from qwen35_local.cli.interrupt import interruptible
 from qwen35_local.cli.progress import bar
 from qwen35_local.cli.session import Session
 from qwen35_local.cli.terminal import Pen, has_style
-from qwen35_local.engine.engine import Done, Event
+from qwen35_local.engine.reply import Done, Event
 
 
 def answer(session: Session, question: str, *, as_json: bool) -> int:

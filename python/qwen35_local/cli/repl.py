@@ -12,7 +12,7 @@ from qwen35_local.cli.interrupt import interruptible
 from qwen35_local.cli.progress import bar
 from qwen35_local.cli.session import Session
 from qwen35_local.cli.terminal import Pen, printable_line
-from qwen35_local.engine.engine import Done, Event
+from qwen35_local.engine.reply import Done, Event
 from qwen35_local.errors import Qwen35Error
 
 if TYPE_CHECKING:

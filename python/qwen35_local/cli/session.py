@@ -9,7 +9,8 @@ from typing import Any
 
 from qwen35_local.chat.messages import Message, read_messages, read_tools
 from qwen35_local.chat.presets import Sampling
-from qwen35_local.engine.engine import Engine, Request
+from qwen35_local.engine.engine import Engine
+from qwen35_local.engine.reply import Request
 from qwen35_local.errors import InputError
 
 FORMAT = "qwen35-conversation"
