@@ -50,7 +50,8 @@ class Timeline:
         self.mark_tokens = mark_tokens
         self._sequence = sequence
         self._append = append or append_alone
-        self._logits: Logits | None = None
+        self.logits: Logits | None = None
+        """What follows the last token, [V], where it was wanted."""
         self._is_whole = True  # False: a call failed midway
         self._stop = threading.Event()
 
@@ -72,15 +73,15 @@ class Timeline:
             common, rest = found.common, found.rest
         parts = (common, rest[:8], wanted[common : common + 8]) if len(rest) and common < len(wanted) else (None,)
         in_cache = 0 if found.entry is None else len(found.entry.tokens)
-        is_usable = is_prefix(held, wanted) and (len(held) < len(wanted) or self._logits is not None)
+        is_usable = is_prefix(held, wanted) and (len(held) < len(wanted) or self.logits is not None)
         if is_usable and len(held) >= in_cache:
             return Start(len(held), LIVE if len(held) else "", *parts)
         if found.entry is None:
             self._sequence.truncate(0)
-            self._logits, self._is_whole = None, True
+            self.logits, self._is_whole = None, True
             return Start(0, "", *parts)
         self._sequence.restore(found.entry.snapshot)
-        self._logits, self._is_whole = found.entry.logits, True
+        self.logits, self._is_whole = found.entry.logits, True
         self.cache.touch(found.entry)
         return Start(in_cache, found.entry.label, *parts)
 
@@ -114,20 +115,20 @@ class Timeline:
             if len(self._sequence) > last_mark:
                 self.mark(f"{len(self._sequence):,} tokens into the prompt, where it was interrupted")
             raise
-        assert self._logits is not None or not wants_logits
-        return self._logits
+        assert self.logits is not None or not wants_logits
+        return self.logits
 
     def step(self, token: int) -> Logits:
         """Reads one more token; returns the logits [V] that follow it."""
         self.check_cancelled()
         self._read_chunk(np.array([token], np.int32), wants_logits=True)
-        assert self._logits is not None
-        return self._logits
+        assert self.logits is not None
+        return self.logits
 
     def mark(self, label: str) -> None:
         """Keeps a snapshot of this point, unless there is one."""
-        if not self.cache.holds(self._sequence.tokens, with_logits=self._logits is not None):
-            self.cache.insert(self._sequence.snapshot(), label, self._logits)
+        if not self.cache.holds(self._sequence.tokens, with_logits=self.logits is not None):
+            self.cache.insert(self._sequence.snapshot(), label, self.logits)
 
     def cancel(self) -> None:
         """Stops what is being read, and whatever would be read before `resume()`; may be called from a signal handler
@@ -144,9 +145,9 @@ class Timeline:
             raise _core.Cancelled(f"cancelled; the sequence stands at token {len(self._sequence)}")
 
     def _read_chunk(self, tokens: Tokens, wants_logits: bool) -> None:
-        self._logits = None
+        self.logits = None
         try:
-            self._logits = self._append(self._sequence, tokens, wants_logits)
+            self.logits = self._append(self._sequence, tokens, wants_logits)
         except _core.Cancelled:
             raise
         except BaseException:
