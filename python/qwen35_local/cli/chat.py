@@ -2,9 +2,13 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from qwen35_local.cli.session import Session
+    from qwen35_local.cli.shelf import Shelf
 
 
 def chat(
@@ -17,6 +21,17 @@ def chat(
     ] = None,
     system: Annotated[str | None, typer.Option("-s", "--system", help="System prompt.")] = None,
     think: Annotated[bool | None, typer.Option("--think/--no-think", help="Unset: as the model does.")] = None,
+    keep_thinking: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-thinking/--no-keep-thinking", help="Thinking of finished turns. Unset: as the model does."
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--continue", "-c", help="Go on with the last conversation.")] = False,
+    name: Annotated[
+        str | None, typer.Option("--session", metavar="NAME", help="Go on with this saved conversation, or start it.")
+    ] = None,
+    save: Annotated[bool, typer.Option("--save/--no-save", help="Keep the conversation, for --continue.")] = True,
     tools: Annotated[Path | None, typer.Option(help="JSON list of tools, in OpenAI's form, to offer.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One event per line as JSON, on stdout.")] = False,
     temperature: Annotated[float | None, typer.Option(help="0 is greedy. Unset: the official preset.")] = None,
@@ -26,6 +41,9 @@ def chat(
     seed: Annotated[int | None, typer.Option(help="Same seed, same answer.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Longest reply, thinking included; 0: 32768.")] = None,
     ctx: Annotated[int, typer.Option(min=0, help="Context in tokens; 0: the model's own.")] = 0,
+    when_full: Annotated[
+        str, typer.Option(metavar="stop|compact", help="Context full: stop, or drop the oldest turns and say so.")
+    ] = "stop",
     threads: Annotated[int, typer.Option(min=0, help="0: as many as this process may use.")] = 0,
 ) -> None:
     """Talk to a model. On a terminal this is a conversation (/help lists its commands); with -p or input on stdin it
@@ -38,9 +56,22 @@ def chat(
     question = "" if is_conversation else read_question(prompt)
     if not is_conversation and not question.strip():
         raise InputError("nothing to answer: give -p TEXT or text on stdin, or start it on a terminal")
-    offered = read_tool_file(tools) if tools is not None else ()
+    if when_full not in ("stop", "compact"):
+        raise InputError(f"--when-full takes stop or compact, not {when_full!r}")
+    if (resume or name) and not is_conversation:
+        raise InputError("--continue and --session go on with a conversation on a terminal; leave -p and --json out")
     engine = open_engine(model, context_tokens=ctx, threads=threads)
-    session = Session(engine, is_demonstration=model is None, system=system, thinking=think, tools=offered)
+    session = Session(engine, is_demonstration=model is None)
+    shelf = open_shelf(session, model, resume=resume, name=name) if save or resume or name else None
+    if system is not None:
+        session.system = system
+    if think is not None:
+        session.thinking = think
+    if keep_thinking is not None:
+        session.keep_thinking = keep_thinking
+    if tools is not None:
+        session.tools = read_tool_file(tools)
+    session.when_full = "compact" if when_full == "compact" else "stop"
     options = {
         "temperature": temperature,
         "top_k": top_k,
@@ -49,17 +80,42 @@ def chat(
         "seed": seed,
         "max_tokens": max_tokens,
     }
-    for name, value in options.items():
+    for option, value in options.items():
         if value is not None:
-            session.choose(name, str(value))
+            session.choose(option, str(value))
     if is_conversation:
         from qwen35_local.cli.repl import Repl
 
-        Repl(session).run()
+        Repl(session, shelf if save else None).run()
     else:
         from qwen35_local.cli.oneshot import answer
 
         sys.exit(answer(session, question, as_json=as_json))
+
+
+def open_shelf(session: "Session", model: str | None, *, resume: bool, name: str | None) -> "Shelf":
+    """Where conversations are kept, and `session` as it was left there, if one is asked for."""
+    from functools import cache
+
+    from qwen35_local import hub
+    from qwen35_local.cli.model import model_path
+    from qwen35_local.cli.shelf import Shelf
+    from qwen35_local.cli.terminal import notice
+    from qwen35_local.engine.store import identity
+    from qwen35_local.errors import InputError
+
+    shelf = Shelf(hub.home() / "sessions", cache(lambda: identity(model_path(model), session.engine.model)))
+    saved = shelf.all() if resume or name else []
+    if resume and name is None:
+        if not saved:
+            raise InputError("there is no conversation to continue; start one without --continue")
+        name = saved[0].name
+    session.name = name or shelf.new_name()
+    if any(one.name == name for one in saved):
+        reason = shelf.take(session, session.name)
+        if reason is not None:
+            notice(f"(the model reads the conversation again: {reason})")
+    return shelf
 
 
 def read_question(prompt: str | None) -> str:

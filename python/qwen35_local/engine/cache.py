@@ -6,7 +6,7 @@ be cut anywhere else (specification 2.9). Which snapshots are there never change
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,6 +98,10 @@ class PrefixCache:
                 return Found(best, depth, child.edge[shared:])
             node = child
 
+    def path(self, tokens: Tokens) -> list[Entry]:
+        """The snapshots that `tokens` pass, shortest first."""
+        return sorted((e for e in self._nodes if is_prefix(e.tokens, tokens)), key=lambda entry: len(entry.tokens))
+
     def touch(self, entry: Entry) -> None:
         """Notes that `entry` was restored."""
         entry.hits += 1
@@ -117,7 +121,7 @@ class PrefixCache:
         entry = node.entry = Entry(tokens, label, snapshot, logits)
         self._nodes[entry] = node
         self._own_bytes += entry.own_bytes
-        for page in pages_of(snapshot):
+        for page in snapshot.pages:
             count, _ = self._pages.get(page.id, (0, 0))
             self._pages[page.id] = (count + 1, page.n_bytes)
         self._tick(entry)
@@ -137,7 +141,7 @@ class PrefixCache:
         node = self._nodes.pop(entry)
         node.entry = None
         self._own_bytes -= entry.own_bytes
-        for page in pages_of(entry.snapshot):
+        for page in entry.snapshot.pages:
             count, size = self._pages.pop(page.id)
             if count > 1:
                 self._pages[page.id] = (count - 1, size)
@@ -156,7 +160,7 @@ class PrefixCache:
         while node is not None and node.entry is None:
             node = node.parent
         before = 0 if node is None or node.entry is None else len(node.entry.tokens)
-        pinned = (self._pages[page.id] for page in pages_of(entry.snapshot))
+        pinned = (self._pages[page.id] for page in entry.snapshot.pages)
         alone = sum(size for count, size in pinned if count == 1)
         age = self._clock - entry.used + 1
         return (1 + entry.hits) * (len(entry.tokens) - before) / ((entry.own_bytes + alone) * age)
@@ -191,11 +195,6 @@ class PrefixCache:
             (child,) = node.children.values()
             child.edge, child.parent = np.concatenate([node.edge, child.edge]), node.parent
             node.parent.children[int(child.edge[0])] = child
-
-
-def pages_of(snapshot: _core.Snapshot) -> list[Any]:
-    """The pages of keys and values that a snapshot pins."""
-    return getattr(snapshot, "pages", [])
 
 
 def common_prefix(a: Tokens, b: Tokens) -> int:

@@ -20,7 +20,8 @@ _END = "<|im_end|>\n"
 
 @dataclass
 class Encoded:
-    """`marks`: position to label. `ends`: where each turn ends. `last_turn_at`: where the last turn begins, the model's own if the prompt opens it."""
+    """`marks`: position to label. `ends`: where each turn ends.
+    `last_turn_at`: where the last turn begins, the model's own if the prompt opens it."""
 
     prompt: Prompt
     tokens: list[int] = field(default_factory=list)

@@ -1,8 +1,10 @@
 """Conversations in, events out: the one stream that every face of the program is a view of."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
+
+import numpy as np
 
 from qwen35_local import _core
 from qwen35_local.chat import events
@@ -10,7 +12,7 @@ from qwen35_local.chat.messages import Message
 from qwen35_local.chat.parser import OutputParser
 from qwen35_local.chat.presets import Sampling, preset
 from qwen35_local.chat.template import Template
-from qwen35_local.engine.cache import Logits, PrefixCache
+from qwen35_local.engine.cache import Entry, Logits, PrefixCache
 from qwen35_local.engine.compaction import shortened
 from qwen35_local.engine.encoding import Encoded, encode
 from qwen35_local.engine.idle import Idle
@@ -150,14 +152,12 @@ class Engine:
         """Reads, in the background, what the next prompt will begin with when the conversation goes on from `reply` to
         `request`: as a rule the reply without its thinking, from the state before it. The next call of the engine ends
         this, finished or not."""
-        follower = Message("tool" if reply.tool_calls else "user", "?")
-        messages = [*request.messages, reply, follower]
-        encoded = self._encode(replace(request, messages=messages), opens=False)
+        encoded = self._settled([*request.messages, reply], request)
         tokens = encoded.tokens[: encoded.last_turn_at]
+        self.close()
         if len(tokens) >= self.context_tokens:
             return
         marks = {at: label for at, label in encoded.marks.items() if at <= len(tokens)}
-        self.close()
 
         def job() -> None:
             start = self._timeline.seek(tokens)
@@ -170,6 +170,28 @@ class Engine:
                 self._idle_tokens += len(self._timeline) - start.reused
 
         self._idle.start(job)
+
+    def _settled(self, messages: Sequence[Message], request: Request) -> Encoded:
+        """A conversation that ends with a reply, as it will be shown once it goes on: a turn is added that stands for
+        what comes next."""
+        follower = Message("tool" if messages[-1].tool_calls else "user", "?")
+        return self._encode(replace(request, messages=[*messages, follower]), opens=False)
+
+    def points(self, requests: Iterable[Request]) -> list[Entry]:
+        """The snapshots worth keeping for conversations that may go on or have their last reply retried: of each, the
+        shortest (as a rule the system prompt's), the two furthest in the prompt, and the furthest behind the reply."""
+        kept: dict[Entry, None] = {}
+        for request in requests:
+            prompt = list(request.messages)
+            if prompt[-1].role == "assistant":
+                settled = self._settled(prompt, request)
+                path = self.cache.path(np.array(settled.tokens[: settled.last_turn_at], np.int32))
+                kept |= dict.fromkeys(path[-1:])
+                prompt.pop()
+            if any(message.role == "user" for message in prompt):
+                path = self.cache.path(np.array(self.encode(replace(request, messages=prompt)).tokens, np.int32))
+                kept |= dict.fromkeys([*path[:1], *path[-2:]])
+        return list(kept)
 
     def finish_idle(self) -> None:
         """Waits for the end of idle work. Raises what made it fail."""

@@ -14,9 +14,9 @@ from qwen35_local.errors import InputError
 
 @dataclass(frozen=True)
 class Written:
-    """A reply. `opening`: the end of the prompt, from the start of the model's turn. `tokens` [n]: what the model wrote,
-    without the token that ended the turn; `text`: those tokens as text. `message`: what was made of it. `after`: digest
-    of the tokens before the opening."""
+    """A reply. `opening`: the end of the prompt, from the start of the model's turn. `tokens` [n]: what the model
+    wrote, without the token that ended the turn; `text`: those tokens as text. `message`: what was made of it.
+    `after`: digest of the tokens before the opening."""
 
     message: Message
     opening: str

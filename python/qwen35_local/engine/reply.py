@@ -71,8 +71,8 @@ class Difference:
 
 @dataclass(frozen=True)
 class Reuse:
-    """Why a prompt cost what it did. `source`: the snapshot that the reused tokens come from, "" for none; `idle_tokens`
-    were read between the replies. `difference` is None when the prompt only went on from what was known."""
+    """Why a prompt cost what it did. `source`: the snapshot that the reused tokens come from, "" for none;
+    `idle_tokens` were read since the reply before. `difference` is None when the prompt goes on from what was known."""
 
     reused_tokens: int = 0
     source: str = ""

@@ -100,6 +100,7 @@ class Timeline:
         holds a prefix of `tokens`, with a snapshot at its end."""
         wanted = np.asarray(tokens, dtype=np.int32)
         at = last_mark = len(self._sequence)
+        progress(at, len(wanted))
         try:
             while at < len(wanted):
                 self.check_cancelled()
