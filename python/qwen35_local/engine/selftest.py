@@ -5,9 +5,12 @@ on a fresh sequence (of another model object, with another number of threads, wh
 must have the same bits; and what was reused must be the longest prefix that was there to reuse.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -15,8 +18,10 @@ from qwen35_local import _core
 from qwen35_local.chat.events import ReasoningDelta, TextDelta
 from qwen35_local.chat.messages import Message, ToolCall
 from qwen35_local.chat.presets import Sampling
+from qwen35_local.engine import store
 from qwen35_local.engine.cache import Logits, PrefixCache, Tokens, is_prefix
 from qwen35_local.engine.engine import Engine
+from qwen35_local.engine.ledger import Written
 from qwen35_local.engine.reply import Done, Request
 from qwen35_local.engine.timeline import Progress, Timeline, append_alone
 from qwen35_local.errors import Qwen35Error
@@ -86,6 +91,7 @@ class Scenario:
 
     models: Sequence[_core.Model]
     seed: int
+    kv: str = "f16"
     tally: Tally = field(default_factory=Tally)
 
     def __post_init__(self) -> None:
@@ -99,7 +105,7 @@ class Scenario:
         self.messages: list[Message] = []
         self.branches: list[list[Message]] = []
         self.action = "start"
-        self.engine = Engine(self.model, timeline=self._timeline)
+        self.engine = Engine(self.model, kv=self.kv, timeline=self._timeline)
 
     def run(self, steps: int) -> Tally:
         """Raises Mismatch naming the seed and the step."""
@@ -203,6 +209,22 @@ class Scenario:
         self.engine.cache.clear()
         self.say()
 
+    def restart(self) -> None:
+        """Leaves, and comes back in a new engine, as a rule one with another number of threads."""
+        engine = self.engine
+        engine.close()
+        said = [messages for messages in (self.messages, *self.branches) if messages]
+        requests = [self._request(messages) for messages in said]
+        self.model = self.random.choice(self.models)
+        self.engine = Engine(self.model, kv=engine.kv, timeline=self._timeline)
+        self.other = _core.Sequence(self.model)
+        for written in engine.ledger.of([message for messages in said for message in messages]):
+            self.engine.ledger.keep(Written.from_dict(json.loads(json.dumps(written.to_dict()))))
+        with TemporaryDirectory() as folder:
+            store.save(Path(folder), engine.points(requests), "selftest", engine.kv)
+            store.load(Path(folder), self.engine.cache, self.model, "selftest", engine.kv)
+        self.say()
+
     def settle(self) -> None:
         """Reads the reply as the template shows it, to its end or until the next message comes."""
         if self.messages and self.messages[-1].role == "assistant":
@@ -281,7 +303,7 @@ class Scenario:
 
     def _cold(self, tokens: Tokens, n_rows: int) -> Logits:
         """The last rows of logits of one pass on a fresh sequence."""
-        cold = _core.Sequence(self.random.choice(self.models))
+        cold = _core.Sequence(self.random.choice(self.models), kv=self.kv)  # type: ignore[arg-type]
         if len(tokens) > n_rows:
             cold.append(tokens[:-n_rows], logits="none")
         return cold.append(tokens[-n_rows:], logits="all")
@@ -327,13 +349,16 @@ ACTIONS: tuple[Callable[[Scenario], object], ...] = (
     Scenario.switch_thinking,
     Scenario.starve,
     Scenario.forget,
+    Scenario.restart,
     Scenario.settle,
     Scenario.settle,
     Scenario.settle,
 )
 
 
-def run(models: Sequence[_core.Model], scenarios: int, seed: int, steps: int = 8) -> Iterator[Tally]:
+def run(
+    models: Sequence[_core.Model], scenarios: int, seed: int, *, steps: int = 8, kv: str = "f16"
+) -> Iterator[Tally]:
     """Runs scenarios `seed`, `seed` + 1, ...; yields what each checked. Raises Mismatch at the first that fails."""
     for n in range(scenarios):
-        yield Scenario(models, seed + n).run(steps)
+        yield Scenario(models, seed + n, kv).run(steps)
