@@ -6,7 +6,7 @@ be cut anywhere else (specification 2.9). Which snapshots are there never change
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,20 +21,37 @@ NO_TOKENS: Tokens = np.empty(0, np.int32)
 
 @dataclass(eq=False)
 class Entry:
-    """A snapshot after `tokens` [n]. `label` says where that is, for a reader. `logits` [V] follow the last token; they
-    are there only where a prompt ended, and only with them can a prompt end here."""
+    """A snapshot after `tokens` [n]; None while it is on disk. `label` says where that is, for a reader. `logits` [V]
+    follow the last token; they are there only where a prompt ended, and only with them can a prompt end here."""
 
     tokens: Tokens
     label: str
-    snapshot: _core.Snapshot
+    snapshot: _core.Snapshot | None
     logits: Logits | None = None
     hits: int = 0
     used: int = 0
 
     @property
     def own_bytes(self) -> int:
-        """What it holds apart from pages of keys and values, which snapshots share."""
-        return self.snapshot.n_bytes + (self.logits.nbytes if self.logits is not None else 0)
+        """What it holds in memory apart from pages of keys and values, which snapshots share."""
+        held = self.snapshot.n_bytes if self.snapshot is not None else 0
+        return held + (self.logits.nbytes if self.logits is not None else 0)
+
+
+class Disk(Protocol):
+    """Where snapshots go that leave memory."""
+
+    budget_bytes: int
+
+    @property
+    def n_bytes(self) -> int: ...
+    def put(self, entry: Entry) -> bool:
+        """Writes the entry's snapshot; False when that failed."""
+
+    def get(self, entry: Entry) -> _core.Snapshot | None:
+        """Reads it back; None when it cannot be had."""
+
+    def drop(self, entry: Entry) -> None: ...
 
 
 class Found(NamedTuple):
@@ -61,10 +78,14 @@ class PrefixCache:
 
     where the tokens are those since the snapshot before it on its path, and age counts insertions and finds since it
     was used. So the ends of long readings outlive their middles, a prefix that several conversations started from
-    outlives their ends, and a long chain is thinned out evenly instead of cut."""
+    outlives their ends, and a long chain is thinned out evenly instead of cut. On disk the same, but for the bytes."""
 
-    def __init__(self, budget_bytes: int = 1 << 30) -> None:
+    def __init__(self, budget_bytes: int = 1 << 30, disk: Disk | None = None, disk_tokens: int = 256) -> None:
+        """A snapshot that has to go is written to `disk` when it saves at least `disk_tokens`; fewer are read again
+        sooner than they are written and fetched."""
         self.budget_bytes = budget_bytes
+        self.disk = disk
+        self.disk_tokens = disk_tokens
         self._root = _Node(NO_TOKENS, None)
         self._nodes: dict[Entry, _Node] = {}
         self._pages: dict[int, tuple[int, int]] = {}  # id of a pinned page: snapshots that pin it, bytes
@@ -102,6 +123,22 @@ class PrefixCache:
         """The snapshots that `tokens` pass, shortest first."""
         return sorted((e for e in self._nodes if is_prefix(e.tokens, tokens)), key=lambda entry: len(entry.tokens))
 
+    def fetch(self, entry: Entry) -> _core.Snapshot | None:
+        """The snapshot of an entry, back in memory; None, and the entry is gone, when it cannot be had."""
+        if entry.snapshot is not None:
+            return entry.snapshot
+        snapshot = self.disk.get(entry) if self.disk is not None else None
+        if snapshot is None:
+            self.remove(entry)
+            return None
+        assert self.disk is not None
+        self.disk.drop(entry)
+        self._own_bytes -= entry.own_bytes
+        entry.snapshot = snapshot
+        self._pin(entry)
+        self._evict(entry)
+        return snapshot
+
     def touch(self, entry: Entry) -> None:
         """Notes that `entry` was restored."""
         entry.hits += 1
@@ -120,10 +157,7 @@ class PrefixCache:
             return
         entry = node.entry = Entry(tokens, label, snapshot, logits)
         self._nodes[entry] = node
-        self._own_bytes += entry.own_bytes
-        for page in snapshot.pages:
-            count, _ = self._pages.get(page.id, (0, 0))
-            self._pages[page.id] = (count + 1, page.n_bytes)
+        self._pin(entry)
         self._tick(entry)
         self._evict(entry)
 
@@ -138,32 +172,62 @@ class PrefixCache:
         return node.entry is not None and (node.entry.logits is not None or not with_logits)
 
     def remove(self, entry: Entry) -> None:
+        if entry not in self._nodes:
+            return
+        if entry.snapshot is None and self.disk is not None:
+            self.disk.drop(entry)
+        self._unpin(entry)
         node = self._nodes.pop(entry)
         node.entry = None
-        self._own_bytes -= entry.own_bytes
-        for page in entry.snapshot.pages:
-            count, size = self._pages.pop(page.id)
-            if count > 1:
-                self._pages[page.id] = (count - 1, size)
         self._prune(node)
 
     def clear(self) -> None:
         for entry in self:
             self.remove(entry)
 
-    def _evict(self, newest: Entry) -> None:
-        while self.n_bytes > self.budget_bytes and len(self._nodes) > 1:
-            self.remove(min((e for e in self._nodes if e is not newest), key=self._use))
+    def _pin(self, entry: Entry) -> None:
+        """Counts what the entry holds in memory."""
+        self._own_bytes += entry.own_bytes
+        for page in entry.snapshot.pages if entry.snapshot is not None else ():
+            count, _ = self._pages.get(page.id, (0, 0))
+            self._pages[page.id] = (count + 1, page.n_bytes)
 
-    def _use(self, entry: Entry) -> float:
+    def _unpin(self, entry: Entry) -> None:
+        self._own_bytes -= entry.own_bytes
+        for page in entry.snapshot.pages if entry.snapshot is not None else ():
+            count, size = self._pages.pop(page.id)
+            if count > 1:
+                self._pages[page.id] = (count - 1, size)
+
+    def _evict(self, newest: Entry) -> None:
+        while self.n_bytes > self.budget_bytes:
+            others = [entry for entry in self._nodes if entry is not newest and entry.snapshot is not None]
+            if not others:
+                break
+            self._leave_memory(min(others, key=self._use))
+        while self.disk is not None and self.disk.n_bytes > self.disk.budget_bytes:
+            self.remove(min((entry for entry in self._nodes if entry.snapshot is None), key=self._use))
+
+    def _leave_memory(self, entry: Entry) -> None:
+        if self.disk is None or self._saved_tokens(entry) < self.disk_tokens or not self.disk.put(entry):
+            self.remove(entry)
+            return
+        self._unpin(entry)
+        entry.snapshot = None
+        self._pin(entry)
+
+    def _saved_tokens(self, entry: Entry) -> int:
+        """What would have to be read again without it."""
         node = self._nodes[entry].parent
         while node is not None and node.entry is None:
             node = node.parent
-        before = 0 if node is None or node.entry is None else len(node.entry.tokens)
-        pinned = (self._pages[page.id] for page in entry.snapshot.pages)
-        alone = sum(size for count, size in pinned if count == 1)
+        return len(entry.tokens) - (0 if node is None or node.entry is None else len(node.entry.tokens))
+
+    def _use(self, entry: Entry) -> float:
+        pinned = (self._pages[page.id] for page in (entry.snapshot.pages if entry.snapshot is not None else ()))
+        frees = entry.own_bytes + sum(size for count, size in pinned if count == 1) if entry.snapshot is not None else 1
         age = self._clock - entry.used + 1
-        return (1 + entry.hits) * (len(entry.tokens) - before) / ((entry.own_bytes + alone) * age)
+        return (1 + entry.hits) * self._saved_tokens(entry) / (frees * age)
 
     def _tick(self, entry: Entry) -> None:
         self._clock += 1

@@ -12,7 +12,7 @@ from qwen35_local.chat.messages import Message
 from qwen35_local.chat.parser import OutputParser
 from qwen35_local.chat.presets import Sampling, preset
 from qwen35_local.chat.template import Template
-from qwen35_local.engine.cache import Entry, Logits, PrefixCache
+from qwen35_local.engine.cache import Disk, Entry, Logits, PrefixCache
 from qwen35_local.engine.compaction import shortened
 from qwen35_local.engine.encoding import Encoded, encode
 from qwen35_local.engine.idle import Idle
@@ -48,9 +48,11 @@ class Engine:
         *,
         kv: str = "f16",
         cache_bytes: int = 1 << 30,
+        disk: Disk | None = None,
         timeline: Callable[[_core.Sequence, PrefixCache], Timeline] = Timeline,
     ) -> None:
-        """`kv`: format of keys and values. `cache_bytes`: memory for snapshots beyond the newest.
+        """`kv`: format of keys and values. `cache_bytes`: memory for snapshots beyond the newest; `disk`:
+        where they go then.
         Raises FileFormatError or TemplateError when the file's tokenizer or template cannot be used."""
         metadata = model.metadata
         self.model = model
@@ -59,7 +61,7 @@ class Engine:
         text = metadata.get("tokenizer.chat_template")
         self.template = Template.for_model(text) if isinstance(text, str) else Template.for_variant("qwen3.5")
         self.name = str(metadata.get("general.name") or metadata.get("general.basename") or "Qwen3.5")
-        self.cache = PrefixCache(cache_bytes)
+        self.cache = PrefixCache(cache_bytes, disk)
         self.ledger = Ledger()
         self._timeline = timeline(_core.Sequence(model, kv=kv), self.cache)  # type: ignore[arg-type]
         self._idle = Idle(self._timeline.cancel)
@@ -177,7 +179,7 @@ class Engine:
         follower = Message("tool" if messages[-1].tool_calls else "user", "?")
         return self._encode(replace(request, messages=[*messages, follower]), opens=False)
 
-    def points(self, requests: Iterable[Request]) -> list[Entry]:
+    def points(self, requests: Iterable[Request]) -> Iterator[tuple[Entry, _core.Snapshot]]:
         """The snapshots worth keeping for conversations that may go on or have their last reply retried: of each, the
         shortest (as a rule the system prompt's), the two furthest in the prompt, and the furthest behind the reply."""
         kept: dict[Entry, None] = {}
@@ -191,7 +193,10 @@ class Engine:
             if any(message.role == "user" for message in prompt):
                 path = self.cache.path(np.array(self.encode(replace(request, messages=prompt)).tokens, np.int32))
                 kept |= dict.fromkeys([*path[:1], *path[-2:]])
-        return list(kept)
+        for entry in kept:
+            snapshot = self.cache.fetch(entry)
+            if snapshot is not None:
+                yield entry, snapshot
 
     def finish_idle(self) -> None:
         """Waits for the end of idle work. Raises what made it fail."""

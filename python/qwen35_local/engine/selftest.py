@@ -23,6 +23,7 @@ from qwen35_local.engine.cache import Logits, PrefixCache, Tokens, is_prefix
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.ledger import Written
 from qwen35_local.engine.reply import Done, Request
+from qwen35_local.engine.spill import Spill
 from qwen35_local.engine.timeline import Progress, Timeline, append_alone
 from qwen35_local.errors import Qwen35Error
 
@@ -105,7 +106,8 @@ class Scenario:
         self.messages: list[Message] = []
         self.branches: list[list[Message]] = []
         self.action = "start"
-        self.engine = Engine(self.model, kv=self.kv, timeline=self._timeline)
+        self.folder: TemporaryDirectory[str] | None = TemporaryDirectory() if self.random.random() < 0.2 else None
+        self.engine = self._engine()
 
     def run(self, steps: int) -> Tally:
         """Raises Mismatch naming the seed and the step."""
@@ -120,6 +122,8 @@ class Scenario:
             raise failure from None
         finally:
             self.engine.close()
+            if self.folder is not None:
+                self.folder.cleanup()
         return self.tally
 
     def say(self) -> None:
@@ -216,7 +220,7 @@ class Scenario:
         said = [messages for messages in (self.messages, *self.branches) if messages]
         requests = [self._request(messages) for messages in said]
         self.model = self.random.choice(self.models)
-        self.engine = Engine(self.model, kv=engine.kv, timeline=self._timeline)
+        self.engine = self._engine()
         self.other = _core.Sequence(self.model)
         for written in engine.ledger.of([message for messages in said for message in messages]):
             self.engine.ledger.keep(Written.from_dict(json.loads(json.dumps(written.to_dict()))))
@@ -307,6 +311,12 @@ class Scenario:
         if len(tokens) > n_rows:
             cold.append(tokens[:-n_rows], logits="none")
         return cold.append(tokens[-n_rows:], logits="all")
+
+    def _engine(self) -> Engine:
+        disk = None if self.folder is None else Spill(Path(self.folder.name), self.model, self.kv, 1 << 22)
+        engine = Engine(self.model, kv=self.kv, disk=disk, timeline=self._timeline)
+        engine.cache.disk_tokens = 20
+        return engine
 
     def _timeline(self, sequence: _core.Sequence, cache: PrefixCache) -> Timeline:
         chunk = self.random.choice(CHUNKS)

@@ -33,7 +33,7 @@ STATE = "state.json"
 _MAGIC = b"qwen35\0p"
 _HEADER = Struct("<8sI4sQ32s")
 _KINDS = {"tokens": b"TOKN", "memory": b"DMEM", "page": b"PAGE", "logits": b"LGTS"}
-_SUFFIX = ".part"
+SUFFIX = ".part"
 
 Bytes = NDArray[np.uint8]
 
@@ -51,33 +51,33 @@ def identity(path: Path, model: _core.Model) -> str:
     return digest.hexdigest()
 
 
-def save(folder: Path, entries: Iterable[Entry], model: str, kv: str) -> None:
+def save(folder: Path, snapshots: Iterable[tuple[Entry, _core.Snapshot]], model: str, kv: str) -> None:
     """Makes the folder hold these snapshots and no others. `model`: its identity. Raises OSError; what the folder held
     is then still there."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     known: dict[int, str] = {}
-    snapshots = []
-    for entry in entries:
-        pages = []
-        for page in entry.snapshot.pages:
-            if page.id not in known:
-                known[page.id] = _write(folder, "page", page.data())
-            pages.append(known[page.id])
-        snapshots.append(
-            {
-                "label": entry.label,
-                "tokens": _write(folder, "tokens", entry.tokens),
-                "memory": _write(folder, "memory", entry.snapshot.memory()),
-                "logits": None if entry.logits is None else _write(folder, "logits", entry.logits),
-                "pages": pages,
-            }
-        )
-    content = {"format": "qwen35-state", "version": VERSION, "model": model, "kv": kv, "snapshots": snapshots}
+    items = [write_snapshot(folder, entry, snapshot, known) for entry, snapshot in snapshots]
+    content = {"format": "qwen35-state", "version": VERSION, "model": model, "kv": kv, "snapshots": items}
     write_json(folder / STATE, content)
-    named = {name for snapshot in snapshots for name in _parts(snapshot)}
-    for part in folder.glob(f"*{_SUFFIX}"):
+    named = {name for item in items for name in parts(item)}
+    for part in folder.glob(f"*{SUFFIX}"):
         if part.stem not in named:
             part.unlink(missing_ok=True)
+
+
+def write_snapshot(folder: Path, entry: Entry, snapshot: _core.Snapshot, known: dict[int, str]) -> dict[str, Any]:
+    """Writes the parts of a snapshot that are not there yet; returns their names as `state.json` lists them. `known`:
+    names by the ids of pages that were written and are pinned since."""
+    for page in snapshot.pages:
+        if page.id not in known:
+            known[page.id] = _write(folder, "page", page.data())
+    return {
+        "label": entry.label,
+        "tokens": _write(folder, "tokens", entry.tokens),
+        "memory": _write(folder, "memory", snapshot.memory()),
+        "logits": None if entry.logits is None else _write(folder, "logits", entry.logits),
+        "pages": [known[page.id] for page in snapshot.pages],
+    }
 
 
 def load(folder: Path, cache: PrefixCache, model: _core.Model, name: str, kv: str) -> int:
@@ -94,16 +94,17 @@ def load(folder: Path, cache: PrefixCache, model: _core.Model, name: str, kv: st
     if content.get("kv") != kv:
         raise FileFormatError(f"{where}: keys and values are kept as {content.get('kv')!r}, and here as {kv!r}")
     pages: dict[str, _core.Page | Bytes] = {}
-    found = [_snapshot(folder, item, model, kv, pages) for item in _items(content.get("snapshots"), where)]
+    found = [read_snapshot(folder, item, model, kv, pages) for item in _items(content.get("snapshots"), where)]
     for snapshot, label, logits in found:
         cache.insert(snapshot, label, logits)
     return len(found)
 
 
-def _snapshot(
+def read_snapshot(
     folder: Path, item: Mapping[str, Any], model: _core.Model, kv: str, pages: "dict[str, _core.Page | Bytes]"
 ) -> tuple[_core.Snapshot, str, NDArray[np.float32] | None]:
-    """`pages`: those of earlier snapshots, to be shared."""
+    """A snapshot, its label and logits. `pages`: those of earlier snapshots, to be shared. Raises FileFormatError,
+    OSError."""
     names = item["pages"]
     for name in names:
         if name not in pages:
@@ -149,7 +150,8 @@ def _items(snapshots: Any, where: Path) -> list[Mapping[str, Any]]:
     return snapshots
 
 
-def _parts(item: Mapping[str, Any]) -> list[str]:
+def parts(item: Mapping[str, Any]) -> list[str]:
+    """The names of the parts of a snapshot."""
     return [name for name in (item["tokens"], item["memory"], item["logits"], *item["pages"]) if name]
 
 
@@ -158,7 +160,7 @@ def _write(folder: Path, kind: str, values: NDArray[Any]) -> str:
     content = np.ascontiguousarray(values).view(np.uint8).data
     head = _HEADER.pack(_MAGIC, VERSION, _KINDS[kind], len(content), bytes(32))
     digest = _digest(head, content)
-    path = folder / f"{digest.hex()}{_SUFFIX}"
+    path = folder / f"{digest.hex()}{SUFFIX}"
     if not path.exists():
         write_whole(path, [head[:-32] + digest, content])
     return digest.hex()
@@ -166,7 +168,7 @@ def _write(folder: Path, kind: str, values: NDArray[Any]) -> str:
 
 def _read(folder: Path, name: str, kind: str) -> Bytes:
     """The content of a part. Raises FileFormatError when it is missing, damaged or of another kind."""
-    path = folder / f"{name}{_SUFFIX}"
+    path = folder / f"{name}{SUFFIX}"
     try:
         data = np.fromfile(path, np.uint8)
     except FileNotFoundError:
@@ -187,7 +189,7 @@ def _read(folder: Path, name: str, kind: str) -> Bytes:
 def _values(folder: Path, name: str, kind: str, dtype: np.dtype[Any]) -> NDArray[Any]:
     content = _read(folder, name, kind)
     if len(content) % dtype.itemsize:
-        raise FileFormatError(f"{folder / name}{_SUFFIX}: {len(content)} bytes are no {kind}")
+        raise FileFormatError(f"{folder / name}{SUFFIX}: {len(content)} bytes are no {kind}")
     return content.copy().view(dtype.newbyteorder("<")).astype(dtype)
 
 

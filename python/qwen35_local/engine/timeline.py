@@ -66,24 +66,32 @@ class Timeline:
         """Moves to the longest prefix of `tokens` [n] that was already read."""
         wanted = np.asarray(tokens, dtype=np.int32)
         held = self._sequence.tokens if self._is_whole else NO_TOKENS
-        found = self.cache.find(wanted)
+        found, snapshot = self.cache.find(wanted), None
+        while found.entry is not None and len(found.entry.tokens) > self._usable(held, wanted):
+            snapshot = self.cache.fetch(found.entry)
+            if snapshot is not None:
+                break
+            found = self.cache.find(wanted)
         common = common_prefix(held, wanted)
         rest = held[common:]
         if found.common > common:
             common, rest = found.common, found.rest
         parts = (common, rest[:8], wanted[common : common + 8]) if len(rest) and common < len(wanted) else (None,)
-        in_cache = 0 if found.entry is None else len(found.entry.tokens)
-        is_usable = is_prefix(held, wanted) and (len(held) < len(wanted) or self.logits is not None)
-        if is_usable and len(held) >= in_cache:
-            return Start(len(held), LIVE if len(held) else "", *parts)
-        if found.entry is None:
+        if found.entry is not None and snapshot is not None:
+            self._sequence.restore(snapshot)
+            self.logits, self._is_whole = found.entry.logits, True
+            self.cache.touch(found.entry)
+            return Start(len(found.entry.tokens), found.entry.label, *parts)
+        usable = self._usable(held, wanted)
+        if not usable:
             self._sequence.truncate(0)
             self.logits, self._is_whole = None, True
-            return Start(0, "", *parts)
-        self._sequence.restore(found.entry.snapshot)
-        self.logits, self._is_whole = found.entry.logits, True
-        self.cache.touch(found.entry)
-        return Start(in_cache, found.entry.label, *parts)
+        return Start(usable, LIVE if usable else "", *parts)
+
+    def _usable(self, held: Tokens, wanted: Tokens) -> int:
+        """How many of the wanted tokens the sequence itself can go on from."""
+        can_go_on = len(held) < len(wanted) or self.logits is not None
+        return len(held) if can_go_on and is_prefix(held, wanted) else 0
 
     def read(
         self,
