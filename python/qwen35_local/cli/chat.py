@@ -44,6 +44,8 @@ def chat(
     when_full: Annotated[
         str, typer.Option(metavar="stop|compact", help="Context full: stop, or drop the oldest turns and say so.")
     ] = "stop",
+    cache: Annotated[float, typer.Option(min=0, metavar="GIB", help="Memory for points to go back to.")] = 1,
+    cache_disk: Annotated[float, typer.Option(min=0, metavar="GIB", help="And disk, beyond that; 0: none.")] = 8,
     threads: Annotated[int, typer.Option(min=0, help="0: as many as this process may use.")] = 0,
 ) -> None:
     """Talk to a model. On a terminal this is a conversation (/help lists its commands); with -p or input on stdin it
@@ -60,9 +62,17 @@ def chat(
         raise InputError(f"--when-full takes stop or compact, not {when_full!r}")
     if (resume or name) and not is_conversation:
         raise InputError("--continue and --session go on with a conversation on a terminal; leave -p and --json out")
-    engine = open_engine(model, context_tokens=ctx, threads=threads)
+    disk = scratch_folder() if is_conversation and save and cache_disk else None
+    engine = open_engine(
+        model,
+        context_tokens=ctx,
+        threads=threads,
+        cache_bytes=int(cache * 2**30),
+        disk_folder=disk,
+        disk_bytes=int(cache_disk * 2**30),
+    )
     session = Session(engine, is_demonstration=model is None)
-    shelf = open_shelf(session, model, resume=resume, name=name) if save or resume or name else None
+    shelf = open_shelf(session, model, resume=resume, name=name) if is_conversation else None
     if system is not None:
         session.system = system
     if think is not None:
@@ -93,9 +103,28 @@ def chat(
         sys.exit(answer(session, question, as_json=as_json))
 
 
+def scratch_folder() -> Path:
+    """A private folder for this run, removed when it ends; those that killed runs left are removed too."""
+    import atexit
+    import shutil
+    import tempfile
+    import time
+
+    from qwen35_local import hub
+
+    root = hub.home() / "cache"
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for old in root.iterdir():
+        if time.time() - old.stat().st_mtime > 7 * 86400:
+            shutil.rmtree(old, ignore_errors=True)
+    folder = tempfile.mkdtemp(dir=root)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
 def open_shelf(session: "Session", model: str | None, *, resume: bool, name: str | None) -> "Shelf":
     """Where conversations are kept, and `session` as it was left there, if one is asked for."""
-    from functools import cache
+    from functools import cache as once
 
     from qwen35_local import hub
     from qwen35_local.cli.model import model_path
@@ -104,7 +133,7 @@ def open_shelf(session: "Session", model: str | None, *, resume: bool, name: str
     from qwen35_local.engine.store import identity
     from qwen35_local.errors import InputError
 
-    shelf = Shelf(hub.home() / "sessions", cache(lambda: identity(model_path(model), session.engine.model)))
+    shelf = Shelf(hub.home() / "sessions", once(lambda: identity(model_path(model), session.engine.model)))
     saved = shelf.all() if resume or name else []
     if resume and name is None:
         if not saved:

@@ -18,11 +18,23 @@ def open_core(name: str | None, *, context_tokens: int = 0, threads: int = 0) ->
     return _core.Model(model_path(name), context_tokens=context_tokens, threads=threads)
 
 
-def open_engine(name: str | None, *, context_tokens: int = 0, threads: int = 0) -> "Engine":
-    """Raises what open_core raises, and FileFormatError when the file has no usable tokenizer."""
+def open_engine(
+    name: str | None,
+    *,
+    context_tokens: int = 0,
+    threads: int = 0,
+    cache_bytes: int = 1 << 30,
+    disk_folder: Path | None = None,
+    disk_bytes: int = 0,
+) -> "Engine":
+    """`disk_folder`: where snapshots go beyond `cache_bytes`, up to `disk_bytes`. Raises what open_core raises, and
+    FileFormatError when the file has no usable tokenizer."""
     from qwen35_local.engine.engine import Engine
+    from qwen35_local.engine.spill import Spill
 
-    return Engine(open_core(name, context_tokens=context_tokens, threads=threads))
+    model = open_core(name, context_tokens=context_tokens, threads=threads)
+    disk = None if disk_folder is None else Spill(disk_folder, model, "f16", disk_bytes)
+    return Engine(model, cache_bytes=cache_bytes, disk=disk)
 
 
 def model_path(name: str | None) -> Path:
