@@ -234,7 +234,7 @@ def test_why_names_the_first_token_that_differed(demo: _core.Model) -> None:
     request = replace(talk.request, messages=[SYSTEM, Message("user", "What is 12 + 31?")])
     *_, done = talk.engine.reply(request)
     assert isinstance(done, Done)
-    assert done.reuse.source == "the system prompt"
+    assert done.reuse.source == "the end of the system prompt"
     assert done.reuse.difference is not None
     position, known, prompt = vars(done.reuse.difference).values()
     tokens = talk.engine.encode(request).tokens

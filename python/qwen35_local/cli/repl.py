@@ -90,6 +90,7 @@ class Repl:
             self.pen.line(f"! {error}")
         except KeyboardInterrupt:
             self.pen.end_line()
+        self.keep()
 
     def reply(self) -> None:
         """Lets the model answer what stands, and tools after it, as often as it asks for them."""
@@ -128,7 +129,6 @@ class Repl:
             return None
         session.messages.append(done.message)
         self.settle()
-        self.keep()
         return done.message
 
     def _tool_results(self, calls: tuple[ToolCall, ...]) -> list[Message] | None:

@@ -125,7 +125,9 @@ class Session:
     def branch_to(self, name: str) -> bool:
         """Goes on in the branch of this name; where there is none, it begins here, with what was said so far. Returns
         whether there was one."""
-        is_known = name in self.others
+        is_known = name in self.branches
+        if name == self.branch:
+            return True
         self.others[self.branch] = self.messages
         self.messages = self.others.pop(name) if is_known else list(self.messages)
         self.branch = name

@@ -15,6 +15,8 @@ from qwen35_local.chat.prompt import Prompt, Turn
 from qwen35_local.engine.ledger import Ledger, Written
 from qwen35_local.text.tokenizer import Tokenizer
 
+SYSTEM = "the system prompt"
+
 _END = "<|im_end|>\n"
 
 
@@ -55,18 +57,20 @@ def encode(
         name = _name(turn, n_system)
         if think in ids[:8]:
             # A few tokens behind the end of the turn before, and of more use: replies and their retries start here.
-            if encoded.marks.get(start) != "the system prompt":
+            if encoded.marks.get(start) != f"the end of {SYSTEM}":
                 encoded.marks.pop(start, None)
-            encoded.marks[start + ids.index(think)] = f"{name}, before its thinking"
+            encoded.marks[start + ids.index(think)] = f"where {name} starts, before its thinking"
         encoded.tokens += ids
-        encoded.marks[len(encoded.tokens)] = name if turn.kind != "generation" else f"{name}, its opening"
+        encoded.marks[len(encoded.tokens)] = (
+            f"the end of {name}" if turn.kind != "generation" else f"where {name} starts"
+        )
         encoded.ends.append(len(encoded.tokens))
     return encoded
 
 
 def _name(turn: Turn, n_system: int) -> str:
     if turn.kind == "system":
-        return "the system prompt"
+        return SYSTEM
     if turn.n_messages is None:
         return "a turn"
     return f"message {turn.n_messages - n_system + (turn.kind == 'generation')}"

@@ -32,9 +32,10 @@ class Written:
         """Raises InputError."""
         body = data if isinstance(data, dict) else {}
         opening, text, after, tokens = (body.get(key) for key in ("opening", "text", "after", "tokens"))
-        is_good = isinstance(opening, str) and isinstance(text, str) and isinstance(after, str)
-        if not is_good or not isinstance(tokens, list) or not all(type(token) is int for token in tokens):
-            raise InputError("a kept reply needs opening, text, after and a list of token ids")
+        if not (isinstance(opening, str) and isinstance(text, str) and isinstance(after, str)):
+            raise InputError("a kept reply needs opening, text and after")
+        if not isinstance(tokens, list) or not all(type(n) is int and 0 <= n < 1 << 31 for n in tokens):
+            raise InputError("the tokens of a kept reply must be a list of token ids")
         return cls(Message.from_dict(body.get("message")), opening, tuple(tokens), text, after)
 
 

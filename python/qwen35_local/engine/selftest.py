@@ -45,7 +45,7 @@ WORDS = (
     "<|im_end|>",
     "a",
 )
-TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+TOOL: dict[str, object] = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
 CHUNKS = (1, 5, 63, 64, 65, 256, 600)
 
 

@@ -15,7 +15,7 @@ Append: TypeAlias = Callable[[_core.Sequence, Tokens, bool], Logits | None]
 
 CHUNK_TOKENS = 512
 MARK_TOKENS = 4096  # a long reading leaves a snapshot every so many tokens
-LIVE = "as it stood"
+LIVE = "what was read last"
 
 
 class Start(NamedTuple):
