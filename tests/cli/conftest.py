@@ -8,7 +8,7 @@ import pytest
 from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDone
 from qwen35_local.chat.messages import Message, ToolCall
 from qwen35_local.chat.presets import preset
-from qwen35_local.engine.engine import Done, Event, Request, Usage
+from qwen35_local.engine.reply import Done, Event, Request, Usage
 
 
 class ScriptedEngine:
@@ -23,12 +23,19 @@ class ScriptedEngine:
     def __init__(self, *script: str | ToolCall) -> None:
         self.script = list(script)
         self.requests: list[Request] = []
+        self.settled: list[Message] = []
         self.model = SimpleNamespace(device="none")
 
     def preset(self, *, thinking: bool) -> object:
         return preset("qwen3.5", "thinking" if thinking else "instruct")
 
     def cancel(self) -> None:
+        pass
+
+    def settle(self, request: Request, reply: Message) -> None:
+        self.settled.append(reply)
+
+    def close(self) -> None:
         pass
 
     def reply(self, request: Request, *, progress: Callable[[int, int], None]) -> Iterator[Event]:

@@ -30,7 +30,7 @@ def refused(run: Run) -> bool:
     return run.returncode == 2 and "Traceback" not in run.stderr and run.stderr.strip() != "" and run.stdout == ""
 
 
-@pytest.mark.parametrize("command", ["chat", "quantize", "perplexity", "info", "plan", "bench"])
+@pytest.mark.parametrize("command", ["chat", "quantize", "perplexity", "info", "plan", "bench", "selftest"])
 def test_every_command_explains_itself(command: str) -> None:
     run = qwen35(command, "--help")
     assert run.returncode == 0
@@ -72,6 +72,8 @@ def test_json_is_one_event_per_line_and_the_last_is_done() -> None:
     usage = last["usage"]
     assert usage["prompt_tokens"] == usage["reused_tokens"] + usage["evaluated_tokens"]
     assert usage["generated_tokens"] > 0
+    cache = {"reused_tokens": 0, "source": "", "evaluated_tokens": usage["prompt_tokens"]}
+    assert last["cache"] == {**cache, "idle_tokens": 0, "difference": None}
 
 
 def test_same_seed_same_answer() -> None:
@@ -138,3 +140,19 @@ def test_info_describes_the_embedded_model() -> None:
 def answer_of(run: Run) -> str:
     assert run.returncode == 0, run.stderr
     return "".join(e["text"] for e in map(json.loads, run.stdout.splitlines()) if e["type"] == "text")
+
+
+def test_selftest_finds_nothing_wrong_with_the_embedded_model() -> None:
+    run = qwen35("selftest", "--scenarios", "2", "--seed", "3")
+    assert run.returncode == 0, run.stderr
+    assert "2 conversations" in run.stdout
+    assert "seeds 3 to 4" in run.stdout
+
+
+@pytest.mark.parametrize("option", ["--continue", "--session=x"])
+def test_scripts_have_no_conversation_to_continue(option: str) -> None:
+    assert refused(qwen35("chat", "-p", "Hello!", option))
+
+
+def test_a_wrong_way_of_being_full_is_refused() -> None:
+    assert refused(qwen35("chat", "-p", "Hello!", "--when-full", "explode"))

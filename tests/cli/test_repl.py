@@ -6,9 +6,15 @@ from typing import Any
 
 import pytest
 
-from qwen35_local.chat.messages import ToolCall
+from qwen35_local import _core, hub
+from qwen35_local.chat.messages import Message, ToolCall
 from qwen35_local.cli.repl import Repl
 from qwen35_local.cli.session import Session
+from qwen35_local.cli.shelf import Shelf
+from qwen35_local.engine import store
+from qwen35_local.engine.engine import Engine
+from qwen35_local.engine.reply import Compacted, Difference, Done, Reuse, Usage
+from qwen35_local.errors import FileFormatError
 
 
 @pytest.fixture(autouse=True)
@@ -167,3 +173,139 @@ def test_hostile_output_reaches_the_terminal_escaped(scripted: Any, capsys: pyte
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert r"\x1b]52" in out
+
+
+class Lines:
+    """The person's next lines, in order."""
+
+    def __init__(self, *lines: str) -> None:
+        self.lines = list(lines)
+        self.defaults: list[str] = []
+
+    def prompt(self, text: str, *, prompt_continuation: str = "", default: str = "") -> str:
+        self.defaults.append(default)
+        return self.lines.pop(0)
+
+
+def test_editing_answers_an_old_message_again(scripted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    repl = conversation(scripted, "one", "two", "three")
+    repl.take("a")
+    repl.take("b")
+    lines = Lines("a, but better", "a, but better")
+    monkeypatch.setattr(repl, "_lines", lines)
+    repl.take("/edit 1")
+    assert lines.defaults == ["a"]
+    assert said(repl) == [("user", "a, but better"), ("assistant", "three")]
+    repl.take("/edit")
+    assert said(repl) == [("user", "a, but better"), ("assistant", "three")]  # not changed, not answered
+
+
+@pytest.mark.parametrize("wrong", ["/edit 3", "/edit 0", "/edit last"])
+def test_editing_what_was_not_said_is_refused(scripted: Any, wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    repl = conversation(scripted, "one")
+    repl.take("a")
+    before = said(repl)
+    repl.take(wrong)
+    assert said(repl) == before
+    assert capsys.readouterr().out.splitlines()[-1].startswith("! ")
+
+
+def test_branches_part_and_are_come_back_to(scripted: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    repl = conversation(scripted, "one", "two", "three")
+    repl.take("a")
+    repl.take("/branch aside")
+    repl.take("b")
+    repl.take("/branch main")
+    assert said(repl) == [("user", "a"), ("assistant", "one")]
+    repl.take("c")
+    for _ in "12":
+        repl.take("/branch aside")
+        assert said(repl) == [("user", "a"), ("assistant", "one"), ("user", "b"), ("assistant", "two")]
+    assert set(repl.session.branches) == {"main", "aside"}
+    capsys.readouterr()
+    repl.take("/branch")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("* aside")
+    assert lines[1].startswith("  main")
+
+
+def test_the_reply_is_settled_and_what_was_compacted_is_gone(
+    scripted: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repl = conversation(scripted, "one", "two")
+    repl.take("a")
+    engine: Any = repl.session.engine
+    assert [message.text for message in engine.settled] == ["one"]
+    original = engine.reply
+
+    def full(request: Any, *, progress: Any) -> Any:
+        yield Compacted(tuple(request.messages[:2]), 99, 40)
+        yield from original(request, progress=progress)
+
+    monkeypatch.setattr(engine, "reply", full)
+    repl.take("b")
+    assert said(repl) == [("user", "b"), ("assistant", "two")]
+    assert "2 oldest messages are dropped, from “a” on" in capsys.readouterr().out
+
+
+def test_why_explains_the_last_prompt(scripted: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    repl = conversation(scripted, "one")
+    repl.take("/why")
+    assert "! nothing was answered yet" in capsys.readouterr().out
+    repl.take("a")
+    reuse = Reuse(80, "message 2", 12, 30, Difference(81, "<think>\n", "Paris\x1b"))
+    repl.last = Done("stop", Message("assistant", "one"), Usage(prompt_tokens=92), reuse)
+    capsys.readouterr()
+    repl.take("/why")
+    out = capsys.readouterr().out
+    assert "reused      80, from message 2" in out
+    assert "read        12 now, 30 since the reply before" in out
+    assert r'at token 81: "<think>\n" was known, "Paris\u001b" came' in out
+
+
+def test_a_conversation_is_kept_and_taken_up_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the embedded model: a second program reads nothing of the first one's conversation again."""
+    model = _core.Model(hub.embedded_model())
+    name = store.identity(hub.embedded_model(), model)
+
+    def start() -> Repl:
+        session = Session(Engine(model), name="talk", thinking=True)
+        session.choose("temperature", "0")
+        session.choose("max_tokens", "60")
+        return Repl(session, Shelf(tmp_path / "sessions", lambda: name))
+
+    first = start()
+    first.take("My name is Ann.")
+    first.take("/branch aside")
+    first.take("What is 12 + 30?")
+    first.session.engine.finish_idle()
+    first.keep_memory()
+
+    second = start()
+    assert second.shelf is not None
+    assert second.shelf.take(second.session, "talk") is None
+    assert second.session.messages == first.session.messages
+    assert second.session.branch == "aside"
+    for repl in (first, second):
+        repl.take("What is my name?")
+        assert repl.last is not None
+    assert second.last is not None and first.last is not None
+    assert second.last.message == first.last.message
+    assert second.last.usage.evaluated_tokens == first.last.usage.evaluated_tokens < 20
+    second.take("/sessions")
+    assert "* talk" in capsys.readouterr().out
+    second.take("/sessions ../../etc")
+    assert "! a conversation cannot be called" in capsys.readouterr().out
+    second.session.engine.close()
+    first.session.engine.close()
+
+    state = tmp_path / "sessions" / "talk" / store.STATE
+    state.write_bytes(state.read_bytes()[:-10])
+    third = start()
+    assert third.shelf is not None
+    assert "damaged" in str(third.shelf.take(third.session, "talk"))
+    assert third.session.messages
+    said_file = state.with_name("conversation.json")
+    said_file.write_bytes(said_file.read_bytes().replace(b"Ann", b"Eve", 1))
+    with pytest.raises(FileFormatError, match="damaged"):
+        third.shelf.take(third.session, "talk")

@@ -6,12 +6,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from qwen35_local import _core
 from qwen35_local.chat.events import ReasoningDelta, TextDelta
 from qwen35_local.chat.messages import Message
 from qwen35_local.chat.presets import Sampling
-from qwen35_local.engine.engine import Done, Engine, Event, Request
+from qwen35_local.engine.cache import PrefixCache
+from qwen35_local.engine.engine import Engine
+from qwen35_local.engine.reply import Done, Event, Request
 from qwen35_local.engine.timeline import Timeline
 from qwen35_local.errors import InputError
 
@@ -118,20 +121,25 @@ def test_a_full_context_ends_the_reply(demo: _core.Model) -> None:
 
 
 def test_marks_stay_under_the_budget(demo: _core.Model) -> None:
-    timeline = Timeline(_core.Sequence(demo), budget_bytes=1)
+    timeline = Timeline(_core.Sequence(demo), PrefixCache(1))
     tokens = list(range(100, 164))
-    timeline.read(tokens, [16, 32, 48, 64])
+    read(timeline, tokens, [16, 32, 48, 64])
     branch = [*tokens[:40], 7]
-    assert timeline.rewind(branch) == 0
-    fresh = Timeline(_core.Sequence(demo))
-    np.testing.assert_array_equal(timeline.read(branch, []), fresh.read(branch, []))
+    assert len(timeline.cache) == 1
+    assert timeline.seek(branch).reused == 0
+    np.testing.assert_array_equal(read(timeline, branch), read(Timeline(_core.Sequence(demo)), branch))
 
 
 def test_a_branch_starts_from_the_longest_mark(demo: _core.Model) -> None:
     timeline = Timeline(_core.Sequence(demo))
     tokens = list(range(100, 164))
-    timeline.read(tokens, [16, 32, 48, 64])
+    read(timeline, tokens, [16, 32, 48, 64])
     branch = [*tokens[:40], 7]
-    assert timeline.rewind(branch) == 32
-    fresh = Timeline(_core.Sequence(demo))
-    np.testing.assert_array_equal(timeline.read(branch, []), fresh.read(branch, []))
+    assert timeline.seek(branch).reused == 32
+    np.testing.assert_array_equal(read(timeline, branch), read(Timeline(_core.Sequence(demo)), branch))
+
+
+def read(timeline: Timeline, tokens: Sequence[int], marks: Sequence[int] = ()) -> NDArray[np.float32]:
+    logits = timeline.read(tokens, dict.fromkeys(marks, "here"))
+    assert logits is not None
+    return logits

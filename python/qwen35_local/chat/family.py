@@ -48,6 +48,8 @@ class Options:
     preserve_thinking: bool | None = None
     reasoning_effort: str | None = None
     add_vision_id: bool = False
+    forces_thinking: bool = False
+    """Reasoning of all turns is kept, also by a version without `preserve_thinking`; no template has this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ def render(
             end += 1
         keeps = variant.preserves_thinking if options.preserve_thinking is None else options.preserve_thinking
         shows_reasoning = first > last_query or (variant.preserves_thinking is not None and keeps is True)
+        shows_reasoning |= options.forces_thinking
         segments = _message_turn(variant, messages[first:end], shows_reasoning, numbering)
         turns.append(Turn(messages[first].role, segments, end))
         first = end

@@ -71,13 +71,16 @@ class Template:
         preserve_thinking: bool | None = None,
         reasoning_effort: str | None = None,
         add_vision_id: bool = False,
+        forces_thinking: bool = False,
     ) -> Prompt:
         """The prompt for a conversation of `Message` objects or OpenAI-style dictionaries.
 
         An option that is None takes the template's default; one the template does not know is ignored.
         `reasoning_effort` is one of `variant.reasoning_efforts`. Raises InputError naming the message or option, and
         TemplateError when a foreign template fails or breaks its limits."""
-        options = Options(add_generation_prompt, enable_thinking, preserve_thinking, reasoning_effort, add_vision_id)
+        options = Options(
+            add_generation_prompt, enable_thinking, preserve_thinking, reasoning_effort, add_vision_id, forces_thinking
+        )
         conversation, definitions = read_messages(messages), read_tools(tools)
         if self.variant is not None:
             return render(self.variant, conversation, definitions, options)

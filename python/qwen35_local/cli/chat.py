@@ -2,9 +2,13 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from qwen35_local.cli.session import Session
+    from qwen35_local.cli.shelf import Shelf
 
 
 def chat(
@@ -17,6 +21,17 @@ def chat(
     ] = None,
     system: Annotated[str | None, typer.Option("-s", "--system", help="System prompt.")] = None,
     think: Annotated[bool | None, typer.Option("--think/--no-think", help="Unset: as the model does.")] = None,
+    keep_thinking: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-thinking/--no-keep-thinking", help="Thinking of finished turns. Unset: as the model does."
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--continue", "-c", help="Go on with the last conversation.")] = False,
+    name: Annotated[
+        str | None, typer.Option("--session", metavar="NAME", help="Go on with this saved conversation, or start it.")
+    ] = None,
+    save: Annotated[bool, typer.Option("--save/--no-save", help="Keep the conversation, for --continue.")] = True,
     tools: Annotated[Path | None, typer.Option(help="JSON list of tools, in OpenAI's form, to offer.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One event per line as JSON, on stdout.")] = False,
     temperature: Annotated[float | None, typer.Option(help="0 is greedy. Unset: the official preset.")] = None,
@@ -30,6 +45,18 @@ def chat(
         str | None,
         typer.Option(metavar="SIZE", help="Most memory to take, as in 8G. Unset: what is free.", show_default=False),
     ] = None,
+    kv: Annotated[
+        str,
+        typer.Option(metavar="f16|q8|k8v4|q4|auto", help="How keys and values are kept; auto: the widest that fits."),
+    ] = "auto",
+    when_full: Annotated[
+        str, typer.Option(metavar="stop|compact", help="Context full: stop, or drop the oldest turns and say so.")
+    ] = "stop",
+    cache: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="GIB", help="Memory for points to go back to; unset: up to 1.", show_default=False),
+    ] = None,
+    cache_disk: Annotated[float, typer.Option(min=0, metavar="GIB", help="And disk, beyond that; 0: none.")] = 8,
     threads: Annotated[int, typer.Option(min=0, help="0: as many as this process may use.")] = 0,
 ) -> None:
     """Talk to a model. On a terminal this is a conversation (/help lists its commands); with -p or input on stdin it
@@ -42,9 +69,32 @@ def chat(
     question = "" if is_conversation else read_question(prompt)
     if not is_conversation and not question.strip():
         raise InputError("nothing to answer: give -p TEXT or text on stdin, or start it on a terminal")
-    offered = read_tool_file(tools) if tools is not None else ()
-    engine = open_engine(model, context_tokens=ctx, threads=threads, memory=memory)
-    session = Session(engine, is_demonstration=model is None, system=system, thinking=think, tools=offered)
+    if when_full not in ("stop", "compact"):
+        raise InputError(f"--when-full takes stop or compact, not {when_full!r}")
+    if (resume or name) and not is_conversation:
+        raise InputError("--continue and --session go on with a conversation on a terminal; leave -p and --json out")
+    disk = scratch_folder() if is_conversation and save and cache_disk else None
+    engine = open_engine(
+        model,
+        context_tokens=ctx,
+        threads=threads,
+        kv=kv,
+        memory=memory,
+        cache_bytes=None if cache is None else int(cache * 2**30),
+        disk_folder=disk,
+        disk_bytes=int(cache_disk * 2**30),
+    )
+    session = Session(engine, is_demonstration=model is None)
+    shelf = open_shelf(session, model, resume=resume, name=name) if is_conversation else None
+    if system is not None:
+        session.system = system
+    if think is not None:
+        session.thinking = think
+    if keep_thinking is not None:
+        session.keep_thinking = keep_thinking
+    if tools is not None:
+        session.tools = read_tool_file(tools)
+    session.when_full = "compact" if when_full == "compact" else "stop"
     options = {
         "temperature": temperature,
         "top_k": top_k,
@@ -53,17 +103,61 @@ def chat(
         "seed": seed,
         "max_tokens": max_tokens,
     }
-    for name, value in options.items():
+    for option, value in options.items():
         if value is not None:
-            session.choose(name, str(value))
+            session.choose(option, str(value))
     if is_conversation:
         from qwen35_local.cli.repl import Repl
 
-        Repl(session).run()
+        Repl(session, shelf if save else None).run()
     else:
         from qwen35_local.cli.oneshot import answer
 
         sys.exit(answer(session, question, as_json=as_json))
+
+
+def scratch_folder() -> Path:
+    """A private folder for this run, removed when it ends; those that killed runs left are removed too."""
+    import atexit
+    import shutil
+    import tempfile
+    import time
+
+    from qwen35_local import hub
+
+    root = hub.home() / "cache"
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for old in root.iterdir():
+        if time.time() - old.stat().st_mtime > 7 * 86400:
+            shutil.rmtree(old, ignore_errors=True)
+    folder = tempfile.mkdtemp(dir=root)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+def open_shelf(session: "Session", model: str | None, *, resume: bool, name: str | None) -> "Shelf":
+    """Where conversations are kept, and `session` as it was left there, if one is asked for."""
+    from functools import cache as once
+
+    from qwen35_local import hub
+    from qwen35_local.cli.model import model_path
+    from qwen35_local.cli.shelf import Shelf
+    from qwen35_local.cli.terminal import notice
+    from qwen35_local.engine.store import identity
+    from qwen35_local.errors import InputError
+
+    shelf = Shelf(hub.home() / "sessions", once(lambda: identity(model_path(model), session.engine.model)))
+    saved = shelf.all() if resume or name else []
+    if resume and name is None:
+        if not saved:
+            raise InputError("there is no conversation to continue; start one without --continue")
+        name = saved[0].name
+    session.name = name or shelf.new_name()
+    if any(one.name == name for one in saved):
+        reason = shelf.take(session, session.name)
+        if reason is not None:
+            notice(f"(the model reads the conversation again: {reason})")
+    return shelf
 
 
 def read_question(prompt: str | None) -> str:

@@ -36,7 +36,7 @@ def options(
     pass
 
 
-for name in ("chat", "quantize", "perplexity", "info", "plan", "bench"):
+for name in ("chat", "quantize", "perplexity", "info", "plan", "bench", "selftest"):
     app.command(name)(getattr(import_module(f"qwen35_local.cli.{name}"), name))
 
 

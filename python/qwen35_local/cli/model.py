@@ -24,10 +24,19 @@ def open_core(name: str | None, *, context_tokens: int = 0, threads: int = 0) ->
 
 
 def open_engine(
-    name: str | None, *, context_tokens: int = 0, threads: int = 0, kv: str = "f16", memory: str | None = None
+    name: str | None,
+    *,
+    context_tokens: int = 0,
+    threads: int = 0,
+    kv: str = "auto",
+    memory: str | None = None,
+    cache_bytes: int | None = None,
+    disk_folder: Path | None = None,
+    disk_bytes: int = 0,
 ) -> "Engine":
     """`context_tokens` 0: the model's own, or as much of it as fits into memory; `kv` may be "auto"; `memory` stands in
-    for what the machine has free, as in "8G".
+    for what the machine has free, as in "8G". `disk_folder`: where snapshots go beyond `cache_bytes` (None: as planned), up to
+    `disk_bytes`.
 
     Raises what open_core raises, FileFormatError when the file has no usable tokenizer, and InputError when the model
     would not fit."""
@@ -39,14 +48,19 @@ def open_engine(
     file = _core.GgufFile(path, header=True)
     subject = of_file(path, file, Extras(threads=threads or _core.usable_threads()))
     plan = fitting(subject, context_tokens, kv, memory)
-    if plan is None:
-        return load(path, file.metadata, context_tokens=context_tokens, threads=threads)
+    chosen = plan.kv if plan is not None else "f16" if kv == "auto" else kv
+    if kv == "auto" and chosen != "f16":
+        notice(f"keys and values are kept in {chosen}: the widest format that fits; --kv says otherwise")
+    planned_bytes = 1 << 30 if plan is None else plan.memory.snapshots
     return load(
         path,
         file.metadata,
-        context_tokens=plan.context_tokens,
+        context_tokens=context_tokens if plan is None else plan.context_tokens,
         threads=threads,
-        cache_bytes=plan.memory.snapshots,
+        kv=chosen,
+        cache_bytes=planned_bytes if cache_bytes is None else cache_bytes,
+        disk_folder=disk_folder,
+        disk_bytes=disk_bytes,
     )
 
 

@@ -10,7 +10,7 @@ from qwen35_local.cli.interrupt import interruptible
 from qwen35_local.cli.progress import bar
 from qwen35_local.cli.session import Session
 from qwen35_local.cli.terminal import Pen, has_style
-from qwen35_local.engine.engine import Done, Event
+from qwen35_local.engine.reply import Compacted, Done, Event
 
 
 def answer(session: Session, question: str, *, as_json: bool) -> int:
@@ -81,4 +81,8 @@ def event_dict(event: Event) -> dict[str, Any]:
         case ToolCallDone(call=call):
             return {"type": "tool_call", "name": call.name, "arguments": dict(call.arguments)}
         case Done():
-            return {"type": "done", "reason": event.reason, "usage": event.usage.as_dict()}
+            cache = event.reuse.as_dict()
+            return {"type": "done", "reason": event.reason, "usage": event.usage.as_dict(), "cache": cache}
+        case Compacted():
+            counts = {"tokens_before": event.tokens_before, "tokens_after": event.tokens_after}
+            return {"type": "compacted", "dropped": [m.to_dict() for m in event.messages], **counts}

@@ -29,9 +29,9 @@ def bar(label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
         if done >= total:
             progress.stop()
             return
-        progress.start()
         speed = progress.tasks[0].speed
         progress.update(task, completed=done, total=total, rate=f"{speed:.0f} {unit}/s" if speed else "")
+        progress.start()
 
     try:
         yield update

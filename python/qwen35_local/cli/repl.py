@@ -1,6 +1,7 @@
 """The conversation on a terminal: reads a line, shows a reply, keeps what was said."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,10 @@ from qwen35_local.chat.messages import Message, ToolCall
 from qwen35_local.cli import slash
 from qwen35_local.cli.interrupt import interruptible
 from qwen35_local.cli.progress import bar
-from qwen35_local.cli.session import Session
+from qwen35_local.cli.session import Session, last_said
+from qwen35_local.cli.shelf import Shelf
 from qwen35_local.cli.terminal import Pen, printable_line
-from qwen35_local.engine.engine import Done, Event
+from qwen35_local.engine.reply import Compacted, Done, Event
 from qwen35_local.errors import Qwen35Error
 
 if TYPE_CHECKING:
@@ -25,8 +27,10 @@ CONTINUED = "… "
 class Repl:
     """Enter sends, Alt-Enter (or Esc, Enter) starts a new line, Ctrl-C stops a reply, Ctrl-D leaves."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, shelf: Shelf | None = None) -> None:
+        """`shelf`: where the conversation is kept; None: nowhere."""
         self.session = session
+        self.shelf = shelf
         self.pen = Pen(sys.stdout)
         self.last: Done | None = None
         self.is_over = False
@@ -34,14 +38,45 @@ class Repl:
 
     def run(self) -> None:
         self._greet()
-        while not self.is_over:
-            try:
-                text = self._lines.prompt(PROMPT, prompt_continuation=CONTINUED)
-            except KeyboardInterrupt:
-                continue
-            except EOFError:
-                break
-            self.take(text)
+        self.settle()
+        try:
+            while not self.is_over:
+                try:
+                    text = self.ask()
+                except KeyboardInterrupt:
+                    continue
+                except EOFError:
+                    break
+                self.take(text)
+        finally:
+            self.session.engine.close()
+            self.keep_memory()
+
+    def keep(self) -> None:
+        """Writes what was said; a failure is shown, and the conversation goes on."""
+        self._try_to_keep(Shelf.keep)
+
+    def keep_memory(self) -> None:
+        """Writes what the model remembers of it, for `--continue`."""
+        self._try_to_keep(Shelf.keep_memory)
+
+    def _try_to_keep(self, write: Callable[[Shelf, Session], None]) -> None:
+        if self.shelf is None or not any(self.session.branches.values()):
+            return
+        try:
+            write(self.shelf, self.session)
+        except OSError as error:
+            self.pen.line(f"! the conversation could not be saved: {error.filename}: {error.strerror}")
+
+    def settle(self) -> None:
+        """Lets the engine read ahead while nobody waits for it."""
+        *before, last = self.session.messages or [Message("user", "")]
+        if last.role == "assistant" and before:
+            self.session.engine.settle(self.session.request(before), last)
+
+    def ask(self, default: str = "") -> str:
+        """A line from the person. Raises KeyboardInterrupt, EOFError."""
+        return self._lines.prompt(PROMPT, prompt_continuation=CONTINUED, default=default)
 
     def take(self, text: str) -> None:
         """One input: a slash command, or something to answer. Errors are shown, never raised."""
@@ -55,6 +90,7 @@ class Repl:
             self.pen.line(f"! {error}")
         except KeyboardInterrupt:
             self.pen.end_line()
+        self.keep()
 
     def reply(self) -> None:
         """Lets the model answer what stands, and tools after it, as often as it asks for them."""
@@ -70,13 +106,16 @@ class Repl:
     def _one_reply(self) -> Message | None:
         view = ReplyView(self.pen)
         done: Done | None = None
+        engine, session = self.session.engine, self.session
         try:
-            with bar("reading", "tok") as progress, interruptible(self.session.engine.cancel):
-                for event in self.session.engine.reply(self.session.request(), progress=progress):
+            with bar("reading", "tok") as progress, interruptible(engine.cancel):
+                for event in engine.reply(session.request(), progress=progress):
                     view.show(event)
+                    if isinstance(event, Compacted):
+                        del session.messages[: len(event.messages)]
                     done = event if isinstance(event, Done) else done
         except Qwen35Error:
-            self.session.undo()
+            session.undo()
             raise
         finally:
             self.pen.end_line()
@@ -86,9 +125,10 @@ class Repl:
             self.pen.line(f"({done.explanation})", dim=True)
         self.pen.line(statistics(done), dim=True)
         if not done.message.text and not done.message.tool_calls and done.reason == "cancelled":
-            self.session.undo()
+            session.undo()
             return None
-        self.session.messages.append(done.message)
+        session.messages.append(done.message)
+        self.settle()
         return done.message
 
     def _tool_results(self, calls: tuple[ToolCall, ...]) -> list[Message] | None:
@@ -110,6 +150,9 @@ class Repl:
         self.pen.line(f"{printable_line(engine.name)} · {engine.summary}", dim=True)
         if self.session.is_demonstration:
             self.pen.line("A tiny model that ships with the program: a demonstration, not an assistant.", dim=True)
+        if self.session.messages:
+            said = last_said(self.session.messages)
+            self.pen.line(f"“{said}” · {len(self.session.messages)} messages · {self.session.name}", dim=True)
         self.pen.line("/help lists commands · Alt-Enter: new line · Ctrl-C: stop the reply · Ctrl-D: leave", dim=True)
 
 
@@ -135,6 +178,8 @@ class ReplyView:
                 self._pen.end_line()
                 arguments = ", ".join(f"{name}={value!r}" for name, value in call.arguments.items())
                 self._pen.line(f"→ {call.name}({arguments})")
+            case Compacted():
+                self._pen.line(compaction(event), dim=True)
             case Done():
                 self._leave_thinking()
 
@@ -151,6 +196,16 @@ def statistics(done: Done) -> str:
     return (
         f"{u.generated_tokens} tokens · {u.tokens_per_second:.1f} tok/s · first token {u.first_token_seconds:.2f} s · "
         f"prompt {u.prompt_tokens} = {u.reused_tokens} reused + {u.evaluated_tokens} read"
+    )
+
+
+def compaction(event: Compacted) -> str:
+    """What was dropped, aloud."""
+    first = next(message for message in event.messages if message.role == "user")
+    return (
+        f"(the context was full: the {len(event.messages)} oldest messages are dropped, from "
+        f"“{printable_line(first.text, 40)}” on; the prompt has {event.tokens_after:,} tokens "
+        f"instead of {event.tokens_before:,})"
     )
 
 

@@ -1,19 +1,22 @@
-"""A conversation in progress: its messages, its settings, and the file it can be kept in."""
+"""A conversation in progress: its messages, its branches, its settings, and the file it can be kept in."""
 
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from qwen35_local.chat.messages import Message, read_messages, read_tools
 from qwen35_local.chat.presets import Sampling
-from qwen35_local.engine.engine import Engine, Request
+from qwen35_local.cli.terminal import printable_line
+from qwen35_local.engine.engine import Engine
+from qwen35_local.engine.reply import Request, WhenFull
+from qwen35_local.engine.store import write_whole
 from qwen35_local.errors import InputError
 
 FORMAT = "qwen35-conversation"
 VERSION = 1
+MAIN = "main"
 
 # What /set and the command line may change, and how a word becomes a value.
 SETTINGS: dict[str, type[int] | type[float]] = {
@@ -34,12 +37,18 @@ class Session:
     """The messages said so far, without the system prompt, and what the person chose."""
 
     engine: Engine
+    name: str = ""
     is_demonstration: bool = False
     system: str | None = None
     thinking: bool | None = None
+    keep_thinking: bool | None = None
+    when_full: WhenFull = "stop"
     tools: tuple[Mapping[str, Any], ...] = ()
     chosen: dict[str, float] = field(default_factory=dict)
     messages: list[Message] = field(default_factory=list)
+    branch: str = MAIN
+    others: dict[str, list[Message]] = field(default_factory=dict)
+    """The branches that are not being talked in, by name."""
 
     @property
     def thinks(self) -> bool:
@@ -53,12 +62,20 @@ class Session:
     def _checked(self, overrides: dict[str, Any]) -> Sampling:
         return replace(self.engine.preset(thinking=self.thinks), **overrides)
 
-    def request(self) -> Request:
+    @property
+    def branches(self) -> dict[str, list[Message]]:
+        """All of them, by name."""
+        return {self.branch: self.messages, **self.others}
+
+    def request(self, messages: Sequence[Message] | None = None) -> Request:
+        """What to ask the engine for; `messages` in the place of the current ones."""
         system = [Message("system", self.system)] if self.system else []
         return Request(
-            messages=(*system, *self.messages),
+            messages=(*system, *(self.messages if messages is None else messages)),
             tools=self.tools,
             thinking=self.thinking,
+            keep_thinking=self.keep_thinking,
+            when_full=self.when_full,
             sampling=self.sampling,
             max_tokens=int(self.chosen.get("max_tokens", 0)),
         )
@@ -78,14 +95,25 @@ class Session:
             raise InputError(f"max_tokens: {value} is below 0")
         self.chosen[name] = value
 
+    @property
+    def questions(self) -> list[int]:
+        """Where in the messages the person speaks."""
+        return [n for n, message in enumerate(self.messages) if message.role == "user"]
+
+    def cut(self, question: int) -> Message:
+        """Takes back what the person said as their `question`th message, counted from 1, and all that followed; returns
+        it. Raises InputError."""
+        places = self.questions
+        if not 1 <= question <= len(places):
+            said = f"there are {len(places)}" if places else "nothing was said yet"
+            raise InputError(f"no message {question} of yours; {said}")
+        message = self.messages[places[question - 1]]
+        del self.messages[places[question - 1] :]
+        return message
+
     def undo(self) -> Message | None:
         """Takes back the last thing the person said and all that followed; returns it."""
-        for index in reversed(range(len(self.messages))):
-            if self.messages[index].role == "user":
-                said = self.messages[index]
-                del self.messages[index:]
-                return said
-        return None
+        return self.cut(len(self.questions)) if self.questions else None
 
     def drop_reply(self) -> bool:
         """Takes back everything after the last thing the person said; False when nothing was said."""
@@ -94,47 +122,71 @@ class Session:
             self.messages.append(said)
         return said is not None
 
+    def branch_to(self, name: str) -> bool:
+        """Goes on in the branch of this name; where there is none, it begins here, with what was said so far. Returns
+        whether there was one."""
+        is_known = name in self.branches
+        if name == self.branch:
+            return True
+        self.others[self.branch] = self.messages
+        self.messages = self.others.pop(name) if is_known else list(self.messages)
+        self.branch = name
+        return is_known
+
     def save(self, path: Path) -> None:
         """Writes the conversation as JSON; the file appears whole or not at all."""
-        content = {
+        write_whole(path, [json.dumps(self.to_dict(), ensure_ascii=False, indent=1).encode()])
+
+    def load(self, path: Path) -> None:
+        """Takes over a saved conversation; nothing changes unless all of it is good. Raises InputError."""
+        self.take(read_json(path), str(path))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
             "format": FORMAT,
             "version": VERSION,
             "model": self.engine.name,
             "system": self.system,
             "thinking": self.thinking,
+            "keep_thinking": self.keep_thinking,
             "settings": self.chosen,
             "tools": list(self.tools),
+            "branch": self.branch,
             "messages": [message.to_dict() for message in self.messages],
+            "branches": {name: [m.to_dict() for m in messages] for name, messages in self.others.items()},
         }
-        partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-        try:
-            with partial.open("w", encoding="utf-8") as file:
-                json.dump(content, file, ensure_ascii=False, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
 
-    def load(self, path: Path) -> None:
-        """Takes over a saved conversation; nothing changes unless all of it is good. Raises InputError."""
-        content = read_json(path)
+    def take(self, content: Any, where: str) -> None:
+        """Becomes the conversation that `to_dict` wrote. Raises InputError naming `where`; nothing changes then."""
         if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise InputError(f"{path}: not a saved conversation")
+            raise InputError(f"{where}: not a saved conversation")
         if content.get("version") != VERSION:
-            raise InputError(f"{path}: version {content.get('version')!r}; this program reads version {VERSION}")
+            raise InputError(f"{where}: version {content.get('version')!r}; this program reads version {VERSION}")
         if not isinstance(content.get("messages"), list):
-            raise InputError(f"{path}: has no list of messages")
+            raise InputError(f"{where}: has no list of messages")
         messages = read_messages(content["messages"])
         tools = tuple(read_tools(content.get("tools")))
         fresh = Session(self.engine)
-        for name, value in dict(content.get("settings") or {}).items():
+        settings, branches = content.get("settings") or {}, content.get("branches") or {}
+        if not (isinstance(settings, dict) and isinstance(branches, dict)):
+            raise InputError(f"{where}: settings and branches must be objects")
+        for name, value in settings.items():
             fresh.choose(name, str(value))
-        system, thinking = content.get("system"), content.get("thinking")
-        if not (isinstance(system, str | None) and isinstance(thinking, bool | None)):
-            raise InputError(f"{path}: system must be a text and thinking true or false")
-        self.system, self.thinking, self.chosen = system, thinking, fresh.chosen
-        self.messages, self.tools = messages, tools
+        others = {name: read_messages(said) for name, said in branches.items()}
+        system, branch = content.get("system"), content.get("branch", MAIN)
+        thinking, keep_thinking = content.get("thinking"), content.get("keep_thinking")
+        if not (isinstance(system, str | None) and isinstance(branch, str)):
+            raise InputError(f"{where}: system and branch must be texts")
+        if not (isinstance(thinking, bool | None) and isinstance(keep_thinking, bool | None)):
+            raise InputError(f"{where}: thinking and keep_thinking must be true or false")
+        self.system, self.thinking, self.keep_thinking, self.chosen = system, thinking, keep_thinking, fresh.chosen
+        self.messages, self.tools, self.branch, self.others = messages, tools, branch, others
+
+
+def last_said(messages: Sequence[Message]) -> str:
+    """The last thing the person said, cut to fit a line."""
+    said = next((message.text for message in reversed(messages) if message.role == "user"), "")
+    return printable_line(said, 50)
 
 
 def read_json(path: Path) -> Any:

@@ -1,10 +1,16 @@
 """The commands of the conversation. Each is a function of the REPL and the words after the command's name."""
 
+import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qwen35_local.cli.session import SETTINGS, read_tool_file
+from qwen35_local.chat.messages import Message
+from qwen35_local.cli.session import SETTINGS, last_said, read_tool_file
+from qwen35_local.cli.shelf import age
+from qwen35_local.cli.terminal import printable_line
+from qwen35_local.engine.reply import Done
 from qwen35_local.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,7 +42,7 @@ def show_help(repl: "Repl", rest: str) -> None:
 
 
 def clear(repl: "Repl", rest: str) -> None:
-    """/clear: forget the conversation; the system prompt and settings stay"""
+    """/clear: forget this branch of the conversation; the system prompt and settings stay"""
     repl.session.messages.clear()
     repl.pen.line("(the conversation is empty)", dim=True)
 
@@ -88,6 +94,81 @@ def undo(repl: "Repl", rest: str) -> None:
     repl.pen.line(f"(taken back: {said.text})", dim=True)
 
 
+def edit(repl: "Repl", rest: str) -> None:
+    """/edit [N]: change your last message, or your Nth, and have it answered again"""
+    number = whole_number("/edit", rest) if rest else len(repl.session.questions)
+    kept = list(repl.session.messages)
+    old = repl.session.cut(number)
+    repl.session.messages, kept = kept, repl.session.messages
+    text = repl.ask(old.text)
+    if not text.strip() or text == old.text:
+        repl.pen.line("(nothing is changed)", dim=True)
+        return
+    repl.session.messages = [*kept, Message("user", text)]
+    repl.reply()
+
+
+def branch(repl: "Repl", rest: str) -> None:
+    """/branch [NAME]: list the branches, or go on in one; a new one begins here"""
+    session = repl.session
+    if rest:
+        is_known = session.branch_to(rest)
+        repl.pen.line(f"({'back in' if is_known else 'a new branch,'} {rest})", dim=True)
+        return
+    for name, messages in sorted(session.branches.items()):
+        sign = "*" if name == session.branch else " "
+        repl.pen.line(f"{sign} {name:<16}{len(messages):>4} messages  {last_said(messages)}", dim=True)
+
+
+def sessions(repl: "Repl", rest: str) -> None:
+    """/sessions [NAME]: list the saved conversations, or go on with one"""
+    shelf, session = repl.shelf, repl.session
+    if shelf is None:
+        raise InputError("conversations are not saved; start without --no-save")
+    if not rest:
+        for saved in shelf.all():
+            sign = "*" if saved.name == session.name else " "
+            title = printable_line(saved.title, 50)
+            repl.pen.line(
+                f"{sign} {saved.name:<20}{age(saved, time.time()):>10}{saved.n_messages:>5}  {title}", dim=True
+            )
+        return
+    repl.keep()
+    repl.keep_memory()
+    reason = shelf.take(session, rest)
+    repl.last = None
+    repl.pen.line(f"({len(session.messages)} messages; the last: “{last_said(session.messages)}”)", dim=True)
+    if reason is not None:
+        repl.pen.line(f"(the model reads it again: {reason})", dim=True)
+    repl.settle()
+
+
+def why(repl: "Repl", rest: str) -> None:
+    """/why: what the last prompt reused, what was read, and where it first differed from what was known"""
+    if repl.last is None:
+        raise InputError("nothing was answered yet")
+    for line in reasons(repl.last):
+        repl.pen.line(line, dim=True)
+
+
+def reasons(done: Done) -> list[str]:
+    """The cost of a prompt, explained."""
+    reuse = done.reuse
+    source = f", from {reuse.source}" if reuse.source else ""
+    lines = [
+        f"prompt      {done.usage.prompt_tokens:,} tokens",
+        f"reused      {reuse.reused_tokens:,}{source}",
+        f"read        {reuse.evaluated_tokens:,} now, {reuse.idle_tokens:,} since the reply before",
+    ]
+    gap = reuse.difference
+    if gap is None:
+        lines.append("difference  none: the prompt goes on from what was known")
+    else:
+        known, prompt = (printable_line(json.dumps(text, ensure_ascii=False)) for text in (gap.known, gap.prompt))
+        lines.append(f"difference  at token {gap.position:,}: {known} was known, {prompt} came")
+    return lines
+
+
 def stats(repl: "Repl", rest: str) -> None:
     """/stats: the context, and what the last reply took"""
     engine = repl.session.engine
@@ -128,6 +209,12 @@ def leave(repl: "Repl", rest: str) -> None:
     repl.is_over = True
 
 
+def whole_number(command: str, rest: str) -> int:
+    if not rest.isdecimal():
+        raise InputError(f"{command} takes a whole number, not {rest!r}")
+    return int(rest)
+
+
 def file_argument(command: str, rest: str) -> Path:
     if not rest:
         raise InputError(f"{command} needs a file name")
@@ -142,6 +229,10 @@ COMMANDS: dict[str, Command] = {
     "/set": set_value,
     "/retry": retry,
     "/undo": undo,
+    "/edit": edit,
+    "/branch": branch,
+    "/sessions": sessions,
+    "/why": why,
     "/stats": stats,
     "/save": save,
     "/load": load,

@@ -1,135 +1,46 @@
 """Conversations in, events out: the one stream that every face of the program is a view of."""
 
-import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Self
+
+import numpy as np
 
 from qwen35_local import _core
 from qwen35_local.chat import events
-from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDone, ToolCallStart
 from qwen35_local.chat.messages import Message
 from qwen35_local.chat.parser import OutputParser
 from qwen35_local.chat.presets import Sampling, preset
-from qwen35_local.chat.prompt import Prompt
 from qwen35_local.chat.template import Template
-from qwen35_local.engine.timeline import Logits, Timeline
+from qwen35_local.engine.cache import Disk, Entry, Logits, PrefixCache
+from qwen35_local.engine.compaction import shortened
+from qwen35_local.engine.encoding import Encoded, encode
+from qwen35_local.engine.idle import Idle
+from qwen35_local.engine.ledger import Ledger, Written, digest
+from qwen35_local.engine.reply import Compacted, Difference, Event, Reason, Reply, Request, Reuse
+from qwen35_local.engine.timeline import Progress, Start, Timeline
 from qwen35_local.errors import InputError
 from qwen35_local.text.stream import TokenStream
 from qwen35_local.text.tokenizer import Tokenizer
 
-Reason: TypeAlias = Literal["stop", "tool_calls", "length", "context", "cancelled"]
-
 # The family's model cards advise this much room for a reply.
 REPLY_TOKENS = 32_768
 
-EXPLANATIONS: dict[Reason, str] = {
-    "stop": "the model ended its turn",
-    "tool_calls": "the model called a tool",
-    "length": "the reply reached its token limit",
-    "context": "the context is full; /clear, or start again with a larger --ctx",
-    "cancelled": "interrupted",
-}
+IDLE_CHUNK_TOKENS = 64  # how soon idle work gives way
 
 
-@dataclass(frozen=True)
-class Request:
-    """A conversation to continue. `thinking` None leaves it to the template; `max_tokens` 0 means 32,768."""
+@dataclass
+class Prefilled:
+    """A prompt that was read: its tokens, the logits [V] that follow, and where its reading started."""
 
-    messages: Sequence[Message]
-    sampling: Sampling
-    tools: Sequence[Mapping[str, Any]] = ()
-    thinking: bool | None = None
-    max_tokens: int = 0
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What a reply took. Prompt tokens = reused (already held) + evaluated (read now) unless it was interrupted before
-    the prompt was read; seconds of wall time."""
-
-    prompt_tokens: int = 0
-    reused_tokens: int = 0
-    evaluated_tokens: int = 0
-    generated_tokens: int = 0
-    reasoning_tokens: int = 0
-    first_token_seconds: float = 0.0
-    seconds: float = 0.0
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Generation speed: tokens after the first over the time after the first."""
-        span = self.seconds - self.first_token_seconds
-        return (self.generated_tokens - 1) / span if self.generated_tokens > 1 and span > 0 else 0.0
-
-    def as_dict(self) -> dict[str, float]:
-        return {**asdict(self), "tokens_per_second": self.tokens_per_second}
-
-
-@dataclass(frozen=True)
-class Done:
-    """The end of a reply: why, what it took, and the whole message as it belongs in the conversation."""
-
-    reason: Reason
-    message: Message
-    usage: Usage
-
-    @property
-    def explanation(self) -> str:
-        return EXPLANATIONS[self.reason]
-
-
-Event: TypeAlias = events.Event | Done
-
-
-class _Reply:
-    """A reply under construction."""
-
-    def __init__(self, started: float) -> None:
-        self.n_tokens = 0
-        self.reasoning_tokens = 0
-        self.message = Message("assistant", reasoning="")
-        self._started = started
-        self._first_token_seconds = 0.0
-
-    def count(self, *, in_reasoning: bool) -> None:
-        """One more token."""
-        if self.n_tokens == 0:
-            self._first_token_seconds = time.monotonic() - self._started
-        self.n_tokens += 1
-        self.reasoning_tokens += in_reasoning
-
-    def add(self, event: events.Event) -> None:
-        message = self.message
-        match event:
-            case ReasoningDelta(piece):
-                self.message = replace(message, reasoning=(message.reasoning or "") + piece)
-            case TextDelta(piece):
-                self.message = replace(message, content=message.text + piece)
-            case ToolCallDone(is_closed=False, raw=raw):
-                # Its last argument may be cut short, so it must never be run; as text nothing of it is lost.
-                self.message = replace(message, content=message.text + raw)
-            case ToolCallDone(call=call):
-                self.message = replace(message, tool_calls=(*message.tool_calls, call))
-            case ToolCallStart():
-                pass
-
-    def done(self, reason: Reason, n_prompt: int, reused: int, evaluated: int) -> Done:
-        usage = Usage(
-            prompt_tokens=n_prompt,
-            reused_tokens=reused,
-            evaluated_tokens=evaluated,
-            generated_tokens=self.n_tokens,
-            reasoning_tokens=self.reasoning_tokens,
-            first_token_seconds=self._first_token_seconds,
-            seconds=time.monotonic() - self._started,
-        )
-        return Done(reason, self.message, usage)
+    encoded: Encoded
+    start: Start
+    logits: Logits
 
 
 class Engine:
-    """One model and one live conversation. Nothing the sequence has read is read again while the prompt continues it,
-    or continues from one of the marks left in it."""
+    """One model, one sequence, and everything that was read on it. Nothing is read twice while a snapshot of it is
+    kept, and none of that changes an answer: a reply depends on the tokens of its prompt alone."""
 
     def __init__(
         self,
@@ -137,14 +48,18 @@ class Engine:
         *,
         metadata: Mapping[str, Any] | None = None,
         tokenizer: Tokenizer | None = None,
+        kv: str = "f16",
         cache_bytes: int = 1 << 30,
+        disk: Disk | None = None,
+        timeline: Callable[[_core.Sequence, PrefixCache], Timeline] = Timeline,
     ) -> None:
-        """`metadata` and `tokenizer`: the model's, where the caller has them already. `cache_bytes`: memory for
-        snapshots beyond the newest.
+        """`metadata` and `tokenizer`: the model's, where the caller has them already. `kv`: format of keys and values. `cache_bytes`: memory for snapshots beyond the newest; `disk`:
+        where they go then.
         Raises FileFormatError or TemplateError when the file's tokenizer or template cannot be used."""
         if metadata is None:
             metadata = model.metadata
         self.model = model
+        self.kv = kv
         self.tokenizer = tokenizer or Tokenizer(metadata)
         text = metadata.get("tokenizer.chat_template")
         self.template = Template.for_model(text) if isinstance(text, str) else Template.for_variant("qwen3.5")
@@ -152,8 +67,22 @@ class Engine:
         keys = {"temperature": "temp", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
         values = {name: metadata.get(f"general.sampling.{key}") for name, key in keys.items()}
         self._own_sampling = {name: value for name, value in values.items() if value is not None}
-        self._timeline = Timeline(_core.Sequence(model), budget_bytes=cache_bytes)
-        self._is_cancelled = False
+        self.cache = PrefixCache(cache_bytes, disk)
+        self.ledger = Ledger()
+        self._timeline = timeline(_core.Sequence(model, kv=kv), self.cache)  # type: ignore[arg-type]
+        self._idle = Idle(self._timeline.cancel)
+        self._idle_tokens = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends idle work. The engine stays usable."""
+        self._idle.stop()
+        self._timeline.resume()
 
     @property
     def context_tokens(self) -> int:
@@ -185,80 +114,189 @@ class Engine:
 
     def cancel(self) -> None:
         """Ends the reply in progress with reason "cancelled"; may be called from a signal handler or another thread."""
-        self._is_cancelled = True
         self._timeline.cancel()
 
-    def reply(
-        self, request: Request, *, progress: Callable[[int, int], None] = lambda done, total: None
-    ) -> Iterator[Event]:
-        """The model's next message, as it is written; the last event is Done.
+    def reply(self, request: Request, *, progress: Progress = lambda done, total: None) -> Iterator[Event]:
+        """The model's next message, as it is written; the last event is Done. When `request.when_full` is "compact" and
+        the conversation does not fit, the first one is Compacted.
 
         `progress(done, total)` counts prompt tokens. Raises InputError when the conversation does not fit the context
         or a message is not valid."""
-        self._is_cancelled = False
-        reply = _Reply(time.monotonic())
-        prompt = self.template.render(request.messages, request.tools, enable_thinking=request.thinking)
-        tokens, marks = self._encode(prompt)
-        if len(tokens) >= self.context_tokens:
-            raise InputError(
-                f"the conversation is {len(tokens)} tokens and the context {self.context_tokens}; "
-                "/clear it, or start again with a larger --ctx"
-            )
-        reused = self._timeline.rewind(tokens)
+        self.close()
+        reply = Reply()
+        encoded, dropped = self._fitting(request)
+        if dropped is not None:
+            yield dropped
+        start = self._timeline.seek(encoded.tokens)
         try:
-            logits = self._timeline.read(tokens, marks, progress)
-            reason = yield from self._generate(request, prompt, logits, reply)
+            logits = self._timeline.read(encoded.tokens, encoded.marks, progress)
+            assert logits is not None
+            reason = yield from self._generate(request, encoded, logits, reply)
         except _core.Cancelled:
             reason = "cancelled"
         if reason == "stop" and reply.message.tool_calls:
             reason = "tool_calls"
-        evaluated = min(self.tokens_held, len(tokens)) - reused
-        yield reply.done(reason, len(tokens), reused, evaluated)
+        evaluated = min(self.tokens_held, len(encoded.tokens)) - start.reused
+        self._keep(encoded, reply)
+        reuse = self._reuse(start, evaluated)
+        self._idle_tokens = 0
+        yield reply.done(reason, len(encoded.tokens), reuse)
 
-    def _encode(self, prompt: Prompt) -> tuple[list[int], list[int]]:
-        """Token ids of a prompt, and where to leave marks: at the end of each turn, and before the thinking that a
-        later prompt will not hold."""
-        tokens: list[int] = []
-        marks: list[int] = []
-        think = self.tokenizer.special_tokens.get("<think>")
-        turns = self.tokenizer.encode_turns(turn.segments for turn in prompt.turns)
-        for turn, ids in zip(prompt.turns, turns, strict=True):
-            if turn.kind == "generation" and think in ids:
-                marks.append(len(tokens) + ids.index(think))
-            tokens += ids
-            marks.append(len(tokens))
-        return tokens, marks
+    def prefill(self, request: Request, progress: Progress = lambda done, total: None) -> Prefilled:
+        """Reads the prompt of a request and no further. Raises what `reply` does, and _core.Cancelled."""
+        self.close()
+        encoded, _ = self._fitting(request)
+        start = self._timeline.seek(encoded.tokens)
+        logits = self._timeline.read(encoded.tokens, encoded.marks, progress)
+        assert logits is not None
+        return Prefilled(encoded, start, logits)
+
+    def settle(self, request: Request, reply: Message) -> None:
+        """Reads, in the background, what the next prompt will begin with when the conversation goes on from `reply` to
+        `request`: as a rule the reply without its thinking, from the state before it. The next call of the engine ends
+        this, finished or not."""
+        encoded = self._settled([*request.messages, reply], request)
+        tokens = encoded.tokens[: encoded.last_turn_at]
+        self.close()
+        if len(tokens) >= self.context_tokens:
+            return
+        marks = {at: label for at, label in encoded.marks.items() if at <= len(tokens)}
+
+        def job() -> None:
+            start = self._timeline.seek(tokens)
+            usual = self._timeline.chunk_tokens
+            self._timeline.chunk_tokens = min(usual, IDLE_CHUNK_TOKENS)
+            try:
+                self._timeline.read(tokens, marks, wants_logits=False)
+            finally:
+                self._timeline.chunk_tokens = usual
+                self._idle_tokens += len(self._timeline) - start.reused
+
+        self._idle.start(job)
+
+    def _settled(self, messages: Sequence[Message], request: Request) -> Encoded:
+        """A conversation that ends with a reply, as it will be shown once it goes on: a turn is added that stands for
+        what comes next."""
+        follower = Message("tool" if messages[-1].tool_calls else "user", "?")
+        return self._encode(replace(request, messages=[*messages, follower]), opens=False)
+
+    def points(self, requests: Iterable[Request]) -> Iterator[tuple[Entry, _core.Snapshot]]:
+        """The snapshots worth keeping for conversations that may go on or have their last reply retried: of each, the
+        shortest (as a rule the system prompt's), the two furthest in the prompt, and the furthest behind the reply."""
+        kept: dict[Entry, None] = {}
+        for request in requests:
+            prompt = list(request.messages)
+            if prompt[-1].role == "assistant":
+                settled = self._settled(prompt, request)
+                path = self.cache.path(np.array(settled.tokens[: settled.last_turn_at], np.int32))
+                kept |= dict.fromkeys(path[-1:])
+                prompt.pop()
+            if any(message.role == "user" for message in prompt):
+                path = self.cache.path(np.array(self.encode(replace(request, messages=prompt)).tokens, np.int32))
+                kept |= dict.fromkeys([*path[:1], *path[-2:]])
+        for entry in kept:
+            snapshot = self.cache.fetch(entry)
+            if snapshot is not None:
+                yield entry, snapshot
+
+    def finish_idle(self) -> None:
+        """Waits for the end of idle work. Raises what made it fail."""
+        self._idle.wait()
+
+    def encode(self, request: Request) -> Encoded:
+        """The tokens that a conversation stands for. Raises InputError when a message is not valid."""
+        return self._encode(request, opens=True)
+
+    def _encode(self, request: Request, *, opens: bool) -> Encoded:
+        messages = [self.ledger.recognised(message) for message in request.messages]
+        prompt = self.template.render(
+            messages,
+            request.tools,
+            add_generation_prompt=opens,
+            enable_thinking=request.thinking,
+            preserve_thinking=request.keep_thinking,
+            forces_thinking=request.keep_thinking is True,
+        )
+        strips = not self._keeps_thinking(request)
+        return encode(prompt, messages, self.tokenizer, self.ledger, strips_thinking=strips)
+
+    def _keeps_thinking(self, request: Request) -> bool:
+        """Whether every later prompt shows the thinking of today's turns."""
+        variant = self.template.variant
+        if variant is None:
+            return False
+        return variant.preserves_thinking is True if request.keep_thinking is None else request.keep_thinking
+
+    def _fitting(self, request: Request) -> tuple[Encoded, Compacted | None]:
+        """The prompt, of fewer messages where the request allows that and it has to be."""
+        encoded = self.encode(request)
+        before = len(encoded.tokens)
+        room = min(request.max_tokens or REPLY_TOKENS, self.context_tokens // 4)
+        if request.when_full == "compact" and before + room > self.context_tokens:
+
+            def count(messages: Sequence[Message]) -> int:
+                return len(self.encode(replace(request, messages=messages)).tokens)
+
+            # Half is left free, so that the next turns do not have to do this again.
+            messages, dropped = shortened(request.messages, count, self.context_tokens // 2)
+            if dropped:
+                encoded = self.encode(replace(request, messages=messages))
+                self._check_room(encoded)
+                return encoded, Compacted(dropped, before, len(encoded.tokens))
+        self._check_room(encoded)
+        return encoded, None
+
+    def _check_room(self, encoded: Encoded) -> None:
+        if len(encoded.tokens) >= self.context_tokens:
+            raise InputError(
+                f"the conversation is {len(encoded.tokens)} tokens and the context {self.context_tokens}; "
+                "/clear it, or start again with a larger --ctx or --when-full compact"
+            )
+
+    def _reuse(self, start: Start, evaluated: int) -> Reuse:
+        difference = None
+        if start.differs_at is not None:
+            known, wanted = (self.tokenizer.decode(ids.tolist()) for ids in (start.held, start.wanted))
+            difference = Difference(start.differs_at, known, wanted)
+        return Reuse(start.reused, start.source, evaluated, self._idle_tokens, difference)
+
+    def _keep(self, encoded: Encoded, reply: Reply) -> None:
+        """Notes what was written, so that its message stands for these tokens."""
+        if reply.written:
+            text = self.tokenizer.decode(reply.written)
+            after = digest(encoded.tokens[: encoded.last_turn_at])
+            self.ledger.keep(Written(reply.message, encoded.opening, tuple(reply.written), text, after))
 
     def _generate(
-        self, request: Request, prompt: Prompt, logits: Logits, reply: _Reply
+        self, request: Request, encoded: Encoded, logits: Logits, reply: Reply
     ) -> Generator[Event, None, Reason]:
         """Samples until something ends the reply; returns what did."""
         sampler = _core.Sampler(**asdict(request.sampling), n_tokens_used=self.tokenizer.n_used)
         text = TokenStream(self.tokenizer)
-        parser = OutputParser(request.tools, in_reasoning=prompt.starts_in_reasoning)
+        parser = OutputParser(request.tools, in_reasoning=encoded.prompt.starts_in_reasoning)
         limit = request.max_tokens or REPLY_TOKENS
-        written: list[int] = []
 
         def emit(parsed: list[events.Event]) -> Iterator[Event]:
             for event in parsed:
                 reply.add(event)
                 yield event
 
-        while True:
-            if self._is_cancelled:
-                reason: Reason = "cancelled"
-                break
-            token = sampler.sample(logits, written)
-            reply.count(in_reasoning=parser.in_reasoning)
-            if token in self.tokenizer.stop_ids or self.tokenizer.is_control(token):
-                reason = "stop"
-                break
-            written.append(token)
-            yield from emit(parser.feed(text.push(token)))
-            if len(written) >= limit or len(self._timeline) + 1 >= self.context_tokens:
-                reason = "length" if len(written) >= limit else "context"
-                break
-            logits = self._timeline.step(token)
+        try:
+            while True:
+                self._timeline.check_cancelled()
+                token = sampler.sample(logits, reply.written)
+                reply.count(in_reasoning=parser.in_reasoning)
+                if token in self.tokenizer.stop_ids or self.tokenizer.is_control(token):
+                    reason: Reason = "stop"
+                    break
+                reply.written.append(token)
+                yield from emit(parser.feed(text.push(token)))
+                if len(reply.written) >= limit or len(self._timeline) + 1 >= self.context_tokens:
+                    reason = "length" if len(reply.written) >= limit else "context"
+                    break
+                logits = self._timeline.step(token)
+        except _core.Cancelled:
+            reason = "cancelled"
         yield from emit(parser.feed(text.finish()))
         yield from emit(parser.finish())
         return reason

@@ -7,6 +7,7 @@ from typing import Any
 
 from qwen35_local import _core
 from qwen35_local.engine.engine import Engine
+from qwen35_local.engine.spill import Spill
 from qwen35_local.text.tokenizer import Tokenizer
 
 
@@ -16,11 +17,15 @@ def load(
     *,
     context_tokens: int = 0,
     threads: int = 0,
+    kv: str = "f16",
     cache_bytes: int = 1 << 30,
+    disk_folder: Path | None = None,
+    disk_bytes: int = 0,
 ) -> Engine:
     """`metadata` is that of the GGUF at `path`. Raises _core.FormatError, _core.InputError, FileFormatError and
     TemplateError."""
     with ThreadPoolExecutor(max_workers=1) as beside:
         tokenizer = beside.submit(Tokenizer, metadata)
         model = _core.Model(path, context_tokens=context_tokens, threads=threads)
-        return Engine(model, metadata=metadata, tokenizer=tokenizer.result(), cache_bytes=cache_bytes)
+        disk = None if disk_folder is None else Spill(disk_folder, model, kv, disk_bytes)
+    return Engine(model, kv=kv, disk=disk, metadata=metadata, tokenizer=tokenizer.result(), cache_bytes=cache_bytes)

@@ -1,105 +1,169 @@
-"""One live sequence, and the marks it can go back to: what lets a conversation be read once."""
+"""One live sequence, and the snapshots it can go back to: what lets a conversation be read once."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as Seq
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qwen35_local import _core
+from qwen35_local.engine.cache import NO_TOKENS, Logits, PrefixCache, Tokens, common_prefix, is_prefix
 
-Logits = NDArray[np.float32]
-Progress = Callable[[int, int], None]
+Progress: TypeAlias = Callable[[int, int], None]
+Append: TypeAlias = Callable[[_core.Sequence, Tokens, bool], Logits | None]
 
 CHUNK_TOKENS = 512
+MARK_TOKENS = 4096  # a long reading leaves a snapshot every so many tokens
+LIVE = "what was read last"
 
 
-@dataclass(frozen=True)
-class Mark:
-    """A snapshot, its tokens [n], and the logits [V] that follow them."""
+class Start(NamedTuple):
+    """Where the reading of a prompt starts: its first `reused` tokens were read before, and `source` says which
+    snapshot they come from. Known tokens and the prompt part at `differs_at` (None: the prompt only goes on), where
+    `held` [0..8] was known and `wanted` [0..8] is asked for."""
 
-    snapshot: _core.Snapshot
-    tokens: NDArray[np.int32]
-    logits: Logits
+    reused: int
+    source: str
+    differs_at: int | None = None
+    held: Tokens = NO_TOKENS
+    wanted: Tokens = NO_TOKENS
 
 
 class Timeline:
-    """Brings one sequence to any prompt, from the furthest point already read.
+    """Brings one sequence to any prompt, from the furthest point already read: what it holds itself, or the longest
+    prefix in the cache."""
 
-    Attention can be cut anywhere, the running memory of the DeltaNet layers cannot (specification 2.9): so a prompt
-    that is not a continuation of what the sequence holds starts from the longest mark that is a prefix of it.
-    """
-
-    def __init__(self, sequence: _core.Sequence, *, budget_bytes: int = 1 << 30) -> None:
-        """`budget_bytes`: memory for marks beyond the newest; the one used longest ago goes first."""
+    def __init__(
+        self,
+        sequence: _core.Sequence,
+        cache: PrefixCache | None = None,
+        *,
+        chunk_tokens: int = CHUNK_TOKENS,
+        mark_tokens: int = MARK_TOKENS,
+        append: Append | None = None,
+    ) -> None:
+        """`append(sequence, tokens, wants_logits)` reads one chunk and returns the logits [V] that follow it, if they
+        are wanted; None: the sequence's own."""
+        self.cache = PrefixCache() if cache is None else cache
+        self.chunk_tokens = chunk_tokens
+        self.mark_tokens = mark_tokens
         self._sequence = sequence
-        self._budget_bytes = budget_bytes
-        self._marks: list[Mark] = []
-        self._logits: Logits | None = None
+        self._append = append or append_alone
+        self.logits: Logits | None = None
+        """What follows the last token, [V], where it was wanted."""
+        self._is_whole = True  # False: a call failed midway
+        self._stop = threading.Event()
 
     def __len__(self) -> int:
         return len(self._sequence)
 
-    def rewind(self, tokens: Sequence[int]) -> int:
-        """Moves to the longest prefix of `tokens` [n] that was already read; returns its length."""
+    @property
+    def tokens(self) -> Tokens:
+        return self._sequence.tokens
+
+    def seek(self, tokens: Seq[int] | Tokens) -> Start:
+        """Moves to the longest prefix of `tokens` [n] that was already read."""
         wanted = np.asarray(tokens, dtype=np.int32)
-        held = self._sequence.tokens
-        if is_prefix(held, wanted) and (len(held) < len(wanted) or self._logits is not None):
-            return len(held)
-        usable = [mark for mark in self._marks if is_prefix(mark.tokens, wanted)]
-        best = max(usable, key=lambda mark: len(mark.tokens), default=None)
-        if best is None:
+        held = self._sequence.tokens if self._is_whole else NO_TOKENS
+        found, snapshot = self.cache.find(wanted), None
+        while found.entry is not None and len(found.entry.tokens) > self._usable(held, wanted):
+            snapshot = self.cache.fetch(found.entry)
+            if snapshot is not None:
+                break
+            found = self.cache.find(wanted)
+        common = common_prefix(held, wanted)
+        rest = held[common:]
+        if found.common > common:
+            common, rest = found.common, found.rest
+        parts = (common, rest[:8], wanted[common : common + 8]) if len(rest) and common < len(wanted) else (None,)
+        if found.entry is not None and snapshot is not None:
+            self._sequence.restore(snapshot)
+            self.logits, self._is_whole = found.entry.logits, True
+            self.cache.touch(found.entry)
+            return Start(len(found.entry.tokens), found.entry.label, *parts)
+        usable = self._usable(held, wanted)
+        if not usable:
             self._sequence.truncate(0)
-            self._logits = None
-            return 0
-        self._sequence.restore(best.snapshot)
-        self._logits = best.logits
-        self._marks.remove(best)
-        self._marks.append(best)
-        return len(best.tokens)
+            self.logits, self._is_whole = None, True
+        return Start(usable, LIVE if usable else "", *parts)
+
+    def _usable(self, held: Tokens, wanted: Tokens) -> int:
+        """How many of the wanted tokens the sequence itself can go on from."""
+        can_go_on = len(held) < len(wanted) or self.logits is not None
+        return len(held) if can_go_on and is_prefix(held, wanted) else 0
 
     def read(
-        self, tokens: Sequence[int], marks: Sequence[int], progress: Progress = lambda done, total: None
-    ) -> Logits:
-        """Reads what is missing of `tokens` [n] after `rewind(tokens)`, leaving a mark at each position of `marks` it
-        passes; returns the logits [V] that follow.
+        self,
+        tokens: Seq[int] | Tokens,
+        marks: Mapping[int, str],
+        progress: Progress = lambda done, total: None,
+        *,
+        wants_logits: bool = True,
+    ) -> Logits | None:
+        """Reads what is missing of `tokens` [n] after `seek(tokens)`, leaving a snapshot at each position of `marks` it
+        passes, under that label, and every `mark_tokens`; returns the logits [V] that follow, if they are wanted.
 
         Raises _core.InputError when they do not fit the context, _core.Cancelled after `cancel()`; the sequence then
-        holds a prefix of `tokens`."""
+        holds a prefix of `tokens`, with a snapshot at its end."""
         wanted = np.asarray(tokens, dtype=np.int32)
-        at = len(self._sequence)
-        stops = sorted({mark for mark in marks if at < mark < len(wanted)} | {len(wanted)})
-        for stop in stops:
-            while at < stop:
-                end = min(at + CHUNK_TOKENS, stop)
-                self._logits = None
-                self._logits = self._sequence.append(wanted[at:end])[-1]
+        at = last_mark = len(self._sequence)
+        progress(at, len(wanted))
+        try:
+            while at < len(wanted):
+                self.check_cancelled()
+                ends = [at + self.chunk_tokens, last_mark + self.mark_tokens, len(wanted)]
+                end = min(ends + [position for position in marks if position > at])
+                self._read_chunk(wanted[at:end], wants_logits and end == len(wanted))
                 at = end
                 progress(at, len(wanted))
-            if stop in marks:
-                self.mark()
-        assert self._logits is not None
-        return self._logits
+                if at in marks or at == last_mark + self.mark_tokens:
+                    self.mark(marks.get(at) or f"{at:,} tokens into the prompt")
+                    last_mark = at
+        except _core.Cancelled:
+            if len(self._sequence) > last_mark:
+                self.mark(f"{len(self._sequence):,} tokens into the prompt, where it was interrupted")
+            raise
+        assert self.logits is not None or not wants_logits
+        return self.logits
 
     def step(self, token: int) -> Logits:
         """Reads one more token; returns the logits [V] that follow it."""
-        self._logits = None
-        self._logits = self._sequence.append([token])[-1]
-        return self._logits
+        self.check_cancelled()
+        self._read_chunk(np.array([token], np.int32), wants_logits=True)
+        assert self.logits is not None
+        return self.logits
 
-    def mark(self) -> None:
-        """Remembers this point, once."""
-        assert self._logits is not None
-        tokens = self._sequence.tokens
-        if not any(np.array_equal(mark.tokens, tokens) for mark in self._marks):
-            self._marks.append(Mark(self._sequence.snapshot(), tokens, self._logits))
-            while len(self._marks) > 1 and sum(m.snapshot.n_bytes for m in self._marks) > self._budget_bytes:
-                self._marks.pop(0)
+    def mark(self, label: str) -> None:
+        """Keeps a snapshot of this point, unless there is one."""
+        if not self.cache.holds(self._sequence.tokens, with_logits=self.logits is not None):
+            self.cache.insert(self._sequence.snapshot(), label, self.logits)
 
     def cancel(self) -> None:
-        """Stops the read in progress; may be called from a signal handler or another thread."""
+        """Stops what is being read, and whatever would be read before `resume()`; may be called from a signal handler
+        or another thread."""
+        self._stop.set()
         self._sequence.cancel()
 
+    def resume(self) -> None:
+        """Takes a `cancel()` back."""
+        self._stop.clear()
 
-def is_prefix(short: NDArray[np.int32], long: NDArray[np.int32]) -> bool:
-    return len(short) <= len(long) and bool(np.array_equal(short, long[: len(short)]))
+    def check_cancelled(self) -> None:
+        if self._stop.is_set():
+            raise _core.Cancelled(f"cancelled; the sequence stands at token {len(self._sequence)}")
+
+    def _read_chunk(self, tokens: Tokens, wants_logits: bool) -> None:
+        self.logits = None
+        try:
+            self.logits = self._append(self._sequence, tokens, wants_logits)
+        except _core.Cancelled:
+            raise
+        except BaseException:
+            self._is_whole = False
+            raise
+
+
+def append_alone(sequence: _core.Sequence, tokens: Tokens, wants_logits: bool) -> Logits | None:
+    logits = sequence.append(tokens, logits="last" if wants_logits else "none")
+    return logits[-1] if wants_logits else None

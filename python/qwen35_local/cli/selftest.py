@@ -1,0 +1,44 @@
+"""`qwen35 selftest`: random conversations, each answer held against a cold run."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+
+def selftest(
+    model: Annotated[
+        str | None,
+        typer.Argument(help="GGUF file or checkpoint folder; nothing: the embedded demo.", show_default=False),
+    ] = None,
+    scenarios: Annotated[int, typer.Option("--scenarios", "-n", min=1, help="Random conversations.")] = 20,
+    seed: Annotated[int, typer.Option(help="Of the first one; each has the next.")] = 0,
+    ctx: Annotated[int, typer.Option(min=0, help="Context in tokens; 0: the model's own.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="0: as many as this process may use.")] = 0,
+) -> None:
+    """Checks on this machine that no reuse changes an answer: random conversations with edits, branches, retries,
+    interruptions, evictions and restarts; every reply's logits must have the bits of a cold run. Exit code 1 at the
+    first that has not."""
+    from qwen35_local.cli.model import open_core
+    from qwen35_local.cli.progress import bar
+    from qwen35_local.cli.terminal import notice
+    from qwen35_local.engine.selftest import Mismatch, Tally, run
+
+    models = [open_core(model, context_tokens=ctx, threads=threads)]
+    if models[0].threads > 1:
+        models.append(open_core(model, context_tokens=ctx, threads=1))
+    total = Tally()
+    try:
+        with bar("checking", "conversations") as progress:
+            progress(0, scenarios)
+            for done, tally in enumerate(run(models, scenarios, seed), 1):
+                total += tally
+                progress(done, scenarios)
+    except Mismatch as failure:
+        notice(f"qwen35: {failure}\nTo see it again: qwen35 selftest {model or ''} --scenarios 1 --seed {failure.seed}")
+        sys.exit(1)
+    typer.echo(
+        f"{scenarios} conversations, {total.replies} replies with the bits of a cold run; "
+        f"{total.reused_tokens:,} tokens reused, {total.evaluated_tokens:,} read "
+        f"(seeds {seed} to {seed + scenarios - 1})"
+    )

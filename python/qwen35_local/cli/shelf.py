@@ -1,0 +1,109 @@
+"""The saved conversations of this person: a folder each, with what was said and what the model remembers of it."""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from qwen35_local.cli.session import Session
+from qwen35_local.engine.ledger import Written
+from qwen35_local.engine.store import load, read_json, save, write_json
+from qwen35_local.errors import FileFormatError, InputError
+
+_NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,63}")
+_CONVERSATION = "conversation.json"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """One saved conversation. `title`: its first question; `changed`: seconds since the epoch."""
+
+    name: str
+    changed: float
+    title: str
+    n_messages: int
+
+
+class Shelf:
+    """`conversation.json` holds what was said, with the tokens of the replies, and is written after every reply; the
+    snapshots beside it are written when the conversation is left."""
+
+    def __init__(self, root: Path, model: Callable[[], str]) -> None:
+        """`model`: the identity of the model, asked for when snapshots are written or read."""
+        self.root = root
+        self._model = model
+
+    def keep(self, session: Session) -> None:
+        """Writes what was said. Raises OSError."""
+        folder = self._folder(session.name)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        said = [message for messages in (session.messages, *session.others.values()) for message in messages]
+        replies = [written.to_dict() for written in session.engine.ledger.of(said)]
+        write_json(folder / _CONVERSATION, {**session.to_dict(), "replies": replies})
+
+    def keep_memory(self, session: Session) -> None:
+        """Writes the snapshots that the branches of a conversation go on from. Raises OSError."""
+        engine = session.engine
+        engine.close()
+        entries = engine.points([session.request(messages) for messages in session.branches.values() if messages])
+        save(self._folder(session.name), entries, self._model(), engine.kv)
+
+    def take(self, session: Session, name: str) -> str | None:
+        """Makes `session` the saved one of this name. Returns why the model has to read it again, None when it does
+        not. Raises InputError or FileFormatError when there is none, or it is damaged; nothing changes then."""
+        folder = self._folder(name)
+        try:
+            content = read_json(folder / _CONVERSATION)
+        except OSError as error:
+            raise InputError(f"no saved conversation {name!r} ({error.strerror}); /sessions lists them") from None
+        replies = content.get("replies") if isinstance(content, dict) else None
+        if not isinstance(replies, list):
+            raise FileFormatError(f"{folder / _CONVERSATION}: has no list of replies")
+        written = [Written.from_dict(reply) for reply in replies]
+        session.take(content, str(folder / _CONVERSATION))
+        session.name = name
+        engine = session.engine
+        for reply in written:
+            engine.ledger.keep(reply)
+        engine.close()
+        try:
+            load(folder, engine.cache, engine.model, self._model(), engine.kv)
+        except FileNotFoundError:
+            return "it was not left in the usual way"
+        except (OSError, FileFormatError) as error:
+            return str(error)
+        return None
+
+    def all(self) -> list[Saved]:
+        """What is there, newest first; damaged ones are left out."""
+        found = []
+        for path in self.root.glob(f"*/{_CONVERSATION}"):
+            try:
+                content = read_json(path)
+                questions = [m for m in content["messages"] if m["role"] == "user"]
+                title = str(questions[0]["content"]) if questions else ""
+                found.append(Saved(path.parent.name, path.stat().st_mtime, title, len(content["messages"])))
+            except (OSError, FileFormatError, KeyError, TypeError):
+                continue
+        return sorted(found, key=lambda saved: saved.changed, reverse=True)
+
+    def new_name(self) -> str:
+        """The date and time, and a number where that is taken."""
+        name = time.strftime("%Y-%m-%d-%H%M%S")
+        taken = (name, *(f"{name}-{n}" for n in range(2, 1000)))
+        return next(candidate for candidate in taken if not (self.root / candidate).exists())
+
+    def _folder(self, name: str) -> Path:
+        if not _NAME.fullmatch(name):
+            raise InputError(f"a conversation cannot be called {name!r}; letters, digits, '.', '-' and '_', up to 64")
+        return self.root / name
+
+
+def age(saved: Saved, now: float) -> str:
+    """How long ago it was last changed, roughly."""
+    seconds = max(now - saved.changed, 0)
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit} ago"
+    return "now"

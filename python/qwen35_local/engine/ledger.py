@@ -1,0 +1,102 @@
+"""What the model wrote, as tokens: a message that comes back as text is recognised and stands for them again."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+
+from qwen35_local.chat.messages import Message
+from qwen35_local.errors import InputError
+
+
+@dataclass(frozen=True)
+class Written:
+    """A reply. `opening`: the end of the prompt, from the start of the model's turn. `tokens` [n]: what the model
+    wrote, without the token that ended the turn; `text`: those tokens as text. `message`: what was made of it.
+    `after`: digest of the tokens before the opening."""
+
+    message: Message
+    opening: str
+    tokens: tuple[int, ...]
+    text: str
+    after: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**vars(self), "message": self.message.to_dict(), "tokens": list(self.tokens)}
+
+    @classmethod
+    def from_dict(cls, data: Any) -> "Written":
+        """Raises InputError."""
+        body = data if isinstance(data, dict) else {}
+        opening, text, after, tokens = (body.get(key) for key in ("opening", "text", "after", "tokens"))
+        if not (isinstance(opening, str) and isinstance(text, str) and isinstance(after, str)):
+            raise InputError("a kept reply needs opening, text and after")
+        if not isinstance(tokens, list) or not all(type(n) is int and 0 <= n < 1 << 31 for n in tokens):
+            raise InputError("the tokens of a kept reply must be a list of token ids")
+        return cls(Message.from_dict(body.get("message")), opening, tuple(tokens), text, after)
+
+
+class Ledger:
+    """The last replies, up to `limit` of them, found by what they say: the answer and the calls, and the thinking where
+    it is given. Of several that say the same, the one that followed the same tokens is meant, else the latest."""
+
+    def __init__(self, limit: int = 10_000) -> None:
+        self._limit = limit
+        self._replies: dict[tuple[str, str, tuple[int, ...]], Written] = {}  # oldest first
+        self._by_text: dict[str, list[Written]] = {}
+
+    def keep(self, written: Written) -> None:
+        self._forget(written)
+        self._replies[_identity(written)] = written
+        self._by_text.setdefault(_key(written.message), []).append(written)
+        while len(self._replies) > self._limit:
+            self._forget(next(iter(self._replies.values())))
+
+    def said_by(self, message: Message) -> list[Written]:
+        """The replies that say what an assistant message says, latest first."""
+        found = reversed(self._by_text.get(_key(message), ()))
+        thinking = message.reasoning
+        return [w for w in found if thinking is None or (w.message.reasoning or "").strip() == thinking.strip()]
+
+    def choose(self, message: Message, before: Sequence[int]) -> Written | None:
+        """The reply that an assistant message behind the tokens `before` stands for."""
+        candidates = self.said_by(message)
+        if len(candidates) > 1:
+            after = digest(before)
+            candidates.sort(key=lambda written: written.after != after)
+        return candidates[0] if candidates else None
+
+    def recognised(self, message: Message) -> Message:
+        """The message with its thinking put back, where it came without any."""
+        if message.role != "assistant" or message.reasoning is not None:
+            return message
+        found = self.said_by(message)
+        return replace(message, reasoning=found[0].message.reasoning) if found else message
+
+    def of(self, messages: Sequence[Message]) -> list[Written]:
+        """Everything kept that the messages say, oldest first."""
+        said = {_key(message) for message in messages if message.role == "assistant"}
+        return [written for written in self._replies.values() if _key(written.message) in said]
+
+    def _forget(self, written: Written) -> None:
+        known = self._replies.pop(_identity(written), None)
+        if known is not None:
+            same = self._by_text[_key(known.message)]
+            same.remove(known)
+            if not same:
+                del self._by_text[_key(known.message)]
+
+
+def _identity(written: Written) -> tuple[str, str, tuple[int, ...]]:
+    return written.after, written.opening, written.tokens
+
+
+def _key(message: Message) -> str:
+    return json.dumps([message.text, [[call.name, dict(call.arguments)] for call in message.tool_calls]])
+
+
+def digest(tokens: Sequence[int]) -> str:
+    return sha256(np.asarray(tokens, np.int32).tobytes()).hexdigest()[:32]

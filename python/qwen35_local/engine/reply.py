@@ -1,0 +1,157 @@
+"""What is asked of the engine, and what a reply is when it ends."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+from qwen35_local.chat import events
+from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDone, ToolCallStart
+from qwen35_local.chat.messages import Message
+from qwen35_local.chat.presets import Sampling
+
+Reason: TypeAlias = Literal["stop", "tool_calls", "length", "context", "cancelled"]
+WhenFull: TypeAlias = Literal["stop", "compact"]
+
+EXPLANATIONS: dict[Reason, str] = {
+    "stop": "the model ended its turn",
+    "tool_calls": "the model called a tool",
+    "length": "the reply reached its token limit",
+    "context": "the context is full; /clear, or start again with a larger --ctx or --when-full compact",
+    "cancelled": "interrupted",
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """A conversation to continue. `thinking` and `keep_thinking` (of finished turns) None leave it to the template;
+    `max_tokens` 0 means 32,768. `when_full`: what happens when the conversation does not fit the context."""
+
+    messages: Sequence[Message]
+    sampling: Sampling
+    tools: Sequence[Mapping[str, Any]] = ()
+    thinking: bool | None = None
+    keep_thinking: bool | None = None
+    max_tokens: int = 0
+    when_full: WhenFull = "stop"
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a reply took. Prompt tokens = reused (already held) + evaluated (read now) unless it was interrupted before
+    the prompt was read; seconds of wall time."""
+
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+    evaluated_tokens: int = 0
+    generated_tokens: int = 0
+    reasoning_tokens: int = 0
+    first_token_seconds: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Generation speed: tokens after the first over the time after the first."""
+        span = self.seconds - self.first_token_seconds
+        return (self.generated_tokens - 1) / span if self.generated_tokens > 1 and span > 0 else 0.0
+
+    def as_dict(self) -> dict[str, float]:
+        return {**asdict(self), "tokens_per_second": self.tokens_per_second}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first token of a prompt that is not the one known at its place: `position`, and the texts of up to eight
+    tokens from there, as they were known and as the prompt has them."""
+
+    position: int
+    known: str
+    prompt: str
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """Why a prompt cost what it did. `source`: the snapshot that the reused tokens come from, "" for none;
+    `idle_tokens` were read since the reply before. `difference` is None when the prompt goes on from what was known."""
+
+    reused_tokens: int = 0
+    source: str = ""
+    evaluated_tokens: int = 0
+    idle_tokens: int = 0
+    difference: Difference | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Compacted:
+    """The conversation did not fit: its oldest `messages` (behind the system prompt) are gone for good, and the prompt
+    has `tokens_after` tokens instead of `tokens_before`. Whoever keeps the conversation has to drop them too."""
+
+    messages: tuple[Message, ...]
+    tokens_before: int
+    tokens_after: int
+
+
+@dataclass(frozen=True)
+class Done:
+    """The end of a reply: why, what it took, and the whole message as it belongs in the conversation."""
+
+    reason: Reason
+    message: Message
+    usage: Usage
+    reuse: Reuse = Reuse()
+
+    @property
+    def explanation(self) -> str:
+        return EXPLANATIONS[self.reason]
+
+
+Event: TypeAlias = events.Event | Compacted | Done
+
+
+class Reply:
+    """A reply under construction: what was sampled, and what was made of it."""
+
+    def __init__(self) -> None:
+        self.written: list[int] = []
+        self.n_tokens = 0
+        self.reasoning_tokens = 0
+        self.message = Message("assistant", reasoning="")
+        self._started = time.monotonic()
+        self._first_token_seconds = 0.0
+
+    def count(self, *, in_reasoning: bool) -> None:
+        """One more token."""
+        if self.n_tokens == 0:
+            self._first_token_seconds = time.monotonic() - self._started
+        self.n_tokens += 1
+        self.reasoning_tokens += in_reasoning
+
+    def add(self, event: events.Event) -> None:
+        message = self.message
+        match event:
+            case ReasoningDelta(piece):
+                self.message = replace(message, reasoning=(message.reasoning or "") + piece)
+            case TextDelta(piece):
+                self.message = replace(message, content=message.text + piece)
+            case ToolCallDone(is_closed=False, raw=raw):
+                # Its last argument may be cut short, so it must never be run; as text nothing of it is lost.
+                self.message = replace(message, content=message.text + raw)
+            case ToolCallDone(call=call):
+                self.message = replace(message, tool_calls=(*message.tool_calls, call))
+            case ToolCallStart():
+                pass
+
+    def done(self, reason: Reason, n_prompt: int, reuse: Reuse) -> Done:
+        usage = Usage(
+            prompt_tokens=n_prompt,
+            reused_tokens=reuse.reused_tokens,
+            evaluated_tokens=reuse.evaluated_tokens,
+            generated_tokens=self.n_tokens,
+            reasoning_tokens=self.reasoning_tokens,
+            first_token_seconds=self._first_token_seconds,
+            seconds=time.monotonic() - self._started,
+        )
+        return Done(reason, self.message, usage, reuse)

@@ -1,0 +1,374 @@
+"""Random conversations, each reply held against a cold run: no way of reusing what was read may change an answer.
+
+A scenario is made of a seed alone. After every reply the prompt's tokens and those written are read again in one pass
+on a fresh sequence (of another model object, with another number of threads, where there are several), and all logits
+must have the same bits; and what was reused must be the longest prefix that was there to reuse.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from qwen35_local import _core
+from qwen35_local.chat.events import ReasoningDelta, TextDelta
+from qwen35_local.chat.messages import Message, ToolCall
+from qwen35_local.chat.presets import Sampling
+from qwen35_local.engine import store
+from qwen35_local.engine.cache import Logits, PrefixCache, Tokens, is_prefix
+from qwen35_local.engine.engine import Engine
+from qwen35_local.engine.ledger import Written
+from qwen35_local.engine.reply import Done, Request
+from qwen35_local.engine.spill import Spill
+from qwen35_local.engine.timeline import Progress, Timeline, append_alone
+from qwen35_local.errors import Qwen35Error
+
+WORDS = (
+    "What",
+    "is",
+    "12",
+    "+",
+    "30",
+    "?",
+    "Paris",
+    "é",
+    "日本",
+    "🙂",
+    "\n",
+    " ",
+    "<think>",
+    "</think>",
+    "<|im_end|>",
+    "a",
+)
+TOOL: dict[str, object] = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+CHUNKS = (1, 5, 63, 64, 65, 256, 600)
+
+
+class Mismatch(Qwen35Error):
+    """A cache changed an answer, or something was read twice. `seed`: of the scenario."""
+
+    seed = 0
+
+
+@dataclass
+class Tally:
+    """What was checked: replies held against cold runs, and the tokens that were reused and evaluated for them."""
+
+    replies: int = 0
+    reused_tokens: int = 0
+    evaluated_tokens: int = 0
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(
+            self.replies + other.replies,
+            self.reused_tokens + other.reused_tokens,
+            self.evaluated_tokens + other.evaluated_tokens,
+        )
+
+
+class _Recorder(Timeline):
+    """Notes every row of logits that a reply was sampled from."""
+
+    rows: list[Logits]
+
+    def read(self, *args: object, **options: object) -> Logits | None:
+        logits = super().read(*args, **options)  # type: ignore[arg-type]
+        self.rows = [] if logits is None else [logits]
+        return logits
+
+    def step(self, token: int) -> Logits:
+        self.rows.append(super().step(token))
+        return self.rows[-1]
+
+
+@dataclass
+class Scenario:
+    """The conversation, the branches to come back to, and the next random choice."""
+
+    models: Sequence[_core.Model]
+    seed: int
+    kv: str = "f16"
+    tally: Tally = field(default_factory=Tally)
+
+    def __post_init__(self) -> None:
+        self.random = Random(self.seed)
+        self.model = self.random.choice(self.models)
+        self.other = _core.Sequence(self.model)
+        self.thinking: bool | None = None
+        self.keep_thinking: bool | None = None
+        self.tools: tuple[dict[str, object], ...] = (TOOL,) if self.random.random() < 0.1 else ()
+        self.system = [Message("system", self.text(12))] if self.random.random() < 0.7 else []
+        self.messages: list[Message] = []
+        self.branches: list[list[Message]] = []
+        self.action = "start"
+        self.folder: TemporaryDirectory[str] | None = TemporaryDirectory() if self.random.random() < 0.2 else None
+        self.engine = self._engine()
+
+    def run(self, steps: int) -> Tally:
+        """Raises Mismatch naming the seed and the step."""
+        try:
+            for step in range(steps):
+                act = self.random.choice(ACTIONS)
+                self.action = f"step {step} ({act.__name__})"
+                act(self)
+        except Mismatch as failure:
+            failure = Mismatch(f"seed {self.seed}, {self.action}: {failure}")
+            failure.seed = self.seed
+            raise failure from None
+        finally:
+            self.engine.close()
+            if self.folder is not None:
+                self.folder.cleanup()
+        return self.tally
+
+    def say(self) -> None:
+        self.messages.append(Message("user", self.text(6)))
+        self.answer()
+
+    def say_much(self) -> None:
+        self.messages.append(Message("user", self.text(70)))
+        self.answer()
+
+    def retry(self) -> None:
+        if self.undo():
+            self.answer(self.said)
+
+    def undo(self) -> bool:
+        """Takes the last question back and keeps it in `said`."""
+        return self._cut(len([m for m in self.messages if m.role == "user"]) - 1)
+
+    def edit(self) -> None:
+        questions = [m for m in self.messages if m.role == "user"]
+        if questions and self._cut(self.random.randrange(len(questions))):
+            self.say()
+
+    def branch(self) -> None:
+        self.branches.append(list(self.messages))
+        self.say()
+
+    def come_back(self) -> None:
+        if self.branches:
+            self.branches.append(self.messages)
+            self.messages = self.branches.pop(self.random.randrange(len(self.branches) - 1))
+            self.say()
+
+    def start_another(self) -> None:
+        """A second conversation behind the same system prompt."""
+        self.branches.append(self.messages)
+        self.messages = []
+        self.say()
+
+    def use_tool(self) -> None:
+        """A call that was not written by the model, its result, and the reply to that."""
+        if self.messages:
+            self.messages.append(Message("user", self.text(10)))
+            call = ToolCall("look", {"s": self.text(5), "n": self.random.randrange(9)})
+            self.messages.append(Message("assistant", self.text(5), reasoning=self.text(9), tool_calls=(call,)))
+            self.answer(Message("tool", self.text(20)))
+
+    def echo(self) -> None:
+        """The conversation comes back from a client that shows no thinking."""
+        for n, message in enumerate(self.messages):
+            if message.role == "assistant" and not message.tool_calls:
+                self.messages[n] = Message("assistant", message.text)
+        self.say()
+
+    def interrupt_prompt(self) -> None:
+        self.messages.append(Message("user", self.text(50)))
+        after = self.random.randrange(3)
+
+        def progress(done: int, total: int, calls: list[int] = []) -> None:  # noqa: B006
+            calls.append(done)
+            if len(calls) > after:
+                self.engine.cancel()
+
+        self._reply(progress)
+        self.answer()
+
+    def interrupt_reply(self) -> None:
+        self.messages.append(Message("user", self.text(10)))
+        done = self._reply(events=self.random.randrange(3))
+        if done.message.text or done.message.reasoning:
+            self.messages.append(done.message)
+        else:
+            self.messages.pop()
+
+    def switch_thinking(self) -> None:
+        self.thinking = self.random.choice([None, True, False])
+        self.keep_thinking = self.random.choice([None, None, True, False])
+        self.say()
+
+    def starve(self) -> None:
+        """The budget shrinks to a few snapshots, or to the newest alone."""
+        self.engine.cache.budget_bytes = self.random.choice([1, 2, 4, 8]) * (self.engine.cache.n_bytes // 6)
+        self.say()
+
+    def forget(self) -> None:
+        self.engine.close()
+        self.engine.cache.clear()
+        self.say()
+
+    def restart(self) -> None:
+        """Leaves, and comes back in a new engine, as a rule one with another number of threads."""
+        engine = self.engine
+        engine.close()
+        said = [messages for messages in (self.messages, *self.branches) if messages]
+        requests = [self._request(messages) for messages in said]
+        self.model = self.random.choice(self.models)
+        self.engine = self._engine()
+        self.other = _core.Sequence(self.model)
+        for written in engine.ledger.of([message for messages in said for message in messages]):
+            self.engine.ledger.keep(Written.from_dict(json.loads(json.dumps(written.to_dict()))))
+        with TemporaryDirectory() as folder:
+            store.save(Path(folder), engine.points(requests), "selftest", engine.kv)
+            store.load(Path(folder), self.engine.cache, self.model, "selftest", engine.kv)
+        self.say()
+
+    def settle(self) -> None:
+        """Reads the reply as the template shows it, to its end or until the next message comes."""
+        if self.messages and self.messages[-1].role == "assistant":
+            *before, last = self.messages
+            self.engine.settle(self._request(before), last)
+            if self.random.random() < 0.7:
+                self.engine.finish_idle()
+
+    def answer(self, *more: Message) -> None:
+        """Lets the model answer, and holds the answer against a cold run."""
+        self.messages += more
+        self.engine.close()
+        tokens = np.array(self.engine.encode(self._request()).tokens, np.int32)
+        expected = self._longest_known(tokens)
+        done = self._reply()
+        timeline = self.engine._timeline
+        assert isinstance(timeline, _Recorder)
+        written = timeline.tokens[len(tokens) :]
+        self._check(is_prefix(tokens, timeline.tokens), "the sequence does not hold the prompt")
+        self._check(done.reuse.reused_tokens == expected, f"{done.reuse.reused_tokens} reused of {expected} known")
+        self._check(done.usage.prompt_tokens == expected + done.reuse.evaluated_tokens, "tokens were read twice")
+        rows = self._cold(np.concatenate([tokens, written]), 1 + len(written))
+        self._check(len(rows) == len(timeline.rows), f"{len(timeline.rows)} rows of logits, expected {len(rows)}")
+        for n, (warm, cold) in enumerate(zip(timeline.rows, rows, strict=True)):
+            same = np.array_equal(warm.view(np.int32), cold.view(np.int32))
+            self._check(same, f"logits at token {len(tokens) + n} are not those of a cold run")
+        self.tally.replies += 1
+        self.tally.reused_tokens += done.reuse.reused_tokens
+        self.tally.evaluated_tokens += done.reuse.evaluated_tokens
+        self.messages.append(done.message)
+
+    def text(self, most: int) -> str:
+        """Up to `most` words."""
+        joint = self.random.choice(["", " "])
+        return joint.join(self.random.choices(WORDS, k=self.random.randint(1, most)))
+
+    def _request(self, messages: Sequence[Message] | None = None) -> Request:
+        temperature = self.random.choice([0.0, 1.0])
+        sampling = Sampling(temperature=temperature, seed=self.random.randrange(1 << 30))
+        messages = [*self.system, *(self.messages if messages is None else messages)]
+        return Request(messages, sampling, self.tools, self.thinking, self.keep_thinking, self.random.randint(1, 12))
+
+    def _reply(self, progress: Progress = lambda done, total: None, events: int | None = None) -> Done:
+        """`events`: how many deltas are let through before the reply is cancelled."""
+        done = None
+        for event in self.engine.reply(self._request(), progress=progress):
+            if isinstance(event, ReasoningDelta | TextDelta) and events is not None:
+                events -= 1
+                if events < 0:
+                    self.engine.cancel()
+            done = event
+        assert isinstance(done, Done)
+        return done
+
+    def _cut(self, question: int) -> bool:
+        """Back to before the question of this number."""
+        starts = [n for n, message in enumerate(self.messages) if message.role == "user"]
+        if not 0 <= question < len(starts):
+            return False
+        self.said = self.messages[starts[question]]
+        del self.messages[starts[question] :]
+        return True
+
+    def _longest_known(self, tokens: Tokens) -> int:
+        """By looking at everything there is; the sequence itself counts like a snapshot."""
+        live = self.engine._timeline
+        known = [(entry.tokens, entry.logits) for entry in self.engine.cache] + [(live.tokens, live.logits)]
+        return max(
+            (
+                len(held)
+                for held, logits in known
+                if is_prefix(held, tokens) and (len(held) < len(tokens) or logits is not None)
+            ),
+            default=0,
+        )
+
+    def _cold(self, tokens: Tokens, n_rows: int) -> Logits:
+        """The last rows of logits of one pass on a fresh sequence."""
+        cold = _core.Sequence(self.random.choice(self.models), kv=self.kv)  # type: ignore[arg-type]
+        if len(tokens) > n_rows:
+            cold.append(tokens[:-n_rows], logits="none")
+        return cold.append(tokens[-n_rows:], logits="all")
+
+    def _engine(self) -> Engine:
+        disk = None if self.folder is None else Spill(Path(self.folder.name), self.model, self.kv, 1 << 22)
+        engine = Engine(self.model, kv=self.kv, disk=disk, timeline=self._timeline)
+        engine.cache.disk_tokens = 20
+        return engine
+
+    def _timeline(self, sequence: _core.Sequence, cache: PrefixCache) -> Timeline:
+        chunk = self.random.choice(CHUNKS)
+        return _Recorder(
+            sequence, cache, chunk_tokens=chunk, mark_tokens=self.random.choice([50, 300]), append=self._append
+        )
+
+    def _append(self, sequence: _core.Sequence, tokens: Tokens, wants_logits: bool) -> Logits | None:
+        """Alone, or in one batch with another sequence; chunks are cut at random either way."""
+        chance = self.random.random()
+        if chance < 0.6:
+            return append_alone(sequence, tokens, wants_logits)
+        if len(self.other) > 500:
+            self.other = _core.Sequence(self.model)
+        noise = [self.random.randrange(self.model.n_tokens_used) for _ in range(self.random.randint(1, 5))]
+        mine: tuple[_core.Sequence, Tokens, str] = (sequence, tokens, "last" if wants_logits else "none")
+        batch = [mine, (self.other, noise, "none")] if chance < 0.8 else [(self.other, noise, "none"), mine]
+        rows = self.model.forward(batch, chunk_tokens=self.random.choice(CHUNKS))  # type: ignore[arg-type]
+        return rows[batch.index(mine)][-1] if wants_logits else None
+
+    def _check(self, holds: bool, what: str) -> None:
+        if not holds:
+            raise Mismatch(what)
+
+
+ACTIONS: tuple[Callable[[Scenario], object], ...] = (
+    Scenario.say,
+    Scenario.say,
+    Scenario.say_much,
+    Scenario.retry,
+    Scenario.undo,
+    Scenario.edit,
+    Scenario.branch,
+    Scenario.come_back,
+    Scenario.start_another,
+    Scenario.use_tool,
+    Scenario.echo,
+    Scenario.interrupt_prompt,
+    Scenario.interrupt_reply,
+    Scenario.switch_thinking,
+    Scenario.starve,
+    Scenario.forget,
+    Scenario.restart,
+    Scenario.settle,
+    Scenario.settle,
+    Scenario.settle,
+)
+
+
+def run(
+    models: Sequence[_core.Model], scenarios: int, seed: int, *, steps: int = 8, kv: str = "f16"
+) -> Iterator[Tally]:
+    """Runs scenarios `seed`, `seed` + 1, ...; yields what each checked. Raises Mismatch at the first that fails."""
+    for n in range(scenarios):
+        yield Scenario(models, seed + n, kv).run(steps)

@@ -1,0 +1,241 @@
+"""Snapshots in a folder, so that a restart reads nothing again.
+
+`state.json` lists snapshots and the parts each is made of; a part is a file of raw bytes behind a header of 56 bytes:
+
+    8  magic "qwen35\\0p"       4  version      4  kind, ASCII
+    8  length of the content    32  SHA-256 of the 16 bytes before it and the content
+
+Its name is that digest, so what two snapshots share is there once, and saving again writes what is new. Everything is
+written whole or not at all: parts first, `state.json` last, then what it does not name is removed. Nothing is trusted
+when it comes back: whatever is damaged, or made by another model or program, is refused with the reason.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from struct import Struct
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qwen35_local import _core
+from qwen35_local.engine.cache import Entry, PrefixCache
+from qwen35_local.errors import FileFormatError
+
+VERSION = 1
+LAYOUT = 1  # of pages and memory, as the core hands them out
+STATE = "state.json"
+
+_MAGIC = b"qwen35\0p"
+_HEADER = Struct("<8sI4sQ32s")
+_KINDS = {"tokens": b"TOKN", "memory": b"DMEM", "page": b"PAGE", "logits": b"LGTS"}
+SUFFIX = ".part"
+
+Bytes = NDArray[np.uint8]
+
+
+def identity(path: Path, model: _core.Model) -> str:
+    """Names a model, as far as its memory depends on it: the file's size, its beginning (metadata and directory), the
+    beginning of every tensor, how the model was loaded (rope, context), and the program's version."""
+    file = _core.GgufFile(path)
+    digest = sha256(f"{path.stat().st_size} {model.device} {LAYOUT} {_core.__version__}\n".encode())
+    digest.update(json.dumps(model.config, sort_keys=True).encode())
+    with path.open("rb") as raw:
+        digest.update(raw.read(16 << 20))
+    for tensor in file.tensors:
+        digest.update(file.tensor(tensor.name)[:1024].tobytes())
+    return digest.hexdigest()
+
+
+def save(folder: Path, snapshots: Iterable[tuple[Entry, _core.Snapshot]], model: str, kv: str) -> None:
+    """Makes the folder hold these snapshots and no others. `model`: its identity. Raises OSError; what the folder held
+    is then still there."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    known: dict[int, str] = {}
+    items = [write_snapshot(folder, entry, snapshot, known) for entry, snapshot in snapshots]
+    content = {"format": "qwen35-state", "version": VERSION, "model": model, "kv": kv, "snapshots": items}
+    write_json(folder / STATE, content)
+    named = {name for item in items for name in parts(item)}
+    for part in folder.glob(f"*{SUFFIX}"):
+        if part.stem not in named:
+            part.unlink(missing_ok=True)
+
+
+def write_snapshot(folder: Path, entry: Entry, snapshot: _core.Snapshot, known: dict[int, str]) -> dict[str, Any]:
+    """Writes the parts of a snapshot that are not there yet; returns their names as `state.json` lists them. `known`:
+    names by the ids of pages that were written and are pinned since."""
+    for page in snapshot.pages:
+        if page.id not in known:
+            known[page.id] = _write(folder, "page", page.data())
+    return {
+        "label": entry.label,
+        "tokens": _write(folder, "tokens", entry.tokens),
+        "memory": _write(folder, "memory", snapshot.memory()),
+        "logits": None if entry.logits is None else _write(folder, "logits", entry.logits),
+        "pages": [known[page.id] for page in snapshot.pages],
+    }
+
+
+def load(folder: Path, cache: PrefixCache, model: _core.Model, name: str, kv: str) -> int:
+    """Puts the snapshots of a folder into the cache; returns how many. Raises FileFormatError saying why they cannot be
+    used, OSError; the cache is then as it was."""
+    content = read_json(folder / STATE)
+    where = folder / STATE
+    if not isinstance(content, dict) or content.get("format") != "qwen35-state":
+        raise FileFormatError(f"{where}: not a saved state")
+    if content.get("version") != VERSION:
+        raise FileFormatError(f"{where}: version {content.get('version')!r}; this program reads version {VERSION}")
+    if content.get("model") != name:
+        raise FileFormatError(f"{where}: made by another model, context length or version of this program")
+    if content.get("kv") != kv:
+        raise FileFormatError(f"{where}: keys and values are kept as {content.get('kv')!r}, and here as {kv!r}")
+    pages: dict[str, _core.Page | Bytes] = {}
+    found = [read_snapshot(folder, item, model, kv, pages) for item in _items(content.get("snapshots"), where)]
+    for snapshot, label, logits in found:
+        cache.insert(snapshot, label, logits)
+    return len(found)
+
+
+def read_snapshot(
+    folder: Path, item: Mapping[str, Any], model: _core.Model, kv: str, pages: "dict[str, _core.Page | Bytes]"
+) -> tuple[_core.Snapshot, str, NDArray[np.float32] | None]:
+    """A snapshot, its label and logits. `pages`: those of earlier snapshots, to be shared. Raises FileFormatError,
+    OSError."""
+    names = item["pages"]
+    for name in names:
+        if name not in pages:
+            pages[name] = _read(folder, name, "page")
+    logits = None if item["logits"] is None else _values(folder, item["logits"], "logits", np.dtype(np.float32))
+    if logits is not None and len(logits) != model.n_vocab:
+        raise FileFormatError(f"{folder}: {len(logits)} logits, and the model has {model.n_vocab}")
+    tokens = _values(folder, item["tokens"], "tokens", np.dtype(np.int32))
+    memory = _read(folder, item["memory"], "memory")
+    try:
+        snapshot = _core.Snapshot.assemble(
+            model,
+            kv=kv,  # type: ignore[arg-type]
+            tokens=tokens,
+            pages=[pages[name] for name in names],
+            memory=memory,
+        )
+    except _core.InputError as error:
+        raise FileFormatError(f"{folder}: {error}") from None
+    pages |= dict(zip(names, snapshot.pages, strict=True))
+    return snapshot, item["label"], logits
+
+
+def _items(snapshots: Any, where: Path) -> list[Mapping[str, Any]]:
+    """The list of snapshots, every part of it of the right type."""
+
+    def is_name(value: Any) -> bool:
+        return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
+
+    def is_good(item: Any) -> bool:
+        return (
+            isinstance(item, dict)
+            and isinstance(item.get("label"), str)
+            and is_name(item.get("tokens"))
+            and is_name(item.get("memory"))
+            and (is_name(item.get("logits")) or ("logits" in item and item["logits"] is None))
+            and isinstance(item.get("pages"), list)
+            and all(map(is_name, item["pages"]))
+        )
+
+    if not isinstance(snapshots, list) or not all(map(is_good, snapshots)):
+        raise FileFormatError(f"{where}: not a list of snapshots")
+    return snapshots
+
+
+def parts(item: Mapping[str, Any]) -> list[str]:
+    """The names of the parts of a snapshot."""
+    return [name for name in (item["tokens"], item["memory"], item["logits"], *item["pages"]) if name]
+
+
+def _write(folder: Path, kind: str, values: NDArray[Any]) -> str:
+    """Writes a part unless it is there; returns its name."""
+    content = np.ascontiguousarray(values).view(np.uint8).data
+    head = _HEADER.pack(_MAGIC, VERSION, _KINDS[kind], len(content), bytes(32))
+    digest = _digest(head, content)
+    path = folder / f"{digest.hex()}{SUFFIX}"
+    if not path.exists():
+        write_whole(path, [head[:-32] + digest, content])
+    return digest.hex()
+
+
+def _read(folder: Path, name: str, kind: str) -> Bytes:
+    """The content of a part. Raises FileFormatError when it is missing, damaged or of another kind."""
+    path = folder / f"{name}{SUFFIX}"
+    try:
+        data = np.fromfile(path, np.uint8)
+    except FileNotFoundError:
+        raise FileFormatError(f"{path}: missing") from None
+    if len(data) < _HEADER.size:
+        raise FileFormatError(f"{path}: cut short, at {len(data)} bytes")
+    head, content = data[: _HEADER.size].tobytes(), data[_HEADER.size :]
+    magic, version, found, length, digest = _HEADER.unpack(head)
+    if magic != _MAGIC or version != VERSION or found != _KINDS[kind]:
+        raise FileFormatError(f"{path}: not a part of kind {kind}, version {VERSION}")
+    if length != len(content):
+        raise FileFormatError(f"{path}: {len(content)} bytes where {length} are announced")
+    if digest != _digest(head, content.data) or digest.hex() != name:
+        raise FileFormatError(f"{path}: damaged; its checksum does not fit")
+    return content
+
+
+def _values(folder: Path, name: str, kind: str, dtype: np.dtype[Any]) -> NDArray[Any]:
+    content = _read(folder, name, kind)
+    if len(content) % dtype.itemsize:
+        raise FileFormatError(f"{folder / name}{SUFFIX}: {len(content)} bytes are no {kind}")
+    return content.copy().view(dtype.newbyteorder("<")).astype(dtype)
+
+
+def _digest(head: bytes, content: memoryview) -> bytes:
+    digest = sha256(head[8:-32])
+    digest.update(content)
+    return digest.digest()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """A JSON file with its own checksum. Raises OSError."""
+    text = json.dumps(content, ensure_ascii=False, indent=1)
+    digest = sha256(text.encode()).hexdigest()
+    write_whole(path, [f'{{"sha256": "{digest}", "content":\n'.encode(), text.encode(), b"\n}\n"])
+
+
+def read_json(path: Path) -> Any:
+    """What `write_json` wrote. Raises FileFormatError when it is damaged, OSError."""
+    data = path.read_bytes()
+    head, _, rest = data.partition(b"\n")
+    text = rest.removesuffix(b"\n}\n")
+    if head != f'{{"sha256": "{sha256(text).hexdigest()}", "content":'.encode() or text == rest:
+        raise FileFormatError(f"{path}: damaged; its checksum does not fit")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(f"{path}: not JSON ({error})") from None
+
+
+def write_whole(path: Path, pieces: Sequence[bytes | memoryview]) -> None:
+    """Writes a file that only its owner may read; it appears whole or not at all, and the one before it stays until
+    then. Raises OSError."""
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        with os.fdopen(os.open(partial, flags, 0o600), "wb") as file:
+            for piece in pieces:
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    if hasattr(os, "O_DIRECTORY"):
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -1,0 +1,243 @@
+"""Snapshots on disk: the same bits in another process, and never a wrong one from a damaged file."""
+
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+
+from qwen35_local import _core, hub
+from qwen35_local.engine import store
+from qwen35_local.engine.cache import PrefixCache
+from qwen35_local.engine.spill import Spill
+from qwen35_local.engine.timeline import Timeline
+from qwen35_local.errors import FileFormatError
+
+TOKENS = [100 + n % 900 for n in range(600)]  # three pages of keys and values
+MORE = [7, 8, 9]
+
+
+def filled(model: _core.Model) -> Timeline:
+    timeline = Timeline(_core.Sequence(model))
+    timeline.read(TOKENS, {100: "the system prompt", 300: "message 1", 600: "message 2, its opening"})
+    return timeline
+
+
+def saved(timeline: Timeline, folder: Path, name: str = "model") -> Path:
+    store.save(folder, [(e, e.snapshot) for e in timeline.cache if e.snapshot is not None], name, "f16")
+    return folder
+
+
+def loaded(model: _core.Model, folder: Path, name: str = "model", kv: str = "f16") -> Timeline:
+    timeline = Timeline(_core.Sequence(model))
+    store.load(folder, timeline.cache, model, name, kv)
+    return timeline
+
+
+def test_another_process_reads_nothing_again(demo: _core.Model, tmp_path: Path) -> None:
+    before = filled(demo)
+    expected = {n: before._sequence.fork().append(MORE) for n in (600,)}
+    saved(before, tmp_path)
+    code = (
+        "import sys, numpy as np; from pathlib import Path; from qwen35_local import _core, hub\n"
+        "from qwen35_local.engine import store; from qwen35_local.engine.timeline import Timeline\n"
+        "model = _core.Model(hub.embedded_model(), threads=1); t = Timeline(_core.Sequence(model))\n"
+        "store.load(Path(sys.argv[1]), t.cache, model, 'model', 'f16')\n"
+        f"tokens = [100 + n % 900 for n in range(600)]; start = t.seek(tokens); assert start.reused == 600, start\n"
+        f"np.save(sys.argv[2], np.stack([t.logits, t._sequence.append({MORE})[-1]]))\n"
+    )
+    out = tmp_path / "logits.npy"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path), str(out)], check=True)
+    assert before.logits is not None
+    np.testing.assert_array_equal(np.load(out), np.stack([before.logits, expected[600][-1]]))
+
+
+def test_shared_pages_are_stored_and_held_once(demo: _core.Model, tmp_path: Path) -> None:
+    timeline = filled(demo)
+    saved(timeline, tmp_path)
+    ids = {page.id for entry in timeline.cache if entry.snapshot for page in entry.snapshot.pages}
+    digests = {page.data().tobytes() for e in timeline.cache if e.snapshot for page in e.snapshot.pages}
+    assert len(ids) >= len(digests)
+    kinds = [path.read_bytes()[12:16] for path in tmp_path.glob(f"*{store.SUFFIX}")]
+    assert kinds.count(b"PAGE") == len(digests)
+    assert loaded(demo, tmp_path).cache.n_bytes <= timeline.cache.n_bytes
+
+
+def test_saving_again_writes_what_is_new_and_removes_what_is_gone(demo: _core.Model, tmp_path: Path) -> None:
+    timeline = filled(demo)
+    saved(timeline, tmp_path)
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    timeline.read([*TOKENS, *MORE], {603: "message 2"})
+    timeline.cache.remove(next(iter(timeline.cache)))
+    saved(timeline, tmp_path)
+    after = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    kept = before.keys() & after.keys() - {store.STATE}
+    assert kept
+    assert all(before[name] == after[name] for name in kept)
+    assert before.keys() - after.keys()
+    assert len(loaded(demo, tmp_path).cache) == 3
+
+
+def test_files_are_for_their_owner_alone(demo: _core.Model, tmp_path: Path) -> None:
+    folder = saved(filled(demo), tmp_path / "new")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize(("name", "kv", "reason"), [("other", "f16", "another model"), ("model", "q8", "'f16'")])
+def test_another_model_or_format_is_refused(demo: _core.Model, tmp_path: Path, name: str, kv: str, reason: str) -> None:
+    saved(filled(demo), tmp_path)
+    with pytest.raises(FileFormatError, match=reason):
+        loaded(demo, tmp_path, name, kv)
+
+
+def test_a_newer_version_is_refused(demo: _core.Model, tmp_path: Path) -> None:
+    saved(filled(demo), tmp_path)
+    content = store.read_json(tmp_path / store.STATE)
+    store.write_json(tmp_path / store.STATE, {**content, "version": 2})
+    with pytest.raises(FileFormatError, match="version 2"):
+        loaded(demo, tmp_path)
+
+
+@pytest.mark.parametrize("hostile", [None, 3, [3], [{}], [{"label": 1}], {"a": 1}])
+def test_a_list_of_other_things_is_refused(demo: _core.Model, tmp_path: Path, hostile: object) -> None:
+    saved(filled(demo), tmp_path)
+    content = store.read_json(tmp_path / store.STATE)
+    store.write_json(tmp_path / store.STATE, {**content, "snapshots": hostile})
+    with pytest.raises(FileFormatError, match="list of snapshots"):
+        loaded(demo, tmp_path)
+
+
+def test_parts_of_the_wrong_kind_or_number_are_refused(demo: _core.Model, tmp_path: Path) -> None:
+    saved(filled(demo), tmp_path)
+    content = store.read_json(tmp_path / store.STATE)
+    first = content["snapshots"][-1]
+    for change in (
+        {"memory": first["tokens"]},
+        {"tokens": first["memory"]},
+        {"pages": first["pages"][:-1]},
+        {"pages": [*first["pages"], first["pages"][0]]},
+        {"logits": first["memory"]},
+        {"label": 3},
+    ):
+        store.write_json(tmp_path / store.STATE, {**content, "snapshots": [{**first, **change}]})
+        with pytest.raises(FileFormatError):
+            loaded(demo, tmp_path)
+
+
+def test_damage_is_found(demo: _core.Model, tmp_path: Path) -> None:
+    """Bit flips and truncations anywhere in any file; nothing is loaded then, and nothing else is raised."""
+    saved(filled(demo), tmp_path)
+    random = Random(5)
+    files = sorted(tmp_path.iterdir())
+    cache = PrefixCache()
+    for round_number in range(90):
+        path = random.choice(files)
+        good = path.read_bytes()
+        bad = bytearray(good)
+        if round_number % 3:
+            at = random.randrange(min(len(bad), 56)) if round_number % 3 == 1 else random.randrange(len(bad))
+            bad[at] ^= 1 << random.randrange(8)
+        else:
+            del bad[random.randrange(len(bad)) :]
+        path.write_bytes(bad)
+        with pytest.raises(FileFormatError):
+            store.load(tmp_path, cache, demo, "model", "f16")
+        path.write_bytes(good)
+    assert len(cache) == 0
+    files[0].unlink()
+    with pytest.raises((FileFormatError, FileNotFoundError)):
+        store.load(tmp_path, cache, demo, "model", "f16")
+
+
+def test_a_full_disk_leaves_what_was_there(demo: _core.Model, tmp_path: Path) -> None:
+    """Files may not grow beyond a limit: as with a full disk, a write fails midway."""
+    timeline = filled(demo)
+    saved(timeline, tmp_path)
+    before = sorted(tmp_path.iterdir())
+    timeline.read([*TOKENS, *MORE], {603: "message 2"})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+        with pytest.raises(OSError, match="File too large"):
+            saved(timeline, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(loaded(demo, tmp_path).cache) == 3
+    assert not list(tmp_path.glob(".*"))
+    assert set(before) <= set(tmp_path.iterdir())
+
+
+def test_a_kill_leaves_what_was_there(tmp_path: Path, demo: _core.Model) -> None:
+    """The writer dies at its every rename in turn."""
+    saved(filled(demo), tmp_path)
+    code = (
+        "import os, sys; from pathlib import Path; from qwen35_local import _core, hub\n"
+        "from qwen35_local.engine import store; from qwen35_local.engine.timeline import Timeline\n"
+        "model = _core.Model(hub.embedded_model(), threads=1); t = Timeline(_core.Sequence(model))\n"
+        "left = int(sys.argv[2]); replace = Path.replace\n"
+        "def dying(self, target):\n"
+        "    global left\n"
+        "    left -= 1\n"
+        "    if left < 0: os.kill(os.getpid(), 9)\n"
+        "    return replace(self, target)\n"
+        "Path.replace = dying\n"
+        "t.read(list(range(200, 330)), {50: 'a', 130: 'b'})\n"
+        "store.save(Path(sys.argv[1]), [(e, e.snapshot) for e in t.cache], 'model', 'f16')\n"
+    )
+    for renames in range(20):
+        run = subprocess.run([sys.executable, "-c", code, str(tmp_path), str(renames)], check=False)
+        n = len(loaded(demo, tmp_path).cache)
+        if run.returncode == 0:
+            assert n == 2
+            break
+        assert run.returncode == -signal.SIGKILL
+        assert n == 3
+    else:
+        pytest.fail("the writer never came to its end")
+
+
+def test_the_identity_tells_models_apart(tmp_path: Path, demo: _core.Model) -> None:
+    path = hub.embedded_model()
+    name = store.identity(path, demo)
+    assert name == store.identity(path, _core.Model(path, threads=1))
+    assert name != store.identity(path, _core.Model(path, context_tokens=2 * demo.context_tokens))
+    changed = bytearray(path.read_bytes())
+    tensor = _core.GgufFile(path).tensors[-1]
+    at = len(changed) - tensor.n_bytes
+    changed[at] ^= 1
+    other = tmp_path / "other.gguf"
+    other.write_bytes(changed)
+    assert name != store.identity(other, demo)
+
+
+def test_snapshots_come_back_from_disk(demo: _core.Model, tmp_path: Path) -> None:
+    disk = Spill(tmp_path, demo, "f16", 1 << 30)
+    timeline = Timeline(_core.Sequence(demo), PrefixCache(1, disk, disk_tokens=50))
+    timeline.read(TOKENS, {100: "a", 300: "b", 600: "c"})
+    assert [entry.snapshot is None for entry in timeline.cache] == [True, True, False]
+    branch = [*TOKENS[:400], 7]
+    assert timeline.seek(branch).reused == 300
+    logits = timeline.read(branch, {})
+    assert logits is not None
+    np.testing.assert_array_equal(logits, _core.Sequence(demo).append(branch)[-1])
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"damaged")
+    assert timeline.seek([*TOKENS[:200], 7]).reused == 0
+    timeline.cache.clear()
+    assert disk.n_bytes == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_disk_has_a_budget_too(demo: _core.Model, tmp_path: Path) -> None:
+    disk = Spill(tmp_path, demo, "f16", 4 << 20)
+    timeline = Timeline(_core.Sequence(demo), PrefixCache(1, disk, disk_tokens=1))
+    timeline.read(TOKENS, {at: str(at) for at in range(20, 601, 20)})
+    assert disk.n_bytes <= disk.budget_bytes
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) == disk.n_bytes
+    assert 1 < len(timeline.cache) < 10
