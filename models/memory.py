@@ -60,7 +60,7 @@ _HUGE_PAGE = 2 << 20
 _LINE = 64
 _FLOAT = 4
 _ROUNDED_BLOCK = 48  # 32 activations as 8-bit codes with scale and sums
-_QUERY_BLOCK = 32
+_QUERY_BLOCK = 128
 _KEY_SPAN = 1024
 _MOST_PARTIALS = 64 << 20
 

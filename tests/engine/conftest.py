@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from random_model import random_model, tiny_config
-from text.vocabularies import tiny_bpe
+from vocabularies import tiny_bpe
 
 from qwen35_local import _core, hub
 
