@@ -45,6 +45,7 @@ CHUNK_TOKENS = 512  # a prompt is read in chunks of so many
 _WINDOW_PAGES = (
     3 + CHUNK_TOKENS // PAGE_TOKENS
 )  # of a narrow cache, kept in f16 too: the first, two newest, the chunk's
+_DELTA_CHUNK = 4  # tokens that the running memory takes up together
 _SNAPSHOT_PAGES = 3  # of the window, that a snapshot pins
 _SNAPSHOT_BYTES = 1 << 30  # what is spent on snapshots where there is room
 _LEAST_SNAPSHOTS = 2
@@ -299,10 +300,14 @@ def kv_bytes(config: ModelConfig, context_tokens: int, kv: str, layers: int | No
 
 
 def delta_bytes(config: ModelConfig) -> int:
-    """S in fp32 and the convolution's window, of every DeltaNet layer (section 2.9)."""
+    """S in fp32, the convolution's window and the tokens of an unfinished chunk, of every DeltaNet layer (section 2.9)."""
     window = _lines((config.conv_taps - 1) * config.conv_channels * _FLOAT)
     memory = _lines(config.delta_value_heads * config.delta_key_width * config.delta_value_width * _FLOAT)
-    return (config.layers - len(config.full_attention_layers)) * (window + memory)
+    waiting = _DELTA_CHUNK * _FLOAT
+    values = config.delta_value_heads * config.delta_value_width
+    keys = _lines(waiting * config.delta_key_heads * config.delta_key_width)
+    chunk = keys + _lines(waiting * values) + _lines(waiting * config.delta_value_heads)
+    return (config.layers - len(config.full_attention_layers)) * (window + memory + chunk)
 
 
 def snapshot_bytes(config: ModelConfig, context_tokens: int, kv: str) -> int:
@@ -331,7 +336,9 @@ def scratch_bytes(config: ModelConfig, context_tokens: int, threads: int) -> int
     partials = c.kv_heads * _ceil(context_tokens, _KEY_SPAN) * _QUERY_BLOCK * (c.head_width + 2) * _FLOAT
     products = threads * pairs * (_PANEL_ROWS * _FLOAT + 8)
     logits = 4 * _FLOAT * c.vocabulary  # copies of a row, and what the sampler sorts
-    return activations + units + rounded + min(partials, _MOST_PARTIALS) + products + logits
+    # Open pages, packed pages, running memory and activations lie in blocks of huge pages of their own.
+    page_ends = 4 * _HUGE_PAGE
+    return activations + units + rounded + min(partials, _MOST_PARTIALS) + products + logits + page_ends
 
 
 def _ceil(a: int, b: int) -> int:

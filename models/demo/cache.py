@@ -140,10 +140,8 @@ def report(title: str, ids: NDArray[np.int32], path: Path, window: int) -> None:
     print(f"\n{title}: {len(ids):,} tokens in windows of {window:,}, the second halves scored\n")
     print("| cache | by | KL, mean | KL, 99.9 % | same top token, % |\n|---|---|---:|---:|---:|")
     for name, kl, same in page_distances(page, ids, window):
-        error = kl.std() / len(kl) ** 0.5
-        print(
-            f"| {name} | numpy | {kl.mean():.6f} ± {error:.6f} | {np.quantile(kl, 0.999):.4f} | {100 * same.mean():.2f} |"
-        )
+        mean, error, tail = kl.mean(), kl.std() / len(kl) ** 0.5, np.quantile(kl, 0.999)
+        print(f"| {name} | numpy | {mean:.6f} ± {error:.6f} | {tail:.4f} | {100 * same.mean():.2f} |")
     for kv in ("q8", "k8v4", "q4"):
         base = quality.ModelLogits(core)
         distance = quality.measure(quality.ModelLogits(core, kv), ids, window=window, base=base).distance

@@ -20,7 +20,7 @@ inline constexpr std::size_t kKeyLanes = 16;     // tokens whose keys are interl
 inline constexpr std::size_t kKeyTile = 64;      // keys per step of the online softmax, aligned to absolute positions
 inline constexpr std::size_t kKeySpan = 1024;    // keys per partial softmax; spans are merged in order of position
 inline constexpr std::size_t kReadBlock = 4096;  // bytes; what is read to measure the memory is whole blocks
-inline constexpr std::size_t kQueryBlock = 128;   // queries of one key/value head that share one pass over the keys
+inline constexpr std::size_t kQueryBlock = 128;  // queries of one key/value head that share one pass over the keys
 // Forms of a page that the kernels read element by element, as indices.
 inline constexpr std::size_t kKvF32 = 0;
 inline constexpr std::size_t kKvF16 = 1;

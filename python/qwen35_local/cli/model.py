@@ -35,8 +35,8 @@ def open_engine(
     disk_bytes: int = 0,
 ) -> "Engine":
     """`context_tokens` 0: the model's own, or as much of it as fits into memory; `kv` may be "auto"; `memory` stands in
-    for what the machine has free, as in "8G". `disk_folder`: where snapshots go beyond `cache_bytes` (None: as planned), up to
-    `disk_bytes`.
+    for what the machine has free, as in "8G". `disk_folder`: where snapshots go
+    beyond `cache_bytes` (None: as planned), up to `disk_bytes`.
 
     Raises what open_core raises, FileFormatError when the file has no usable tokenizer, and InputError when the model
     would not fit."""

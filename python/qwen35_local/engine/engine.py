@@ -53,8 +53,8 @@ class Engine:
         disk: Disk | None = None,
         timeline: Callable[[_core.Sequence, PrefixCache], Timeline] = Timeline,
     ) -> None:
-        """`metadata` and `tokenizer`: the model's, where the caller has them already. `kv`: format of keys and values. `cache_bytes`: memory for snapshots beyond the newest; `disk`:
-        where they go then.
+        """`metadata` and `tokenizer`: the model's, where the caller has them already. `kv`: format of keys and values.
+        `cache_bytes`: memory for snapshots beyond the newest; `disk`: where they go then.
         Raises FileFormatError or TemplateError when the file's tokenizer or template cannot be used."""
         if metadata is None:
             metadata = model.metadata
