@@ -300,7 +300,7 @@ def kv_bytes(config: ModelConfig, context_tokens: int, kv: str, layers: int | No
 
 
 def delta_bytes(config: ModelConfig) -> int:
-    """S in fp32, the convolution's window and the tokens of an unfinished chunk, of every DeltaNet layer (section 2.9)."""
+    """Of every DeltaNet layer: S in fp32, the convolution's window (section 2.9), the tokens of an unfinished chunk."""
     window = _lines((config.conv_taps - 1) * config.conv_channels * _FLOAT)
     memory = _lines(config.delta_value_heads * config.delta_key_width * config.delta_value_width * _FLOAT)
     waiting = _DELTA_CHUNK * _FLOAT

@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -26,7 +27,7 @@ from qwen35_local.models.reference import Reference
 from .data import conversations, with_system
 from .text import encode, render
 
-Floats = NDArray[np.float32]
+Floats = NDArray[Any]  # fp32
 Round = Callable[[Floats], Floats]  # [n, A] as a cache gives it back
 
 TOKENIZER = Path(__file__).parent / "checkpoint" / "tokenizer.json"
@@ -120,14 +121,19 @@ CACHES = [
 ]
 
 
+def log_probabilities(model: Reference, ids: NDArray[np.int32]) -> NDArray[np.float64]:
+    """[T, V]."""
+    return quality.log_softmax(model.forward(ids.tolist()).astype(np.float32))
+
+
 def page_distances(model: Reference, ids: NDArray[np.int32], window: int) -> Iterator[tuple[str, Floats, Floats]]:
     """(name, KL per token, whether the top token is the same), second half of each window."""
-    exact_logits = [quality.log_softmax(model.forward(part)) for part in ids.reshape(-1, window)]
+    exact_logits = [log_probabilities(model, part) for part in ids.reshape(-1, window)]
     for cache in CACHES:
         kl, same = [], []
         with patch.object(reference, "attend", cache.attend):
             for part, base in zip(ids.reshape(-1, window), exact_logits, strict=True):
-                found = quality.log_softmax(model.forward(part))
+                found = log_probabilities(model, part)
                 kl.append((np.exp(base) * (base - found)).sum(1)[window // 2 :])
                 same.append((base.argmax(1) == found.argmax(1))[window // 2 :])
         yield cache.name, np.concatenate(kl), np.concatenate(same)
@@ -142,7 +148,8 @@ def report(title: str, ids: NDArray[np.int32], path: Path, window: int) -> None:
     for name, kl, same in page_distances(page, ids, window):
         mean, error, tail = kl.mean(), kl.std() / len(kl) ** 0.5, np.quantile(kl, 0.999)
         print(f"| {name} | numpy | {mean:.6f} ± {error:.6f} | {tail:.4f} | {100 * same.mean():.2f} |")
-    for kv in ("q8", "k8v4", "q4"):
+    formats: tuple[quality.KvFormat, ...] = ("q8", "k8v4", "q4")
+    for kv in formats:
         base = quality.ModelLogits(core)
         distance = quality.measure(quality.ModelLogits(core, kv), ids, window=window, base=base).distance
         assert distance is not None

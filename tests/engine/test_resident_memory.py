@@ -231,7 +231,7 @@ def test_a_conversation_takes_what_was_planned(tmp_path: Path) -> None:
             str(planned.total),
             "--temperature",
             "0",
-        ],  # fmt: skip
+        ],
         capture_output=True,
         text=True,
         check=True,
@@ -240,5 +240,6 @@ def test_a_conversation_takes_what_was_planned(tmp_path: Path) -> None:
     assert usage["prompt_tokens"] > 1900
     measured = int(run.stderr.split()[-1])
     print(f"planned {planned.total / 2**20:.1f} MiB, measured {measured / 2**20:.1f} MiB")
-    assert measured == pytest.approx(planned.total, rel=0.03), planned
+    # Snapshots are what may be kept; a short conversation keeps fewer.
+    assert 0.97 * (planned.total - planned.snapshots) <= measured <= 1.03 * planned.total, planned
     assert measured - planned.weights - planned.kv - planned.delta - planned.snapshots < 300 << 20

@@ -65,7 +65,7 @@ class Engine:
         self.template = Template.for_model(text) if isinstance(text, str) else Template.for_variant("qwen3.5")
         self.name = str(metadata.get("general.name") or metadata.get("general.basename") or "Qwen3.5")
         keys = {"temperature": "temp", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
-        values = {name: metadata.get(f"general.sampling.{key}") for name, key in keys.items()}
+        values: dict[str, Any] = {name: metadata.get(f"general.sampling.{key}") for name, key in keys.items()}
         self._own_sampling = {name: value for name, value in values.items() if value is not None}
         self.cache = PrefixCache(cache_bytes, disk)
         self.ledger = Ledger()
