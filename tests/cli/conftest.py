@@ -8,6 +8,7 @@ import pytest
 from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDone
 from qwen35_local.chat.messages import Message, ToolCall
 from qwen35_local.chat.presets import preset
+from qwen35_local.engine.ledger import Ledger
 from qwen35_local.engine.reply import Done, Event, Request, Usage
 
 
@@ -24,6 +25,7 @@ class ScriptedEngine:
         self.script = list(script)
         self.requests: list[Request] = []
         self.settled: list[Message] = []
+        self.ledger = Ledger()
         self.model = SimpleNamespace(device="none")
 
     def preset(self, *, thinking: bool) -> object:

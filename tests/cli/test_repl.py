@@ -309,3 +309,14 @@ def test_a_conversation_is_kept_and_taken_up_again(tmp_path: Path, capsys: pytes
     said_file.write_bytes(said_file.read_bytes().replace(b"Ann", b"Eve", 1))
     with pytest.raises(FileFormatError, match="damaged"):
         third.shelf.take(third.session, "talk")
+
+
+def test_clearing_forgets_what_was_kept(scripted: Any, tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path / "sessions", lambda: "scripted")
+    repl = Repl(Session(scripted("one"), name="talk"), shelf)
+    repl.take("/help")
+    assert not shelf.has("talk")
+    repl.take("a secret")
+    assert "a secret" in (tmp_path / "sessions/talk/conversation.json").read_text()
+    repl.take("/clear")
+    assert "a secret" not in (tmp_path / "sessions/talk/conversation.json").read_text()

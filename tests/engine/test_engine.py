@@ -139,6 +139,23 @@ def test_a_branch_starts_from_the_longest_mark(demo: _core.Model) -> None:
     np.testing.assert_array_equal(read(timeline, branch), read(Timeline(_core.Sequence(demo)), branch))
 
 
+def test_a_page_counts_once(demo: _core.Model) -> None:
+    """What the cache says it holds is what its snapshots hold, while some of them go."""
+    timeline = Timeline(_core.Sequence(demo))
+    tokens = list(range(100, 900))
+    read(timeline, tokens, range(50, 800, 50))
+    read_again = [*tokens[:300], *range(2000, 2400)]
+    timeline.seek(read_again)
+    read(timeline, read_again, range(50, 700, 50))
+    cache = timeline.cache
+    for entry in cache:
+        held = [e for e in cache if e.snapshot is not None]
+        pages = {page.id: page.n_bytes for e in held for page in e.snapshot.pages}
+        assert cache.n_bytes == sum(pages.values()) + sum(e.own_bytes for e in held)
+        cache.remove(entry)
+    assert cache.n_bytes == 0
+
+
 def read(timeline: Timeline, tokens: Sequence[int], marks: Sequence[int] = ()) -> NDArray[np.float32]:
     logits = timeline.read(tokens, dict.fromkeys(marks, "here"))
     assert logits is not None

@@ -1,5 +1,6 @@
 """Snapshots on disk: the same bits in another process, and never a wrong one from a damaged file."""
 
+import os
 import resource
 import signal
 import subprocess
@@ -27,8 +28,8 @@ def filled(model: _core.Model) -> Timeline:
     return timeline
 
 
-def saved(timeline: Timeline, folder: Path, name: str = "model") -> Path:
-    store.save(folder, [(e, e.snapshot) for e in timeline.cache if e.snapshot is not None], name, "f16")
+def saved(timeline: Timeline, folder: Path, name: str = "model", kv: str = "f16") -> Path:
+    store.save(folder, [(e, e.snapshot) for e in timeline.cache if e.snapshot is not None], name, kv)
     return folder
 
 
@@ -38,22 +39,27 @@ def loaded(model: _core.Model, folder: Path, name: str = "model", kv: str = "f16
     return timeline
 
 
-def test_another_process_reads_nothing_again(demo: _core.Model, tmp_path: Path) -> None:
-    before = filled(demo)
-    expected = {n: before._sequence.fork().append(MORE) for n in (600,)}
-    saved(before, tmp_path)
+@pytest.mark.parametrize("kv", ["f16", "q4"])
+@pytest.mark.parametrize("isa", ["", "reference"])
+def test_another_process_reads_nothing_again(demo: _core.Model, tmp_path: Path, kv: str, isa: str) -> None:
+    """Also with other instructions."""
+    before = Timeline(_core.Sequence(demo, kv=kv))
+    before.read(TOKENS, {100: "the system prompt", 600: "where message 2 starts"})
+    assert before.logits is not None
+    expected = [before.logits, before._sequence.fork().append(MORE)[-1]]
+    saved(before, tmp_path, kv=kv)
     code = (
         "import sys, numpy as np; from pathlib import Path; from qwen35_local import _core, hub\n"
         "from qwen35_local.engine import store; from qwen35_local.engine.timeline import Timeline\n"
-        "model = _core.Model(hub.embedded_model(), threads=1); t = Timeline(_core.Sequence(model))\n"
-        "store.load(Path(sys.argv[1]), t.cache, model, 'model', 'f16')\n"
-        f"tokens = [100 + n % 900 for n in range(600)]; start = t.seek(tokens); assert start.reused == 600, start\n"
-        f"np.save(sys.argv[2], np.stack([t.logits, t._sequence.append({MORE})[-1]]))\n"
+        "folder, out, kv = sys.argv[1:]; model = _core.Model(hub.embedded_model(), threads=1)\n"
+        "t = Timeline(_core.Sequence(model, kv=kv)); store.load(Path(folder), t.cache, model, 'model', kv)\n"
+        "start = t.seek([100 + n % 900 for n in range(600)]); assert start.reused == 600, start\n"
+        f"np.save(out, np.stack([t.logits, t._sequence.append({MORE})[-1]]))\n"
     )
     out = tmp_path / "logits.npy"
-    subprocess.run([sys.executable, "-c", code, str(tmp_path), str(out)], check=True)
-    assert before.logits is not None
-    np.testing.assert_array_equal(np.load(out), np.stack([before.logits, expected[600][-1]]))
+    environment = {**os.environ, **({"QWEN35_ISA": isa} if isa else {})}
+    subprocess.run([sys.executable, "-c", code, str(tmp_path), str(out), kv], check=True, env=environment)
+    np.testing.assert_array_equal(np.load(out), np.stack(expected))
 
 
 def test_shared_pages_are_stored_and_held_once(demo: _core.Model, tmp_path: Path) -> None:
@@ -214,6 +220,11 @@ def test_the_identity_tells_models_apart(tmp_path: Path, demo: _core.Model) -> N
     other = tmp_path / "other.gguf"
     other.write_bytes(changed)
     assert name != store.identity(other, demo)
+
+
+def test_what_no_utf8_can_hold_is_kept(tmp_path: Path) -> None:
+    store.write_json(tmp_path / "a.json", {"text": "\ud800 é"})
+    assert store.read_json(tmp_path / "a.json") == {"text": "\ud800 é"}
 
 
 def test_snapshots_come_back_from_disk(demo: _core.Model, tmp_path: Path) -> None:

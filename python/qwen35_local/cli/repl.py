@@ -61,7 +61,9 @@ class Repl:
         self._try_to_keep(Shelf.keep_memory)
 
     def _try_to_keep(self, write: Callable[[Shelf, Session], None]) -> None:
-        if self.shelf is None or not any(self.session.branches.values()):
+        if self.shelf is None:
+            return
+        if not any(self.session.branches.values()) and not self.shelf.has(self.session.name):
             return
         try:
             write(self.shelf, self.session)

@@ -11,7 +11,7 @@ from qwen35_local.chat.presets import Sampling
 from qwen35_local.cli.terminal import printable_line
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.reply import Request, WhenFull
-from qwen35_local.engine.store import write_whole
+from qwen35_local.engine.store import encode_json, write_whole
 from qwen35_local.errors import InputError
 
 FORMAT = "qwen35-conversation"
@@ -135,7 +135,7 @@ class Session:
 
     def save(self, path: Path) -> None:
         """Writes the conversation as JSON; the file appears whole or not at all."""
-        write_whole(path, [json.dumps(self.to_dict(), ensure_ascii=False, indent=1).encode()])
+        write_whole(path, [encode_json(self.to_dict())])
 
     def load(self, path: Path) -> None:
         """Takes over a saved conversation; nothing changes unless all of it is good. Raises InputError."""

@@ -75,6 +75,10 @@ class Shelf:
             return str(error)
         return None
 
+    def has(self, name: str) -> bool:
+        """Whether something was kept under this name."""
+        return (self._folder(name) / _CONVERSATION).exists()
+
     def all(self) -> list[Saved]:
         """What is there, newest first; damaged ones are left out."""
         found = []

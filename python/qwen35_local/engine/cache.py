@@ -4,7 +4,8 @@ A prompt may start from any snapshot whose tokens are a prefix of it; the runnin
 be cut anywhere else (specification 2.9). Which snapshots are there never changes an answer, only what it costs.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -30,6 +31,15 @@ class Entry:
     logits: Logits | None = None
     hits: int = 0
     used: int = 0
+    pages: Mapping[int, int] = field(init=False)
+    """Bytes by id of the pages of keys and values that the snapshot pins."""
+
+    def __post_init__(self) -> None:
+        self.put(self.snapshot)
+
+    def put(self, snapshot: _core.Snapshot | None) -> None:
+        self.snapshot = snapshot
+        self.pages = {} if snapshot is None else {page.id: page.n_bytes for page in snapshot.pages}
 
     @property
     def own_bytes(self) -> int:
@@ -88,7 +98,8 @@ class PrefixCache:
         self.disk_tokens = disk_tokens
         self._root = _Node(NO_TOKENS, None)
         self._nodes: dict[Entry, _Node] = {}
-        self._pages: dict[int, tuple[int, int]] = {}  # id of a pinned page: snapshots that pin it, bytes
+        self._pins: Counter[int] = Counter()  # how many snapshots pin a page
+        self._page_bytes = 0
         self._own_bytes = 0
         self._clock = 0
 
@@ -101,7 +112,7 @@ class PrefixCache:
     @property
     def n_bytes(self) -> int:
         """Memory held by all snapshots; a page that several of them pin counts once."""
-        return self._own_bytes + sum(size for _, size in self._pages.values())
+        return self._own_bytes + self._page_bytes
 
     def find(self, tokens: Tokens) -> Found:
         """The snapshot to read the rest of `tokens` [n] from."""
@@ -133,8 +144,8 @@ class PrefixCache:
             return None
         assert self.disk is not None
         self.disk.drop(entry)
-        self._own_bytes -= entry.own_bytes
-        entry.snapshot = snapshot
+        self._unpin(entry)
+        entry.put(snapshot)
         self._pin(entry)
         self._evict(entry)
         return snapshot
@@ -188,16 +199,20 @@ class PrefixCache:
     def _pin(self, entry: Entry) -> None:
         """Counts what the entry holds in memory."""
         self._own_bytes += entry.own_bytes
-        for page in entry.snapshot.pages if entry.snapshot is not None else ():
-            count, _ = self._pages.get(page.id, (0, 0))
-            self._pages[page.id] = (count + 1, page.n_bytes)
+        self._page_bytes += sum(size for page, size in entry.pages.items() if not self._pins[page])
+        self._pins.update(entry.pages.keys())
 
     def _unpin(self, entry: Entry) -> None:
         self._own_bytes -= entry.own_bytes
-        for page in entry.snapshot.pages if entry.snapshot is not None else ():
-            count, size = self._pages.pop(page.id)
-            if count > 1:
-                self._pages[page.id] = (count - 1, size)
+        self._page_bytes -= self._alone(entry)
+        for page in entry.pages:
+            self._pins[page] -= 1
+            if not self._pins[page]:
+                del self._pins[page]
+
+    def _alone(self, entry: Entry) -> int:
+        """Bytes of the pages that no other snapshot pins."""
+        return sum(size for page, size in entry.pages.items() if self._pins[page] == 1)
 
     def _evict(self, newest: Entry) -> None:
         while self.n_bytes > self.budget_bytes:
@@ -213,7 +228,7 @@ class PrefixCache:
             self.remove(entry)
             return
         self._unpin(entry)
-        entry.snapshot = None
+        entry.put(None)
         self._pin(entry)
 
     def _saved_tokens(self, entry: Entry) -> int:
@@ -224,8 +239,7 @@ class PrefixCache:
         return len(entry.tokens) - (0 if node is None or node.entry is None else len(node.entry.tokens))
 
     def _use(self, entry: Entry) -> float:
-        pinned = (self._pages[page.id] for page in (entry.snapshot.pages if entry.snapshot is not None else ()))
-        frees = entry.own_bytes + sum(size for count, size in pinned if count == 1) if entry.snapshot is not None else 1
+        frees = entry.own_bytes + self._alone(entry) if entry.snapshot is not None else 1
         age = self._clock - entry.used + 1
         return (1 + entry.hits) * self._saved_tokens(entry) / (frees * age)
 

@@ -8,6 +8,7 @@ must have the same bits; and what was reused must be the longest prefix that was
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -180,11 +181,10 @@ class Scenario:
 
     def interrupt_prompt(self) -> None:
         self.messages.append(Message("user", self.text(50)))
-        after = self.random.randrange(3)
+        calls, after = count(), self.random.randrange(1, 4)
 
-        def progress(done: int, total: int, calls: list[int] = []) -> None:  # noqa: B006
-            calls.append(done)
-            if len(calls) > after:
+        def progress(done: int, total: int) -> None:
+            if next(calls) == after:
                 self.engine.cancel()
 
         self._reply(progress)

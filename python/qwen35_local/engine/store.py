@@ -42,7 +42,7 @@ def identity(path: Path, model: _core.Model) -> str:
     """Names a model, as far as its memory depends on it: the file's size, its beginning (metadata and directory), the
     beginning of every tensor, how the model was loaded (rope, context), and the program's version."""
     file = _core.GgufFile(path)
-    digest = sha256(f"{path.stat().st_size} {model.device} {LAYOUT} {_core.__version__}\n".encode())
+    digest = sha256(f"{path.stat().st_size} {model.device.split('-')[0]} {LAYOUT} {_core.__version__}\n".encode())
     digest.update(json.dumps(model.config, sort_keys=True).encode())
     with path.open("rb") as raw:
         digest.update(raw.read(16 << 20))
@@ -201,9 +201,14 @@ def _digest(head: bytes, content: memoryview) -> bytes:
 
 def write_json(path: Path, content: Any) -> None:
     """A JSON file with its own checksum. Raises OSError."""
-    text = json.dumps(content, ensure_ascii=False, indent=1)
-    digest = sha256(text.encode()).hexdigest()
-    write_whole(path, [f'{{"sha256": "{digest}", "content":\n'.encode(), text.encode(), b"\n}\n"])
+    text = encode_json(content)
+    digest = sha256(text).hexdigest()
+    write_whole(path, [f'{{"sha256": "{digest}", "content":\n'.encode(), text, b"\n}\n"])
+
+
+def encode_json(content: Any) -> bytes:
+    """JSON as UTF-8; lone surrogates, which a model can write in a call's arguments, as escapes."""
+    return json.dumps(content, ensure_ascii=False, indent=1).encode("utf-8", "backslashreplace")
 
 
 def read_json(path: Path) -> Any:
