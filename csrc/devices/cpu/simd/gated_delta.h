@@ -16,8 +16,8 @@ template <class V>
 struct GatedDelta {
   using F = typename V::F;
   static constexpr std::size_t kParts = kValueTile / V::kWidth;
-  static constexpr std::size_t kTogether =
-      V::kRegisters / 8;                       // tokens per pass: 2 x 2 sums each, in half the registers
+  // Tokens per pass: two sums each in two vectors fill half the registers.
+  static constexpr std::size_t kTogether = V::kRegisters / 8;
   static constexpr std::size_t kAhead = 1024;  // floats of the memory, which single tokens stream from far away
   static_assert(kParts % 2 == 0 && kDeltaSteps % kTogether == 0);
 
