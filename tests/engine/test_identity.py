@@ -29,8 +29,8 @@ def test_a_wrong_bit_is_found(talker: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """Logits that are kept with a snapshot and come back changed in their last bit."""
     original = Timeline.seek
 
-    def seek(self: Timeline, tokens: Tokens) -> Start:
-        start = original(self, tokens)
+    def seek(self: Timeline, tokens: Tokens, *, wants_logits: bool = True) -> Start:
+        start = original(self, tokens, wants_logits=wants_logits)
         if self.logits is not None:
             self.logits = self.logits.copy()
             self.logits.view(np.int32)[0] ^= 1
@@ -45,8 +45,8 @@ def test_a_token_read_twice_is_found(talker: Path, monkeypatch: pytest.MonkeyPat
     """A cache that gives the second longest prefix."""
     original = PrefixCache.find
 
-    def find(self: PrefixCache, tokens: Tokens) -> Found:
-        found = original(self, tokens)
+    def find(self: PrefixCache, tokens: Tokens, *, wants_logits: bool = True) -> Found:
+        found = original(self, tokens, wants_logits=wants_logits)
         shorter = self.path(tokens)[:-1]
         return found._replace(entry=shorter[-1] if shorter else None)
 

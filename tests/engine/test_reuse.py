@@ -176,6 +176,20 @@ def test_an_unfinished_settling_is_gone_on_with(talk: Talk) -> None:
     assert talk.done.reuse.reused_tokens == reused + evaluated
 
 
+def test_what_is_settled_is_not_settled_again(talk: Talk) -> None:
+    """Also from the snapshot alone, as after a restart."""
+    talk.ask("Tell me a short story.")
+    request = replace(talk.request, messages=[SYSTEM, *talk.messages[:-1]])
+    for _ in "12":
+        before = talk.engine._idle_tokens
+        talk.engine.settle(request, talk.messages[-1])
+        talk.engine.finish_idle()
+        assert talk.engine._idle_tokens == before
+        talk.engine.prefill(replace(talk.request, messages=[SYSTEM, Message("user", "Hello!")]))
+    expected = talk.new_tokens("Thank you!")
+    assert talk.ask("Thank you!")[1] == expected
+
+
 @pytest.mark.parametrize("after", [1, 2, 3])
 def test_an_interrupted_prompt_goes_on_where_it_stopped(demo: _core.Model, after: int) -> None:
     engine = Engine(demo)

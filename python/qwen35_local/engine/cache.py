@@ -114,11 +114,12 @@ class PrefixCache:
         """Memory held by all snapshots; a page that several of them pin counts once."""
         return self._own_bytes + self._page_bytes
 
-    def find(self, tokens: Tokens) -> Found:
-        """The snapshot to read the rest of `tokens` [n] from."""
+    def find(self, tokens: Tokens, *, wants_logits: bool = True) -> Found:
+        """The snapshot to read the rest of `tokens` [n] from; one of all of them has to have logits if those are
+        wanted."""
         node, depth, best = self._root, 0, None
         while True:
-            if node.entry is not None and (depth < len(tokens) or node.entry.logits is not None):
+            if node.entry is not None and (depth < len(tokens) or not wants_logits or node.entry.logits is not None):
                 best = node.entry
             child = node.children.get(int(tokens[depth])) if depth < len(tokens) else None
             if child is None:

@@ -163,7 +163,7 @@ class Engine:
         marks = {at: label for at, label in encoded.marks.items() if at <= len(tokens)}
 
         def job() -> None:
-            start = self._timeline.seek(tokens)
+            start = self._timeline.seek(tokens, wants_logits=False)
             usual = self._timeline.chunk_tokens
             self._timeline.chunk_tokens = min(usual, IDLE_CHUNK_TOKENS)
             try:

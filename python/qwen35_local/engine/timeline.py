@@ -62,16 +62,17 @@ class Timeline:
     def tokens(self) -> Tokens:
         return self._sequence.tokens
 
-    def seek(self, tokens: Seq[int] | Tokens) -> Start:
-        """Moves to the longest prefix of `tokens` [n] that was already read."""
+    def seek(self, tokens: Seq[int] | Tokens, *, wants_logits: bool = True) -> Start:
+        """Moves to the longest prefix of `tokens` [n] that was already read, from where `read` can give the logits that
+        follow, if they are wanted."""
         wanted = np.asarray(tokens, dtype=np.int32)
         held = self._sequence.tokens if self._is_whole else NO_TOKENS
-        found, snapshot = self.cache.find(wanted), None
-        while found.entry is not None and len(found.entry.tokens) > self._usable(held, wanted):
+        found, snapshot = self.cache.find(wanted, wants_logits=wants_logits), None
+        while found.entry is not None and len(found.entry.tokens) > self._usable(held, wanted, wants_logits):
             snapshot = self.cache.fetch(found.entry)
             if snapshot is not None:
                 break
-            found = self.cache.find(wanted)
+            found = self.cache.find(wanted, wants_logits=wants_logits)
         common = common_prefix(held, wanted)
         rest = held[common:]
         if found.common > common:
@@ -82,15 +83,15 @@ class Timeline:
             self.logits, self._is_whole = found.entry.logits, True
             self.cache.touch(found.entry)
             return Start(len(found.entry.tokens), found.entry.label, *parts)
-        usable = self._usable(held, wanted)
+        usable = self._usable(held, wanted, wants_logits)
         if not usable:
             self._sequence.truncate(0)
             self.logits, self._is_whole = None, True
         return Start(usable, LIVE if usable else "", *parts)
 
-    def _usable(self, held: Tokens, wanted: Tokens) -> int:
+    def _usable(self, held: Tokens, wanted: Tokens, wants_logits: bool) -> int:
         """How many of the wanted tokens the sequence itself can go on from."""
-        can_go_on = len(held) < len(wanted) or self.logits is not None
+        can_go_on = len(held) < len(wanted) or not wants_logits or self.logits is not None
         return len(held) if can_go_on and is_prefix(held, wanted) else 0
 
     def read(
