@@ -60,6 +60,7 @@ _HUGE_PAGE = 2 << 20
 _LINE = 64
 _FLOAT = 4
 _ROUNDED_BLOCK = 48  # 32 activations as 8-bit codes with scale and sums
+_TILE_ROWS = 16  # rows of one expert are joined up to that
 _QUERY_BLOCK = 32
 _KEY_SPAN = 1024
 _MOST_PARTIALS = 64 << 20
@@ -327,7 +328,8 @@ def scratch_bytes(config: ModelConfig, context_tokens: int, threads: int) -> int
 
     units = _FLOAT * rows * (c.delta_key_heads * (2 * c.delta_key_width + 1) + 2 * c.delta_value_heads)
     inputs = max(rows * max(c.hidden, queries, values, c.feed_forward), pairs * c.expert_feed_forward)
-    rounded = 2 * inputs // 32 * _ROUNDED_BLOCK  # row by row, and joined to tiles
+    joined = max(inputs, (pairs + _TILE_ROWS * c.experts) * max(c.hidden, c.expert_feed_forward) if c.experts else 0)
+    rounded = (inputs + joined) // 32 * _ROUNDED_BLOCK  # row by row, and joined to tiles
     partials = c.kv_heads * _ceil(context_tokens, _KEY_SPAN) * _QUERY_BLOCK * (c.head_width + 2) * _FLOAT
     products = threads * pairs * (_PANEL_ROWS * _FLOAT + 8)
     logits = 4 * _FLOAT * c.vocabulary  # copies of a row, and what the sampler sorts
