@@ -68,7 +68,7 @@ _MOST_PARTIALS = 64 << 20
 # Measured: interpreter, libraries and the code of the program; per token of the vocabulary the tokenizer's tables and
 # the names and merges in the file's header.
 _PROGRAM_BYTES = 58 << 20
-_TOKEN_BYTES = 560
+_TOKEN_BYTES = 520
 
 
 @dataclass(frozen=True, slots=True)
