@@ -53,8 +53,9 @@ MOST_CONTEXT_TOKENS = 1_010_000  # the model cards' limit with YaRN
 LEAST_CONTEXT_TOKENS = 4096  # below that a conversation is hardly one
 _MOST_STRETCH = 4  # of the trained context, by YaRN
 
-# Small matrices share blocks that lie on huge pages; the end of a block's last page is lost.
-_ARENA_BLOCK = 32 << 20
+# Matrices share blocks that lie on huge pages and grow with what they hold (csrc/devices/cpu/arena.cpp); the end of a
+# block's last page is lost.
+_LEAST_BLOCK = 32 << 20
 _HUGE_PAGE = 2 << 20
 
 _LINE = 64
@@ -188,13 +189,15 @@ class Footprint:
 
     @cached_property
     def _page_ends(self) -> int:
-        lost = used = 0
+        lost = used = block = taken = 0
         for n_bytes in (tensor.cpu_bytes for tensor in self.tensors if not tensor.is_vector):
-            if n_bytes >= _ARENA_BLOCK:
-                continue
-            if used + n_bytes > _ARENA_BLOCK:
+            taken += n_bytes
+            if used + n_bytes > block:
+                wanted = max(_LEAST_BLOCK, _ceil(taken // 4, _HUGE_PAGE) * _HUGE_PAGE)
+                if n_bytes >= wanted:
+                    continue
                 lost += -used % _HUGE_PAGE
-                used = 0
+                used, block = 0, wanted
             used += n_bytes
         return lost + -used % _HUGE_PAGE
 
