@@ -120,7 +120,7 @@ def show_parts(console: Any, answer: Answer, subject: Subject, plan: Plan) -> No
     }
     table = Table(box=box.SIMPLE_HEAD, show_header=False, show_footer=False, pad_edge=False)
     for justify in ("left", "right", "left"):
-        table.add_column(justify=justify)  # type: ignore[arg-type]
+        table.add_column(justify=justify)
     for part, n_bytes in asdict(plan.memory).items():
         table.add_row(PARTS[part], size(n_bytes) if n_bytes else "none", notes[part])
         if part == "weights":

@@ -151,7 +151,7 @@ class Engine:
         self.name = str(metadata.get("general.name") or metadata.get("general.basename") or "Qwen3.5")
         keys = {"temperature": "temp", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
         values = {name: metadata.get(f"general.sampling.{key}") for name, key in keys.items()}
-        self._own_sampling = {name: value for name, value in values.items() if value is not None}
+        self._own_sampling: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
         self._timeline = Timeline(_core.Sequence(model), budget_bytes=cache_bytes)
         self._is_cancelled = False
 
