@@ -54,13 +54,15 @@ MOST_CONTEXT_TOKENS = 1_010_000  # the model cards' limit with YaRN
 LEAST_CONTEXT_TOKENS = 4096  # below that a conversation is hardly one
 _MOST_STRETCH = 4  # of the trained context, by YaRN
 
-# Small matrices share blocks that lie on huge pages; the end of a block's last page is lost.
-_ARENA_BLOCK = 32 << 20
+# Matrices share blocks that lie on huge pages and grow with what they hold (csrc/devices/cpu/arena.cpp); the end of a
+# block's last page is lost.
+_LEAST_BLOCK = 32 << 20
 _HUGE_PAGE = 2 << 20
 
 _LINE = 64
 _FLOAT = 4
 _ROUNDED_BLOCK = 48  # 32 activations as 8-bit codes with scale and sums
+_TILE_ROWS = 16  # rows of one expert are joined up to that
 _QUERY_BLOCK = 128
 _KEY_SPAN = 1024
 _MOST_PARTIALS = 64 << 20
@@ -68,7 +70,7 @@ _MOST_PARTIALS = 64 << 20
 # Measured: interpreter, libraries and the code of the program; per token of the vocabulary the tokenizer's tables and
 # the names and merges in the file's header.
 _PROGRAM_BYTES = 58 << 20
-_TOKEN_BYTES = 560
+_TOKEN_BYTES = 520
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,13 +190,15 @@ class Footprint:
 
     @cached_property
     def _page_ends(self) -> int:
-        lost = used = 0
+        lost = used = block = taken = 0
         for n_bytes in (tensor.cpu_bytes for tensor in self.tensors if not tensor.is_vector):
-            if n_bytes >= _ARENA_BLOCK:
-                continue
-            if used + n_bytes > _ARENA_BLOCK:
+            taken += n_bytes
+            if used + n_bytes > block:
+                wanted = max(_LEAST_BLOCK, _ceil(taken // 4, _HUGE_PAGE) * _HUGE_PAGE)
+                if n_bytes >= wanted:
+                    continue
                 lost += -used % _HUGE_PAGE
-                used = 0
+                used, block = 0, wanted
             used += n_bytes
         return lost + -used % _HUGE_PAGE
 
@@ -332,7 +336,8 @@ def scratch_bytes(config: ModelConfig, context_tokens: int, threads: int) -> int
 
     units = _FLOAT * rows * (c.delta_key_heads * (2 * c.delta_key_width + 1) + 2 * c.delta_value_heads)
     inputs = max(rows * max(c.hidden, queries, values, c.feed_forward), pairs * c.expert_feed_forward)
-    rounded = 2 * inputs // 32 * _ROUNDED_BLOCK  # row by row, and joined to tiles
+    joined = max(inputs, (pairs + _TILE_ROWS * c.experts) * max(c.hidden, c.expert_feed_forward) if c.experts else 0)
+    rounded = (inputs + joined) // 32 * _ROUNDED_BLOCK  # row by row, and joined to tiles
     partials = c.kv_heads * _ceil(context_tokens, _KEY_SPAN) * _QUERY_BLOCK * (c.head_width + 2) * _FLOAT
     products = threads * pairs * (_PANEL_ROWS * _FLOAT + 8)
     logits = 4 * _FLOAT * c.vocabulary  # copies of a row, and what the sampler sorts

@@ -210,28 +210,9 @@ def test_a_conversation_takes_what_was_planned(tmp_path: Path) -> None:
     Named(**{field.name: getattr(model, field.name) for field in fields(model)}).write(path)
     subject = of_file(path, _core.GgufFile(path, header=True), Extras(threads=2))
     planned = subject.footprint.memory(context, "f16", budget=0)
+    limits = ["--threads", "2", "--ctx", str(context), "--memory", str(planned.total), "--max-tokens", "100"]
     run = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            CHAT,
-            "chat",
-            str(path),
-            "-p",
-            "7" * 1900,
-            "--json",
-            "--no-think",
-            "--max-tokens",
-            "100",
-            "--threads",
-            "2",
-            "--ctx",
-            str(context),
-            "--memory",
-            str(planned.total),
-            "--temperature",
-            "0",
-        ],
+        [sys.executable, "-c", CHAT, "chat", str(path), "-p", "7" * 1900, "--json", "--no-think", *limits],
         capture_output=True,
         text=True,
         check=True,

@@ -8,8 +8,10 @@ import gguf
 import numpy as np
 import pytest
 from gguf_bytes import ARRAY, BOOL, F32, F64, I8, I16, I32, I64, STRING, U8, U16, U32, U64, File, Tensor, value
+from random_model import tiny_config
 
 from qwen35_local import _core
+from qwen35_local.quantize.synthetic import of_config
 
 VOCABULARY = Path(__file__).parents[3] / "shared/data/tokenizer/ggml-vocab-qwen35.gguf"
 
@@ -167,3 +169,21 @@ def test_many_keys_and_tensors(tmp_path: Path) -> None:
     read = _core.GgufFile(write(tmp_path, file.build()))
     assert len(read.metadata) == len(read.tensors) == 20000
     assert read.decode("tensor.19999").tolist() == [0.0]
+
+
+def test_a_header_is_enough_to_list_tensors(tmp_path: Path) -> None:
+    made = of_config("tiny", tiny_config(), "Q8_0")
+    made.write(tmp_path / "whole.gguf")
+    made.write_header(tmp_path / "header.gguf")
+    whole = _core.GgufFile(tmp_path / "whole.gguf")
+    with pytest.raises(_core.FormatError):
+        _core.GgufFile(tmp_path / "header.gguf")
+    for name in ("whole.gguf", "header.gguf"):
+        header = _core.GgufFile(tmp_path / name, header=True)
+        assert header.metadata == whole.metadata
+        for found, expected in zip(header.tensors, whole.tensors, strict=True):
+            assert (found.name, found.dtype, found.shape) == (expected.name, expected.dtype, expected.shape)
+            assert (found.n_bytes, found.offset) == (expected.n_bytes, 0)
+        for read in (header.tensor, header.decode):
+            with pytest.raises(_core.InputError, match=r"header=True.*output_norm"):
+                read("output_norm.weight")

@@ -68,10 +68,13 @@ std::shared_ptr<std::byte> Pool::take(std::size_t bytes) {
 
 std::shared_ptr<std::byte> Arena::take(std::size_t bytes) {
   bytes = round_up(bytes, kLine);
-  if (bytes >= kBlock) return allocate_bytes(bytes);
+  taken_ += bytes;
   if (bytes > bytes_ - used_) {
-    block_ = allocate_bytes(kBlock);
-    bytes_ = kBlock;
+    // The end of a block's last huge page is lost, so the more there is, the larger are the blocks.
+    const std::size_t block = std::max(kBlock, round_up(taken_ / 4, kHugePage));
+    if (bytes >= block) return allocate_bytes(bytes);
+    block_ = allocate_bytes(block);
+    bytes_ = block;
     used_ = 0;
   }
   std::shared_ptr<std::byte> piece(block_, block_.get() + used_);

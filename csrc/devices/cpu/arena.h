@@ -21,6 +21,7 @@ class Arena {
   std::shared_ptr<std::byte> block_;
   std::size_t bytes_ = 0;
   std::size_t used_ = 0;
+  std::size_t taken_ = 0;  // in all blocks
 };
 
 // Pieces that come and go, such as pages of keys and values: those of one size share blocks of huge pages, and a block

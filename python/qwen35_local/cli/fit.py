@@ -146,7 +146,8 @@ def nearest(subject: Subject, question: Question, extras: Extras, mixture: str =
                 if plan.fits:
                     choices.append(Choice("kv", subject, plan))
                     break
-        plan = replace(question, context_tokens=None).plan(subject)
+        narrowest = list(KV_FORMATS)[-1] if question.kv == "auto" else question.kv
+        plan = replace(question, context_tokens=None, kv=narrowest).plan(subject)
         if plan.fits and LEAST_CONTEXT_TOKENS <= plan.context_tokens < asked:
             choices.append(Choice("ctx", subject, plan))
     for other in smaller_types(subject, extras):

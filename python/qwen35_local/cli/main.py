@@ -41,7 +41,7 @@ for name in ("chat", "quantize", "perplexity", "info", "plan", "bench", "selftes
 
 
 def main() -> None:
-    """Exit codes: 0 done, 2 usage or bad input, 130 interrupted. One message on stderr, never a traceback."""
+    """Exit codes: 0 done, 2 usage or bad input, 3 does not fit, 130 interrupted. One message, never a traceback."""
     try:
         app()
     except Qwen35Error as error:
