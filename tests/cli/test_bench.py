@@ -191,6 +191,17 @@ def test_sides_take_turns_on_one_file(
     assert all(entry["-m"] == str(model) and entry["-t"] == "2" and entry["-r"] == "1" for entry in theirs)
 
 
+def test_formats_of_keys_and_values_are_measured_apart(bench: Bench, fake: Path, model: Path, tmp_path: Path) -> None:
+    small = ["-p", "4", "-n", "2", "-d", "0,30", "-r", "1", "--batch", "1"]
+    rows = document(bench(model, *small, "--kv", "f16,k8v4", "--against", fake, "-o", "json"))["rows"]
+    assert [row["kv"] for row in rows] == ["f16"] * 6 + ["k8v4"] * 6
+    assert rows[1]["name"] == "tg2" and rows[7]["name"] == "tg2 k8v4"
+    theirs = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [(entry.get("-ctk"), entry.get("-ctv")) for entry in theirs] == [(None, None)] * 3 + [("q8_0", "q4_0")] * 3
+    code, _, err = bench(model, "--kv", "f16,q5")
+    assert code == 2 and "--kv is 'f16,q5'" in err
+
+
 def test_a_synthetic_model_is_a_file_for_both_and_gone_afterwards(bench: Bench, fake: Path, tmp_path: Path) -> None:
     found = document(bench("--synthetic", "tiny", *SMALL, "--against", fake, "-o", "json"))
     theirs = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]

@@ -76,7 +76,16 @@ def test_state_is_what_a_sequence_holds(config: ModelConfig, tmp_path: Path) -> 
     assert sequence.state_bytes == pytest.approx(found.memory_bytes, rel=0.05)  # rounded up to cache lines
     before = sequence.state_bytes
     sequence.append([1])
-    assert sequence.state_bytes - before == 256 * found.kv_token_bytes
+    assert sequence.state_bytes - before == 256 * 128 * found.kv_blocks
+
+
+def test_a_narrow_cache_is_read_packed_but_for_three_pages() -> None:
+    found = Cost(0, 0, 0, 0, 0, 0, 0, experts=0, chosen=0, memory_bytes=0, kv_blocks=1)
+    assert found.kv_bytes(1000, "f16") == 1000 * 128
+    assert found.kv_bytes(768, "q8") == 768 * 128  # page 2 is its own, 1 the one before it, 0 the first
+    assert found.kv_bytes(769, "q8") == 256 * 68 + 513 * 128
+    assert found.kv_bytes(2048, "q4") == 5 * 256 * 36 + 768 * 128
+    assert found.decode_bytes(2047, kv="k8v4") == found.kv_bytes(2048, "k8v4") == 5 * 256 * 52 + 768 * 128
 
 
 def test_blocks_that_predict_are_not_read(tmp_path: Path) -> None:
@@ -87,7 +96,7 @@ def test_blocks_that_predict_are_not_read(tmp_path: Path) -> None:
 
 
 def test_experts_that_many_tokens_choose() -> None:
-    moe = Cost(0, 0, 0, 0, 0, 0, 0, experts=256, chosen=8, memory_bytes=0, kv_token_bytes=0)
+    moe = Cost(0, 0, 0, 0, 0, 0, 0, experts=256, chosen=8, memory_bytes=0, kv_blocks=0)
     assert moe.distinct_experts(1) == pytest.approx(8)
     assert 15 < moe.distinct_experts(2) < 16
     assert moe.distinct_experts(10_000) == pytest.approx(256)

@@ -35,6 +35,12 @@ def test_plan_is_prompts_then_depths_from_shallow_to_deep() -> None:
     ]
 
 
+def test_each_format_of_keys_and_values_has_its_tests() -> None:
+    names = [test.name for test in speed.plan([8], 2, [0, 40], [1], ["f16", "q4"])]
+    assert names[:5] == ["pp8", "tg2", "verify 4", "tg2 @ d40", "verify 4 @ d40"]
+    assert names[6:] == ["pp8 q4", "tg2 q4", "verify 4 q4", "tg2 @ d40 q4", "verify 4 @ d40 q4", "turn 32 @ d40 q4"]
+
+
 def test_zeros_leave_tests_out() -> None:
     assert [test.name for test in speed.plan([0], 0, [0, 100], [1])] == ["turn 32 @ d100"]
     assert speed.plan([0], 0, [0], [1]) == []
@@ -43,7 +49,7 @@ def test_zeros_leave_tests_out() -> None:
 def test_every_test_runs_at_its_depth(tmp_path: Path) -> None:
     model = load(tmp_path)
     bench = speed.Bench(model)
-    tests = speed.plan([70], 3, [0, 300], [1, 2])
+    tests = speed.plan([70], 3, [0, 300], [1, 2], ["f16", "q8"])
     bench.check(tests)
     read: list[tuple[int, int]] = []
     for test in tests:
@@ -52,7 +58,7 @@ def test_every_test_runs_at_its_depth(tmp_path: Path) -> None:
         assert run.seconds > 0
         assert run.tokens == {"prefill": 70, "decode": 3 * test.sequences, "verify": 4, "turn": 32}[test.kind]
         assert (run.one_token > 0) == (test.kind == "verify")
-    assert [step for step in read if step[0] < step[1]] == [(0, 300)], "a context is read once"
+    assert [step for step in read if step[0] < step[1]] == 2 * [(0, 300)], "each context is read once"
 
 
 def test_what_the_context_does_not_hold_is_refused(tmp_path: Path) -> None:

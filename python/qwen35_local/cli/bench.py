@@ -60,6 +60,9 @@ def bench(
     batch: Annotated[
         str, typer.Option("--batch", metavar="N,...", help="Sequences that generate side by side.")
     ] = "1,4",
+    kv: Annotated[
+        str, typer.Option(metavar="FORMAT,...", help="Formats of keys and values: f16, q8, k8v4, q4.")
+    ] = "f16",
     threads: Annotated[int, typer.Option("--threads", "-t", min=0, help="0: as many as this process may use.")] = 0,
     repetitions: Annotated[int, typer.Option("--repetitions", "-r", min=1, help="Runs per test.")] = 5,
     format: Annotated[str, typer.Option("--format", "-o", help=", ".join(FORMATS) + ".")] = "table",
@@ -80,7 +83,8 @@ def bench(
     from qwen35_local.engine.llama_bench import LlamaBench
     from qwen35_local.quantize.synthetic import synthetic as make
 
-    tests = speed.plan(numbers("--prompt", prompt), gen, numbers("--depth", depth), numbers("--batch", batch))
+    lengths, depths, batches = numbers("--prompt", prompt), numbers("--depth", depth), numbers("--batch", batch)
+    tests = speed.plan(lengths, gen, depths, batches, kv_formats(kv))
     check(tests, format, profile)
     made = [make(text, type) for text in synthetic or ()]
     wanted: list[str | None] = [*models] if models else [] if made else [None]
@@ -107,6 +111,17 @@ def numbers(option: str, text: str) -> list[int]:
     if not all(word.isascii() and word.isdecimal() and len(word) < 10 for word in words):
         raise InputError(f"{option} is {text!r}; expected counts separated by commas, as in 512,4096")
     return [int(word) for word in words]
+
+
+def kv_formats(text: str) -> list[str]:
+    """Raises InputError."""
+    from qwen35_local.errors import InputError
+    from qwen35_local.models.memory import KV_FORMATS
+
+    formats = [word.strip() for word in text.split(",")]
+    if not set(formats) <= KV_FORMATS.keys():
+        raise InputError(f"--kv is {text!r}; expected formats separated by commas, of {', '.join(KV_FORMATS)}")
+    return list(dict.fromkeys(formats))
 
 
 def check(tests: "list[Case]", format: str, profile: bool) -> None:
@@ -195,8 +210,9 @@ def measure(subject: Subject, settings: Settings, machine: "Machine", report: "R
         sizes = [test.n_prompt for test in settings.tests if test.kind == "prefill"]
         made = [(test.n_gen, test.depth) for test in settings.tests if test.kind == "decode"]
         n_gen, depth = made[0] if made else (0, 0)
+        kv = settings.tests[0].kv
         with working("profiling"):
-            phases = profile(subject.model, sizes[0] if sizes else 0, n_gen, depth)
+            phases = profile(subject.model, sizes[0] if sizes else 0, n_gen, depth, kv)
         report.profile(facts["model"], phases)
     report.end_model(peak_memory())
 
@@ -250,6 +266,7 @@ def row(test: "Case", runs: "list[Run]", theirs: list[float], rates: "Rates", ma
         "n_gen": test.n_gen,
         "depth": test.depth,
         "sequences": test.sequences,
+        "kv": test.kv,
         "threads": machine.threads,
         "repetitions": len(runs),
         **asdict(rates),

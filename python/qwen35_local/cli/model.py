@@ -51,6 +51,12 @@ def open_engine(
     chosen = plan.kv if plan is not None else "f16" if kv == "auto" else kv
     if kv == "auto" and chosen != "f16":
         notice(f"keys and values are kept in {chosen}: the widest format that fits; --kv says otherwise")
+    own = subject.footprint.config.context_tokens
+    if context_tokens > own:
+        notice(
+            f"context {context_tokens:,} tokens: beyond this model's own {own:,} YaRN stretches the positions "
+            f"{context_tokens / own:.2f} times; short texts lose a little by it"
+        )
     planned_bytes = 1 << 30 if plan is None else plan.memory.snapshots
     return load(
         path,

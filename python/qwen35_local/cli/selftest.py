@@ -13,6 +13,9 @@ def selftest(
     ] = None,
     scenarios: Annotated[int, typer.Option("--scenarios", "-n", min=1, help="Random conversations.")] = 20,
     seed: Annotated[int, typer.Option(help="Of the first one; each has the next.")] = 0,
+    kv: Annotated[
+        str, typer.Option(metavar="f16|q8|k8v4|q4", help="Format of keys and values; unset: all by turns.")
+    ] = "",
     ctx: Annotated[int, typer.Option(min=0, help="Context in tokens; 0: the model's own.")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="0: as many as this process may use.")] = 0,
 ) -> None:
@@ -23,7 +26,11 @@ def selftest(
     from qwen35_local.cli.progress import bar
     from qwen35_local.cli.terminal import notice
     from qwen35_local.engine.selftest import Mismatch, Tally, run
+    from qwen35_local.errors import InputError
+    from qwen35_local.models.memory import KV_FORMATS
 
+    if kv and kv not in KV_FORMATS:
+        raise InputError(f"--kv is {kv!r}; expected one of {', '.join(KV_FORMATS)}")
     models = [open_core(model, context_tokens=ctx, threads=threads)]
     if models[0].threads > 1:
         models.append(open_core(model, context_tokens=ctx, threads=1))
@@ -31,11 +38,11 @@ def selftest(
     try:
         with bar("checking", "conversations") as progress:
             progress(0, scenarios)
-            for done, tally in enumerate(run(models, scenarios, seed), 1):
+            for done, tally in enumerate(run(models, scenarios, seed, kv=kv), 1):
                 total += tally
                 progress(done, scenarios)
     except Mismatch as failure:
-        notice(f"qwen35: {failure}\nTo see it again: qwen35 selftest {model or ''} --scenarios 1 --seed {failure.seed}")
+        notice(f"qwen35: {failure}\nTo see it again: qwen35 selftest {model or ''} --scenarios 1 --seed {failure.seed}" + (f" --kv {kv}" if kv else ""))
         sys.exit(1)
     typer.echo(
         f"{scenarios} conversations, {total.replies} replies with the bits of a cold run; "

@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from qwen35_local import _core
+from qwen35_local.models.memory import KV_FORMATS, PAGE_TOKENS
 
 _VECTORS = ("norm.weight", "ssm_a", "ssm_dt.bias", "ssm_conv1d.weight")
 _FLOAT_BYTES = 4
-_KV_BYTES = 2  # f16
+_KV_BLOCK = 32
 _DELTA_CHUNK = 4  # tokens that the delta memory takes up together: kDeltaChunk in csrc/backend/backend.h
 
 
@@ -28,17 +29,23 @@ class Cost:
     experts: int
     chosen: int
     memory_bytes: int  # one sequence's delta memory, the tokens that wait for it, and convolution windows
-    kv_token_bytes: int  # keys and values of one position
+    kv_blocks: int  # of 32 keys, and as many of values, of one position
 
-    def decode_bytes(self, depth: float, sequences: int = 1, tokens: int = 1) -> float:
+    def decode_bytes(self, depth: float, sequences: int = 1, tokens: int = 1, kv: str = "f16") -> float:
         """One pass that reads `tokens` tokens of each of `sequences` sequences with `depth` positions before them, all
         with logits. Delta memory is read, and written once per chunk; experts are those that so many tokens are
         expected to choose."""
         writes = min(1.0, tokens / _DELTA_CHUNK)
-        state = (1 + writes) * self.memory_bytes + (depth + tokens) * self.kv_token_bytes
+        state = (1 + writes) * self.memory_bytes + self.kv_bytes(depth + tokens, kv)
         rows = sequences * tokens
         weights = self.dense_bytes + self.head_bytes + self.distinct_experts(rows) * self.expert_bytes
         return weights + rows * self.row_bytes + sequences * state
+
+    def kv_bytes(self, positions: float, kv: str) -> float:
+        """Keys and values that the last of so many positions reads: in a narrow format the first page of 256, its own
+        and the one before it are f16."""
+        packed = PAGE_TOKENS * max(0, (int(positions) - 1) // PAGE_TOKENS - 2) if kv != "f16" else 0
+        return self.kv_blocks * (packed * sum(KV_FORMATS[kv]) + (positions - packed) * sum(KV_FORMATS["f16"]))
 
     def prefill_operations(self, tokens: int, logit_rows: int = 1) -> int:
         """Multiplications and additions with weights."""
@@ -74,7 +81,7 @@ def cost(model: _core.Model) -> Cost:
         experts=c["experts"],
         chosen=c["experts_per_token"],
         memory_bytes=_FLOAT_BYTES * c["delta_layers"] * (memory + _DELTA_CHUNK * waiting + window),
-        kv_token_bytes=2 * _KV_BYTES * c["attention_layers"] * c["kv_heads"] * c["head_width"],
+        kv_blocks=c["attention_layers"] * c["kv_heads"] * -(-c["head_width"] // _KV_BLOCK),
     )
 
 

@@ -10,6 +10,15 @@ from qwen35_local.engine.speed import Case
 from qwen35_local.errors import InputError
 
 
+# Types of K and V; a quantised V needs flash attention there.
+_CACHE = {
+    "f16": (),
+    "q8": ("-ctk", "q8_0", "-ctv", "q8_0", "-fa", "1"),
+    "k8v4": ("-ctk", "q8_0", "-ctv", "q4_0", "-fa", "1"),
+    "q4": ("-ctk", "q4_0", "-ctv", "q4_0", "-fa", "1"),
+}
+
+
 class LlamaBench:
     """Raises InputError for a program that is not there, fails, or prints something else than llama-bench does."""
 
@@ -28,7 +37,7 @@ class LlamaBench:
         """On the CPU, with the program's own defaults for everything that is not the test."""
         sizes = {"-p": test.n_prompt, "-n": test.n_gen, "-d": test.depth, "-t": threads, "-r": 1, "-ngl": 0}
         options = [word for flag, value in sizes.items() for word in (flag, str(value))]
-        command = [self._program, "-m", str(model), *options, "-o", "json"]
+        command = [self._program, "-m", str(model), *options, *_CACHE[test.kv], "-o", "json"]
         try:
             done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
         except OSError as error:

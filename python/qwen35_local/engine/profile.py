@@ -38,7 +38,7 @@ class Phase:
     parts: tuple[Part, ...]
 
 
-def profile(model: _core.Model, n_prompt: int, n_gen: int, depth: int = 0) -> list[Phase]:
+def profile(model: _core.Model, n_prompt: int, n_gen: int, depth: int = 0, kv: str = "f16") -> list[Phase]:
     """A prompt of `n_prompt` tokens, then `n_gen` tokens, sampled one by one behind a context of `depth`. The model is
     loaded with profile=True. A count of 0 leaves its phase out."""
     random = np.random.default_rng(0)
@@ -48,10 +48,10 @@ def profile(model: _core.Model, n_prompt: int, n_gen: int, depth: int = 0) -> li
 
     phases = []
     if n_prompt:
-        sequence, prompt = _core.Sequence(model), tokens(n_prompt)
+        sequence, prompt = _core.Sequence(model, kv=kv), tokens(n_prompt)  # type: ignore[arg-type]
         phases.append(_phase("prefill", model, n_prompt, lambda: _read(sequence, prompt)))
     if n_gen:
-        behind = _core.Sequence(model)
+        behind = _core.Sequence(model, kv=kv)  # type: ignore[arg-type]
         logits = behind.append(tokens(max(depth, 1)))
         phases.append(_phase("decode", model, n_gen, lambda: _generate(behind, logits[0], n_gen, model)))
     return phases

@@ -1,6 +1,7 @@
 """Random conversations, each reply held against a cold run: no way of reusing what was read may change an answer.
 
-A scenario is made of a seed alone. After every reply the prompt's tokens and those written are read again in one pass
+A scenario is made of a seed alone; a third of them have a system prompt of several pages, so that keys and values are
+packed. After every reply the prompt's tokens and those written are read again in one pass
 on a fresh sequence (of another model object, with another number of threads, where there are several), and all logits
 must have the same bits; and what was reused must be the longest prefix that was there to reuse.
 """
@@ -27,6 +28,7 @@ from qwen35_local.engine.reply import Done, Request
 from qwen35_local.engine.spill import Spill
 from qwen35_local.engine.timeline import Progress, Timeline, append_alone
 from qwen35_local.errors import Qwen35Error
+from qwen35_local.models.memory import KV_FORMATS
 
 WORDS = (
     "What",
@@ -93,17 +95,20 @@ class Scenario:
 
     models: Sequence[_core.Model]
     seed: int
-    kv: str = "f16"
+    kv: str = ""
+    """A format of keys and values; "": any."""
     tally: Tally = field(default_factory=Tally)
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
         self.model = self.random.choice(self.models)
-        self.other = _core.Sequence(self.model)
+        self.kv = self.kv or self.random.choice(tuple(KV_FORMATS))
+        self.other = self._another()
         self.thinking: bool | None = None
         self.keep_thinking: bool | None = None
         self.tools: tuple[dict[str, object], ...] = (TOOL,) if self.random.random() < 0.1 else ()
-        self.system = [Message("system", self.text(12))] if self.random.random() < 0.7 else []
+        least, most = self.random.choice([(0, 0), (1, 12), (400, 600)])
+        self.system = [Message("system", self.text(most, least))] if most else []
         self.messages: list[Message] = []
         self.branches: list[list[Message]] = []
         self.action = "start"
@@ -221,7 +226,7 @@ class Scenario:
         requests = [self._request(messages) for messages in said]
         self.model = self.random.choice(self.models)
         self.engine = self._engine()
-        self.other = _core.Sequence(self.model)
+        self.other = self._another()
         for written in engine.ledger.of([message for messages in said for message in messages]):
             self.engine.ledger.keep(Written.from_dict(json.loads(json.dumps(written.to_dict()))))
         with TemporaryDirectory() as folder:
@@ -260,10 +265,10 @@ class Scenario:
         self.tally.evaluated_tokens += done.reuse.evaluated_tokens
         self.messages.append(done.message)
 
-    def text(self, most: int) -> str:
-        """Up to `most` words."""
+    def text(self, most: int, least: int = 1) -> str:
+        """So many words."""
         joint = self.random.choice(["", " "])
-        return joint.join(self.random.choices(WORDS, k=self.random.randint(1, most)))
+        return joint.join(self.random.choices(WORDS, k=self.random.randint(least, most)))
 
     def _request(self, messages: Sequence[Message] | None = None) -> Request:
         temperature = self.random.choice([0.0, 1.0])
@@ -312,6 +317,10 @@ class Scenario:
             cold.append(tokens[:-n_rows], logits="none")
         return cold.append(tokens[-n_rows:], logits="all")
 
+    def _another(self) -> _core.Sequence:
+        """To share batches with, in any format."""
+        return _core.Sequence(self.model, kv=self.random.choice(tuple(KV_FORMATS)))  # type: ignore[arg-type]
+
     def _engine(self) -> Engine:
         disk = None if self.folder is None else Spill(Path(self.folder.name), self.model, self.kv, 1 << 22)
         engine = Engine(self.model, kv=self.kv, disk=disk, timeline=self._timeline)
@@ -330,7 +339,7 @@ class Scenario:
         if chance < 0.6:
             return append_alone(sequence, tokens, wants_logits)
         if len(self.other) > 500:
-            self.other = _core.Sequence(self.model)
+            self.other = self._another()
         noise = [self.random.randrange(self.model.n_tokens_used) for _ in range(self.random.randint(1, 5))]
         mine: tuple[_core.Sequence, Tokens, str] = (sequence, tokens, "last" if wants_logits else "none")
         batch = [mine, (self.other, noise, "none")] if chance < 0.8 else [(self.other, noise, "none"), mine]
@@ -367,8 +376,8 @@ ACTIONS: tuple[Callable[[Scenario], object], ...] = (
 
 
 def run(
-    models: Sequence[_core.Model], scenarios: int, seed: int, *, steps: int = 8, kv: str = "f16"
+    models: Sequence[_core.Model], scenarios: int, seed: int, *, steps: int = 8, kv: str = ""
 ) -> Iterator[Tally]:
-    """Runs scenarios `seed`, `seed` + 1, ...; yields what each checked. Raises Mismatch at the first that fails."""
+    """Runs scenarios `seed`, `seed` + 1, ...; yields what each checked. `kv` "": each in a format of its own. Raises Mismatch at the first that fails."""
     for n in range(scenarios):
         yield Scenario(models, seed + n, kv).run(steps)

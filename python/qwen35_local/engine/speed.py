@@ -37,6 +37,7 @@ class Case:
     n_gen: int
     depth: int
     sequences: int = 1
+    kv: str = "f16"
 
     @property
     def name(self) -> str:
@@ -48,7 +49,8 @@ class Case:
             "turn": f"turn {self.n_prompt}",
         }[self.kind]
         batch = f" x{self.sequences}" if self.sequences > 1 else ""
-        return f"{label}{batch} @ d{self.depth}" if self.depth else f"{label}{batch}"
+        depth = f" @ d{self.depth}" if self.depth else ""
+        return f"{label}{batch}{depth}" + (f" {self.kv}" if self.kv != "f16" else "")
 
     @property
     def last_position(self) -> int:
@@ -69,15 +71,20 @@ class Run:
         return self.tokens / self.seconds
 
 
-def plan(prompts: Seq[int], n_gen: int, depths: Seq[int], batches: Seq[int]) -> list[Case]:
-    """Prompts first, then depth by depth, shallow ones first. A prompt, `n_gen` or batch of 0 leaves its tests out."""
-    tests = [Case("prefill", n, 0, 0) for n in prompts if n]
-    for depth in sorted(set(depths)):
-        if n_gen:
-            tests += [Case("decode", 0, n_gen, depth, n) for n in batches if n]
-            tests.append(Case("verify", VERIFY_TOKENS, VERIFY_TOKENS, depth))
-        if depth:
-            tests.append(Case("turn", TURN_TOKENS, 1, depth))
+def plan(
+    prompts: Seq[int], n_gen: int, depths: Seq[int], batches: Seq[int], formats: Seq[str] = ("f16",)
+) -> list[Case]:
+    """For each KV format prompts first, then depth by depth, shallow ones first. A prompt, `n_gen` or batch of 0 leaves
+    its tests out."""
+    tests = []
+    for kv in formats:
+        tests += [Case("prefill", n, 0, 0, kv=kv) for n in prompts if n]
+        for depth in sorted(set(depths)):
+            if n_gen:
+                tests += [Case("decode", 0, n_gen, depth, n, kv) for n in batches if n]
+                tests.append(Case("verify", VERIFY_TOKENS, VERIFY_TOKENS, depth, kv=kv))
+            if depth:
+                tests.append(Case("turn", TURN_TOKENS, 1, depth, kv=kv))
     return tests
 
 
@@ -88,6 +95,7 @@ class Bench:
         self.model = model
         self._random = np.random.default_rng(0)
         self._context: _core.Sequence | None = None
+        self._kv = ""
 
     def check(self, tests: Seq[Case]) -> None:
         """Raises InputError for a test that the model's context does not hold."""
@@ -100,12 +108,14 @@ class Bench:
 
     def prepare(self, test: Case, progress: Progress = lambda done, total: None) -> None:
         """Reads what has to be in the context, telling how many of its tokens are read, and warms up."""
-        if self._context is None or len(self._context) > test.depth:
-            self._context = _core.Sequence(self.model)
-        while len(self._context) < test.depth:
-            progress(len(self._context), test.depth)
-            n = min(_PIECE_TOKENS, test.depth - len(self._context))
-            self._context.append(self._tokens(n), logits="none")
+        context = self._context
+        if context is None or len(context) > test.depth or self._kv != test.kv:
+            self._context, self._kv = self._empty(test), test.kv
+            context = self._context
+        while len(context) < test.depth:
+            progress(len(context), test.depth)
+            n = min(_PIECE_TOKENS, test.depth - len(context))
+            context.append(self._tokens(n), logits="none")
         progress(test.depth, test.depth)
         n = min(test.n_prompt or 1, _WARM_TOKENS)
         self.model.forward([(fork, self._tokens(n), "last") for fork in self._forks(test.sequences)])
@@ -114,8 +124,7 @@ class Bench:
         """One timed run after `prepare`."""
         match test.kind:
             case "prefill":
-                sequence = _core.Sequence(self.model)
-                return self._append(sequence, test.n_prompt)
+                return self._append(self._empty(test), test.n_prompt)
             case "turn":
                 return self._append(self._forks(1)[0], test.n_prompt)
             case "verify":
@@ -127,6 +136,9 @@ class Bench:
         for i in range(test.n_gen):
             self.model.forward([(s, t[i : i + 1], "last") for s, t in zip(forks, tokens, strict=True)])
         return Run(time.perf_counter() - begin, test.n_gen * test.sequences)
+
+    def _empty(self, test: Case) -> _core.Sequence:
+        return _core.Sequence(self.model, kv=test.kv)  # type: ignore[arg-type]
 
     def _append(self, sequence: _core.Sequence, n: int) -> Run:
         tokens = self._tokens(n)
@@ -171,11 +183,11 @@ def rates(test: Case, runs: Seq[Run], cost: Cost) -> Rates:
     seconds = float(np.median([run.seconds for run in runs]))
     common = {"seconds": seconds, "tokens_per_s": speed, "spread": float((high - low) / speed)}
     if test.kind == "decode":
-        a_pass = cost.decode_bytes(test.depth + (test.n_gen - 1) / 2, test.sequences)
+        a_pass = cost.decode_bytes(test.depth + (test.n_gen - 1) / 2, test.sequences, kv=test.kv)
         return Rates(**common, gb_per_s=a_pass * speed / test.sequences / 1e9)
     if test.kind == "verify":
         depth = test.depth + (_VERIFY_PASSES - 1) * test.n_prompt / 2
         ratio = float(np.median([run.seconds / run.one_token for run in runs]))
-        streamed = cost.decode_bytes(depth, tokens=test.n_prompt)
+        streamed = cost.decode_bytes(depth, tokens=test.n_prompt, kv=test.kv)
         return Rates(**common, gb_per_s=streamed / seconds / 1e9, one_token_ratio=ratio)
     return Rates(**common, gops=cost.prefill_operations(test.n_prompt) / seconds / 1e9)
