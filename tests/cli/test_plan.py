@@ -219,3 +219,12 @@ def test_chat_shortens_a_context_that_nobody_asked_for() -> None:
     assert "262,144 would not fit into 200.0 MiB" in run.stderr
     assert refused(qwen35("chat", "-p", "What is 1 + 1?", "--memory", "20M"))
     assert refused(qwen35("chat", "-p", "What is 1 + 1?", "--memory", "some"))
+
+
+def test_a_stretched_context_is_said_aloud() -> None:
+    run = qwen35("chat", "-p", "What is 1 + 1?", "--ctx", "393216", "--kv", "q4", "--max-tokens", "1")
+    assert run.returncode == 0
+    assert "beyond this model's own 262,144 YaRN stretches the positions 1.50 times" in run.stderr
+    assert "YaRN" not in qwen35("chat", "-p", "What is 1 + 1?", "--ctx", "4096", "--max-tokens", "1").stderr
+    refusal = qwen35("chat", "-p", "What is 1 + 1?", "--ctx", "2000000", "--memory", "1000G")
+    assert refused(refusal) and "1048576" in refusal.stderr

@@ -51,14 +51,8 @@ def open_engine(
     chosen = plan.kv if plan is not None else "f16" if kv == "auto" else kv
     if kv == "auto" and chosen != "f16":
         notice(f"keys and values are kept in {chosen}: the widest format that fits; --kv says otherwise")
-    own = subject.footprint.config.context_tokens
-    if context_tokens > own:
-        notice(
-            f"context {context_tokens:,} tokens: beyond this model's own {own:,} YaRN stretches the positions "
-            f"{context_tokens / own:.2f} times; short texts lose a little by it"
-        )
     planned_bytes = 1 << 30 if plan is None else plan.memory.snapshots
-    return load(
+    engine = load(
         path,
         file.metadata,
         context_tokens=context_tokens if plan is None else plan.context_tokens,
@@ -68,6 +62,13 @@ def open_engine(
         disk_folder=disk_folder,
         disk_bytes=disk_bytes,
     )
+    own = subject.footprint.config.context_tokens
+    if context_tokens > own:
+        notice(
+            f"context {context_tokens:,} tokens: beyond this model's own {own:,} YaRN stretches the positions "
+            f"{context_tokens / own:.2f} times; short texts lose a little by it"
+        )
+    return engine
 
 
 def fitting(subject: "Subject", context_tokens: int, kv: str, memory: str | None) -> "Plan | None":
