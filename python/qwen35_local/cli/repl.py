@@ -128,6 +128,9 @@ class Repl:
         self.pen.line(statistics(done), dim=True)
         if not done.message.text and not done.message.tool_calls and done.reason == "cancelled":
             session.undo()
+            self.pen.line(
+                "(the question is taken back; ↑ brings it again, and reading goes on where it stopped)", dim=True
+            )
             return None
         session.messages.append(done.message)
         self.settle()

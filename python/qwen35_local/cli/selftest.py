@@ -42,7 +42,10 @@ def selftest(
                 total += tally
                 progress(done, scenarios)
     except Mismatch as failure:
-        notice(f"qwen35: {failure}\nTo see it again: qwen35 selftest {model or ''} --scenarios 1 --seed {failure.seed}" + (f" --kv {kv}" if kv else ""))
+        notice(
+            f"qwen35: {failure}\nTo see it again: qwen35 selftest {model or ''} --scenarios 1 --seed {failure.seed}"
+            + (f" --kv {kv}" if kv else "")
+        )
         sys.exit(1)
     typer.echo(
         f"{scenarios} conversations, {total.replies} replies with the bits of a cold run; "
