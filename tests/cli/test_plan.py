@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 
 from qwen35_local import _core, hub
 from qwen35_local.cli.main import app
+from qwen35_local.cli.model import fitting
+from qwen35_local.cli.subject import Extras, of_file
 from qwen35_local.cli.units import parse_bytes, parse_tokens, spelled
 from qwen35_local.errors import InputError
 from qwen35_local.models.registry import SIZES
@@ -228,3 +230,19 @@ def test_a_stretched_context_is_said_aloud() -> None:
     assert "YaRN" not in qwen35("chat", "-p", "What is 1 + 1?", "--ctx", "4096", "--max-tokens", "1").stderr
     refusal = qwen35("chat", "-p", "What is 1 + 1?", "--ctx", "2000000", "--memory", "1000G")
     assert refused(refusal) and "1048576" in refusal.stderr
+
+
+def test_a_conversation_is_taken_up_in_the_format_it_was_kept_in() -> None:
+    """Where that fits: what a machine has free changes from day to day."""
+    path = hub.embedded_model()
+    subject = of_file(path, _core.GgufFile(path, header=True), Extras(threads=1))
+
+    def chosen(memory: str, first: str | None) -> str:
+        plan = fitting(subject, 0, "auto", memory, first)
+        assert plan is not None
+        return plan.kv
+
+    assert chosen("4G", None) == "f16"
+    assert chosen("4G", "q8") == "q8"
+    assert chosen("400M", None) == chosen("400M", "q8") == "k8v4"
+    assert chosen("400M", "q4") == "q4"

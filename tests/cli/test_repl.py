@@ -1,6 +1,7 @@
 """The conversation's commands and what they do to what was said."""
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from qwen35_local import _core, hub
 from qwen35_local.chat.messages import Message, ToolCall
+from qwen35_local.cli.interrupt import leaving_in_order
 from qwen35_local.cli.repl import Repl
 from qwen35_local.cli.session import Session
 from qwen35_local.cli.shelf import Shelf
@@ -272,7 +274,7 @@ def test_a_conversation_is_kept_and_taken_up_again(tmp_path: Path, capsys: pytes
         session = Session(Engine(model), name="talk", thinking=True)
         session.choose("temperature", "0")
         session.choose("max_tokens", "60")
-        return Repl(session, Shelf(tmp_path / "sessions", lambda: name))
+        return Repl(session, Shelf(tmp_path / "sessions", lambda model: name))
 
     first = start()
     first.take("My name is Ann.")
@@ -283,6 +285,8 @@ def test_a_conversation_is_kept_and_taken_up_again(tmp_path: Path, capsys: pytes
 
     second = start()
     assert second.shelf is not None
+    assert second.shelf.kv_format("talk") == "f16"
+    assert second.shelf.kv_format("silence") is None
     assert second.shelf.take(second.session, "talk") is None
     assert second.session.messages == first.session.messages
     assert second.session.branch == "aside"
@@ -312,7 +316,7 @@ def test_a_conversation_is_kept_and_taken_up_again(tmp_path: Path, capsys: pytes
 
 
 def test_clearing_forgets_what_was_kept(scripted: Any, tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path / "sessions", lambda: "scripted")
+    shelf = Shelf(tmp_path / "sessions", lambda model: "scripted")
     repl = Repl(Session(scripted("one"), name="talk"), shelf)
     repl.take("/help")
     assert not shelf.has("talk")
@@ -320,3 +324,14 @@ def test_clearing_forgets_what_was_kept(scripted: Any, tmp_path: Path) -> None:
     assert "a secret" in (tmp_path / "sessions/talk/conversation.json").read_text()
     repl.take("/clear")
     assert "a secret" not in (tmp_path / "sessions/talk/conversation.json").read_text()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="has no terminals that hang up")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_being_ended_from_outside_leaves_in_order(name: str) -> None:
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as ended, leaving_in_order():
+        signal.raise_signal(number)
+    assert ended.value.code == 128 + number
+    assert signal.getsignal(number) == before

@@ -73,19 +73,24 @@ def chat(
         raise InputError(f"--when-full takes stop or compact, not {when_full!r}")
     if (resume or name) and not is_conversation:
         raise InputError("--continue and --session go on with a conversation on a terminal; leave -p and --json out")
+    shelf = open_shelf(model) if is_conversation else None
+    if shelf is not None and resume:
+        name = name or shelf.newest()
     disk = scratch_folder() if is_conversation and save and cache_disk else None
     engine = open_engine(
         model,
         context_tokens=ctx,
         threads=threads,
         kv=kv,
+        kept_kv=shelf.kv_format(name) if shelf is not None and name else None,
         memory=memory,
         cache_bytes=None if cache is None else int(cache * 2**30),
         disk_folder=disk,
         disk_bytes=int(cache_disk * 2**30),
     )
     session = Session(engine, is_demonstration=model is None)
-    shelf = open_shelf(session, model, resume=resume, name=name) if is_conversation else None
+    if shelf is not None:
+        begin(session, shelf, name)
     if system is not None:
         session.system = system
     if think is not None:
@@ -135,29 +140,27 @@ def scratch_folder() -> Path:
     return Path(folder)
 
 
-def open_shelf(session: "Session", model: str | None, *, resume: bool, name: str | None) -> "Shelf":
-    """Where conversations are kept, and `session` as it was left there, if one is asked for."""
+def open_shelf(model: str | None) -> "Shelf":
+    """Where conversations are kept."""
     from functools import cache as once
 
     from qwen35_local import hub
     from qwen35_local.cli.model import model_path
     from qwen35_local.cli.shelf import Shelf
-    from qwen35_local.cli.terminal import notice
     from qwen35_local.engine.store import identity
-    from qwen35_local.errors import InputError
 
-    shelf = Shelf(hub.home() / "sessions", once(lambda: identity(model_path(model), session.engine.model)))
-    saved = shelf.all() if resume or name else []
-    if resume and name is None:
-        if not saved:
-            raise InputError("there is no conversation to continue; start one without --continue")
-        name = saved[0].name
+    return Shelf(hub.home() / "sessions", once(lambda loaded: identity(model_path(model), loaded)))
+
+
+def begin(session: "Session", shelf: "Shelf", name: str | None) -> None:
+    """The conversation of this name as it was left, or a new one."""
+    from qwen35_local.cli.terminal import notice
+
     session.name = name or shelf.new_name()
-    if any(one.name == name for one in saved):
+    if shelf.has(session.name):
         reason = shelf.take(session, session.name)
         if reason is not None:
             notice(f"(the model reads the conversation again: {reason})")
-    return shelf
 
 
 def read_question(prompt: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Ctrl-C as a request to stop the reply, not the program."""
+"""What signals mean: Ctrl-C stops the reply, not the program; being ended from outside leaves as Ctrl-D does."""
 
 import signal
 import threading
@@ -23,3 +23,22 @@ def interruptible(cancel: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def leaving_in_order() -> Iterator[None]:
+    """While inside, a closed terminal and a request to end raise SystemExit, so that what is to be kept is written."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), on_end) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)

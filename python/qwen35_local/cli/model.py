@@ -29,27 +29,31 @@ def open_engine(
     context_tokens: int = 0,
     threads: int = 0,
     kv: str = "auto",
+    kept_kv: str | None = None,
     memory: str | None = None,
     cache_bytes: int | None = None,
     disk_folder: Path | None = None,
     disk_bytes: int = 0,
 ) -> "Engine":
-    """`context_tokens` 0: the model's own, or as much of it as fits into memory; `kv` may be "auto"; `memory` stands in
-    for what the machine has free, as in "8G". `disk_folder`: where snapshots go
-    beyond `cache_bytes` (None: as planned), up to `disk_bytes`.
+    """`context_tokens` 0: the model's own, or as much of it as fits into memory; `kv` may be "auto": `kept_kv`, that
+    of the conversation to go on with, where that fits, else the widest that does. `memory` stands in for what the
+    machine has free, as in "8G". `disk_folder`: where snapshots go beyond `cache_bytes` (None: as planned), up to
+    `disk_bytes`.
 
     Raises what open_core raises, FileFormatError when the file has no usable tokenizer, and InputError when the model
     would not fit."""
     from qwen35_local import _core
     from qwen35_local.cli.subject import Extras, of_file
     from qwen35_local.engine.load import load
+    from qwen35_local.models.memory import KV_FORMATS
 
     path = model_path(name)
     file = _core.GgufFile(path, header=True)
     subject = of_file(path, file, Extras(threads=threads or _core.usable_threads()))
-    plan = fitting(subject, context_tokens, kv, memory)
-    chosen = plan.kv if plan is not None else "f16" if kv == "auto" else kv
-    if kv == "auto" and chosen != "f16":
+    first = kept_kv if kv == "auto" and kept_kv in KV_FORMATS else None
+    plan = fitting(subject, context_tokens, kv, memory, first)
+    chosen = plan.kv if plan is not None else first or ("f16" if kv == "auto" else kv)
+    if kv == "auto" and chosen not in ("f16", first):
         notice(f"keys and values are kept in {chosen}: the widest format that fits; --kv says otherwise")
     planned_bytes = 1 << 30 if plan is None else plan.memory.snapshots
     engine = load(
@@ -71,8 +75,11 @@ def open_engine(
     return engine
 
 
-def fitting(subject: "Subject", context_tokens: int, kv: str, memory: str | None) -> "Plan | None":
-    """What to load; None where nobody knows how much memory there is. Raises InputError, with what would fit."""
+def fitting(
+    subject: "Subject", context_tokens: int, kv: str, memory: str | None, first: str | None = None
+) -> "Plan | None":
+    """What to load; None where nobody knows how much memory there is. `first`: a format to try before `kv`. Raises
+    InputError, with what would fit."""
     from qwen35_local.cli.units import parse_bytes, size
     from qwen35_local.engine import machine
     from qwen35_local.models.memory import solve
@@ -85,9 +92,10 @@ def fitting(subject: "Subject", context_tokens: int, kv: str, memory: str | None
     footprint = subject.footprint
     wanted = context_tokens or footprint.config.context_tokens
     generous = budget if given else int(_BENEFIT_OF_DOUBT * budget)
-    whole = solve(footprint, generous, context_tokens=wanted, kv=kv)
-    if whole.fits:
-        return whole
+    for choice in (first or kv, kv):
+        whole = solve(footprint, generous, context_tokens=wanted, kv=choice)
+        if whole.fits:
+            return whole
     part = solve(footprint, budget, kv=kv)
     if context_tokens or not part.fits:
         raise refusal(subject, whole if context_tokens else part, context_tokens, kv, budget, source)

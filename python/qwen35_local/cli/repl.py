@@ -9,7 +9,7 @@ from qwen35_local import hub
 from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDone
 from qwen35_local.chat.messages import Message, ToolCall
 from qwen35_local.cli import slash
-from qwen35_local.cli.interrupt import interruptible
+from qwen35_local.cli.interrupt import interruptible, leaving_in_order
 from qwen35_local.cli.progress import bar
 from qwen35_local.cli.session import Session, last_said
 from qwen35_local.cli.shelf import Shelf
@@ -39,18 +39,22 @@ class Repl:
     def run(self) -> None:
         self._greet()
         self.settle()
-        try:
-            while not self.is_over:
-                try:
-                    text = self.ask()
-                except KeyboardInterrupt:
-                    continue
-                except EOFError:
-                    break
-                self.take(text)
-        finally:
-            self.session.engine.close()
-            self.keep_memory()
+        with leaving_in_order():
+            try:
+                self._talk()
+            finally:
+                self.session.engine.close()
+                self.keep_memory()
+
+    def _talk(self) -> None:
+        while not self.is_over:
+            try:
+                text = self.ask()
+            except KeyboardInterrupt:
+                continue
+            except EOFError:
+                break
+            self.take(text)
 
     def keep(self) -> None:
         """Writes what was said; a failure is shown, and the conversation goes on."""

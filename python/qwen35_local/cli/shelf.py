@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from qwen35_local import _core
 from qwen35_local.cli.session import Session
 from qwen35_local.engine.ledger import Written
-from qwen35_local.engine.store import load, read_json, save, write_json
+from qwen35_local.engine.store import STATE, load, read_json, save, write_json
 from qwen35_local.errors import FileFormatError, InputError
 
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,63}")
@@ -29,10 +30,10 @@ class Shelf:
     """`conversation.json` holds what was said, with the tokens of the replies, and is written after every reply; the
     snapshots beside it are written when the conversation is left."""
 
-    def __init__(self, root: Path, model: Callable[[], str]) -> None:
-        """`model`: the identity of the model, asked for when snapshots are written or read."""
+    def __init__(self, root: Path, identity: Callable[[_core.Model], str]) -> None:
+        """`identity`: of the model, asked for when snapshots are written or read."""
         self.root = root
-        self._model = model
+        self._identity = identity
 
     def keep(self, session: Session) -> None:
         """Writes what was said. Raises OSError."""
@@ -47,7 +48,7 @@ class Shelf:
         engine = session.engine
         engine.close()
         entries = engine.points([session.request(messages) for messages in session.branches.values() if messages])
-        save(self._folder(session.name), entries, self._model(), engine.kv)
+        save(self._folder(session.name), entries, self._identity(engine.model), engine.kv)
 
     def take(self, session: Session, name: str) -> str | None:
         """Makes `session` the saved one of this name. Returns why the model has to read it again, None when it does
@@ -68,12 +69,20 @@ class Shelf:
             engine.ledger.keep(reply)
         engine.close()
         try:
-            load(folder, engine.cache, engine.model, self._model(), engine.kv)
+            load(folder, engine.cache, engine.model, self._identity(engine.model), engine.kv)
         except FileNotFoundError:
             return "it was not left in the usual way"
         except (OSError, FileFormatError) as error:
             return str(error)
         return None
+
+    def kv_format(self, name: str) -> str | None:
+        """How the snapshots of a saved conversation keep keys and values; None where there are none."""
+        try:
+            kv = read_json(self._folder(name) / STATE)["kv"]
+        except (OSError, FileFormatError, KeyError, TypeError):
+            return None
+        return kv if isinstance(kv, str) else None
 
     def has(self, name: str) -> bool:
         """Whether something was kept under this name."""
@@ -91,6 +100,13 @@ class Shelf:
             except (OSError, FileFormatError, KeyError, TypeError):
                 continue
         return sorted(found, key=lambda saved: saved.changed, reverse=True)
+
+    def newest(self) -> str:
+        """The name of the conversation that was changed last. Raises InputError when there is none."""
+        saved = self.all()
+        if not saved:
+            raise InputError("there is no conversation to continue; start one without --continue")
+        return saved[0].name
 
     def new_name(self) -> str:
         """The date and time, and a number where that is taken."""

@@ -9,7 +9,6 @@ from typing import Any
 from qwen35_local.engine.speed import Case
 from qwen35_local.errors import InputError
 
-
 # Types of K and V; a quantised V needs flash attention there.
 _CACHE = {
     "f16": (),

@@ -376,6 +376,7 @@ ACTIONS: tuple[Callable[[Scenario], object], ...] = (
 
 
 def run(models: Sequence[_core.Model], scenarios: int, seed: int, *, steps: int = 8, kv: str = "") -> Iterator[Tally]:
-    """Runs scenarios `seed`, `seed` + 1, ...; yields what each checked. `kv` "": each in a format of its own. Raises Mismatch at the first that fails."""
+    """Runs scenarios `seed`, `seed` + 1, ...; yields what each checked. `kv` "": each in a format of its own. Raises
+    Mismatch at the first that fails."""
     for n in range(scenarios):
         yield Scenario(models, seed + n, kv).run(steps)
