@@ -27,7 +27,7 @@ from qwen35_local.engine.ledger import Written
 from qwen35_local.engine.reply import Done, Request
 from qwen35_local.engine.spill import Spill
 from qwen35_local.engine.timeline import Progress, Timeline, append_alone
-from qwen35_local.errors import Qwen35Error
+from qwen35_local.errors import InputError, Qwen35Error
 from qwen35_local.models.memory import KV_FORMATS
 
 WORDS = (
@@ -121,7 +121,7 @@ class Scenario:
             for step in range(steps):
                 act = self.random.choice(ACTIONS)
                 self.action = f"step {step} ({act.__name__})"
-                act(self)
+                self._do(act)
         except Mismatch as failure:
             failure = Mismatch(f"seed {self.seed}, {self.action}: {failure}")
             failure.seed = self.seed
@@ -131,6 +131,15 @@ class Scenario:
             if self.folder is not None:
                 self.folder.cleanup()
         return self.tally
+
+    def _do(self, act: "Callable[[Scenario], object]") -> None:
+        """When the context is full, another conversation begins."""
+        try:
+            act(self)
+        except InputError:
+            if len(self.engine.encode(self._request()).tokens) < self.engine.context_tokens:
+                raise
+            self.messages = []
 
     def say(self) -> None:
         self.messages.append(Message("user", self.text(6)))
