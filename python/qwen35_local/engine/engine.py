@@ -103,8 +103,7 @@ class Engine:
         weights = self.model.weight_bytes / 2**20
         size = f"{weights:.0f} MiB" if weights < 1024 else f"{weights / 1024:.1f} GiB"
         device = f"{self.model.device}, {self.model.threads} threads"
-        kv = "" if self.kv == "f16" else f" in {self.kv}"
-        return f"{size} of weights · context {self.context_tokens:,}{kv} · {device}"
+        return f"{size} of weights · context {self.context_tokens:,} in {self.kv} · {device}"
 
     def preset(self, *, thinking: bool) -> Sampling:
         """The model card's sampling settings for a mode; a model that is none of the family's own releases may bring
