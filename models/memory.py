@@ -45,7 +45,7 @@ CHUNK_TOKENS = 512  # a prompt is read in chunks of so many
 _WINDOW_PAGES = (
     3 + CHUNK_TOKENS // PAGE_TOKENS
 )  # of a narrow cache, kept in f16 too: the first, two newest, the chunk's
-_DELTA_CHUNK = 4  # tokens that the running memory takes up together
+DELTA_CHUNK = 4  # tokens that the delta memory takes up together: kDeltaChunk in csrc/backend/backend.h
 _SNAPSHOT_PAGES = 3  # of the window, that a snapshot pins
 _SNAPSHOT_BYTES = 1 << 30  # what is spent on snapshots where there is room
 _LEAST_SNAPSHOTS = 2
@@ -307,7 +307,7 @@ def delta_bytes(config: ModelConfig) -> int:
     """Of every DeltaNet layer: S in fp32, the convolution's window (section 2.9), the tokens of an unfinished chunk."""
     window = _lines((config.conv_taps - 1) * config.conv_channels * _FLOAT)
     memory = _lines(config.delta_value_heads * config.delta_key_width * config.delta_value_width * _FLOAT)
-    waiting = _DELTA_CHUNK * _FLOAT
+    waiting = DELTA_CHUNK * _FLOAT
     values = config.delta_value_heads * config.delta_value_width
     keys = _lines(waiting * config.delta_key_heads * config.delta_key_width)
     chunk = keys + _lines(waiting * values) + _lines(waiting * config.delta_value_heads)

@@ -4,12 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from qwen35_local import _core
-from qwen35_local.models.memory import KV_FORMATS, PAGE_TOKENS
+from qwen35_local.models.memory import DELTA_CHUNK, KV_FORMATS, PAGE_TOKENS
 
 _VECTORS = ("norm.weight", "ssm_a", "ssm_dt.bias", "ssm_conv1d.weight")
 _FLOAT_BYTES = 4
 _KV_BLOCK = 32
-_DELTA_CHUNK = 4  # tokens that the delta memory takes up together: kDeltaChunk in csrc/backend/backend.h
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Cost:
         """One pass that reads `tokens` tokens of each of `sequences` sequences with `depth` positions before them, all
         with logits. Delta memory is read, and written once per chunk; experts are those that so many tokens are
         expected to choose."""
-        writes = min(1.0, tokens / _DELTA_CHUNK)
+        writes = min(1.0, tokens / DELTA_CHUNK)
         state = (1 + writes) * self.memory_bytes + self.kv_bytes(depth + tokens, kv)
         rows = sequences * tokens
         weights = self.dense_bytes + self.head_bytes + self.distinct_experts(rows) * self.expert_bytes
@@ -80,7 +79,7 @@ def cost(model: _core.Model) -> Cost:
         row_bytes=table.n_bytes // table.rows,
         experts=c["experts"],
         chosen=c["experts_per_token"],
-        memory_bytes=_FLOAT_BYTES * c["delta_layers"] * (memory + _DELTA_CHUNK * waiting + window),
+        memory_bytes=_FLOAT_BYTES * c["delta_layers"] * (memory + DELTA_CHUNK * waiting + window),
         kv_blocks=c["attention_layers"] * c["kv_heads"] * -(-c["head_width"] // _KV_BLOCK),
     )
 
