@@ -42,9 +42,7 @@ _KV_BLOCK = 32
 
 PAGE_TOKENS = 256
 CHUNK_TOKENS = 512  # a prompt is read in chunks of so many
-_WINDOW_PAGES = (
-    3 + CHUNK_TOKENS // PAGE_TOKENS
-)  # of a narrow cache, kept in f16 too: the first, two newest, the chunk's
+_WINDOW_PAGES = 3 + CHUNK_TOKENS // PAGE_TOKENS  # kept in f16 too: the first, the two newest, the chunk's
 DELTA_CHUNK = 4  # tokens that the delta memory takes up together: kDeltaChunk in csrc/backend/backend.h
 _SNAPSHOT_PAGES = 3  # of the window, that a snapshot pins
 _SNAPSHOT_BYTES = 1 << 30  # what is spent on snapshots where there is room
