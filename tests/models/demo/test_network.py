@@ -11,7 +11,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="the demo network needs the [train] extra")
 pytest.importorskip("safetensors", reason="the demo network needs the [train] extra")
 
-from qwen35_local.models.demo.network import CHUNK, Network, NetworkConfig, State, delta_rule, delta_step
+from qwen35_local.models.demo import delta
+from qwen35_local.models.demo.network import Network, NetworkConfig, State
 from qwen35_local.models.demo.optimise import Optimiser, Rounding, orthogonal, rounded, schedule
 from qwen35_local.models.demo.train import losses
 from qwen35_local.models.demo.weights import model_config, tensors
@@ -32,7 +33,7 @@ def network() -> Any:
 
 @pytest.fixture(scope="module")
 def ids() -> Any:
-    return torch.randint(0, 4000, (2, 2 * CHUNK + 13), generator=torch.Generator().manual_seed(1))
+    return torch.randint(0, 4000, (2, 2 * delta.CHUNK + 13), generator=torch.Generator().manual_seed(1))
 
 
 def relative(a: Any, b: Any) -> float:
@@ -54,7 +55,7 @@ def test_logits_equal_those_of_transformers(network: Any, ids: Any) -> None:
 
 @pytest.mark.parametrize("padding", [0, 9])
 def test_token_by_token_equals_all_at_once(network: Any, ids: Any, padding: int) -> None:
-    prompt = CHUNK + 5
+    prompt = delta.CHUNK + 5
     padded = torch.cat([torch.zeros(2, padding, dtype=torch.long), ids[:, :prompt]], 1)
     with torch.no_grad():
         whole = network.hidden(ids)
@@ -66,16 +67,16 @@ def test_token_by_token_equals_all_at_once(network: Any, ids: Any, padding: int)
     assert relative(whole, torch.cat(parts, 1)) < 1e-4
 
 
-@pytest.mark.parametrize("length", [1, CHUNK - 1, CHUNK, 2 * CHUNK + 1])
+@pytest.mark.parametrize("length", [1, delta.CHUNK - 1, delta.CHUNK, 2 * delta.CHUNK + 1])
 def test_chunks_equal_the_recurrence(length: int) -> None:
     torch.manual_seed(2)
     q, k = (torch.nn.functional.normalize(torch.randn(2, 2, length, 128), dim=-1) for _ in range(2))
     v, beta, g = torch.randn(2, 4, length, 128), torch.rand(2, 4, length), -torch.rand(2, 4, length)
     memory = torch.randn(2, 4, 128, 128)
-    out, after = delta_rule(q, k, v, beta, g, memory)
+    out, after = delta.rule(q, k, v, beta, g, memory)
     steps = []
     for t in range(length):
-        step, memory = delta_step(*(x[:, :, t : t + 1] for x in (q, k, v, beta, g)), memory)
+        step, memory = delta.step(*(x[:, :, t : t + 1] for x in (q, k, v, beta, g)), memory)
         steps.append(step)
     assert relative(torch.cat(steps, 2), out) < 1e-4
     assert relative(memory, after) < 1e-4
