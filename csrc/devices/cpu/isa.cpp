@@ -128,10 +128,13 @@ Isa chosen_isa() {
   return wanted != nullptr && *wanted != '\0' ? find_isa(wanted) : available_isas().back();
 }
 
+// A table is filled in only where the processor runs its kernels: filling it in is already code with their flags.
 const Table& kernels(Isa isa) {
-  static const std::array<Table, kIsas> tables{build(Isa::kReference), build(Isa::kAvx2), build(Isa::kAvxVnni),
-                                               build(Isa::kAvx512),    build(Isa::kAmx),  build(Isa::kNeon),
-                                               build(Isa::kNeonI8mm)};
+  static const std::array<Table, kIsas> tables = [] {
+    std::array<Table, kIsas> built{};
+    for (const Isa available : available_isas()) built[static_cast<std::size_t>(available)] = build(available);
+    return built;
+  }();
   return tables[static_cast<std::size_t>(isa)];
 }
 
