@@ -4,24 +4,13 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <numeric>
 
 #include "base/error.h"
 #include "gguf/parser.h"
 
 namespace qwen35 {
 namespace {
-
-struct KnownType {
-  std::uint32_t number;
-  const char* name;
-};
-
-// Types other programs write and this one does not decode: named, so that an error can say what the file holds.
-constexpr KnownType kForeignTypes[] = {
-    {4, "Q4_2"},   {5, "Q4_3"},   {9, "Q8_1"},   {15, "Q8_K"},  {16, "IQ2_XXS"}, {17, "IQ2_XS"}, {18, "IQ3_XXS"},
-    {19, "IQ1_S"}, {21, "IQ3_S"}, {22, "IQ2_S"}, {24, "I8"},    {25, "I16"},     {26, "I32"},    {27, "I64"},
-    {28, "F64"},   {29, "IQ1_M"}, {34, "TQ1_0"}, {35, "TQ2_0"}, {39, "MXFP4"},   {40, "NVFP4"},
-};
 
 template <class T>
 T load(const std::byte* at) noexcept {
@@ -77,6 +66,15 @@ const GgufValue* scalar(const GgufValue* value, const char* expected) {
   return value;
 }
 
+// Indices of the items, sorted by name; those of equal names lie side by side.
+template <class Item, class Name>
+void index(std::vector<std::uint32_t>& order, const std::vector<Item>& items, const Name& name) {
+  order.resize(items.size());
+  std::iota(order.begin(), order.end(), std::uint32_t{0});
+  std::sort(order.begin(), order.end(),
+            [&](std::uint32_t a, std::uint32_t b) { return name(items[a]) < name(items[b]); });
+}
+
 }  // namespace
 
 const char* name(GgufType type) noexcept {
@@ -89,9 +87,7 @@ const char* name(GgufType type) noexcept {
 std::string GgufTensor::type_name() const {
   const auto number = static_cast<std::uint32_t>(dtype);
   if (const DTypeInfo* type = find_dtype(number)) return type->name;
-  for (const KnownType& type : kForeignTypes) {
-    if (type.number == number) return type.name;
-  }
+  if (const DTypeInfo* type = find_foreign_dtype(number)) return type->name;
   return "type " + std::to_string(number);
 }
 
@@ -178,7 +174,15 @@ GgufStrings GgufValue::strings() const {
 
 Gguf::Gguf(const std::filesystem::path& path, GgufExtent extent) : file_(path) { GgufParser(*this, extent).parse(); }
 
-const GgufTensor* Gguf::find(std::string_view name) const noexcept {
+void GgufDirectory::index_values() {
+  index(values_by_key_, values_, [](const GgufValue& value) { return value.key(); });
+}
+
+void GgufDirectory::index_tensors() {
+  index(tensors_by_name_, tensors_, [](const GgufTensor& tensor) { return tensor.name; });
+}
+
+const GgufTensor* GgufDirectory::find(std::string_view name) const noexcept {
   const auto at = std::lower_bound(tensors_by_name_.begin(), tensors_by_name_.end(), name,
                                    [&](std::uint32_t i, std::string_view key) { return tensors_[i].name < key; });
   return at != tensors_by_name_.end() && tensors_[*at].name == name ? &tensors_[*at] : nullptr;
@@ -190,38 +194,38 @@ const GgufTensor& Gguf::tensor(std::string_view name) const {
   return *found;
 }
 
-const GgufValue* Gguf::find_value(std::string_view key) const noexcept {
+const GgufValue* GgufDirectory::find_value(std::string_view key) const noexcept {
   const auto at = std::lower_bound(values_by_key_.begin(), values_by_key_.end(), key,
                                    [&](std::uint32_t i, std::string_view k) { return values_[i].key() < k; });
   return at != values_by_key_.end() && values_[*at].key() == key ? &values_[*at] : nullptr;
 }
 
-std::optional<std::uint64_t> Gguf::get_uint(std::string_view key) const {
+std::optional<std::uint64_t> GgufDirectory::get_uint(std::string_view key) const {
   const GgufValue* value = scalar(find_value(key), "an integer");
   return value == nullptr ? std::nullopt : std::optional(value->uint());
 }
 
-std::optional<std::int64_t> Gguf::get_int(std::string_view key) const {
+std::optional<std::int64_t> GgufDirectory::get_int(std::string_view key) const {
   const GgufValue* value = scalar(find_value(key), "an integer");
   return value == nullptr ? std::nullopt : std::optional(value->integer());
 }
 
-std::optional<double> Gguf::get_float(std::string_view key) const {
+std::optional<double> GgufDirectory::get_float(std::string_view key) const {
   const GgufValue* value = scalar(find_value(key), "a number");
   return value == nullptr ? std::nullopt : std::optional(value->real());
 }
 
-std::optional<bool> Gguf::get_bool(std::string_view key) const {
+std::optional<bool> GgufDirectory::get_bool(std::string_view key) const {
   const GgufValue* value = scalar(find_value(key), "bool");
   return value == nullptr ? std::nullopt : std::optional(value->boolean());
 }
 
-std::optional<std::string_view> Gguf::get_string(std::string_view key) const {
+std::optional<std::string_view> GgufDirectory::get_string(std::string_view key) const {
   const GgufValue* value = find_value(key);
   return value == nullptr ? std::nullopt : std::optional(value->string());
 }
 
-const GgufValue* Gguf::get_array(std::string_view key) const {
+const GgufValue* GgufDirectory::get_array(std::string_view key) const {
   const GgufValue* value = find_value(key);
   if (value != nullptr && !value->is_array()) wrong_type(*value, "an array");
   return value;

@@ -98,6 +98,11 @@ class GgufStrings {
 // not fit. Indices are the caller's to keep below size().
 class GgufValue {
  public:
+  GgufValue() = default;
+  // `count` numbers of this type at `data`, which outlive the value.
+  GgufValue(std::string_view key, GgufType type, const std::byte* data, std::uint64_t count, bool is_array) noexcept
+      : key_(key), data_(data), count_(count), type_(type), is_array_(is_array) {}
+
   std::string_view key() const noexcept { return key_; }
   bool is_array() const noexcept { return is_array_; }
   GgufType type() const noexcept { return type_; }        // of the elements, for an array
@@ -121,24 +126,11 @@ class GgufValue {
   bool is_array_ = false;
 };
 
-// Whether the tensors' bytes follow their directory, or the file is its metadata and directory alone.
-enum class GgufExtent : bool { kWhole, kHeader };
-
-class Gguf {
+// Metadata and tensors by name. The names, and what values and tensors point at, belong to whoever fills it.
+class GgufDirectory {
  public:
-  // Throws FormatError when the file is not a whole, single-file GGUF (or its header),
-  // std::filesystem::filesystem_error when the system cannot open it.
-  explicit Gguf(const std::filesystem::path& path, GgufExtent extent = GgufExtent::kWhole);
-
-  const std::filesystem::path& path() const noexcept { return file_.path(); }
-  std::uint32_t version() const noexcept { return version_; }
-  std::uint64_t offset(const GgufTensor& tensor) const noexcept {  // from the start of a whole file
-    return static_cast<std::uint64_t>(tensor.data - file_.data());
-  }
-
   std::span<const GgufTensor> tensors() const noexcept { return tensors_; }  // in file order
   const GgufTensor* find(std::string_view name) const noexcept;
-  const GgufTensor& tensor(std::string_view name) const;  // throws FormatError when it is missing
 
   // Missing -> nullopt; present with another type or out of range -> FormatError naming key and type.
   std::span<const GgufValue> metadata() const noexcept { return values_; }  // in file order
@@ -150,6 +142,35 @@ class Gguf {
   std::optional<std::string_view> get_string(std::string_view key) const;
   const GgufValue* get_array(std::string_view key) const;  // nullptr when missing
 
+ protected:
+  friend class GgufParser;
+  // To be called after a change. At most 2^32 of either.
+  void index_values();
+  void index_tensors();
+
+  std::vector<GgufValue> values_;
+  std::vector<GgufTensor> tensors_;
+  std::vector<std::uint32_t> values_by_key_;    // indices, sorted by key
+  std::vector<std::uint32_t> tensors_by_name_;  // indices, sorted by name
+};
+
+// Whether the tensors' bytes follow their directory, or the file is its metadata and directory alone.
+enum class GgufExtent : bool { kWhole, kHeader };
+
+class Gguf : public GgufDirectory {
+ public:
+  // Throws FormatError when the file is not a whole, single-file GGUF (or its header),
+  // std::filesystem::filesystem_error when the system cannot open it.
+  explicit Gguf(const std::filesystem::path& path, GgufExtent extent = GgufExtent::kWhole);
+
+  const std::filesystem::path& path() const noexcept { return file_.path(); }
+  std::uint32_t version() const noexcept { return version_; }
+  std::uint64_t offset(const GgufTensor& tensor) const noexcept {  // from the start of a whole file
+    return static_cast<std::uint64_t>(tensor.data - file_.data());
+  }
+
+  const GgufTensor& tensor(std::string_view name) const;  // throws FormatError when it is missing
+
   // These bytes have been read and are not needed again soon: the system may drop their pages.
   void release(const std::byte* data, std::size_t bytes) const noexcept { file_.release(data, bytes); }
   void release() const noexcept { file_.release(file_.data(), file_.size()); }  // the header's too
@@ -158,10 +179,6 @@ class Gguf {
   friend class GgufParser;
   MappedFile file_;
   std::uint32_t version_ = 0;
-  std::vector<GgufValue> values_;
-  std::vector<GgufTensor> tensors_;
-  std::vector<std::uint32_t> values_by_key_;    // indices, sorted by key
-  std::vector<std::uint32_t> tensors_by_name_;  // indices, sorted by name
 };
 
 }  // namespace qwen35

@@ -169,13 +169,10 @@ void GgufParser::skip_values(GgufValue& value) {
 }
 
 void GgufParser::index_values() {
-  auto& index = gguf_.values_by_key_;
   const auto& values = gguf_.values_;
   if (values.size() > std::numeric_limits<std::uint32_t>::max()) fail("too many metadata keys");
-  index.resize(values.size());
-  for (std::uint32_t i = 0; i < index.size(); ++i) index[i] = i;
-  std::sort(index.begin(), index.end(),
-            [&](std::uint32_t a, std::uint32_t b) { return values[a].key() < values[b].key(); });
+  gguf_.index_values();
+  const auto& index = gguf_.values_by_key_;
   for (std::size_t i = 1; i < index.size(); ++i) {
     if (values[index[i - 1]].key() == values[index[i]].key()) {
       fail("metadata key " + quoted(values[index[i]].key()) + " occurs twice");
@@ -221,7 +218,9 @@ void GgufParser::parse_tensor() {
   const auto number = read<std::uint32_t>("tensor type");
   tensor.dtype = static_cast<DType>(number);
   offsets_.push_back(read<std::uint64_t>("tensor offset"));
-  if (const DTypeInfo* type = find_dtype(number)) {
+  const DTypeInfo* type = find_dtype(number);
+  if (type == nullptr) type = find_foreign_dtype(number);
+  if (type != nullptr) {
     if (tensor.shape[0] % type->block != 0) {
       fail(label + ": rows of " + std::to_string(tensor.shape[0]) + " values are not whole " + type->name +
            " blocks of " + std::to_string(type->block));
@@ -239,13 +238,10 @@ void GgufParser::parse_tensor() {
 }
 
 void GgufParser::index_tensors() {
-  auto& index = gguf_.tensors_by_name_;
   const auto& tensors = gguf_.tensors_;
   if (tensors.size() > std::numeric_limits<std::uint32_t>::max()) fail("too many tensors");
-  index.resize(tensors.size());
-  for (std::uint32_t i = 0; i < index.size(); ++i) index[i] = i;
-  std::sort(index.begin(), index.end(),
-            [&](std::uint32_t a, std::uint32_t b) { return tensors[a].name < tensors[b].name; });
+  gguf_.index_tensors();
+  const auto& index = gguf_.tensors_by_name_;
   for (std::size_t i = 1; i < index.size(); ++i) {
     if (tensors[index[i - 1]].name == tensors[index[i]].name) {
       fail("tensor " + quoted(tensors[index[i]].name) + " occurs twice");

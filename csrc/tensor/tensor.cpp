@@ -12,6 +12,21 @@ constexpr DTypeInfo kTypes[] = {
     {DType::kQ6_K, "Q6_K", 256, 210}, {DType::kIQ4_NL, "IQ4_NL", 32, 18}, {DType::kIQ4_XS, "IQ4_XS", 256, 136},
 };
 
+constexpr DTypeInfo foreign(std::uint32_t number, const char* name, std::uint32_t block, std::uint32_t bytes) {
+  return {static_cast<DType>(number), name, block, bytes};
+}
+
+// Named and measured, so that an error can say what a file holds and a plan how much. Sizes as in ggml-common.h.
+constexpr DTypeInfo kForeignTypes[] = {
+    foreign(9, "Q8_1", 32, 36),     foreign(15, "Q8_K", 256, 292),   foreign(16, "IQ2_XXS", 256, 66),
+    foreign(17, "IQ2_XS", 256, 74), foreign(18, "IQ3_XXS", 256, 98), foreign(19, "IQ1_S", 256, 50),
+    foreign(21, "IQ3_S", 256, 110), foreign(22, "IQ2_S", 256, 82),   foreign(24, "I8", 1, 1),
+    foreign(25, "I16", 1, 2),       foreign(26, "I32", 1, 4),        foreign(27, "I64", 1, 8),
+    foreign(28, "F64", 1, 8),       foreign(29, "IQ1_M", 256, 56),   foreign(34, "TQ1_0", 256, 54),
+    foreign(35, "TQ2_0", 256, 66),  foreign(39, "MXFP4", 32, 17),    foreign(40, "NVFP4", 64, 36),
+    foreign(41, "Q1_0", 128, 18),
+};
+
 }  // namespace
 
 std::span<const DTypeInfo> dtypes() noexcept { return kTypes; }
@@ -26,6 +41,13 @@ const DTypeInfo* find_dtype(std::uint32_t gguf_number) noexcept {
 const DTypeInfo* find_dtype(std::string_view name) noexcept {
   for (const DTypeInfo& type : kTypes) {
     if (name == type.name) return &type;
+  }
+  return nullptr;
+}
+
+const DTypeInfo* find_foreign_dtype(std::uint32_t gguf_number) noexcept {
+  for (const DTypeInfo& type : kForeignTypes) {
+    if (static_cast<std::uint32_t>(type.dtype) == gguf_number) return &type;
   }
   return nullptr;
 }
