@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from qwen35_local import json_file
 from qwen35_local.errors import FileFormatError
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.tensors import TensorSpec, canonical_name, is_ignored, is_vision, tensor_table
-from qwen35_local.quantize import strict_json
 from qwen35_local.quantize.rows import FLOATS, Entry, Run
 from qwen35_local.quantize.shard import read_shard
 
@@ -91,7 +91,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     config_path = folder / "config.json"
     if not config_path.exists():
         raise FileFormatError(f"{folder}: no config.json here; expected the folder of a Hugging Face checkpoint.")
-    raw = strict_json.read(config_path)
+    raw = json_file.read_object(config_path)
     for scope in (raw, raw.get("text_config")):
         method = scope.get("quantization_config") if isinstance(scope, dict) else None
         if method:
@@ -114,7 +114,7 @@ def _shards(folder: Path) -> list[Path]:
     """The safetensors files of the folder, each checked to exist and to be listed."""
     index_path = folder / INDEX
     if index_path.exists():
-        weight_map = strict_json.read(index_path).get("weight_map")
+        weight_map = json_file.read_object(index_path).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise FileFormatError(f"{index_path}: no weight_map.")
         names = sorted({_plain_name(index_path, name) for name in weight_map.values()})

@@ -3,8 +3,9 @@
 import re
 from pathlib import Path
 
+from qwen35_local import json_file
 from qwen35_local.models.tensors import tensor_table
-from qwen35_local.quantize import recipe, strict_json
+from qwen35_local.quantize import recipe
 from qwen35_local.quantize.checkpoint import Checkpoint
 from qwen35_local.quantize.vocabulary import tokenizer_metadata
 
@@ -83,7 +84,7 @@ def _card(path: Path) -> dict[str, object]:
 
 
 def _sampling(folder: Path) -> dict[str, object]:
-    settings = strict_json.read_if_there(folder / "generation_config.json")
+    settings = json_file.read_object_if_there(folder / "generation_config.json")
     found: dict[str, object] = {}
     for key, name in _SAMPLING.items():
         value = settings.get(key)

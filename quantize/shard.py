@@ -6,8 +6,8 @@ offsets in the header count from the end of the JSON and must cover the data wit
 
 from pathlib import Path
 
+from qwen35_local import json_file
 from qwen35_local.errors import FileFormatError
-from qwen35_local.quantize import strict_json
 from qwen35_local.quantize.rows import Entry
 
 HEADER_LIMIT_BYTES = 100_000_000
@@ -34,7 +34,7 @@ def read_shard(path: Path) -> dict[str, Entry]:
                 raise FileFormatError(
                     f"{path}: truncated or not a safetensors file; a header of {length} bytes in a file of {size}."
                 )
-            header = strict_json.parse(file.read(length), f"{path} (header)")
+            header = json_file.parse_object(file.read(length), f"{path} (header)")
     except OSError as error:
         raise FileFormatError(f"{path}: cannot be read ({error.strerror}).") from error
     header.pop("__metadata__", None)

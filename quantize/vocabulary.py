@@ -4,8 +4,9 @@ import re
 from enum import IntEnum
 from pathlib import Path
 
+from qwen35_local import json_file
 from qwen35_local.errors import FileFormatError
-from qwen35_local.quantize import sentencepiece_model, strict_json
+from qwen35_local.quantize import sentencepiece_model
 
 # Splits of `tokenizer.json`. The family's own pattern is this one with combining marks counted as letters.
 _QWEN2_SPLIT = (
@@ -30,10 +31,10 @@ def tokenizer_metadata(folder: Path, raw_config: dict[str, object], rows: int) -
     """Vocabulary, special ids and chat template of the folder, padded to the `rows` of the embedding table.
 
     Raises FileFormatError when there is no tokenizer, it is of an unknown kind, or it has more tokens than `rows`."""
-    settings = strict_json.read_if_there(folder / "tokenizer_config.json")
+    settings = json_file.read_object_if_there(folder / "tokenizer_config.json")
     json_path, model_path = folder / "tokenizer.json", folder / "tokenizer.model"
     if json_path.exists():
-        tokenizer = strict_json.read(json_path, 256 << 20)
+        tokenizer = json_file.read_object(json_path, 256 << 20)
         if not model_path.exists() or _byte_level_splits(tokenizer) is not None:
             metadata = _byte_pairs(json_path, tokenizer, rows)
             return metadata | _special_ids(folder, raw_config, settings, metadata) | _template(folder, settings)
@@ -162,7 +163,7 @@ def _special_ids(
     tokens, kinds = vocabulary["tokenizer.ggml.tokens"], vocabulary["tokenizer.ggml.token_type"]
     assert isinstance(tokens, list) and isinstance(kinds, list)
     text_config = raw_config.get("text_config")
-    scopes = [strict_json.read_if_there(folder / "generation_config.json"), text_config, raw_config]
+    scopes = [json_file.read_object_if_there(folder / "generation_config.json"), text_config, raw_config]
     found: dict[str, object] = {}
     for role, key in _ROLES.items():
         named = settings.get(key)
@@ -189,7 +190,7 @@ def _template(folder: Path, settings: dict[str, object]) -> dict[str, object]:
         except (OSError, UnicodeError) as error:
             raise FileFormatError(f"{path}: cannot be read as UTF-8 text ({error}).") from error
         return {"tokenizer.chat_template": text}
-    alone = strict_json.read_if_there(folder / "chat_template.json")
+    alone = json_file.read_object_if_there(folder / "chat_template.json")
     template = settings.get("chat_template") or alone.get("chat_template")
     if isinstance(template, list):
         named = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}

@@ -19,14 +19,19 @@ CXX_LAYERS = {
     "base": set(),
 }
 
+# The modules through which anything from outside is read and refused.
+OUTSIDE = {"json_file", "bounded_file", "errors"}
+
 PYTHON_LAYERS = {
-    "cli": {"engine", "hub", "chat", "text", "quantize", "models", "_core", "errors"},
-    "engine": {"chat", "text", "models", "_core", "errors"},
-    "quantize": {"models", "_core", "errors"},
-    "hub": {"models", "errors"},
-    "chat": {"errors"},
-    "text": {"errors"},
-    "models": {"errors"},
+    "cli": {"engine", "hub", "chat", "text", "quantize", "models", "_core", *OUTSIDE},
+    "engine": {"chat", "text", "models", "_core", *OUTSIDE},
+    "quantize": {"models", "_core", *OUTSIDE},
+    "hub": {"models", *OUTSIDE},
+    "chat": OUTSIDE,
+    "text": OUTSIDE,
+    "models": OUTSIDE,
+    "json_file": {"bounded_file", "errors"},
+    "bounded_file": {"errors"},
     "errors": set(),
 }
 

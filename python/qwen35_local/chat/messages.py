@@ -121,7 +121,7 @@ class Message:
 
 def read_messages(messages: Iterable[Message | Mapping[str, Any]]) -> list[Message]:
     """A whole conversation; `Message` objects pass through. Raises InputError naming the message by its index."""
-    if isinstance(messages, (str, bytes, Mapping)):
+    if not isinstance(messages, Iterable) or isinstance(messages, str | bytes | Mapping):
         raise InputError(f"messages: expected a list of messages, got {_short(messages)}.")
     return [Message.from_dict(message, f"messages[{n}]") for n, message in enumerate(messages)]
 
@@ -129,7 +129,7 @@ def read_messages(messages: Iterable[Message | Mapping[str, Any]]) -> list[Messa
 def read_tools(tools: Iterable[Any] | None) -> list[dict[str, Any]]:
     """Tool definitions as given, OpenAI-style `{"type": "function", "function": {"name", "parameters"}}` or the bare
     inner part; checks that each has a name. Raises InputError naming the tool by its index."""
-    if isinstance(tools, (str, bytes, Mapping)):
+    if not isinstance(tools, Iterable | None) or isinstance(tools, str | bytes | Mapping):
         raise InputError(f"tools: expected a list of tool definitions, got {_short(tools)}.")
     checked = []
     for n, tool in enumerate(tools or ()):

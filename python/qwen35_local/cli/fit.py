@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from qwen35_local import json_file
 from qwen35_local.cli.subject import Extras, Subject, of_file
 from qwen35_local.cli.units import spelled
 from qwen35_local.errors import InputError
@@ -20,7 +21,7 @@ from qwen35_local.models.memory import (
 )
 from qwen35_local.models.registry import SIZES, Size
 from qwen35_local.models.tensors import tensor_table
-from qwen35_local.quantize import recipe, strict_json
+from qwen35_local.quantize import recipe
 
 if TYPE_CHECKING:
     from qwen35_local import _core
@@ -69,7 +70,7 @@ def find(name: str, mixture: str, extras: Extras) -> Subject:
         return with_extras(path, _core.GgufFile(path, header=True), extras)
     described = path / "config.json"
     if described.is_file():
-        config = ModelConfig.from_hf(strict_json.parse(described.read_bytes(), str(described)))
+        config = ModelConfig.from_hf(json_file.read_object(described))
         return of_config(path.resolve().name, name, config, mixture, extras)
     raise InputError(f"{name}: expected one of {', '.join(map(short, SIZES))}, a GGUF file or a checkpoint folder")
 

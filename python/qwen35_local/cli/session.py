@@ -1,11 +1,12 @@
 """A conversation in progress: its messages, its branches, its settings, and the file it can be kept in."""
 
-import json
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from qwen35_local import json_file
 from qwen35_local.chat.messages import Message, read_messages, read_tools
 from qwen35_local.chat.presets import Sampling
 from qwen35_local.cli.terminal import printable_line
@@ -139,7 +140,7 @@ class Session:
 
     def load(self, path: Path) -> None:
         """Takes over a saved conversation; nothing changes unless all of it is good. Raises InputError."""
-        self.take(read_json(path), str(path))
+        self.take(json_file.read(path, lone_surrogates=True), str(path))
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -189,16 +190,12 @@ def last_said(messages: Sequence[Message]) -> str:
     return printable_line(said, 50)
 
 
-def read_json(path: Path) -> Any:
-    """Raises InputError when the file cannot be read as JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON ({error})") from None
-
-
 def read_tool_file(path: Path) -> tuple[Mapping[str, Any], ...]:
     """Tools as OpenAI-style JSON: a list of {"type": "function", "function": {"name", "parameters"}}."""
-    return tuple(read_tools(read_json(path)))
+    content = json_file.read(path)
+    if not isinstance(content, list):
+        raise InputError(f"{path}: expected a JSON list of tools, found {reprlib.repr(content)}")
+    try:
+        return tuple(read_tools(content))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None

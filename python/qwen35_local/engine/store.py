@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qwen35_local import _core
+from qwen35_local import _core, bounded_file, json_file
 from qwen35_local.engine.cache import Entry, PrefixCache
 from qwen35_local.errors import FileFormatError
 
@@ -34,6 +34,8 @@ _MAGIC = b"qwen35\0p"
 _HEADER = Struct("<8sI4sQ32s")
 _KINDS = {"tokens": b"TOKN", "memory": b"DMEM", "page": b"PAGE", "logits": b"LGTS"}
 SUFFIX = ".part"
+_PART_LIMIT_BYTES = 1 << 30
+_JSON_LIMIT_BYTES = 256 << 20
 
 Bytes = NDArray[np.uint8]
 
@@ -170,7 +172,7 @@ def _read(folder: Path, name: str, kind: str) -> Bytes:
     """The content of a part. Raises FileFormatError when it is missing, damaged or of another kind."""
     path = folder / f"{name}{SUFFIX}"
     try:
-        data = np.fromfile(path, np.uint8)
+        data = np.frombuffer(bounded_file.read(path, _PART_LIMIT_BYTES), np.uint8)
     except FileNotFoundError:
         raise FileFormatError(f"{path}: missing") from None
     if len(data) < _HEADER.size:
@@ -213,15 +215,12 @@ def encode_json(content: Any) -> bytes:
 
 def read_json(path: Path) -> Any:
     """What `write_json` wrote. Raises FileFormatError when it is damaged, OSError."""
-    data = path.read_bytes()
+    data = bounded_file.read(path, _JSON_LIMIT_BYTES)
     head, _, rest = data.partition(b"\n")
     text = rest.removesuffix(b"\n}\n")
     if head != f'{{"sha256": "{sha256(text).hexdigest()}", "content":'.encode() or text == rest:
         raise FileFormatError(f"{path}: damaged; its checksum does not fit")
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise FileFormatError(f"{path}: not JSON ({error})") from None
+    return json_file.parse(text, str(path), lone_surrogates=True)
 
 
 def write_whole(path: Path, pieces: Sequence[bytes | memoryview]) -> None:

@@ -1,0 +1,100 @@
+"""JSON from outside: of bounded size and depth, UTF-8 with or without a byte order mark, no key twice, no NaN."""
+
+import json
+import math
+from pathlib import Path
+
+from qwen35_local import bounded_file
+from qwen35_local.errors import FileFormatError
+
+LIMIT_BYTES = 64 << 20
+DEPTH = 100  # lists and objects inside one another; more could not be written again, printed or rendered
+_DIGITS = 4300  # Python's own limit for an integer
+
+
+def parse(data: bytes, what: str, *, lone_surrogates: bool = False) -> object:
+    """The JSON value in `data`; `what` names it in errors. Integers may have any size, numbers must be finite.
+    `lone_surrogates`: accept their escapes, which text of a model can hold. Raises FileFormatError."""
+
+    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            seen: set[str] = set()
+            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+            raise FileFormatError(f"{what}: the key {twice[:80]!r} occurs twice.")
+        return found
+
+    def finite(text: str) -> float:
+        value = float(text)
+        if not math.isfinite(value):
+            raise FileFormatError(f"{what}: the number {text[:40]} is not finite.")
+        return value
+
+    def whole(text: str) -> int:
+        if len(text) > _DIGITS:
+            raise FileFormatError(f"{what}: a number of {len(text)} digits; expected at most {_DIGITS}.")
+        return int(text)
+
+    try:
+        text = data.decode("utf-8-sig")
+        value: object = json.loads(
+            text, object_pairs_hook=unique, parse_float=finite, parse_int=whole, parse_constant=finite
+        )
+        if not lone_surrogates and ("\\ud" in text or "\\uD" in text):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except RecursionError:
+        raise FileFormatError(f"{what}: nested too deeply; expected at most {DEPTH} levels.") from None
+    except UnicodeError as error:
+        raise FileFormatError(f"{what}: not valid UTF-8 text ({error}).") from error
+    except ValueError as error:
+        raise FileFormatError(f"{what}: not valid JSON ({error}).") from error
+    if not is_shallow(value):
+        raise FileFormatError(f"{what}: nested too deeply; expected at most {DEPTH} levels.")
+    return value
+
+
+def parse_object(data: bytes, what: str) -> dict[str, object]:
+    """`parse`, of something that must be an object. Raises FileFormatError."""
+    value = parse(data, what)
+    if not isinstance(value, dict):
+        raise FileFormatError(f"{what}: expected a JSON object, found {type(value).__name__}.")
+    return value
+
+
+def read(path: Path, *, lone_surrogates: bool = False) -> object:
+    """The JSON value in a file that the person named; it may be a pipe. Raises FileFormatError."""
+    try:
+        data = bounded_file.read(path, LIMIT_BYTES, accepts_pipe=True)
+    except OSError as error:
+        raise FileFormatError(f"{path}: cannot be read ({error.strerror}).") from error
+    return parse(data, str(path), lone_surrogates=lone_surrogates)
+
+
+def read_object(path: Path, limit_bytes: int = LIMIT_BYTES) -> dict[str, object]:
+    """The JSON object in a file of a checkpoint, of at most `limit_bytes`. Raises FileFormatError."""
+    try:
+        data = bounded_file.read(path, limit_bytes)
+    except OSError as error:
+        raise FileFormatError(f"{path}: cannot be read ({error.strerror}).") from error
+    return parse_object(data, str(path))
+
+
+def read_object_if_there(path: Path) -> dict[str, object]:
+    """`read_object`, or an empty object when there is no such file."""
+    return read_object(path) if path.exists() else {}
+
+
+def is_shallow(value: object, depth: int = DEPTH) -> bool:
+    """Whether lists and objects lie at most `depth` inside one another."""
+    level = [value]
+    for _ in range(depth):
+        level = [child for one in level for child in _children(one) if isinstance(child, dict | list)]
+        if not level:
+            return True
+    return False
+
+
+def _children(value: object) -> list[object]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
