@@ -20,7 +20,7 @@ CXX_LAYERS = {
 }
 
 # The modules through which anything from outside is read and refused.
-OUTSIDE = {"json_file", "bounded_file", "errors"}
+OUTSIDE = {"json_file", "bounded_file", "fields", "errors"}
 
 PYTHON_LAYERS = {
     "cli": {"engine", "hub", "chat", "text", "quantize", "models", "_core", *OUTSIDE},
@@ -32,6 +32,7 @@ PYTHON_LAYERS = {
     "models": OUTSIDE,
     "json_file": {"bounded_file", "errors"},
     "bounded_file": {"errors"},
+    "fields": {"errors"},
     "errors": set(),
 }
 

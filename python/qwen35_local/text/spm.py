@@ -4,6 +4,7 @@ GGUF keeps the pieces, scores and types of a SentencePiece model but not the mod
 message is written again here, field by field (`sentencepiece_model.proto`, fields named below).
 """
 
+import re
 import struct
 from collections.abc import Sequence
 
@@ -11,6 +12,7 @@ from qwen35_local.errors import FileFormatError, InputError
 
 _SPACE = "\u2581"  # how SentencePiece writes a space
 _UNKNOWN, _BYTE = 2, 6
+_BYTE_PIECE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
 def _varint(value: int) -> bytes:
@@ -53,6 +55,11 @@ class SentencePieceEncoder:
         3 control (never matched in text), 4 user defined, 5 unused, 6 byte. Raises FileFormatError."""
         from sentencepiece import SentencePieceProcessor
 
+        wrong = next((text for text, _, kind in pieces if kind == _BYTE and not _BYTE_PIECE.fullmatch(text)), None)
+        if wrong is not None:
+            raise FileFormatError(
+                f"tokenizer.ggml.tokens has the byte piece {wrong[:40]!r}; expected it written as in <0x0A>."
+            )
         proto = model_proto(pieces, add_space_prefix=add_space_prefix, collapse_spaces=collapse_spaces)
         self._processor = SentencePieceProcessor()
         try:

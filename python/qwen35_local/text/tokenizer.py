@@ -9,14 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any, Protocol
 
-from qwen35_local.errors import FileFormatError, InputError
+from qwen35_local.errors import InputError
+from qwen35_local.fields import FLAG, TEXT, TEXTS, Fields, integer, list_of, number
 from qwen35_local.text.bpe import BytePairEncoder
 from qwen35_local.text.spm import SentencePieceEncoder
 
 _PADDING = re.compile(r"\[PAD\d+\]")
 _TAG = re.compile(r"<[^<>\s]+>")
 _STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
-_STOP_KEYS = ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id")
+_MOST_SCORE = 3e38  # SentencePiece keeps scores in 32 bits
 
 
 class TokenKind(IntEnum):
@@ -43,59 +44,54 @@ class Tokenizer:
     def __init__(self, metadata: Mapping[str, Any], *, normalize: bool = True) -> None:
         """`metadata`: the GGUF's key-value pairs, of which `tokenizer.ggml.*` are read. `normalize`: Unicode NFC before
         byte-level BPE, as the family's own tokenizer does. Raises FileFormatError."""
-        self._tokens: list[str] = _strings(metadata, "tokenizer.ggml.tokens")
-        self._kinds: list[int] = list(metadata.get("tokenizer.ggml.token_type") or ())
-        if len(self._kinds) != len(self._tokens):
-            raise FileFormatError(
-                f"tokenizer.ggml.token_type has {len(self._kinds)} entries for {len(self._tokens)} tokens; without it "
-                "special tokens cannot be told from text. Convert the model again."
-            )
+        fields = Fields(metadata)
+        self._tokens = fields.need("tokenizer.ggml.tokens", TEXTS)
+        size = len(self._tokens)
+        per_token = list_of(integer(0, max(TokenKind)), size, of=", one a token")
+        self._kinds = fields.need("tokenizer.ggml.token_type", per_token)
         unusual = [n for n, kind in enumerate(self._kinds) if kind != _NORMAL]
         self._special = {self._tokens[n]: n for n in unusual if _is_special(self._tokens[n], self._kinds[n])}
         longest_first = sorted(self._special, key=len, reverse=True)
         self._special_pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
-        self._is_sentencepiece = metadata.get("tokenizer.ggml.model") == "llama"
-        self._encoder = self._build_encoder(metadata, normalize)
+        self._is_sentencepiece = fields.need("tokenizer.ggml.model", TEXT) == "llama"
+        self._encoder = self._build_encoder(fields, normalize)
         self._ids: dict[str, int] | None = None
         used = (n for n in reversed(range(len(self._tokens))) if not self._is_padding(n))
         self.n_used = next(used, -1) + 1
         """Ids from here on are padding: they stand for nothing and must never be sampled."""
-        self.bos_id = _token_number(metadata, "bos") if metadata.get("tokenizer.ggml.add_bos_token") else None
+        an_id = integer(0, size - 1)
+        bos, eos, eot = (fields.find(f"tokenizer.ggml.{role}_token_id", an_id) for role in ("bos", "eos", "eot"))
+        self.bos_id = bos if fields.find("tokenizer.ggml.add_bos_token", FLAG) else None
         """The token every prompt begins with, or None as for the Qwen family."""
-        self.eos_id = _token_number(metadata, "eos")
-        self.padding_id = _token_number(metadata, "padding")
+        self.eos_id = eos
+        self.padding_id = fields.find("tokenizer.ggml.padding_token_id", an_id)
         self.stop_ids = frozenset(
             [self._special[token] for token in _STOP_TOKENS if token in self._special]
-            + [metadata[key] for key in _STOP_KEYS if isinstance(metadata.get(key), int)]
+            + [named for named in (eos, eot) if named is not None]
         )
         """Any of these ends a turn: `<|im_end|>`, `<|endoftext|>` and what the file names."""
 
-    def _build_encoder(self, metadata: Mapping[str, Any], normalize: bool) -> _Encoder:
-        model = metadata.get("tokenizer.ggml.model")
+    def _build_encoder(self, fields: Fields, normalize: bool) -> _Encoder:
+        model = fields.need("tokenizer.ggml.model", TEXT)
         if model == "gpt2":
             ordinary = dict(zip(self._tokens, range(len(self._tokens)), strict=True))
             for n, kind in enumerate(self._kinds):
                 if kind != _NORMAL:
                     ordinary.pop(self._tokens[n], None)
-            merges = _strings(metadata, "tokenizer.ggml.merges")
-            return BytePairEncoder(ordinary, merges, str(metadata.get("tokenizer.ggml.pre")), normalize=normalize)
+            merges, pre = fields.need("tokenizer.ggml.merges", TEXTS), fields.need("tokenizer.ggml.pre", TEXT)
+            return BytePairEncoder(ordinary, merges, pre, normalize=normalize)
         if model == "llama":
-            scores = metadata.get("tokenizer.ggml.scores") or ()
-            if len(scores) != len(self._tokens):
-                raise FileFormatError(
-                    f"tokenizer.ggml.scores has {len(scores)} entries for {len(self._tokens)} tokens; a SentencePiece "
-                    "vocabulary needs one each. Convert the model again."
-                )
+            per_token = list_of(number(-_MOST_SCORE, _MOST_SCORE), len(self._tokens), of=", one a token")
+            scores = fields.need("tokenizer.ggml.scores", per_token)
             special = set(self._special.values())
             kinds_in_text = [TokenKind.CONTROL if n in special else kind for n, kind in enumerate(self._kinds)]
+            has_prefix = fields.find("tokenizer.ggml.add_space_prefix", FLAG)
             return SentencePieceEncoder(
                 list(zip(self._tokens, scores, kinds_in_text, strict=True)),
-                add_space_prefix=bool(metadata.get("tokenizer.ggml.add_space_prefix", True)),
-                collapse_spaces=bool(metadata.get("tokenizer.ggml.remove_extra_whitespaces", False)),
+                add_space_prefix=has_prefix is None or has_prefix,
+                collapse_spaces=fields.find("tokenizer.ggml.remove_extra_whitespaces", FLAG) or False,
             )
-        raise FileFormatError(
-            f'tokenizer.ggml.model is {model!r}; known are "gpt2" (byte-level BPE) and "llama" (SentencePiece).'
-        )
+        raise fields.refuse("tokenizer.ggml.model", '"gpt2" (byte-level BPE) or "llama" (SentencePiece)')
 
     @property
     def vocab_size(self) -> int:
@@ -185,15 +181,3 @@ def _is_special(token: str, kind: int) -> bool:
     if kind == TokenKind.USER_DEFINED:
         return _TAG.fullmatch(token) is not None
     return kind == TokenKind.CONTROL and token != ""
-
-
-def _strings(metadata: Mapping[str, Any], key: str) -> list[str]:
-    value = metadata.get(key)
-    if not isinstance(value, Sequence) or isinstance(value, str) or (value and not isinstance(value[0], str)):
-        raise FileFormatError(f"{key} is missing or not a list of strings; the file has no usable tokenizer.")
-    return list(value)
-
-
-def _token_number(metadata: Mapping[str, Any], role: str) -> int | None:
-    value = metadata.get(f"tokenizer.ggml.{role}_token_id")
-    return value if isinstance(value, int) else None
