@@ -1,4 +1,5 @@
-"""An engine that answers from a script, so that the conversation can be tested without a model."""
+"""An engine that answers from a script, so that the conversation can be tested without a model; and a disk without
+the models of other programs, so that a name means the same on every machine."""
 
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -55,3 +56,12 @@ class ScriptedEngine:
 @pytest.fixture
 def scripted() -> type[ScriptedEngine]:
     return ScriptedEngine
+
+
+@pytest.fixture(autouse=True)
+def no_other_models(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = str(tmp_path_factory.mktemp("home"))
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, home)
+    for variable in ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME", "OLLAMA_MODELS"):
+        monkeypatch.delenv(variable, raising=False)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qwen35_local.cli.argument import DEMO_HELP
+
 if TYPE_CHECKING:
     from qwen35_local import _core
     from qwen35_local.cli.bench_report import Report
@@ -41,7 +43,7 @@ class Subject:
 def bench(
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[MODEL]...", help="GGUF files or checkpoint folders. Default: the embedded model."),
+        typer.Argument(metavar="[MODEL]...", help=DEMO_HELP),
     ] = None,
     synthetic: Annotated[
         list[str] | None,

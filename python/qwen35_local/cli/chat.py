@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qwen35_local.cli.argument import DEMO_HELP
+
 if TYPE_CHECKING:
     from qwen35_local.cli.session import Session
     from qwen35_local.cli.shelf import Shelf
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 def chat(
     model: Annotated[
         str | None,
-        typer.Argument(help="GGUF file or checkpoint folder; nothing: the embedded demo.", show_default=False),
+        typer.Argument(help=DEMO_HELP, show_default=False),
     ] = None,
     prompt: Annotated[
         str | None, typer.Option("-p", "--prompt", help="Answer this and leave; stdin goes first.")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from qwen35_local import json_file
+from qwen35_local.cli.model import absent
 from qwen35_local.cli.subject import Extras, Subject, of_file
 from qwen35_local.cli.units import spelled
 from qwen35_local.errors import InputError
@@ -25,6 +26,7 @@ from qwen35_local.quantize import recipe
 
 if TYPE_CHECKING:
     from qwen35_local import _core
+    from qwen35_local.hub.resolve import Absent, Checkpoint, ModelFile
 
 # What is worth choosing from: checkpoints are bfloat16, so F32 and F16 hold no more than BF16 does.
 TYPES = ("BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_K_S", "Q4_0", "IQ4_XS")
@@ -57,30 +59,37 @@ class Choice:
     plan: Plan
 
 
-def find(name: str, mixture: str, extras: Extras) -> Subject:
-    """A size of the registry, a checkpoint folder, or a GGUF, of which the header is enough. Raises InputError,
-    FileFormatError, _core.FormatError, OSError."""
-    size = size_named(name)
-    if size is not None:
-        return of_size(size, mixture, extras)
-    path = Path(name).expanduser()
-    if path.is_file():
-        from qwen35_local import _core
+def subjects(
+    found: "ModelFile | Checkpoint | Absent", argument: str, mixture: str | None, extras: Extras
+) -> list[Subject]:
+    """A GGUF, of which the header is enough, in its own type; a checkpoint, or a published size that is not on this
+    disk, in the type given or in every one of `TYPES`.
 
-        return with_extras(path, _core.GgufFile(path, header=True), extras)
-    described = path / "config.json"
-    if described.is_file():
-        config = ModelConfig.from_hf(json_file.read_object(described))
-        return of_config(path.resolve().name, name, config, mixture, extras)
-    raise InputError(f"{name}: expected one of {', '.join(map(short, SIZES))}, a GGUF file or a checkpoint folder")
+    Raises InputError, FileFormatError, _core.FormatError, OSError."""
+    from qwen35_local import _core
+    from qwen35_local.hub.names import SizeName
+    from qwen35_local.hub.resolve import Checkpoint, ModelFile
+
+    if isinstance(found, ModelFile):
+        if mixture is not None and found.stored is None:
+            raise InputError(f"--type: {argument} is a file, whose tensors have their types; leave it out")
+        return [with_extras(found.path, _core.GgufFile(found.path, header=True), extras)]
+    if isinstance(found, Checkpoint):
+        config = ModelConfig.from_hf(json_file.read_object(found.folder / "config.json"))
+        return [of_config(found.folder.resolve().name, argument, config, each, extras) for each in types_of(mixture)]
+    if isinstance(found.name, SizeName):
+        size = size_named(found.name.size)
+        return [of_size(size, each, extras) for each in types_of(found.name.type)]
+    raise absent(found)
 
 
-def size_named(name: str) -> Size | None:
-    """As in "35b-a3b", "Qwen3.5-35B-A3B" and "qwen3.6-27b"."""
-    for size in SIZES.values():
-        if name.lower() in (short(size.name), *(known.lower() for known in (size.name, *size.also))):
-            return size
-    return None
+def types_of(mixture: str | None) -> tuple[str, ...]:
+    return TYPES if mixture is None else (mixture,)
+
+
+def size_named(published: str) -> Size:
+    """Of one of the registry's own names."""
+    return next(size for size in SIZES.values() if published in (size.name, *size.also))
 
 
 def short(name: str) -> str:

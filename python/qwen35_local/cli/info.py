@@ -1,25 +1,38 @@
-"""`qwen35 info`: what a GGUF file is, from its header alone."""
+"""`qwen35 info`: what a model is, from headers alone."""
 
 import json
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
+from qwen35_local.cli.argument import MODEL_HELP
+
 if TYPE_CHECKING:
     from qwen35_local import _core
+    from qwen35_local.models.config import ModelConfig
 
 
 def info(
-    file: Annotated[Path, typer.Argument(help="GGUF file.", show_default=False)],
+    model: Annotated[str, typer.Argument(help=f"{MODEL_HELP}.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """What a GGUF is: model, size, tensor types with bits per weight, context, tokenizer, template, what is missing."""
+    """What a model is: size, tensor types with bits per weight, context, tokenizer, template, what is missing."""
     from qwen35_local import _core
+    from qwen35_local.cli.info_checkpoint import describe_checkpoint
+    from qwen35_local.cli.model import absent, find
+    from qwen35_local.hub.resolve import Absent, Checkpoint
 
-    facts = describe(file, _core.GgufFile(file))
+    found = find(model)
+    if isinstance(found, Absent):
+        raise absent(found)
+    if isinstance(found, Checkpoint):
+        facts = describe_checkpoint(found.folder)
+    else:
+        facts = describe(found.path, _core.GgufFile(found.path))
     if as_json:
         sys.stdout.write(json.dumps(facts) + "\n")
     else:
@@ -49,19 +62,30 @@ def describe(path: Path, file: "_core.GgufFile") -> dict[str, Any]:
     return facts
 
 
-def n_values(tensor: "_core.TensorInfo") -> int:
+class Tensor(Protocol):
+    """As a GGUF and a checkpoint list them."""
+
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def n_bytes(self) -> int: ...
+
+
+def n_values(tensor: Tensor) -> int:
     values = 1
     for extent in tensor.shape:
         values *= extent
     return values
 
 
-def bits_per_weight(tensors: "list[_core.TensorInfo]") -> float:
+def bits_per_weight(tensors: Sequence[Tensor]) -> float:
     values = sum(map(n_values, tensors))
     return 8 * sum(tensor.n_bytes for tensor in tensors) / values if values else 0.0
 
 
-def types(tensors: "list[_core.TensorInfo]") -> list[dict[str, Any]]:
+def types(tensors: Sequence[Tensor]) -> list[dict[str, Any]]:
     """One row per tensor type, the largest share first."""
     rows = []
     for dtype in {tensor.dtype for tensor in tensors}:
@@ -125,6 +149,14 @@ def model_facts(file: "_core.GgufFile") -> dict[str, Any]:
         return {"problem": str(error)}
     expected = {spec.name for spec in tensor_table(config)}
     return {
+        **config_facts(config),
+        "missing_tensors": sorted(expected - set(shapes)),
+        "unexpected_tensors": sorted(set(shapes) - expected),
+    }
+
+
+def config_facts(config: "ModelConfig") -> dict[str, Any]:
+    return {
         "layers": config.layers,
         "attention_layers": len(config.full_attention_layers),
         "hidden": config.hidden,
@@ -133,14 +165,13 @@ def model_facts(file: "_core.GgufFile") -> dict[str, Any]:
         "vocabulary": config.vocabulary,
         "context_tokens": config.context_tokens,
         "has_mtp": config.mtp_layers > 0,
-        "missing_tensors": sorted(expected - set(shapes)),
-        "unexpected_tensors": sorted(set(shapes) - expected),
     }
 
 
 def show(facts: dict[str, Any]) -> None:
+    kind = f"GGUF v{facts['gguf_version']}" if facts["gguf_version"] else "checkpoint"
     rows = [
-        ("file", f"{facts['file']} ({facts['bytes'] / 1e6:,.1f} MB, GGUF v{facts['gguf_version']})"),
+        ("file", f"{facts['file']} ({facts['bytes'] / 1e6:,.1f} MB, {kind})"),
         ("model", f"{facts['name'] or '(unnamed)'} · {facts['architecture']}"),
         ("parameters", f"{facts['parameters']:,} at {facts['bits_per_weight']:.2f} bits per weight"),
     ]

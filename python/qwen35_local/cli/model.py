@@ -1,15 +1,15 @@
-"""From a name on the command line to a loaded model; a checkpoint folder is converted once, into the cache."""
+"""From MODEL on the command line to a loaded model; a checkpoint is converted once, into the cache."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qwen35_local import hub
 from qwen35_local.cli.terminal import notice, printable_line
 
 if TYPE_CHECKING:
     from qwen35_local import _core
     from qwen35_local.cli.subject import Subject
     from qwen35_local.engine.engine import Engine
+    from qwen35_local.hub.resolve import Absent, Checkpoint, ModelFile
     from qwen35_local.models.memory import Plan
 
 # Free memory is an estimate, and a refusal that is wrong is worse than a machine that has to swap a little.
@@ -131,11 +131,42 @@ def refusal(subject: "Subject", plan: "Plan", context_tokens: int, kv: str, budg
     )
 
 
+def find(name: str | None, type: str | None = None, *, as_source: bool = False) -> "ModelFile | Checkpoint | Absent":
+    """What MODEL means in every command (`hub.resolve`). A model that was looked up by its name is said on stderr.
+    Raises InputError."""
+    from qwen35_local.hub.resolve import Absent, resolve, whose
+    from qwen35_local.quantize.recipe import FILE_TYPES
+
+    found = resolve(name, type, convertible=FILE_TYPES, as_source=as_source)
+    if not isinstance(found, Absent) and found.stored is not None:
+        path = printable_line(str(found.stored.path), 500)
+        notice(f"{printable_line(name or '')}: found in {whose(found.stored.store)}: {path}")
+    return found
+
+
 def model_path(name: str | None) -> Path:
-    """The GGUF that `name` means, converting a checkpoint folder if that was not done yet."""
-    found = hub.resolve(name)
-    if isinstance(found, hub.ModelFile):
-        return found.path
+    """The GGUF that `name` means, converting a checkpoint if that was not done yet. Raises InputError, and
+    FileFormatError for a checkpoint that cannot be converted."""
+    from qwen35_local.hub.resolve import Absent, Checkpoint
+
+    found = find(name)
+    if isinstance(found, Absent):
+        raise absent(found)
+    return converted(found) if isinstance(found, Checkpoint) else found.path
+
+
+def source_path(name: str) -> Path:
+    """The checkpoint folder or the GGUF to convert from. Raises InputError."""
+    from qwen35_local.hub.resolve import Absent, Checkpoint
+
+    found = find(name, as_source=True)
+    if isinstance(found, Absent):
+        raise absent(found)
+    return found.folder if isinstance(found, Checkpoint) else found.path
+
+
+def converted(found: "Checkpoint") -> Path:
+    """Raises what `convert` raises."""
     if not found.cached.is_file():
         from qwen35_local.cli.quantize import conversion_bar
         from qwen35_local.quantize import convert
@@ -145,3 +176,12 @@ def model_path(name: str | None) -> Path:
         with conversion_bar() as progress:
             convert(found.folder, found.cached, found.type, progress=progress)
     return found.cached
+
+
+def absent(found: "Absent") -> Exception:
+    """A name of a hub that is not on this disk."""
+    from qwen35_local.errors import InputError
+    from qwen35_local.hub.resolve import searched
+
+    problem = f" ({found.problem})" if found.problem else ""
+    return InputError(f"{found.name}: not on this disk{problem}; looked in {searched()}")

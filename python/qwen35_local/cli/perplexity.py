@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from qwen35_local.cli.argument import MODEL_HELP
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -19,13 +21,13 @@ KvFormat = Literal["f32", "f16", "q8", "q4", "k8v4"]
 
 
 def perplexity(
-    model: Annotated[str, typer.Argument(help="GGUF file or checkpoint folder.", show_default=False)],
+    model: Annotated[str, typer.Argument(help=f"{MODEL_HELP}.", show_default=False)],
     file: Annotated[Path | None, typer.Argument(help="Text to score (UTF-8).", show_default=False)] = None,
     ids: Annotated[
         Path | None, typer.Option(help="Token ids instead of a text: .npy, or numbers separated by spaces.")
     ] = None,
     against: Annotated[
-        Path | None, typer.Option(metavar="BASE", help="Compare with another GGUF, or with saved logits (.npy).")
+        str | None, typer.Option(metavar="MODEL", help="Compare with another model, or with saved logits (.npy).")
     ] = None,
     save_logits: Annotated[
         Path | None, typer.Option(metavar="OUT.npy", help="Write fp32 logits [tokens, vocabulary] of one pass.")
@@ -47,8 +49,8 @@ def perplexity(
     tokens = read_ids(ids, loaded.n_vocab) if ids is not None else read_text(file, loaded)
     base: LogitSource | None = None
     if against is not None:
-        is_saved = against.suffix == ".npy"
-        base = quality.SavedLogits(against) if is_saved else quality.ModelLogits(load(str(against), threads))
+        is_saved = against.endswith(".npy")
+        base = quality.SavedLogits(Path(against)) if is_saved else quality.ModelLogits(load(against, threads))
     one_pass = save_logits is not None or isinstance(base, quality.SavedLogits)
     with LogitWriter(save_logits, len(tokens), loaded.n_vocab) as writer, bar("scoring", "tok") as progress:
         result = quality.measure(

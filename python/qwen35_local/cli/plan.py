@@ -5,16 +5,13 @@ from typing import Annotated
 
 import typer
 
+from qwen35_local.cli.argument import MODEL_HELP
+
 
 def plan(
     model: Annotated[
         str,
-        typer.Argument(
-            metavar="MODEL|SIZE",
-            help="0.8b, 2b, 4b, 9b, 27b, 35b-a3b, 122b-a10b, 397b-a17b, a GGUF (its header is enough) or a checkpoint "
-            "folder.",
-            show_default=False,
-        ),
+        typer.Argument(help=f"{MODEL_HELP}. Of a GGUF the header is enough.", show_default=False),
     ],
     type: Annotated[
         str | None, typer.Option("--type", help="As in quantize. Unset: every type.", show_default=False)
@@ -35,24 +32,20 @@ def plan(
     """What a model takes in memory, part by part and together. Exit code 0 when it fits, 3 when not."""
     from qwen35_local import _core
     from qwen35_local.cli import fit
+    from qwen35_local.cli.model import find
     from qwen35_local.cli.plan_report import Answer, show, write_json
     from qwen35_local.cli.subject import Extras
     from qwen35_local.cli.units import parse_tokens
     from qwen35_local.errors import InputError
     from qwen35_local.models.memory import KV_FORMATS
-    from qwen35_local.quantize.recipe import DEFAULT_TYPE
 
     if kv not in ("auto", *KV_FORMATS):
         raise InputError(f"--kv is {kv!r}; expected auto, {', '.join(KV_FORMATS)}")
     budget, source = budget_of(memory)
     question = fit.Question(budget, parse_tokens("--ctx", ctx) if ctx is not None else None, kv)
     extras = Extras(vision, mtp, _core.usable_threads())
-    first = fit.find(model, type or DEFAULT_TYPE, extras)
-    if first.is_file and type is not None:
-        raise InputError(f"--type: {model} is a file, whose tensors have their types; leave it out")
-    subjects = [first]
-    if type is None and not first.is_file:
-        subjects = [fit.find(model, mixture, extras) for mixture in fit.TYPES]
+    subjects = fit.subjects(find(model, type), model, type, extras)
+    first = subjects[0]
     plans = [question.plan(subject) for subject in subjects]
     fits = any(found.fits for found in plans)
     choices = [] if fits else fit.nearest(subjects[-1], question, extras, first.type if not first.is_file else "")

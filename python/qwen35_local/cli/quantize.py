@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qwen35_local.cli.argument import MODEL_HELP
 from qwen35_local.cli.terminal import printable
 
 if TYPE_CHECKING:
@@ -18,9 +19,9 @@ TYPES = "F32, F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_K_S, Q4_0, IQ4_XS"
 
 
 def quantize(
-    source: Annotated[
-        Path,
-        typer.Argument(help="A Hugging Face checkpoint folder, or a more precise GGUF.", show_default=False),
+    model: Annotated[
+        str,
+        typer.Argument(help=f"{MODEL_HELP}. Of a name that has both, its checkpoint.", show_default=False),
     ],
     out: Annotated[
         Path | None,
@@ -39,8 +40,10 @@ def quantize(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Convert a checkpoint to a quantised GGUF that this program and llama.cpp can load."""
+    from qwen35_local.cli.model import source_path
     from qwen35_local.quantize import convert
 
+    source = source_path(model)
     with conversion_bar() as progress:
         report = convert(
             source,

@@ -5,11 +5,13 @@ from typing import Annotated
 
 import typer
 
+from qwen35_local.cli.argument import DEMO_HELP
+
 
 def selftest(
     model: Annotated[
         str | None,
-        typer.Argument(help="GGUF file or checkpoint folder; nothing: the embedded demo.", show_default=False),
+        typer.Argument(help=DEMO_HELP, show_default=False),
     ] = None,
     scenarios: Annotated[int, typer.Option("--scenarios", "-n", min=1, help="Random conversations.")] = 20,
     seed: Annotated[int, typer.Option(help="Of the first one; each has the next.")] = 0,
@@ -22,7 +24,8 @@ def selftest(
     """Checks on this machine that no reuse changes an answer: random conversations with edits, branches, retries,
     interruptions, evictions and restarts; every reply's logits must have the bits of a cold run. Exit code 1 at the
     first that has not."""
-    from qwen35_local.cli.model import open_core
+    from qwen35_local import _core
+    from qwen35_local.cli.model import model_path
     from qwen35_local.cli.progress import bar
     from qwen35_local.cli.terminal import notice
     from qwen35_local.engine.selftest import Mismatch, Tally, run
@@ -31,9 +34,10 @@ def selftest(
 
     if kv and kv not in KV_FORMATS:
         raise InputError(f"--kv is {kv!r}; expected one of {', '.join(KV_FORMATS)}")
-    models = [open_core(model, context_tokens=ctx, threads=threads)]
+    path = model_path(model)
+    models = [_core.Model(path, context_tokens=ctx, threads=threads)]
     if models[0].threads > 1:
-        models.append(open_core(model, context_tokens=ctx, threads=1))
+        models.append(_core.Model(path, context_tokens=ctx, threads=1))
     total = Tally()
     try:
         with bar("checking", "conversations") as progress:

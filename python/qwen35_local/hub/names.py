@@ -100,13 +100,13 @@ def _size(text: str) -> SizeName | None:
 def _repository(text: str) -> RepositoryName | None:
     """Of OWNER/NAME and OWNER/NAME:TYPE, "latest" being no type. A file name is none."""
     path, _, tag = text.partition(":")
-    words = path.split("/")
-    if len(words) != 2 or not all(_WORD.fullmatch(word) for word in words) or path.lower().endswith(".gguf"):
+    owner, _, name = path.partition("/")
+    if not (_WORD.fullmatch(owner) and _WORD.fullmatch(name)) or name.lower().endswith(".gguf"):
         return None
     if ":" not in text or tag.lower() == "latest":
-        return RepositoryName(*words)
+        return RepositoryName(owner, name)
     type = plain_type(tag)
-    return RepositoryName(*words, type) if type else None
+    return RepositoryName(owner, name, type) if type else None
 
 
 def _behind_hub(text: str, rest: str) -> RepositoryName:

@@ -1,0 +1,78 @@
+"""What the cache of `huggingface_hub` holds: `models--OWNER--NAME`, whose snapshots are links to blobs.
+
+Where it is and how it is laid out: huggingface_hub, "Understand caching" and `constants.py`.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from qwen35_local.hub import contents
+from qwen35_local.hub.names import size_named
+from qwen35_local.hub.places import user_folder
+from qwen35_local.hub.stored import Stored
+
+STORE = "hub cache"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def folder() -> Path:
+    """HF_HUB_CACHE, `hub` in HF_HOME, or `huggingface/hub` in the user's cache, as huggingface_hub finds it."""
+    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if os.environ.get(variable):
+            return _expanded(os.environ[variable])
+    if os.environ.get("HF_HOME"):
+        return _expanded(os.environ["HF_HOME"]) / "hub"
+    if os.environ.get("XDG_CACHE_HOME"):
+        return _expanded(os.environ["XDG_CACHE_HOME"]) / "huggingface" / "hub"
+    return (user_folder() or Path()) / ".cache" / "huggingface" / "hub"
+
+
+def _expanded(text: str) -> Path:
+    return Path(os.path.expandvars(text)).expanduser()
+
+
+def models() -> Iterator[Stored]:
+    """GGUFs and checkpoints of the revision that each repository's `refs/main` names."""
+    for held in contents.entries(folder()):
+        repository = contents.repository_of(held)
+        snapshot = contents.snapshot(held) if repository and held.name.startswith("models--") else None
+        if repository is None or snapshot is None:
+            continue
+        for model in contents.ggufs(contents.files_below(snapshot)):
+            yield _gguf(repository, snapshot, model)
+        if contents.is_checkpoint(snapshot):
+            yield _checkpoint(repository, snapshot)
+
+
+def _gguf(repository: str, snapshot: Path, model: contents.Gguf) -> Stored:
+    file = f"{repository}/{model.path.relative_to(snapshot).as_posix()}"
+    blob = model.path.resolve().name
+    return Stored(
+        STORE,
+        f"{repository}:{model.type}" if model.type else file,
+        model.path,
+        model.bytes,
+        type=model.type,
+        size=size_named(repository.partition("/")[2]),
+        repository=repository,
+        also=(file, model.path.name),
+        digest=blob if len(model.files) == 1 and _SHA256.fullmatch(blob) else None,
+        problem=model.problem,
+    )
+
+
+def _checkpoint(repository: str, snapshot: Path) -> Stored:
+    weights = [path for path in contents.entries(snapshot) if path.name.endswith(".safetensors")]
+    missing = contents.missing_shards(snapshot)
+    return Stored(
+        STORE,
+        repository,
+        snapshot,
+        contents.total_bytes(weights),
+        size=size_named(repository.partition("/")[2]),
+        repository=repository,
+        is_checkpoint=True,
+        problem=f"{len(missing)} of its weight files are missing, first {missing[0]}" if missing else None,
+    )

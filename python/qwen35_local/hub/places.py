@@ -1,0 +1,33 @@
+"""Where things of ours lie: the cache of converted models, history and conversations, and the embedded model."""
+
+import os
+from importlib import resources
+from pathlib import Path
+
+from qwen35_local.errors import InputError
+
+EMBEDDED_NAME = "qwen35-demo-Q4_K_M.gguf"
+
+
+def embedded_model() -> Path:
+    """The demonstration model that ships with the package. Raises InputError when the package lacks it."""
+    path = Path(str(resources.files("qwen35_local.models").joinpath("demo", EMBEDDED_NAME)))
+    if not path.is_file():
+        raise InputError(f"the embedded model is missing ({path}); reinstall the package or name a GGUF file")
+    return path
+
+
+def home() -> Path:
+    """Folder for converted models, history and saved conversations: QWEN35_HOME, or the platform's cache folder."""
+    from platformdirs import user_cache_path
+
+    chosen = os.environ.get("QWEN35_HOME")
+    return Path(chosen).expanduser() if chosen else user_cache_path("qwen35")
+
+
+def user_folder() -> Path | None:
+    """The person's own folder, under which other programs keep their models; None where there is none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
