@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen35_local.chat.arguments import ToolSchemas
+from qwen35_local.chat.arguments import ToolSchemas, argument_text
 
 ROOT: dict[str, Any] = {
     "$defs": {"Colour": {"enum": ["red", "blue"]}, "Loop": {"anyOf": [{"$ref": "#/$defs/Loop"}, {"type": "integer"}]}},
@@ -34,11 +34,13 @@ SCHEMAS = ToolSchemas([{"type": "function", "function": {"name": "f", "parameter
         ("string", " {} ", " {} "),
         ("integer", " -12\n", -12),
         ("integer", "3.0", 3),
+        ("integer", "\r\n7\r\n", 7),
         ("integer", "3.5", "3.5"),
         ("integer", "007", "007"),
         ("integer", "9" * 5000, "9" * 5000),
         ("integer", "five", "five"),
         ("number", "5", 5),
+        ("number", "2.5\r\n", 2.5),
         ("number", "-1.5e3", -1500.0),
         ("number", "1e999", "1e999"),
         ("number", "NaN", "NaN"),
@@ -66,6 +68,42 @@ SCHEMAS = ToolSchemas([{"type": "function", "function": {"name": "f", "parameter
 def test_values_by_schema(parameter: str, text: str, value: Any) -> None:
     read = SCHEMAS.read("f", parameter, text)
     assert read == value and type(read) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("\nx\n", "x"),
+        ("\n\nx\n\n", "\nx\n"),
+        ("\r\nx\r\n", "x"),
+        ("\r\n\r\nx\r\n\r\n", "\r\nx\r\n"),
+        ("\r\nx\n", "x"),
+        ("\nx\r\n\n", "x\r\n"),
+        ("\nx\r\n", "x\r"),
+        ("\r\nx\r\ny", "x\r\ny"),
+        ("x\n", "x\n"),
+        ("x\r\n", "x\r\n"),
+        (" x\n", " x\n"),
+        ("\rx\n", "\rx\n"),
+        ("\nx", "x"),
+        ("\n", ""),
+        ("\r\n", ""),
+        ("\n\n", ""),
+        ("\r\n\r\n", ""),
+        ("\n\n\n", "\n"),
+        ("", ""),
+    ],
+)
+def test_one_line_break_on_each_side_is_layout(written: str, value: str) -> None:
+    assert argument_text(written) == value
+
+
+@given(st.text() | st.text("\r\n a"))
+def test_every_value_survives_its_layout(value: str) -> None:
+    assert argument_text(f"\n{value}\n") == value
+    assert argument_text(f"\r\n{value}x\r\n") == value + "x"
+    if not value.startswith(("\n", "\r\n")):
+        assert argument_text(value) == value
 
 
 def test_unknown_tool_is_text() -> None:

@@ -1,9 +1,8 @@
-import json
 from typing import Any
 
 import pytest
 
-from qwen35_local.chat.messages import Media, Message, ToolCall, read_messages, read_tools
+from qwen35_local.chat.messages import Media, Message, ToolCall, read_messages
 from qwen35_local.errors import InputError
 
 
@@ -56,18 +55,3 @@ def test_no_arguments(arguments: Any) -> None:
 def test_faults_are_named(message: Any, fault: str) -> None:
     with pytest.raises(InputError, match=fault):
         read_messages([message])
-
-
-def test_tools() -> None:
-    wrapped = {"type": "function", "function": {"name": "f", "parameters": {}}}
-    assert read_tools([wrapped, {"name": "g"}]) == [wrapped, {"name": "g"}]
-    assert read_tools(None) == []
-    for tools, fault in [
-        ({"name": "f"}, "list"),
-        ([5], r"tools\[0\]"),
-        ([{}], "name"),
-        ([{"name": "f", "x": {1}}], "JSON"),
-    ]:
-        with pytest.raises(InputError, match=fault):
-            read_tools(tools)
-    assert json.dumps(read_tools([wrapped])[0]) == json.dumps(wrapped)

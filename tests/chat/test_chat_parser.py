@@ -71,6 +71,16 @@ CORPUS: dict[str, tuple[str, bool, list[Any]]] = {
     "no arguments": (call_text(), False, called()),
     "code": (call_text(text=CODE, days="1"), False, called(text=CODE, days=1)),
     "blank lines kept": (call_text(text="\n a \n"), False, called(text="\n a \n")),
+    "value on the line of its tag": (
+        "<tool_call>\n<function=look>\n<parameter=text>a\n</parameter>\n</function>\n</tool_call>",
+        False,
+        called(text="a\n"),
+    ),
+    "lines that end in CR LF": (
+        call_text(text="a\n", days="3").replace("\n", "\r\n"),
+        False,
+        called(text="a\r\n", days=3),
+    ),
     "closer inside a value": (call_text(text="a</parameter>b"), False, called(text="a</parameter>b")),
     "on one line": (
         "<tool_call><function=look><parameter=days>3</parameter></function></tool_call>x",
@@ -261,6 +271,21 @@ def test_what_the_template_writes_is_read_back(name: str) -> None:
             for call in wanted.tool_calls
         ]
         assert [event.call for event in events if isinstance(event, ToolCallDone)] == as_text
+
+
+argument_texts = st.text("\r\n <a") | st.text(max_size=20)
+
+
+@pytest.mark.parametrize("variant", ["qwen3.5", "qwen3.8"])
+@given(texts=st.dictionaries(st.sampled_from(["text", "city", "plain"]), argument_texts, min_size=1))
+def test_every_string_given_to_a_tool_is_read_back(variant: str, texts: dict[str, str]) -> None:
+    call = {"name": "look", "arguments": texts}
+    written = Template.for_variant(variant).render(
+        [{"role": "user", "content": "q"}, {"role": "assistant", "content": "", "tool_calls": [call]}],
+        add_generation_prompt=False,
+    )
+    done = parse_output(written.turns[-1].text.partition("</think>")[2].removesuffix("<|im_end|>\n"), TOOLS)[-1]
+    assert isinstance(done, ToolCallDone) and done.call == ToolCall("look", texts)
 
 
 @pytest.mark.parametrize("unit", ["<", "<tool_call>", "<tool_call>{", '"', "</parameter>\n", "</think>", "\n", "\\"])

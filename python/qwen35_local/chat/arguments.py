@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from qwen35_local.chat.messages import JsonValue
+from qwen35_local.chat.tools import read_tool
+from qwen35_local.errors import InputError
 
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,1000})(\.0+)?")
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
@@ -25,12 +27,15 @@ class ToolSchemas:
     """The parameters of the tools a conversation offers. Definitions that are not as expected count as untyped."""
 
     def __init__(self, tools: Iterable[Mapping[str, Any]]) -> None:
-        """`tools`: OpenAI-style definitions or their bare inner part."""
+        """`tools`: definitions as `read_tools` knows them."""
         self._parameters: dict[str, Mapping[str, Any]] = {}
         for tool in tools:
-            function = _object(tool.get("function", tool)) if isinstance(tool, Mapping) else {}
-            if isinstance(function.get("name"), str):
-                self._parameters[function["name"]] = _object(function.get("parameters", function.get("input_schema")))
+            try:
+                definition = read_tool(tool)
+            except InputError:
+                continue
+            function = definition.get("function", definition)
+            self._parameters[function["name"]] = _object(function.get("parameters"))
 
     def __contains__(self, tool: str) -> bool:
         return tool in self._parameters
@@ -43,6 +48,15 @@ class ToolSchemas:
         root = self._parameters.get(tool, {})
         schema = _object(root.get("properties")).get(parameter)
         return read_value(text, allowed_types(schema, root))
+
+
+def argument_text(written: str) -> str:
+    """The argument in what stands between its tags: one line break after the opening tag and one before the closing
+    one are layout. The first says how lines end: CR LF only where it is CR LF, so that a value which ends in a CR of
+    its own keeps it. A value that starts on the line of its tag has no such layout and is taken whole."""
+    if written.startswith("\r\n"):
+        return re.sub(r"\r?\n\Z", "", written[2:])
+    return written[1:].removesuffix("\n") if written.startswith("\n") else written
 
 
 def read_value(text: str, types: frozenset[str]) -> JsonValue:

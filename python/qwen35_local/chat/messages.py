@@ -41,11 +41,11 @@ class ToolCall:
         Raises InputError naming `where`."""
         if isinstance(data, ToolCall):
             return data
-        body = _mapping(data, where)
-        function = _mapping(body["function"], f"{where}.function") if "function" in body else body
+        body = as_object(data, where)
+        function = as_object(body["function"], f"{where}.function") if "function" in body else body
         name = function.get("name")
         if not isinstance(name, str) or not name:
-            raise InputError(f"{where}: expected the tool's name as a non-empty string, got {_short(name)}.")
+            raise InputError(f"{where}: expected the tool's name as a non-empty string, got {in_short(name)}.")
         identifier = body.get("id")
         arguments = _arguments(function.get("arguments"), f"{where} ({name}).arguments")
         return cls(name, arguments, identifier if isinstance(identifier, str) else None)
@@ -64,7 +64,7 @@ class Message:
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
-            raise InputError(f"message role: expected one of {', '.join(ROLES)}, got {_short(self.role)}.")
+            raise InputError(f"message role: expected one of {', '.join(ROLES)}, got {in_short(self.role)}.")
         if self.tool_calls and self.role != "assistant":
             raise InputError(f"only an assistant message may hold tool_calls, not one of role {self.role!r}.")
         if self.role == "system" and not all(isinstance(part, str) for part in self.parts):
@@ -85,14 +85,14 @@ class Message:
         """Reads one OpenAI-style message; unknown keys are ignored. Raises InputError naming `where`."""
         if isinstance(data, Message):
             return data
-        body = _mapping(data, where)
+        body = as_object(data, where)
         role = body.get("role")
         role = _ROLE_ALIASES.get(role, role) if isinstance(role, str) else role
         if role not in ROLES:
-            raise InputError(f"{where}.role: expected one of {', '.join(ROLES)}, got {_short(role)}.")
+            raise InputError(f"{where}.role: expected one of {', '.join(ROLES)}, got {in_short(role)}.")
         calls = body.get("tool_calls") or ()
         if not isinstance(calls, Sequence) or isinstance(calls, str):
-            raise InputError(f"{where}.tool_calls: expected a list, got {_short(calls)}.")
+            raise InputError(f"{where}.tool_calls: expected a list, got {in_short(calls)}.")
         return cls(
             role=cast(Role, role),
             content=_content(body.get("content"), f"{where}.content"),
@@ -122,36 +122,19 @@ class Message:
 def read_messages(messages: Iterable[Message | Mapping[str, Any]]) -> list[Message]:
     """A whole conversation; `Message` objects pass through. Raises InputError naming the message by its index."""
     if not isinstance(messages, Iterable) or isinstance(messages, str | bytes | Mapping):
-        raise InputError(f"messages: expected a list of messages, got {_short(messages)}.")
+        raise InputError(f"messages: expected a list of messages, got {in_short(messages)}.")
     return [Message.from_dict(message, f"messages[{n}]") for n, message in enumerate(messages)]
 
 
-def read_tools(tools: Iterable[Any] | None) -> list[dict[str, Any]]:
-    """Tool definitions as given, OpenAI-style `{"type": "function", "function": {"name", "parameters"}}` or the bare
-    inner part; checks that each has a name. Raises InputError naming the tool by its index."""
-    if not isinstance(tools, Iterable | None) or isinstance(tools, str | bytes | Mapping):
-        raise InputError(f"tools: expected a list of tool definitions, got {_short(tools)}.")
-    checked = []
-    for n, tool in enumerate(tools or ()):
-        body = _mapping(tool, f"tools[{n}]")
-        function = _mapping(body.get("function", body), f"tools[{n}].function")
-        if not isinstance(function.get("name"), str) or not function["name"]:
-            raise InputError(f"tools[{n}]: expected a function with a name, got {_short(function)}.")
-        try:
-            json.dumps(body)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise InputError(f"tools[{n}]: expected plain JSON values: {error}.") from error
-        checked.append(dict(body))
-    return checked
-
-
-def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+def as_object(value: Any, where: str) -> Mapping[str, Any]:
+    """The value, if it is a JSON object. Raises InputError naming `where`."""
     if not isinstance(value, Mapping):
-        raise InputError(f"{where}: expected an object, got {_short(value)}.")
+        raise InputError(f"{where}: expected an object, got {in_short(value)}.")
     return value
 
 
-def _short(value: Any) -> str:
+def in_short(value: Any) -> str:
+    """A value as an error message shows it."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -162,7 +145,7 @@ def _optional_text(body: Mapping[str, Any], keys: Sequence[str], where: str) -> 
         if isinstance(value, str):
             return value
         if value is not None:
-            raise InputError(f"{where}.{key}: expected a string, got {_short(value)}.")
+            raise InputError(f"{where}.{key}: expected a string, got {in_short(value)}.")
     return None
 
 
@@ -171,11 +154,11 @@ def _arguments(value: Any, where: str) -> dict[str, JsonValue]:
         try:
             value = json.loads(value) if value.strip() else {}
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{where}: expected a JSON object, got {_short(value)} ({error}).") from error
+            raise InputError(f"{where}: expected a JSON object, got {in_short(value)} ({error}).") from error
     if value is None:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise InputError(f"{where}: expected a JSON object, got {_short(value)}.")
+        raise InputError(f"{where}: expected a JSON object, got {in_short(value)}.")
     try:
         json.dumps(value)
     except (TypeError, ValueError, RecursionError) as error:
@@ -189,14 +172,14 @@ def _content(value: Any, where: str) -> Content:
     if isinstance(value, str):
         return value
     if not isinstance(value, Sequence) or isinstance(value, bytes):
-        raise InputError(f"{where}: expected a string or a list of parts, got {_short(value)}.")
+        raise InputError(f"{where}: expected a string or a list of parts, got {in_short(value)}.")
     return tuple(_part(part, f"{where}[{n}]") for n, part in enumerate(value))
 
 
 def _part(value: Any, where: str) -> str | Media:
     if isinstance(value, (str, Media)):
         return value
-    body = _mapping(value, where)
+    body = as_object(value, where)
     kind = body.get("type")
     for key, media in _MEDIA_KEYS.items():
         if key in body or kind == key:
@@ -206,4 +189,4 @@ def _part(value: Any, where: str) -> str | Media:
     text = body.get("text")
     if isinstance(text, str) and (kind is None or kind in _TEXT_TYPES):
         return text
-    raise InputError(f'{where}: expected {{"type": "text", "text": ...}}, an image or a video, got {_short(value)}.')
+    raise InputError(f'{where}: expected {{"type": "text", "text": ...}}, an image or a video, got {in_short(value)}.')

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
-from qwen35_local.chat.arguments import ToolSchemas
+from qwen35_local.chat.arguments import ToolSchemas, argument_text
 from qwen35_local.chat.events import Event, ReasoningDelta, TextDelta, ToolCallDone, ToolCallStart, merged
 from qwen35_local.chat.lookahead import Lookahead
 from qwen35_local.chat.messages import JsonValue, ToolCall
@@ -233,8 +233,8 @@ class OutputParser:
             self._call.value.append(self._take(1))
 
     def _end_value(self) -> None:
-        text = "".join(self._call.value).removeprefix("\n").removesuffix("\n")
         call = self._call
+        text = argument_text("".join(call.value))
         call.arguments[call.parameter] = self._schemas.read(call.tool, call.parameter, text)
 
     def _step_after(self) -> bool:

@@ -8,9 +8,10 @@ from typing import Any, Literal, TypeAlias
 
 from qwen35_local.chat.family import VARIANTS, Options, Variant, render
 from qwen35_local.chat.foreign import context, render_foreign
-from qwen35_local.chat.messages import Message, read_messages, read_tools
+from qwen35_local.chat.messages import Message, read_messages
 from qwen35_local.chat.prompt import Prompt
 from qwen35_local.chat.sandbox import render_jinja
+from qwen35_local.chat.tools import read_tools
 from qwen35_local.errors import InputError, Qwen35Error, TemplateError
 
 OFFICIAL = {

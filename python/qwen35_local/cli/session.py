@@ -1,14 +1,14 @@
 """A conversation in progress: its messages, its branches, its settings, and the file it can be kept in."""
 
-import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from qwen35_local import json_file
-from qwen35_local.chat.messages import Message, read_messages, read_tools
+from qwen35_local.chat.messages import Message, read_messages
 from qwen35_local.chat.presets import Sampling
+from qwen35_local.chat.tools import read_tools
 from qwen35_local.cli.terminal import printable_line
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.reply import Request, WhenFull
@@ -191,10 +191,8 @@ def last_said(messages: Sequence[Message]) -> str:
 
 
 def read_tool_file(path: Path) -> tuple[Mapping[str, Any], ...]:
-    """Tools as OpenAI-style JSON: a list of {"type": "function", "function": {"name", "parameters"}}."""
+    """Tools as JSON, in one of the forms that `read_tools` knows. Raises InputError naming the file."""
     content = json_file.read(path)
-    if not isinstance(content, list):
-        raise InputError(f"{path}: expected a JSON list of tools, found {reprlib.repr(content)}")
     try:
         return tuple(read_tools(content))
     except InputError as error:
