@@ -26,7 +26,7 @@ PYTHON_LAYERS = {
     "cli": {"engine", "hub", "chat", "text", "quantize", "models", "_core", *OUTSIDE},
     "engine": {"chat", "text", "models", "_core", *OUTSIDE},
     "quantize": {"models", "_core", *OUTSIDE},
-    "hub": {"models", *OUTSIDE},
+    "hub": {"models", "_core", *OUTSIDE},
     "chat": OUTSIDE,
     "text": OUTSIDE,
     "models": OUTSIDE,
@@ -46,6 +46,7 @@ THIRD_PARTY = {
     "sentencepiece": "text",
     "jinja2": "chat",
     "platformdirs": "hub",
+    "huggingface_hub": "hub",
 }
 PYTHON_FOLDERS = {"": ROOT / "python/qwen35_local", "quantize": ROOT / "quantize", "models": ROOT / "models"}
 
@@ -119,7 +120,9 @@ def test_each_library_has_one_layer() -> None:
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("library", ["gguf", "tokenizers", "sentencepiece", "jinja2", "platformdirs"])
+@pytest.mark.parametrize(
+    "library", ["gguf", "tokenizers", "sentencepiece", "jinja2", "platformdirs", "huggingface_hub"]
+)
 def test_library_is_imported_in_one_module(library: str) -> None:
     users = [path for path, _ in python_files() if any(n.split(".")[0] == library for n in imported(path))]
     assert len(users) == 1, users
