@@ -30,7 +30,9 @@ def refused(run: Run) -> bool:
     return run.returncode == 2 and "Traceback" not in run.stderr and run.stderr.strip() != "" and run.stdout == ""
 
 
-@pytest.mark.parametrize("command", ["chat", "quantize", "perplexity", "info", "plan", "bench", "selftest"])
+@pytest.mark.parametrize(
+    "command", ["chat", "quantize", "perplexity", "info", "plan", "bench", "selftest", "list", "rm"]
+)
 def test_every_command_explains_itself(command: str) -> None:
     run = qwen35(command, "--help")
     assert run.returncode == 0

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def chat(
     model: Annotated[
         str | None,
-        typer.Argument(help=DEMO_HELP, show_default=False),
+        typer.Argument(metavar="[MODEL]", help=DEMO_HELP, show_default=False),
     ] = None,
     prompt: Annotated[
         str | None, typer.Option("-p", "--prompt", help="Answer this and leave; stdin goes first.")

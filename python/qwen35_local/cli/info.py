@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def info(
-    model: Annotated[str, typer.Argument(help=f"{MODEL_HELP}.", show_default=False)],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"{MODEL_HELP}.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """What a model is: size, tensor types with bits per weight, context, tokenizer, template, what is missing."""

@@ -36,7 +36,7 @@ def options(
     pass
 
 
-for name in ("chat", "quantize", "perplexity", "info", "plan", "bench", "selftest"):
+for name in ("chat", "quantize", "perplexity", "info", "plan", "bench", "selftest", "list", "rm"):
     app.command(name)(getattr(import_module(f"qwen35_local.cli.{name}"), name))
 
 

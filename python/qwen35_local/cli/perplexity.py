@@ -21,13 +21,13 @@ KvFormat = Literal["f32", "f16", "q8", "q4", "k8v4"]
 
 
 def perplexity(
-    model: Annotated[str, typer.Argument(help=f"{MODEL_HELP}.", show_default=False)],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=f"{MODEL_HELP}.", show_default=False)],
     file: Annotated[Path | None, typer.Argument(help="Text to score (UTF-8).", show_default=False)] = None,
     ids: Annotated[
         Path | None, typer.Option(help="Token ids instead of a text: .npy, or numbers separated by spaces.")
     ] = None,
     against: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Compare with another model, or with saved logits (.npy).")
+        str | None, typer.Option(metavar="BASE", help="Compare with another MODEL, or with saved logits (.npy).")
     ] = None,
     save_logits: Annotated[
         Path | None, typer.Option(metavar="OUT.npy", help="Write fp32 logits [tokens, vocabulary] of one pass.")

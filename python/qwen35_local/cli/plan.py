@@ -11,7 +11,7 @@ from qwen35_local.cli.argument import MODEL_HELP
 def plan(
     model: Annotated[
         str,
-        typer.Argument(help=f"{MODEL_HELP}. Of a GGUF the header is enough.", show_default=False),
+        typer.Argument(metavar="MODEL", help=f"{MODEL_HELP}. Of a GGUF the header is enough.", show_default=False),
     ],
     type: Annotated[
         str | None, typer.Option("--type", help="As in quantize. Unset: every type.", show_default=False)

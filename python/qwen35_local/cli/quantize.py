@@ -21,7 +21,9 @@ TYPES = "F32, F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_K_S, Q4_0, IQ4_XS"
 def quantize(
     model: Annotated[
         str,
-        typer.Argument(help=f"{MODEL_HELP}. Of a name that has both, its checkpoint.", show_default=False),
+        typer.Argument(
+            metavar="MODEL", help=f"{MODEL_HELP}. Of a name that has both, its checkpoint.", show_default=False
+        ),
     ],
     out: Annotated[
         Path | None,

@@ -11,7 +11,7 @@ from qwen35_local.cli.argument import DEMO_HELP
 def selftest(
     model: Annotated[
         str | None,
-        typer.Argument(help=DEMO_HELP, show_default=False),
+        typer.Argument(metavar="[MODEL]", help=DEMO_HELP, show_default=False),
     ] = None,
     scenarios: Annotated[int, typer.Option("--scenarios", "-n", min=1, help="Random conversations.")] = 20,
     seed: Annotated[int, typer.Option(help="Of the first one; each has the next.")] = 0,

@@ -30,10 +30,6 @@ class Gguf:
     type: str | None
     problem: str | None = None
 
-    @property
-    def bytes(self) -> int:
-        return total_bytes(self.files)
-
 
 def entries(folder: Path) -> list[Path]:
     """Sorted; none where the folder cannot be read."""

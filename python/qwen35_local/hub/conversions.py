@@ -33,7 +33,7 @@ def models() -> Iterator[Stored]:
             STORE,
             path.stem,
             path,
-            contents.total_bytes([path]),
+            (path,),
             type=found["type"] if found else None,
             size=size_named(found["name"]) if found else None,
             also=(path.name,),

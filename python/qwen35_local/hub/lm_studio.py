@@ -39,7 +39,7 @@ def models() -> Iterator[Stored]:
                         STORE,
                         f"{name}/{model.path.name}",
                         model.path,
-                        model.bytes,
+                        model.files,
                         type=model.type,
                         size=size_named(folder.name),
                         repository=name,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from qwen35_local.errors import InputError
-from qwen35_local.hub.contents import entries, is_file, is_folder, read_json, total_bytes
+from qwen35_local.hub.contents import entries, is_file, is_folder, read_json
 from qwen35_local.hub.filename import plain_type
 from qwen35_local.hub.names import Name, OtherName, RepositoryName, SizeName, parse, size_named
 from qwen35_local.hub.places import user_folder
@@ -69,7 +69,7 @@ def _model(root: Path, manifest: Path) -> Stored | None:
         STORE,
         names[0],
         blob,
-        total_bytes([blob]),
+        (blob,),
         type=(meant.type if isinstance(meant, SizeName | RepositoryName) else None) or _type(root, content),
         size=_size(registry, namespace, model, tag),
         repository=meant.repository if isinstance(meant, RepositoryName) and registry in _HUBS else None,

@@ -82,12 +82,12 @@ def resolve(
     if is_here:
         others = [model for model in matching if not _is_at(model, here)]
         if others:
-            raise ambiguous(text, [f"{_kind(here)} of that name here (./{text})", *map(_described, others)])
+            raise ambiguous(text, [f"{_kind(here)} of that name here (./{text})", *map(described, others)])
         return of_path(here, as_source=as_source)
     usable = [model for model in matching if model.problem is None]
     if usable:
         return _opened(_chosen(text, name, usable, as_source), name)
-    problem = "; ".join(f"{_described(model)}: {model.problem}" for model in matching) or None
+    problem = "; ".join(f"{described(model)}: {model.problem}" for model in matching) or None
     if isinstance(name, OtherName):
         raise InputError(f"{text}: {problem or _unknown(name)}")
     return Absent(name, problem)
@@ -168,7 +168,7 @@ def _chosen(text: str, name: Name, usable: list[Stored], as_source: bool) -> Sto
         if not any(model.is_same_file(other) for other in left):
             left.append(model)
     if len(left) > 1:
-        raise ambiguous(text, [_described(model) for model in left])
+        raise ambiguous(text, [described(model) for model in left])
     return left[0]
 
 
@@ -189,7 +189,7 @@ def _kind(path: Path) -> str:
     return "the folder" if contents.is_folder(path) else "the file"
 
 
-def _described(model: Stored) -> str:
+def described(model: Stored) -> str:
     type = "checkpoint" if model.is_checkpoint else model.type or "GGUF"
     return f"{type} in {whose(model.store)} ({model.name})"
 

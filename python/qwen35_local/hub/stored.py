@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from qwen35_local.hub.contents import total_bytes
 from qwen35_local.hub.names import Name, RepositoryName, SizeName
 
 
 @dataclass(frozen=True)
 class Stored:
     """One model in one type. `name` is how to say it on the command line, `also` what else its store calls it; `path`
-    is a GGUF, part 1 of one, or the folder of a checkpoint.
+    is a GGUF, part 1 of one, or the folder of a checkpoint; `files` are those that hold the weights.
 
     `type` is None where nobody says it, `size` a published size or None, `repository` "OWNER/NAME" or None. `digest`
     is the SHA-256 of the file where the store knows it. With a `problem` the model cannot be opened: the words say
@@ -18,7 +19,7 @@ class Stored:
     store: str
     name: str
     path: Path
-    bytes: int
+    files: tuple[Path, ...]
     type: str | None = None
     size: str | None = None
     repository: str | None = None
@@ -27,6 +28,10 @@ class Stored:
     is_ours: bool = False
     digest: str | None = None
     problem: str | None = None
+
+    @property
+    def bytes(self) -> int:
+        return total_bytes(self.files)
 
     @property
     def names(self) -> frozenset[str]:

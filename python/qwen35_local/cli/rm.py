@@ -1,0 +1,28 @@
+"""`qwen35 rm`: a model of ours leaves this disk."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+
+def rm(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A name that `qwen35 list` shows, or a path.", show_default=False)
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove a model that this program converted or downloaded. What other programs keep is left to them."""
+    from qwen35_local.cli.terminal import notice, printable_line
+    from qwen35_local.cli.units import gigabytes
+    from qwen35_local.errors import InputError
+    from qwen35_local.hub.removal import remove, to_remove
+
+    found = to_remove(model)
+    what = f"{printable_line(found.name)} ({gigabytes(found.bytes)}, {printable_line(str(found.path), 500)})"
+    if not yes:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise InputError(f"{what} would be removed; --yes does it where nobody can be asked")
+        typer.confirm(f"Remove {what}?", abort=True, err=True)
+    remove(found)
+    notice(f"removed {what}")

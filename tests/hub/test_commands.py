@@ -1,0 +1,162 @@
+"""One meaning of MODEL in every command, with a model that really runs in another program's folder."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stores import Stores, gguf
+from typer.testing import CliRunner, Result
+
+from qwen35_local.cli.main import app
+from qwen35_local.errors import InputError
+from qwen35_local.hub import embedded_model
+
+CHECKPOINT = Path(__file__).parents[2] / "models/demo/checkpoint"
+runner = CliRunner()
+
+
+def run(*arguments: str, code: int = 0) -> Result:
+    result = runner.invoke(app, [*arguments], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result
+
+
+def refusal(*arguments: str) -> str:
+    with pytest.raises(InputError) as caught:
+        run(*arguments)
+    return str(caught.value)
+
+
+def listed() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(run("list", "--json").stdout)
+    return found
+
+
+@pytest.fixture
+def ollama(disk: Stores) -> Path:
+    """`qwen3.5:9b`, which is the demo model in truth; its blob has no ending."""
+    return disk.ollama("registry.ollama.ai/library/qwen3.5:9b", embedded_model().read_bytes(), "Q4_K_M")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("info", "9b", "--json"),
+        ("plan", "9b", "--json", "--memory", "4G", "--ctx", "1024"),
+        ("perplexity", "9b", "{text}", "--against", "9b", "--json"),
+        ("quantize", "9b", "{out}", "--type", "Q8_0", "--dry-run", "--allow-requantize", "--json"),
+        ("chat", "9b", "-p", "Hello!", "--max-tokens", "4", "--json", "--temperature", "0"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_every_command_opens_a_model_by_its_name(ollama: Path, arguments: tuple[str, ...]) -> None:
+    Path("text.txt").write_text("What is 27 + 45?")
+    places = {"text": "text.txt", "out": "out.gguf"}
+    done = run(*(argument.format(**places) for argument in arguments))
+    assert f"9b: found in Ollama's folder: {ollama}" in done.stderr
+    if arguments[0] in ("info", "plan"):
+        found = json.loads(done.stdout)
+        assert {"qwen35-demo"} == {found["name"] if arguments[0] == "info" else found["plans"][0]["model"]}
+    if arguments[0] == "perplexity":
+        assert json.loads(done.stdout)["distance"]["kl_max"] == 0
+
+
+def test_bench_and_selftest_open_it_too(ollama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they do with it is measured elsewhere and takes long."""
+    from qwen35_local.cli import bench
+    from qwen35_local.engine import machine, selftest
+    from qwen35_local.engine.machine import Peak
+
+    opened: list[object] = []
+    monkeypatch.setattr(
+        machine, "measure", lambda threads: machine.Machine("", "", 1, {}, 1, 1, Peak(1, 1), Peak(1, 1))
+    )
+    monkeypatch.setattr(bench, "measure", lambda subject, *_: opened.append(subject.path))
+    monkeypatch.setattr(selftest, "run", lambda models, *_, **__: opened.append(models[0].config["name"]) or [])
+    for command in ("bench", "selftest"):
+        assert f"9b: found in Ollama's folder: {ollama}" in run(command, "9b").stderr
+    assert opened == [ollama, "qwen35-demo"]
+
+
+def test_a_checkpoint_of_the_hub_cache_is_converted_once_and_named(disk: Stores) -> None:
+    files = {path.name: path.read_bytes() for path in CHECKPOINT.iterdir()}
+    disk.hub("ann/Demo", files)
+    facts = json.loads(run("info", "ann/Demo", "--json").stdout)
+    assert (facts["name"], facts["gguf_version"], facts["architecture"]) == ("Demo", None, "qwen35")
+    assert facts["template"]["name"] == "qwen3.5"
+    plan = json.loads(run("plan", "ann/Demo", "--json", "--memory", "4G", "--ctx", "1024").stdout)
+    assert [row["type"] for row in plan["plans"]][:2] == ["BF16", "Q8_0"]
+    question = ("chat", "ann/Demo:Q8_0", "-p", "Hello!", "--max-tokens", "2")
+    assert "converting" in run(*question).stderr
+    assert "converting" not in run(*question).stderr
+    ours = [row for row in listed() if row["is_ours"]]
+    assert [(row["type"], row["store"]) for row in ours] == [("Q8_0", "ours")]
+    assert ours[0]["name"].startswith("Demo-")
+    assert json.loads(run("info", ours[0]["name"], "--json").stdout)["name"] == "Demo"
+    assert "--yes" in refusal("rm", ours[0]["name"])
+    run("rm", ours[0]["name"], "--yes")
+    assert [row["name"] for row in listed()] == ["ann/Demo"]
+
+
+def test_a_folder_with_one_gguf_is_that_gguf(disk: Stores) -> None:
+    folder = Path("models")
+    folder.mkdir()
+    os.link(embedded_model(), folder / "demo.gguf")
+    whole = json.loads(run("info", str(embedded_model()), "--json").stdout)
+    assert json.loads(run("info", "models", "--json").stdout) == whole | {"file": "models/demo.gguf"}
+
+
+def test_plan_of_a_size_that_is_not_here_needs_nothing(disk: Stores) -> None:
+    every = json.loads(run("plan", "35b", "--json", "--memory", "1000G").stdout)["plans"]
+    assert (len(every), every[0]["model"]) == (8, "Qwen3.5-35B-A3B")
+    for arguments in (("35b:Q8_0",), ("35b-a3b", "--type", "q8_0")):
+        found = json.loads(run("plan", *arguments, "--json", "--memory", "1000G").stdout)["plans"]
+        assert [row["type"] for row in found] == ["Q8_0"]
+
+
+def test_plan_of_a_type_that_is_not_the_one_on_the_disk(ollama: Path) -> None:
+    found = json.loads(run("plan", "9b", "--type", "Q8_0", "--json", "--memory", "1000G").stdout)["plans"]
+    assert [(row["model"], row["type"]) for row in found] == [("Qwen3.5-9B", "Q8_0")]
+
+
+def test_list(disk: Stores, ollama: Path) -> None:
+    disk.hub("other/llama-GGUF", {"llama-Q4_K_M.gguf": gguf("l", "llama")})
+    disk.lm_studio("evil/m/a\x1b[31m\nb-Q4_K_M.gguf")
+    disk.ollama("registry.ollama.ai/library/qwen3.5:27b", b"x").unlink()
+    shown = run("list")
+    assert "1 of other families are not shown" in shown.stderr
+    assert not set("\x1b\r") & set(shown.output)
+    lines = shown.stdout.splitlines()
+    assert len(lines) == 3
+    assert lines[0].split() == ["qwen3.5:27b", "-", "0.00", "GB", "Ollama;", *lines[0].split()[5:]]
+    assert "ollama pull qwen3.5:27b" in lines[0]
+    assert lines[1].split() == ["qwen3.5:9b", "Q4_K_M", "0.01", "GB", "Ollama"]
+    assert len(run("list", "--all").stdout.splitlines()) == 4
+    row = next(row for row in listed() if row["name"] == "qwen3.5:9b")
+    assert row == {
+        "name": "qwen3.5:9b",
+        "type": "Q4_K_M",
+        "size": "Qwen3.5-9B",
+        "repository": None,
+        "bytes": embedded_model().stat().st_size,
+        "path": str(ollama),
+        "store": "Ollama",
+        "is_checkpoint": False,
+        "is_ours": False,
+        "problem": None,
+    }
+
+
+def test_an_empty_list_says_where_it_looked(disk: Stores) -> None:
+    shown = run("list")
+    assert shown.stdout == "" and str(disk.ours) in shown.stderr and "qwen35 pull 9b" in shown.stderr
+
+
+def test_a_name_that_means_two_things_is_refused_by_every_command(disk: Stores, ollama: Path) -> None:
+    Path("9b").mkdir()
+    for command in (["chat", "-p", "hi"], ["info"], ["plan"], ["quantize"], ["bench"], ["selftest"]):
+        message = refusal(command[0], "9b", *command[1:])
+        assert "./9b" in message and "qwen3.5:9b" in message
+    assert "not on this disk" in refusal("chat", "4b", "-p", "hi")
