@@ -126,7 +126,7 @@ def _check_target(target: Path, source: Path, plan: Plan, *, overwrite: bool) ->
 
 
 def _check_space(target: Path, needed: int) -> None:
-    remove_stale(target)
+    remove_stale(target.parent)
     free = shutil.disk_usage(target.parent).free
     if free < needed + _SPARE_BYTES:
         raise InputError(

@@ -1,57 +1,74 @@
 """A file that appears under its name whole or not at all.
 
-Data goes to `.<name>.partial-<pid>` in the same folder; `commit` flushes it to the disk and renames it. Whatever
-happens before that, the final name keeps its old file or none.
+Data goes to `.<name>.qwen35-<random>.partial` in the same folder, locked for as long as it is written; `commit`
+flushes it to the disk and gives it its name. Whatever happens before that, the final name keeps its old file or none.
+What ends the process politely, an error, Ctrl-C, SIGTERM or a closed terminal, removes the partial file. What does not,
+as SIGKILL, leaves it unlocked, and the next run that writes to the folder removes it.
 """
 
 import contextlib
 import os
+import re
+import secrets
+import signal
+import stat
 import sys
+import threading
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import BinaryIO, Self
 
 from qwen35_local.errors import InputError
 
+if sys.platform != "win32":
+    import fcntl
+
+_OURS = re.compile(r"\..+\.qwen35-[0-9a-f]{8}\.partial")
+
 
 class PartialFile:
-    """Context manager: leaving it without `commit` removes the partial file."""
+    """Context manager: leaving it without `commit` removes the partial file. In the main thread, and where nobody else
+    handles them, SIGTERM and SIGHUP raise SystemExit meanwhile, with the exit code that a shell gives them."""
 
     def __init__(self, target: Path) -> None:
-        """`target`: the final path; its folder must exist. Partials of processes that are gone are removed."""
+        """`target`: the final path; its folder must exist."""
         self._target = target
-        self.path = target.with_name(f".{target.name}.partial-{os.getpid()}")
-        remove_stale(target)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-        try:
-            self.path.unlink(missing_ok=True)  # of an earlier process that had this number
-            self._file: BinaryIO = os.fdopen(os.open(self.path, flags, 0o666), "r+b", buffering=0)
-        except OSError as error:
-            raise InputError(f"{target}: cannot write here ({error.strerror}).") from error
+        self._file: BinaryIO | None = None
+        self._caught: list[int] = []
+        self.path = target.with_name(f".{target.name}.qwen35-{secrets.token_hex(4)}.partial")
 
     def __enter__(self) -> Self:
+        remove_stale(self._target.parent)
+        try:
+            self._catch_signals()
+            self._file = self._created()
+        except OSError as error:  # what has this name is not ours
+            self._give_signals_back()
+            raise InputError(f"{self._target}: cannot write here ({error.strerror}).") from error
+        except BaseException:
+            self._discard()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        with contextlib.suppress(OSError):
-            self.path.unlink(missing_ok=True)
+        self._discard()
 
     def seek_end(self) -> int:
         """Goes on behind what others wrote through `path`; returns the size so far."""
-        return self._file.seek(0, os.SEEK_END)
+        _lock(self._open.fileno())  # on NFS, the others closing the file has given up the lock
+        return self._open.seek(0, os.SEEK_END)
 
     def write(self, data: memoryview) -> None:
         """All of `data`. Raises OSError."""
         while data:
-            data = data[self._file.write(data) :]
+            data = data[self._open.write(data) :]
 
     def commit(self) -> None:
         """Flushes to the disk and gives the file its name, replacing what had it. Raises OSError."""
-        os.fsync(self._file.fileno())
-        self._file.close()
+        os.fsync(self._open.fileno())
+        self._open.close()
         self.path.replace(self._target)
         if sys.platform != "win32":
             folder = os.open(self._target.parent, os.O_RDONLY)
@@ -60,24 +77,77 @@ class PartialFile:
             finally:
                 os.close(folder)
 
+    @property
+    def _open(self) -> BinaryIO:
+        assert self._file is not None, "only inside the with statement"
+        return self._file
 
-def remove_stale(target: Path) -> None:
-    """Removes partial files of `target` whose process no longer runs."""
-    prefix = f".{target.name}.partial-"
-    for path in target.parent.iterdir():
-        number = path.name.removeprefix(prefix)
-        if path.name.startswith(prefix) and number.isdecimal() and not _runs(int(number)):
-            with contextlib.suppress(OSError):
-                path.unlink()
+    def _created(self) -> BinaryIO:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        while True:
+            file = os.fdopen(os.open(self.path, flags, 0o666), "r+b", buffering=0)
+            _lock(file.fileno())
+            if self.path.exists():  # nobody took it for stale before it was locked
+                return file
+            file.close()
+
+    def _discard(self) -> None:
+        """Removes the file, also when Ctrl-C is pressed again meanwhile."""
+        while True:
+            try:
+                if self._file is not None:
+                    self._file.close()
+                with contextlib.suppress(OSError):
+                    self.path.unlink(missing_ok=True)
+                self._give_signals_back()
+                return
+            except (KeyboardInterrupt, SystemExit):
+                continue
+
+    def _catch_signals(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                self._caught.append(number)
+                signal.signal(number, _leave)
+
+    def _give_signals_back(self) -> None:
+        while self._caught:
+            signal.signal(self._caught.pop(), signal.SIG_DFL)
 
 
-def _runs(pid: int) -> bool:
+def _leave(number: int, _: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def remove_stale(folder: Path) -> None:
+    """Removes the partial files in a folder that are ours and that no process writes to any more."""
+    with contextlib.suppress(OSError):
+        for path in list(folder.iterdir()):
+            if _OURS.fullmatch(path.name):
+                with contextlib.suppress(OSError):
+                    _remove_unlocked(path)
+
+
+def _remove_unlocked(path: Path) -> None:
+    """Raises OSError when another user owns the file or a process writes to it."""
     if sys.platform == "win32":
-        return False  # a file in use cannot be unlinked there, so trying is safe
+        path.unlink()  # refused while the file is open
+        return
+    number = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
+        status = os.fstat(number)
+        if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+    finally:
+        os.close(number)
+
+
+def _lock(number: int) -> None:
+    """Marks an open file as being written to. Nothing where the file system has no locks: nothing is stale there."""
+    if sys.platform != "win32":
+        with contextlib.suppress(OSError):
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)

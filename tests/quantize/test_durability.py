@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import tiny_checkpoints
 from tiny_checkpoints import Tiny
 
 from qwen35_local.errors import InputError
-from qwen35_local.quantize import Progress, convert
+from qwen35_local.quantize import Progress, convert, partial
 from qwen35_local.quantize.partial import PartialFile
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals and limits of POSIX")
@@ -54,10 +55,78 @@ def test_kill_leaves_the_old_file(folder: Path, index: int) -> None:
     done = python(KILLED, folder / "m", folder / "out.gguf", index, "SIGKILL")
     assert done.returncode == -signal.SIGKILL
     assert (folder / "out.gguf").read_text() == "old"
-    left = [name for name in names(folder) if ".partial-" in name]
+    left = [name for name in names(folder) if name.endswith(".partial")]
     assert len(left) == 1
-    convert(folder / "m", folder / "out.gguf", "Q8_0", overwrite=True)
-    assert names(folder) == ["m", "out.gguf"], "the dead process's partial file is removed"
+    convert(folder / "m", folder / "other.gguf", "Q8_0")
+    assert names(folder) == ["m", "other.gguf", "out.gguf"], "the dead process's partial file is removed"
+
+
+@POSIX
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_termination_leaves_nothing(folder: Path, name: str) -> None:
+    (folder / "out.gguf").write_text("old")
+    done = python(KILLED, folder / "m", folder / "out.gguf", 40, name)
+    assert done.returncode == 128 + getattr(signal, name), done.stderr
+    assert done.stderr == ""
+    assert names(folder) == ["m", "out.gguf"]
+    assert (folder / "out.gguf").read_text() == "old"
+
+
+@POSIX
+def test_signals_that_others_handle_stay_theirs(folder: Path) -> None:
+    seen: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    try:
+        with PartialFile(folder / "out.gguf") as file:
+            os.kill(os.getpid(), signal.SIGTERM)
+            file.write(memoryview(b"x"))
+            file.commit()
+        assert seen == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@POSIX
+def test_signals_are_given_back(folder: Path) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
+    with PartialFile(folder / "out.gguf"):
+        assert signal.getsignal(signal.SIGTERM) is not before[0]
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == before
+
+
+def test_outside_of_the_main_thread(folder: Path) -> None:
+    """Where Python lets nobody handle signals."""
+    thread = threading.Thread(target=convert, args=(folder / "m", folder / "out.gguf", "Q8_0"))
+    thread.start()
+    thread.join()
+    assert names(folder) == ["m", "out.gguf"]
+
+
+def test_interrupted_again_while_cleaning_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unlink, calls = Path.unlink, 0
+
+    def impatient(self: Path, missing_ok: bool = False) -> None:
+        nonlocal calls
+        calls += 1
+        if calls <= 2:
+            raise KeyboardInterrupt
+        unlink(self, missing_ok)
+
+    with pytest.raises(RuntimeError, match="enough"), PartialFile(folder / "out.gguf"):
+        monkeypatch.setattr(Path, "unlink", impatient)
+        raise RuntimeError("enough")
+    assert names(folder) == ["m"]
+
+
+@pytest.mark.parametrize("step", ["_lock", "_catch_signals"])
+def test_interrupted_while_beginning(folder: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(*((partial, step, stop) if step == "_lock" else (PartialFile, step, stop)))
+    with pytest.raises(KeyboardInterrupt):
+        convert(folder / "m", folder / "out.gguf", "Q8_0")
+    assert names(folder) == ["m"]
 
 
 @POSIX
@@ -144,22 +213,41 @@ def test_an_error_of_the_caller_leaves_nothing(folder: Path) -> None:
 
 
 @POSIX
-def test_partial_of_a_running_process_is_left_alone(folder: Path) -> None:
-    running = folder / f".out.gguf.partial-{os.getppid()}"
-    dead = folder / ".out.gguf.partial-4194999"
-    other = folder / ".other.gguf.partial-4194999"
-    for path in (running, dead, other):
+def test_only_stale_files_of_ours_are_removed(folder: Path) -> None:
+    stale = folder / ".other.gguf.qwen35-0123abcd.partial"
+    kept = [folder / name for name in (".a.partial", "a.qwen35-0123abcd.partial", ".a.qwen35-0123abc.partial")]
+    for path in (stale, *kept):
         path.touch()
-    convert(folder / "m", folder / "out.gguf", "Q8_0")
-    assert names(folder) == [other.name, running.name, "m", "out.gguf"]
+    link = folder / ".link.gguf.qwen35-0123abcd.partial"
+    link.symlink_to(kept[0])
+    os.mkfifo(folder / ".pipe.gguf.qwen35-0123abcd.partial")
+    with PartialFile(folder / "running.gguf") as running:
+        convert(folder / "m", folder / "out.gguf", "Q8_0")
+        assert running.path.exists(), "another conversion into the same folder"
+    assert not stale.exists()
+    assert all(path.exists() for path in kept)
+    assert link.is_symlink()
 
 
 @POSIX
-def test_a_link_in_place_of_the_partial_file_is_not_followed(folder: Path) -> None:
+def test_two_at_once_to_one_name(folder: Path) -> None:
+    with PartialFile(folder / "out") as one, PartialFile(folder / "out") as other:
+        one.write(memoryview(b"one"))
+        other.write(memoryview(b"other"))
+        one.commit()
+        other.commit()
+    assert (folder / "out").read_bytes() == b"other"
+    assert names(folder) == ["m", "out"]
+
+
+@POSIX
+def test_a_link_in_place_of_the_partial_file_is_not_followed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     victim = folder / "victim"
     victim.write_text("mine")
-    (folder / f".out.gguf.partial-{os.getpid()}").symlink_to(victim)
-    convert(folder / "m", folder / "out.gguf", "Q8_0")
+    monkeypatch.setattr("secrets.token_hex", lambda n: "0123abcd")
+    (folder / ".out.gguf.qwen35-0123abcd.partial").symlink_to(victim)
+    with pytest.raises(InputError, match="cannot write here"):
+        convert(folder / "m", folder / "out.gguf", "Q8_0")
     assert victim.read_text() == "mine"
 
 
