@@ -37,7 +37,7 @@ def _identity(top: Source, text: Source) -> dict[str, Any]:
     if not names or None in matches:
         raise refuse("model_type", names or None, FAMILY_NAMES)
     is_moe = any(m is not None and "moe" in m.group().lower() for m in matches)
-    experts = text.integer("num_experts", "experts", 0)
+    experts = _experts(text)
     if is_moe != (experts > 0):
         raise refuse(text.name("num_experts"), experts, "a positive number" if is_moe else f"0 in a {names[0]} model")
     text.expect("attention_bias", False)
@@ -56,6 +56,15 @@ def _identity(top: Source, text: Source) -> dict[str, Any]:
         "eos_ids": () if eos.get("eos_token_id") is None else eos.integers("eos_token_id", "eos_ids", 64),
         "dtype": str(next(filter(None, stated), "bfloat16")).removeprefix("torch."),
     }
+
+
+def _experts(text: Source) -> int:
+    """Under either of transformers' names for it; both may be there when they agree."""
+    if text.get("num_local_experts") is None:
+        return text.integer("num_experts", "experts", 0)
+    experts = text.integer("num_local_experts", "experts")
+    text.expect("num_experts", experts)
+    return experts
 
 
 def _layers(text: Source) -> dict[str, Any]:
@@ -86,7 +95,7 @@ def _widths(text: Source) -> dict[str, Any]:
         "delta_key_width": text.integer("linear_key_head_dim", "delta_key_width", 128),
         "delta_value_width": text.integer("linear_value_head_dim", "delta_value_width", 128),
         "conv_taps": text.integer("linear_conv_kernel_dim", "conv_taps", 4),
-        "experts": text.integer("num_experts", "experts", 0),
+        "experts": _experts(text),
     }
     if not widths["experts"]:
         return {**widths, "feed_forward": text.integer("intermediate_size", "feed_forward")}

@@ -46,8 +46,8 @@ class TensorSpec:
     """One tensor of the GGUF.
 
     `source_shapes` lists every shape accepted in a checkpoint; all hold the same values in the same order.
-    `half` is 0 or 1 for the gate or up half of a fused `gate_up_proj`; `member` names one expert's own tensor, with
-    `{e}` for the expert, for checkpoints that keep experts apart."""
+    `half` is 0 or 1 for the gate or up half of a fused `gate_up_proj`. Where `source` is missing, `stack` names the
+    tensor [E, F, D] of one half, as MLX saves it, and `member` one expert's own, with `{e}` for the expert."""
 
     name: str
     shape: tuple[int, ...]
@@ -56,28 +56,25 @@ class TensorSpec:
     change: Change = Change.NONE
     tiling: HeadTiling | None = None
     half: int | None = None
+    stack: str | None = None
     member: str | None = None
 
 
-_PREFIXES = ("model.language_model.", "language_model.model.", "language_model.", "model.")
-_VISION = re.compile(r"^(model\.|language_model\.)*(visual|vision_tower|vision_model|multi_modal_projector)\.")
+# Put in front of a tensor's own name, any number of times, by transformers, MLX, PEFT, DDP and torch.compile.
+_PREFIX = re.compile(r"^(?:(?:model|language_model|base_model|module|_orig_mod)\.)+")
+_VISION = re.compile(r"^(?:visual|vision_tower|vision_model|multi_modal_projector)\.")
+_EXPERT_STACK = re.compile(r"\.(?:experts|switch_mlp)\.(gate_up|gate|up|down)_proj(?:\.weight)?$")
 _IGNORED = re.compile(r"(^|\.)rotary_emb\.inv_freq$")
 
 
 def canonical_name(name: str) -> str:
-    """A checkpoint's name for a tensor, text-only or multimodal, without its prefix."""
-    for prefix in _PREFIXES:
-        if name.startswith(prefix):
-            name = name[len(prefix) :]
-            break
-    if name.endswith((".experts.gate_up_proj.weight", ".experts.down_proj.weight")):
-        name = name.removesuffix(".weight")
-    return name
+    """A checkpoint's name for a tensor, however it was wrapped when it was saved, as the table spells it."""
+    return _EXPERT_STACK.sub(r".experts.\1_proj", _PREFIX.sub("", name))
 
 
 def is_vision(name: str) -> bool:
     """Whether a checkpoint's tensor belongs to the vision tower or its projector."""
-    return _VISION.match(name) is not None
+    return _VISION.match(_PREFIX.sub("", name)) is not None
 
 
 def is_ignored(name: str) -> bool:
@@ -146,7 +143,7 @@ def _delta_net(c: ModelConfig, name: str, source: str) -> Iterator[TensorSpec]:
         f"{name}.ssm_conv1d.weight",
         (channels, taps),
         f"{source}.conv1d.weight",
-        ((channels, 1, taps), (channels, taps)),
+        ((channels, 1, taps), (channels, taps), (channels, taps, 1)),  # transformers, squeezed, MLX
         tiling=tiled(keys, width),
     )
     yield spec("ssm_dt.bias", (heads,), "dt_bias", tiled(0, 1))
@@ -183,6 +180,7 @@ def _experts(c: ModelConfig, name: str, source: str) -> Iterator[TensorSpec]:
             f"{source}.experts.gate_up_proj",
             fused,
             half=half,
+            stack=f"{source}.experts.{part}_proj",
             member=f"{source}.experts.{{e}}.{part}_proj.weight",
         )
     down = (c.experts, c.hidden, c.expert_feed_forward)

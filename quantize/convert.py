@@ -50,9 +50,10 @@ def convert(
 ) -> Report:
     """Converts `source`, a Hugging Face folder or a GGUF, to the mixture `type`, one of `recipe.FILE_TYPES`.
 
-    `name`: the model's, written into the file; default the folder's. `out`: a path, or a folder to put
-    `<Model>-<type>.gguf` in; default the current folder. `progress` is called after every slice, in this thread.
-    `threads` 0: as many as this process may use. The output appears under its name only when it is complete. Raises
+    `name`: the model's, written into the file; default the repository's or the folder's. `out`: a path, or a folder to
+    put `<Model>-<type>.gguf` in; default the current folder. `progress` is called after every slice, in this thread.
+    `threads` 0: as many as this process may use. `allow_requantize`: accept a GGUF of lower precision than `type`, and
+    a checkpoint whose norms another tool rounded. The output appears under its name only when it is complete. Raises
     Qwen35Error (bad input, nothing written) and passes on KeyboardInterrupt."""
     started = time.monotonic()
     source_path = Path(source)
@@ -91,7 +92,7 @@ def convert(
 
 def _plan(source: Path, mixture: str, allow_requantize: bool) -> tuple[str, Plan]:
     if source.is_dir():
-        checkpoint = open_checkpoint(source)
+        checkpoint = open_checkpoint(source, allow_rounded=allow_requantize)
         return checkpoint.name, plan_checkpoint(
             checkpoint, mixture, checkpoint_metadata(checkpoint, mixture, checkpoint.name)
         )

@@ -81,14 +81,15 @@ class Encoder:
         values = self._buffer("values", rows, cols)
         at = 0
         for run in runs:
-            self._reader.read_values(run.entry, run.first, values[at : at + run.count])
+            part = values[at : at + run.count]
+            self._reader.read_values(run.entry, run.first, part)
+            _check_finite(part, run)
             at += run.count
         if tensor.tiling is not None:
             values = self._tile_columns(values, tensor.tiling)
         _change(values, tensor.change)
-        if not np.isfinite(values.sum(dtype=np.float64)):
-            entry = runs[0].entry
-            raise FileFormatError(f"{entry.path}: tensor {entry.name} holds values that are not finite.")
+        if tensor.change is not Change.NONE:
+            _check_finite(values, runs[0])
         try:
             data = _core.encode(values, tensor.dtype, threads=1)
         except _core.InputError as error:
@@ -113,6 +114,13 @@ class Encoder:
             buffer = np.empty(rows * cols, np.float32)
             setattr(self._scratch, name, buffer)
         return buffer[: rows * cols].reshape(rows, cols)
+
+
+def _check_finite(values: NDArray[np.float32], run: Run) -> None:
+    with np.errstate(invalid="ignore"):  # inf - inf
+        total = values.sum(dtype=np.float64)
+    if not np.isfinite(total):
+        raise FileFormatError(f"{run.entry.path}: tensor {run.entry.name} holds values that are not finite.")
 
 
 def _change(values: NDArray[np.float32], change: Change) -> None:

@@ -42,7 +42,9 @@ def checkpoint_metadata(checkpoint: Checkpoint, mixture: str, name: str) -> dict
     metadata |= _sampling(checkpoint.folder)
     metadata |= file_metadata(mixture)
     metadata |= model
-    return metadata | tokenizer_metadata(checkpoint.folder, checkpoint.raw_config, checkpoint.config.vocabulary)
+    return metadata | tokenizer_metadata(
+        checkpoint.folder, checkpoint.raw_config, checkpoint.config.vocabulary, checkpoint.warnings
+    )
 
 
 def file_metadata(mixture: str) -> dict[str, object]:

@@ -6,6 +6,7 @@ from qwen35_local import _core
 from qwen35_local.models.tensors import Change, HeadTiling, tensor_table
 from qwen35_local.quantize import recipe
 from qwen35_local.quantize.checkpoint import Checkpoint
+from qwen35_local.quantize.gains import Stored
 from qwen35_local.quantize.rows import Run
 
 Metadata = dict[str, object]
@@ -77,7 +78,7 @@ def plan_checkpoint(checkpoint: Checkpoint, mixture: str, metadata: Metadata) ->
         for size in spec.shape:
             n_values *= size
         columns = spec.tiling if spec.tiling and spec.tiling.axis == 1 else None
-        tensors.append(
-            PlannedTensor(spec.name, spec.shape, types[spec.name], n_values // rows, runs, spec.change, columns)
-        )
+        is_done = spec.change is Change.PLUS_ONE and checkpoint.stored_gains is Stored.GAIN
+        change = Change.NONE if is_done else spec.change
+        tensors.append(PlannedTensor(spec.name, spec.shape, types[spec.name], n_values // rows, runs, change, columns))
     return Plan(metadata, tensors, checkpoint.vision, checkpoint.warnings)

@@ -10,13 +10,16 @@ from numpy.typing import NDArray
 
 from qwen35_local import _core
 from qwen35_local.errors import FileFormatError
+from qwen35_local.quantize import fp8
 
 FLOATS = ("F32", "F16", "BF16")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A tensor in a file: `n_bytes` of `dtype` (as GGUF spells it) at byte `offset`; shape slowest dimension first."""
+    """A tensor in a file: `n_bytes` of `dtype` (as GGUF spells it) at byte `offset`; shape slowest dimension first.
+
+    `scales`: of an FP8 tensor, one per block."""
 
     path: Path
     name: str
@@ -24,6 +27,7 @@ class Entry:
     shape: tuple[int, ...]
     offset: int
     n_bytes: int
+    scales: "Entry | None" = None
 
     @property
     def n_values(self) -> int:
@@ -52,7 +56,7 @@ class RowReader:
         self._scratch = threading.local()
         self._path: Path | None = None
         self._file: BinaryIO | None = None
-        self._blocks = _core.block_types()
+        self._blocks = {**_core.block_types(), fp8.DTYPE: (1, 1)}
 
     def close(self) -> None:
         if self._file is not None:
@@ -75,8 +79,21 @@ class RowReader:
             case "BF16":
                 half = raw.view(np.uint16).reshape(out.shape)
                 np.left_shift(half, np.uint32(16), out=out.view(np.uint32), dtype=np.uint32, casting="unsafe")
+            case fp8.DTYPE:
+                np.take(fp8.VALUES, raw.reshape(out.shape), out=out, mode="clip")
+                self._scale(entry, first, out)
             case _:
                 out[...] = _core.decode(raw, entry.dtype, out.size).reshape(out.shape)
+
+    def _scale(self, entry: Entry, first: int, out: NDArray[np.float32]) -> None:
+        """Multiplies rows of an FP8 tensor by the scales of their blocks."""
+        assert entry.scales is not None
+        index = fp8.scale_rows(first, out.shape[0], entry.shape[-2])
+        scales = np.empty((index[-1] - index[0] + 1, entry.scales.shape[-1]), np.float32)
+        self.read_values(entry.scales, int(index[0]), scales)
+        with np.errstate(invalid="ignore", over="ignore"):  # whoever asked for the values checks that they are finite
+            for block in range(scales.shape[1]):
+                out[:, block * fp8.BLOCK : (block + 1) * fp8.BLOCK] *= scales[index - index[0], block, None]
 
     def read_bytes(self, entry: Entry, first: int, rows: int, cols: int) -> NDArray[np.uint8]:
         """The encoded rows as they are in the file; valid until this thread reads again. Raises FileFormatError."""

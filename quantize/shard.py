@@ -8,6 +8,7 @@ from pathlib import Path
 
 from qwen35_local import json_file
 from qwen35_local.errors import FileFormatError
+from qwen35_local.other_file import other_file
 from qwen35_local.quantize.rows import Entry
 
 HEADER_LIMIT_BYTES = 100_000_000
@@ -23,10 +24,17 @@ _BITS = {
 
 def read_shard(path: Path) -> dict[str, Entry]:
     """Every tensor of the file by its name. Raises FileFormatError."""
+    if path.exists() and not path.is_file():
+        raise FileFormatError(f"{path}: no regular file; expected safetensors.")
     try:
         with path.open("rb") as file:
             size = path.stat().st_size
-            prefix = file.read(8)
+            beginning = file.read(512)
+            what = None if beginning[8:9] == b"{" else other_file(beginning)
+            if what is not None:
+                raise FileFormatError(f"{path}: no safetensors file: {what}.")
+            file.seek(8)
+            prefix = beginning[:8]
             length = int.from_bytes(prefix, "little")
             if len(prefix) < 8 or length < 2:
                 raise FileFormatError(f"{path}: not a safetensors file; {size} bytes, header of {length} bytes.")

@@ -27,7 +27,9 @@ class TokenType(IntEnum):
     BYTE = 6
 
 
-def tokenizer_metadata(folder: Path, raw_config: dict[str, object], rows: int) -> dict[str, object]:
+def tokenizer_metadata(
+    folder: Path, raw_config: dict[str, object], rows: int, warnings: list[str]
+) -> dict[str, object]:
     """Vocabulary, special ids and chat template of the folder, padded to the `rows` of the embedding table.
 
     Raises FileFormatError when there is no tokenizer, it is of an unknown kind, or it has more tokens than `rows`."""
@@ -36,7 +38,7 @@ def tokenizer_metadata(folder: Path, raw_config: dict[str, object], rows: int) -
     if json_path.exists():
         tokenizer = json_file.read_object(json_path, 256 << 20)
         if not model_path.exists() or _byte_level_splits(tokenizer) is not None:
-            metadata = _byte_pairs(json_path, tokenizer, rows)
+            metadata = _byte_pairs(json_path, tokenizer, rows, warnings)
             return metadata | _special_ids(folder, raw_config, settings, metadata) | _template(folder, settings)
     if model_path.exists():
         metadata = _sentencepiece(model_path, settings, rows)
@@ -44,7 +46,7 @@ def tokenizer_metadata(folder: Path, raw_config: dict[str, object], rows: int) -
     raise FileFormatError(f"{folder}: no tokenizer.json or tokenizer.model here; download the tokenizer too.")
 
 
-def _byte_pairs(path: Path, tokenizer: dict[str, object], rows: int) -> dict[str, object]:
+def _byte_pairs(path: Path, tokenizer: dict[str, object], rows: int, warnings: list[str]) -> dict[str, object]:
     model = tokenizer.get("model")
     if not isinstance(model, dict) or model.get("type", "BPE") != "BPE" or not isinstance(model.get("vocab"), dict):
         kind = model.get("type") if isinstance(model, dict) else None
@@ -63,9 +65,10 @@ def _byte_pairs(path: Path, tokenizer: dict[str, object], rows: int) -> dict[str
             raise FileFormatError(f"{path}: an entry of added_tokens has no content.")
         _place(path, ids, token.get("id"), token["content"], _added_type(token["content"], token.get("special")))
     metadata = _table(path, ids, rows)
+    _check_split(path, splits, warnings)
     return {
         "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": _split_name(path, splits),
+        "tokenizer.ggml.pre": "qwen35",
         **metadata,
         "tokenizer.ggml.merges": _merges(path, model.get("merges")),
         "tokenizer.ggml.add_bos_token": False,
@@ -87,9 +90,12 @@ def _added_type(content: str, special: object) -> TokenType:
 
 
 def _table(path: Path, ids: dict[int, tuple[str, TokenType]], rows: int) -> dict[str, object]:
-    if not ids or max(ids) >= rows:
+    if not ids:
+        raise FileFormatError(f"{path}: no tokens; expected the vocabulary of the model.")
+    last = max(ids)
+    if last >= rows:
         raise FileFormatError(
-            f"{path}: token ids go up to {max(ids, default=-1)}, but the embedding table has {rows} rows; tokenizer "
+            f"{path}: token {ids[last][0][:40]!r} has id {last}, but the embedding table has {rows} rows; tokenizer "
             "and weights are of different models."
         )
     listed = [ids.get(n, (f"[PAD{n}]", TokenType.UNUSED)) for n in range(rows)]
@@ -123,16 +129,17 @@ def _byte_level_splits(tokenizer: dict[str, object]) -> list[str] | None:
     return [str(p.get("Regex", p.get("String"))) for p in patterns if isinstance(p, dict)]
 
 
-def _split_name(path: Path, splits: list[str]) -> str:
-    if len(splits) == 1:
-        if splits[0] == _QWEN2_SPLIT:
-            return "qwen2"
-        without_marks = splits[0].replace(r"[\p{L}\p{M}]", r"\p{L}").replace(r"\p{M}", "")
-        if without_marks == _QWEN2_SPLIT:
-            return "qwen35"
-    raise FileFormatError(
-        f"{path}: cuts text with {'; '.join(splits)[:200] or 'no pattern'!r}; known: those of Qwen2, Qwen3.5."
-    )
+def _check_split(path: Path, splits: list[str], warnings: list[str]) -> None:
+    """The family cuts text as Qwen2 does, but for combining marks, which stay with their letters. Tokenizers saved by
+    some versions of transformers have Qwen2's pattern, which the model was not trained with. Raises FileFormatError."""
+    if len(splits) != 1 or splits[0].replace(r"[\p{L}\p{M}]", r"\p{L}").replace(r"\p{M}", "") != _QWEN2_SPLIT:
+        raise FileFormatError(
+            f"{path}: cuts text with {'; '.join(splits)[:200] or 'no pattern'!r}; known: those of Qwen2, Qwen3.5."
+        )
+    if splits[0] == _QWEN2_SPLIT:
+        warnings.append(
+            f"{path.name} cuts text as Qwen2 does, without combining marks; written with Qwen3.5's pattern (qwen35)"
+        )
 
 
 def _sentencepiece(path: Path, settings: dict[str, object], rows: int) -> dict[str, object]:
@@ -186,7 +193,7 @@ def _template(folder: Path, settings: dict[str, object]) -> dict[str, object]:
     path = folder / "chat_template.jinja"
     if path.exists():
         try:
-            text = path.read_bytes()[: 1 << 20].decode("utf-8")
+            text = path.read_bytes()[: 1 << 20].decode("utf-8-sig")
         except (OSError, UnicodeError) as error:
             raise FileFormatError(f"{path}: cannot be read as UTF-8 text ({error}).") from error
         return {"tokenizer.chat_template": text}

@@ -1,11 +1,13 @@
 """JSON from outside: of bounded size and depth, UTF-8 with or without a byte order mark, no key twice, no NaN."""
 
+import codecs
 import json
 import math
 from pathlib import Path
 
 from qwen35_local import bounded_file
 from qwen35_local.errors import FileFormatError
+from qwen35_local.other_file import other_file
 
 LIMIT_BYTES = 64 << 20
 DEPTH = 100  # lists and objects inside one another; more could not be written again, printed or rendered
@@ -35,6 +37,8 @@ def parse(data: bytes, what: str, *, lone_surrogates: bool = False) -> object:
             raise FileFormatError(f"{what}: a number of {len(text)} digits; expected at most {_DIGITS}.")
         return int(text)
 
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise FileFormatError(f"{what}: UTF-16 text; expected JSON in UTF-8, so save it again as that.")
     try:
         text = data.decode("utf-8-sig")
         value: object = json.loads(
@@ -47,7 +51,8 @@ def parse(data: bytes, what: str, *, lone_surrogates: bool = False) -> object:
     except UnicodeError as error:
         raise FileFormatError(f"{what}: not valid UTF-8 text ({error}).") from error
     except ValueError as error:
-        raise FileFormatError(f"{what}: not valid JSON ({error}).") from error
+        reason = other_file(data[:512]) or f"({error})"
+        raise FileFormatError(f"{what}: not valid JSON: {reason}.") from error
     if not is_shallow(value):
         raise FileFormatError(f"{what}: nested too deeply; expected at most {DEPTH} levels.")
     return value

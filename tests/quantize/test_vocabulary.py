@@ -10,10 +10,11 @@ import tiny_checkpoints
 from qwen35_local.errors import FileFormatError
 from qwen35_local.quantize.vocabulary import tokenizer_metadata
 from qwen35_local.text.spm import model_proto
+from qwen35_local.text.tokenizer import Tokenizer
 
 
 def metadata(folder: Path, rows: int = 270, **config: Any) -> dict[str, Any]:
-    return tokenizer_metadata(folder, config, rows)
+    return tokenizer_metadata(folder, config, rows, [])
 
 
 @pytest.fixture
@@ -40,15 +41,35 @@ def test_tokens_types_and_padding(folder: Path) -> None:
     assert "tokenizer.ggml.bos_token_id" not in found
 
 
-def test_both_spellings_of_merges_and_of_the_split(folder: Path) -> None:
+def test_both_spellings_of_merges(folder: Path) -> None:
     tokenizer = tiny_checkpoints.tokenizer()
     tokenizer["model"]["merges"] = ["h e", "l l", "he ll", "hell o"]
-    split = tokenizer["pre_tokenizer"]["pretokenizers"][0]
-    split["pattern"] = {"Regex": tiny_checkpoints.SPLIT.replace(r"[\p{L}\p{M}]", r"\p{L}").replace(r"\p{M}", "")}
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     found = metadata(folder)
     assert found["tokenizer.ggml.merges"] == ["h e", "l l", "he ll", "hell o"]
-    assert found["tokenizer.ggml.pre"] == "qwen2"
+
+
+def test_the_split_of_qwen2_is_that_of_the_family(folder: Path) -> None:
+    """Marks stay with their letters whatever a tokenizer was saved with, so that text becomes the same ids."""
+    text = "नमस्ते ไทย é x\u0301"
+    tokenizer = tiny_checkpoints.tokenizer()
+    merges, vocabulary = tokenizer["model"]["merges"], tokenizer["model"]["vocab"]
+    for left, right in (("Ì", "ģ"), ("x", "Ìģ")):  # U+0301, alone and behind a letter
+        merges.append([left, right])
+        vocabulary[left + right] = 263 + len(vocabulary) - 259
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    clean = metadata(folder)
+    ids = Tokenizer(clean).encode(text)
+    assert ids[-1] == vocabulary["xÌģ"]
+    assert Tokenizer({**clean, "tokenizer.ggml.pre": "qwen2"}).encode(text) != ids
+    split = tokenizer["pre_tokenizer"]["pretokenizers"][0]
+    split["pattern"] = {"Regex": tiny_checkpoints.SPLIT.replace(r"[\p{L}\p{M}]", r"\p{L}").replace(r"\p{M}", "")}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    warnings: list[str] = []
+    found = tokenizer_metadata(folder, {}, 270, warnings)
+    assert found == clean
+    assert Tokenizer(found).encode(text) == ids
+    assert "as Qwen2 does" in warnings[0]
 
 
 @pytest.mark.parametrize("merges", [[], [["a"]], [["a", "b", "c"]], ["ab"], [["a b", "c"]], [3], None])

@@ -31,12 +31,17 @@ def quantize(
     ] = None,
     type: Annotated[str, typer.Option("--type", "-t", help=f"One of {TYPES}.")] = "Q4_K_M",
     name: Annotated[
-        str | None, typer.Option(help="The model's name. Default: the folder's.", show_default=False)
+        str | None,
+        typer.Option(help="The model's name. Default: the repository's or the folder's.", show_default=False),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the source, print sizes, write nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing output file.")] = False,
     allow_requantize: Annotated[
-        bool, typer.Option("--allow-requantize", help="Accept a GGUF of lower precision than the type asked for.")
+        bool,
+        typer.Option(
+            "--allow-requantize",
+            help="Accept a source that was rounded before: a GGUF of lower precision, norms of MLX.",
+        ),
     ] = False,
     threads: Annotated[int, typer.Option("--threads", help="Worker threads; 0 takes every core.", min=0)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -101,9 +106,9 @@ def _print(report: "Report") -> None:
     total = sum(tensor.n_bytes for tensor in report.tensors)
     for dtype, n_bytes in report.bytes_by_type().items():
         count = sum(tensor.dtype == dtype for tensor in report.tensors)
-        lines.append(f"  {dtype:<7}{_size(n_bytes):>10}  {n_bytes / total:6.1%}  {count} tensors")
+        lines.append(f"  {dtype:<7}{_size(n_bytes):>10}  {n_bytes / total:6.1%}  {_counted(count, 'tensor')}")
     if report.vision:
-        lines.append(f"left out: {len(report.vision)} vision tensors ({printable(report.vision[0])} ...)")
+        lines.append(f"left out: {_counted(len(report.vision), 'vision tensor')} ({printable(report.vision[0])} ...)")
     worst = report.worst()
     if worst:
         lines.append("largest relative errors (root of squared error over squared weights):")
@@ -113,6 +118,10 @@ def _print(report: "Report") -> None:
         memory = f", {_size(report.peak_bytes)} of memory at most" if report.peak_bytes else ""
         lines.append(f"took {report.seconds:.1f} s, {speed:.0f} MB/s{memory}")
     typer.echo("\n".join(lines))
+
+
+def _counted(n: int, thing: str) -> str:
+    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
 
 
 def _count(n: int) -> str:

@@ -1,0 +1,193 @@
+"""Which safetensors files of a folder make up the model: what the index lists, unless the files themselves say better.
+
+Folders hold more than one download or tool left there: the index of shards that were merged since, a copy of the model
+beside its shards, MTP tensors in a file of their own, an adapter. A file is judged by the names and the bytes in it.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from qwen35_local import json_file
+from qwen35_local.errors import FileFormatError
+from qwen35_local.models.tensors import canonical_name, is_ignored, is_vision
+from qwen35_local.quantize.rows import Entry
+from qwen35_local.quantize.shard import read_shard
+
+INDEX = "model.safetensors.index.json"
+_NUMBERED = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<total>\d{5})\.safetensors")
+_ADAPTER = re.compile(r"\.(lora_[A-Za-z_]+|base_layer|modules_to_save|ia3_\w+)\b")
+_SAMPLE_BYTES = 1 << 16
+
+Shards = dict[Path, dict[str, Entry]]
+
+
+def find(folder: Path, warnings: list[str]) -> list[Entry]:
+    """The tensors of the model; what is left out or believed against the index is said in `warnings`.
+
+    Raises FileFormatError when files are missing or damaged, or two of them hold different weights."""
+    paths = sorted(path for path in folder.glob("*.safetensors") if path.name[0] != ".")
+    index = _read_index(folder / INDEX)
+    if not paths and index is None:
+        raise FileFormatError(f"{folder}: no .safetensors file here{_what_else(folder)}.")
+    shards: Shards = {}
+    for path in paths:
+        try:
+            shards[path] = read_shard(path)
+        except FileFormatError as error:
+            if index is None or path.name in index.values():
+                raise
+            warnings.append(f"{error} The index does not list it; left out")
+    weights = {path: shard for path, shard in shards.items() if not _is_adapter(path, shard, warnings)}
+    if not weights and index is None:
+        raise FileFormatError(f"{folder}: only an adapter is here; merge it into its base model first.")
+    main = _listed(folder, index, weights, warnings) if index is not None else _whole(folder, weights)
+    held = {path: weights.pop(path) for path in main}
+    entries = [entry for shard in held.values() for entry in shard.values()]
+    for path, shard in weights.items():
+        entries += _joined(path, shard, entries, warnings, every_file_counts=index is None)
+    return entries
+
+
+def _what_else(folder: Path) -> str:
+    pickled = [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth"), *folder.glob("*.ckpt")]
+    if pickled:
+        return (
+            f"; {pickled[0].name} is a pickle, which is never loaded: give a revision of the repository with "
+            "safetensors, or save the model again with save_pretrained(..., safe_serialization=True)"
+        )
+    ggufs = sorted(folder.glob("*.gguf"))
+    return f"; to convert {ggufs[0].name}, name that file" if ggufs else "; download the weights too"
+
+
+def _is_adapter(path: Path, shard: dict[str, Entry], warnings: list[str]) -> bool:
+    wrapped = [name for name in shard if _ADAPTER.search(name)]
+    if not wrapped and not path.name.startswith("adapter_"):
+        return False
+    if not path.name.startswith("adapter_") and any(_body(canonical_name(name)) for name in shard.keys() - wrapped):
+        raise FileFormatError(
+            f"{path}: tensor {wrapped[0][:120]} belongs to an adapter that was not merged into the weights around it; "
+            "merge it first (PEFT: merge_and_unload)."
+        )
+    warnings.append(f"{path.name} is an adapter, which a conversion does not apply; merge it into the weights first")
+    return True
+
+
+def _body(canonical: str) -> bool:
+    return canonical.startswith(("layers.", "embed_tokens.", "norm."))
+
+
+def _read_index(path: Path) -> dict[str, str] | None:
+    if not path.exists():
+        return None
+    weight_map = json_file.read_object(path).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise FileFormatError(f"{path}: no weight_map.")
+    for name in weight_map.values():
+        if not isinstance(name, str) or not name.endswith(".safetensors") or re.search(r"[/\\\0:]", name):
+            raise FileFormatError(f"{path}: {str(name)[:80]!r} is not the name of a safetensors file in this folder.")
+    return weight_map
+
+
+def _listed(folder: Path, index: dict[str, str], shards: Shards, warnings: list[str]) -> list[Path]:
+    """The files of the index or, where it does not hold, the files that have every weight it lists."""
+    listed = {folder / name for name in index.values()}
+    problem = _index_problem(folder, index, shards)
+    if problem is None:
+        return sorted(listed)
+    wanted = {canonical for name in index if _body(canonical := canonical_name(name))}
+    for paths in _sets(shards):
+        # The very files of the index, holding other tensors than it says, may be of two downloads.
+        if listed != set(paths) and wanted <= {canonical_name(name) for path in paths for name in shards[path]}:
+            warnings.append(f"{INDEX} is stale ({problem}); {_names(paths)} holds every weight that it lists")
+            return paths
+    raise FileFormatError(f"{folder}: {problem}. Download the weights again.")
+
+
+def _index_problem(folder: Path, index: dict[str, str], shards: Shards) -> str | None:
+    names = sorted(set(index.values()))
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        return f"{len(missing)} of {len(names)} shards are missing, first {missing[0]}"
+    wrong = [name for name, shard in index.items() if name not in shards.get(folder / shard, ())]
+    if wrong:
+        return (
+            f"tensor {wrong[0][:120]} should be in {index[wrong[0]]} but is not; {len(wrong)} such entries: the index "
+            "and the shards are of different downloads"
+        )
+    return None
+
+
+def _sets(shards: Shards) -> list[list[Path]]:
+    """Complete numbered sets, then files that stand alone."""
+    numbered: dict[tuple[str, int], list[Path]] = {}
+    alone = []
+    for path in shards:
+        found = _NUMBERED.fullmatch(path.name)
+        if found:
+            numbered.setdefault((found["stem"], int(found["total"])), []).append(path)
+        else:
+            alone.append([path])
+    return [paths for (_, total), paths in numbered.items() if len(paths) == total] + alone
+
+
+def _whole(folder: Path, shards: Shards) -> list[Path]:
+    """Without an index: the first complete set with an embedding table. The first file where none has one."""
+    sets = _sets(shards)
+    for paths in sets:
+        if any(canonical_name(name).startswith("embed_tokens.") for path in paths for name in shards[path]):
+            return paths
+    for path in shards.keys() - {path for paths in sets for path in paths}:
+        total = path.name.rpartition("-of-")[2]
+        found = sum(other.name.endswith(f"-of-{total}") for other in shards)
+        raise FileFormatError(f"{folder}: {found} of {int(total[:5])} shards are here; download the others.")
+    return sets[0]
+
+
+def _joined(
+    path: Path, shard: dict[str, Entry], held: list[Entry], warnings: list[str], *, every_file_counts: bool
+) -> Iterable[Entry]:
+    """What a further file adds to the model. A copy of what is held adds nothing; a different one is refused."""
+    by_name = {canonical_name(entry.name): entry for entry in held}
+    text = {name: entry for name, entry in shard.items() if not is_vision(name) and not is_ignored(name)}
+    twice = {name: by_name[canonical_name(name)] for name in text if canonical_name(name) in by_name}
+    for name, other in twice.items():
+        if not _alike(shard[name], other):
+            raise FileFormatError(
+                f"{path}: tensor {name[:120]} is there twice with different values, here and in {other.path.name}; "
+                "two models lie in this folder: move one of them away."
+            )
+    new = [entry for name, entry in shard.items() if name not in twice]
+    own = [name for name in text if name not in twice]
+    if not new:
+        warnings.append(f"{path.name} is a copy of what {_names(_paths(twice.values()))} holds; left out")
+        return []
+    unexpected = [name for name in own if not canonical_name(name).startswith(("mtp.", "lm_head."))]
+    if unexpected and not every_file_counts:
+        warnings.append(f"{path.name} is not listed in {INDEX} and holds {unexpected[0][:120]}; left out")
+        return []
+    return new
+
+
+def _paths(entries: Iterable[Entry]) -> list[Path]:
+    return sorted({entry.path for entry in entries})
+
+
+def _names(paths: list[Path]) -> str:
+    return paths[0].name if len(paths) == 1 else f"{paths[0].name} and {len(paths) - 1} more"
+
+
+def _alike(one: Entry, other: Entry) -> bool:
+    """Whether two tensors look the same: dtype, shape, the first and the last bytes."""
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    return _ends(one) == _ends(other)
+
+
+def _ends(entry: Entry) -> bytes:
+    n = min(entry.n_bytes, _SAMPLE_BYTES)
+    with entry.path.open("rb") as file:
+        file.seek(entry.offset)
+        head = file.read(n)
+        file.seek(entry.offset + entry.n_bytes - n)
+        return head + file.read(n)
