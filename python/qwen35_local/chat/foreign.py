@@ -65,6 +65,7 @@ def render_foreign(
 
     A template may look for tags in content (the reasoning in an assistant's text) and then writes something else when
     it cannot see them; in that case the tags in assistants' text stay as they are, except those of the form `<|...|>`.
+    Where the reasoning is known there is nothing to look for, and a tag in the text is only text.
     """
     plain = context(messages, tools, options)
     everything = json.dumps(plain, ensure_ascii=False)
@@ -86,16 +87,17 @@ def render_foreign(
 def _marked(
     variables: Mapping[str, Any], change: Callable[[str], str], assistant: Callable[[str], str] | None = None
 ) -> dict[str, Any]:
-    """A copy with all content changed; `assistant` changes the text of assistants instead."""
+    """A copy with all content changed; `assistant` changes the text of assistants that may hold reasoning instead."""
+    own = assistant or change
     result = dict(variables)
     result["tools"] = _changed(variables["tools"], change)
     result["messages"] = [
         {
-            name: value if name == "role" else _changed(value, assistant if is_own and name == "content" else change)
+            name: value if name == "role" else _changed(value, own if is_own and name == "content" else change)
             for name, value in message.items()
         }
         for message in variables["messages"]
-        for is_own in [assistant is not None and message["role"] == "assistant"]
+        for is_own in [message["role"] == "assistant" and "reasoning_content" not in message]
     ]
     return result
 

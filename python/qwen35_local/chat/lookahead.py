@@ -1,11 +1,12 @@
 """A reading position in text that is still arriving."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 _SPACES = re.compile(r"[ \t\r\n]*")
 _MAX_SPACE = 64
 _MAX_NAME = 256
+_LONGEST_TAG = 16
 _NAME = re.compile(rf"([^<>\n]{{1,{_MAX_NAME}}})>")
 _NAME_SO_FAR = re.compile(rf"[^<>\n]{{0,{_MAX_NAME}}}")
 
@@ -14,7 +15,10 @@ class Lookahead:
     """Text from the reading position on. Questions are answered by a tag or name, "" when there is none, or None when
     only more text can tell; an answer other than None never changes as text arrives."""
 
-    def __init__(self) -> None:
+    def __init__(self, tokens: Container[str] = ()) -> None:
+        """`tokens`: tags that are tokens of a vocabulary; they stand only where `append` says that one came."""
+        self._tokens = tokens
+        self._token_starts: set[int] = set()
         self._text = ""
         self._position = 0
         self.at_end = False
@@ -23,10 +27,14 @@ class Lookahead:
     def __len__(self) -> int:
         return len(self._text) - self._position
 
-    def append(self, text: str) -> None:
-        """More text has arrived."""
-        self._text = self._text[self._position :] + text
+    def append(self, text: str, *, is_token: bool = False) -> None:
+        """More text has arrived; `is_token`: it is one token, whole."""
+        self._token_starts = {at - self._position for at in self._token_starts if at >= self._position}
+        self._text = self._text[self._position :]
         self._position = 0
+        if is_token:
+            self._token_starts.add(len(self._text))
+        self._text += text
 
     def take(self, n: int) -> str:
         """The next n characters; the position moves behind them."""
@@ -73,15 +81,18 @@ class Lookahead:
         """Whether the text has ended and what follows `skip` characters on, after white space, is nothing or the
         beginning of one of `tags`."""
         start = self._end_of_space(self._position + skip)
-        is_short = len(self._text) - start < max(map(len, tags))
-        return self.at_end and is_short and any(tag.startswith(self._text[start:]) for tag in tags)
+        return self.at_end and self._may_become(self._text[start : start + _LONGEST_TAG + 1], tags)
 
     def _tag_at(self, position: int, tags: Sequence[str]) -> str | None:
         for tag in tags:
-            if self._text.startswith(tag, position):
+            if self._text.startswith(tag, position) and (tag not in self._tokens or position in self._token_starts):
                 return tag
-        rest = self._text[position : position + 16]
-        return None if not self.at_end and any(tag.startswith(rest) for tag in tags) else ""
+        rest = self._text[position : position + _LONGEST_TAG]
+        return None if not self.at_end and self._may_become(rest, tags) else ""
+
+    def _may_become(self, text: str, tags: Sequence[str]) -> bool:
+        """Whether more text could make one of the tags of it. A token comes whole."""
+        return not text or any(tag.startswith(text) for tag in tags if tag not in self._tokens)
 
     def _end_of_space(self, start: int, at_most: int | None = None) -> int:
         end = len(self._text) if at_most is None else min(len(self._text), start + at_most)

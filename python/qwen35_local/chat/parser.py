@@ -6,11 +6,14 @@ them, and fall back to JSON calls. Every text is accepted; what is no call comes
 
 A step acts only on what no further input can change, so the events do not depend on how the output was cut. What is
 undecided is at most a tag, 64 characters of white space and the tag after it; the work is linear in the output.
+
+Where the tokens are known, `<think>`, `<tool_call>` and the other tags that are tokens count only as these: a model
+that speaks of a tag in plain letters has written text.
 """
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
@@ -64,17 +67,28 @@ class _Call:
 class OutputParser:
     """Parses one output. Calls are looked for only when tools were offered; without tools their markup is text."""
 
-    def __init__(self, tools: Iterable[Mapping[str, Any]] = (), *, in_reasoning: bool = False) -> None:
+    def __init__(
+        self,
+        tools: Iterable[Mapping[str, Any]] = (),
+        *,
+        in_reasoning: bool = False,
+        in_answer: bool = False,
+        tokens: Container[str] = (),
+    ) -> None:
         """`tools`: what the prompt offered. `in_reasoning`: the prompt ended with an open `<think>`
-        (`Prompt.starts_in_reasoning`)."""
+        (`Prompt.starts_in_reasoning`); `in_answer`: with `</think>` (`Prompt.starts_in_answer`). `tokens`: spellings
+        that are tokens of the vocabulary; empty when only text is known, and every spelling counts."""
         self._schemas = ToolSchemas(tools)
         self._state = _State.PROSE
         self._in_reasoning = in_reasoning
+        self._in_answer = in_answer  # the reasoning was closed once
         self._reasoning_is_unclosed = False  # a call ended the reasoning; its </think> may still come
         self._is_fresh = True  # no prose since the start or the last tag
+        self._stray = ""  # a closer with nothing to close: the answer, if nothing else comes
+        self._tail = ""  # the end of the prose so far
         self._skipped = "\n"  # characters not wanted before the next prose
         self._space: list[str] = []  # white space that is dropped if a tag follows, and prose otherwise
-        self._text = Lookahead()
+        self._text = Lookahead(tokens)
         self._events: list[Event] = []
         self._n_calls = 0
         self._call = _Call()
@@ -89,16 +103,16 @@ class OutputParser:
         """Whether the last characters belong to what looks like a tool call."""
         return self._state is not _State.PROSE
 
-    def feed(self, text: str) -> list[Event]:
-        """The events that more output decides; often none."""
-        self._text.append(text)
+    def feed(self, text: str, *, is_token: bool = False) -> list[Event]:
+        """The events that more output decides; often none. `is_token`: `text` is the spelling of one special token."""
+        self._text.append(text, is_token=is_token)
         return self._run()
 
     def finish(self) -> list[Event]:
         """The events of what was still undecided. The parser is then used up."""
         self._text.at_end = True
         events = self._run()
-        self._emit_prose("".join(self._space))
+        self._emit_prose(self._stray + "".join(self._space))
         self._space.clear()
         events += self._events
         self._events = []
@@ -128,12 +142,23 @@ class OutputParser:
             if not self._text:
                 return False
             tag = self._text.tag(self._prose_tags())
-            if tag is None:
+            is_meant = tag and self._is_meant(tag)
+            if is_meant is None:
                 return False
-            if tag:
+            if tag and is_meant:
                 self._open(tag)
                 return True
             self._add_prose(self._text.take(1))
+
+    def _is_meant(self, tag: str) -> bool | None:
+        """Whether the tag here is no mention of it; None: more text tells.
+
+        Thinking that was closed opens again only as the template opens it, on a line of its own: an answer may begin
+        with the tag's name. A bare `<function=` behind a `<tool_call>` in plain letters belongs to what is quoted."""
+        if tag == "<think>" and self._in_answer:
+            newline = self._text.tag(("\n",), len(tag))
+            return None if newline is None else newline != ""
+        return tag != "<function=" or self._tail != "<tool_call>"
 
     def _prose_tags(self) -> list[str]:
         tags = []
@@ -148,9 +173,13 @@ class OutputParser:
     def _open(self, tag: str) -> None:
         if tag in ("<think>", "</think>"):
             self._text.take(len(tag))
+            has_use = tag == "<think>" or self._in_reasoning or self._reasoning_is_unclosed
+            self._stray = "" if has_use else tag
+            self._in_answer |= tag == "</think>"
             self._in_reasoning = tag == "<think>"
             self._reasoning_is_unclosed = False
             self._is_fresh = True
+            self._tail = ""
             self._space.clear()
             self._skipped = "\n"
             return
@@ -293,6 +322,7 @@ class OutputParser:
     def _not_a_call(self) -> bool:
         self._state = _State.PROSE
         self._add_prose("".join(self._call.raw))
+        self._tail = ""
         return True
 
     def _stop_inside(self) -> bool:
@@ -307,6 +337,7 @@ class OutputParser:
         self._reasoning_is_unclosed |= self._in_reasoning
         self._in_reasoning = False
         self._is_fresh = True
+        self._stray = self._tail = ""
         self._space.clear()
         self._skipped = _SPACE
         return True
@@ -319,12 +350,16 @@ class OutputParser:
         if not text:
             return
         body = text.rstrip(_SPACE)
+        space = text[len(body) :]
         if body:
-            self._is_fresh = False
-            self._emit_prose("".join(self._space) + body)
+            body = "".join(self._space) + body
             self._space.clear()
-        if len(body) < len(text):
-            self._space.append(text[len(body) :])
+            self._is_fresh = False
+            self._stray = ""
+            self._tail = (self._tail + body)[-len("<tool_call>") :]
+            self._emit_prose(body)
+        if space:
+            self._space.append(space)
 
     def _emit_prose(self, text: str) -> None:
         if text:

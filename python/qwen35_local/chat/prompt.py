@@ -49,5 +49,13 @@ class Prompt:
     @property
     def starts_in_reasoning(self) -> bool:
         """Whether what the model writes next is reasoning: the prompt ends with an open `<think>`."""
+        return self._ends_with("<think>")
+
+    @property
+    def starts_in_answer(self) -> bool:
+        """Whether the prompt has ended the reasoning for the model: it ends with `</think>`."""
+        return self._ends_with("</think>")
+
+    def _ends_with(self, tag: str) -> bool:
         last = next((s for s in reversed(self.segments) if s.text.strip()), Segment("", True))
-        return last.is_template and last.text.rstrip().endswith("<think>")
+        return last.is_template and last.text.rstrip().endswith(tag)

@@ -15,7 +15,7 @@ _OTHER_SCHEMAS = ("inputSchema", "input_schema")
 """What the Model Context Protocol and Anthropic's API call `parameters`."""
 
 
-def read_tools(tools: Iterable[Any] | Mapping[str, Any] | None) -> list[dict[str, Any]]:
+def read_tools(tools: object) -> list[dict[str, Any]]:
     """Tool definitions in OpenAI's form: those that are, or are its bare inner part, as they were given; those with an
     `inputSchema` or `input_schema` rewritten, also inside the `{"tools": [...]}` that an MCP server answers.
 

@@ -273,7 +273,12 @@ class Engine:
         """Samples until something ends the reply; returns what did."""
         sampler = _core.Sampler(**asdict(request.sampling), n_tokens_used=self.tokenizer.n_used)
         text = TokenStream(self.tokenizer)
-        parser = OutputParser(request.tools, in_reasoning=encoded.prompt.starts_in_reasoning)
+        parser = OutputParser(
+            request.tools,
+            in_reasoning=encoded.prompt.starts_in_reasoning,
+            in_answer=encoded.prompt.starts_in_answer,
+            tokens=self.tokenizer.special_tokens,
+        )
         limit = request.max_tokens or REPLY_TOKENS
 
         def emit(parsed: list[events.Event]) -> Iterator[Event]:
@@ -290,7 +295,8 @@ class Engine:
                     reason: Reason = "stop"
                     break
                 reply.written.append(token)
-                yield from emit(parser.feed(text.push(token)))
+                for piece in text.push(token):
+                    yield from emit(parser.feed(piece.text, is_token=piece.is_special))
                 if len(reply.written) >= limit or len(self._timeline) + 1 >= self.context_tokens:
                     reason = "length" if len(reply.written) >= limit else "context"
                     break

@@ -1,6 +1,7 @@
 """Text out of a stream of tokens, one character never cut in two."""
 
 import codecs
+from typing import NamedTuple
 
 from qwen35_local.text.tokenizer import Tokenizer
 
@@ -22,6 +23,14 @@ class Utf8Stream:
         return text
 
 
+class Piece(NamedTuple):
+    """`is_special`: the text is the spelling of a special token, and the model wrote that token; other text may spell
+    the same and is only text."""
+
+    text: str
+    is_special: bool
+
+
 class TokenStream:
     """Token ids to text as they are sampled. Control tokens leave no text; `<think>` and `<tool_call>` do."""
 
@@ -29,11 +38,16 @@ class TokenStream:
         self._tokenizer = tokenizer
         self._utf8 = Utf8Stream()
 
-    def push(self, token_id: int) -> str:
-        """Text this token completes, often one word, sometimes "". Raises InputError on an id out of range."""
+    def push(self, token_id: int) -> list[Piece]:
+        """Text this token completes, often one word, sometimes none. Raises InputError on an id out of range."""
         if self._tokenizer.is_control(token_id):
-            return ""
-        return self._utf8.push(self._tokenizer.token_bytes(token_id))
+            return []
+        data = self._tokenizer.token_bytes(token_id)
+        if self._tokenizer.is_special(token_id):
+            pieces = [Piece(self._utf8.finish(), False), Piece(data.decode("utf-8", "replace"), True)]
+        else:
+            pieces = [Piece(self._utf8.push(data), False)]
+        return [piece for piece in pieces if piece.text]
 
     def finish(self) -> str:
         """What is left when no more tokens come: "" or one U+FFFD."""
