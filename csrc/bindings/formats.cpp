@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "dialect/model_file.h"
 #include "tensor/blocks.h"
 #include "tensor/encode.h"
 
@@ -86,26 +87,28 @@ class GgufFile {
   GgufFile(const std::filesystem::path& path, bool is_header) {
     py::gil_scoped_release release;
     gguf_ = std::make_unique<const Gguf>(path, is_header ? GgufExtent::kHeader : GgufExtent::kWhole);
+    file_ = std::make_unique<const ModelFile>(*gguf_);
   }
 
   const Gguf& gguf() const { return *gguf_; }
+  const ModelFile& file() const { return *file_; }
 
   // One whose bytes are there.
   const GgufTensor& tensor(const std::string& name) const {
-    const GgufTensor& found = gguf_->tensor(name);
+    const GgufTensor& found = file_->tensor(name);
     if (found.data == nullptr) throw InputError("opened with header=True: the bytes of '" + name + "' are not read");
     return found;
   }
 
   // Converted once; the caller gets a dict of his own over shared values.
   py::dict metadata() {
-    if (!metadata_) metadata_ = metadata_to_python(*gguf_);
+    if (!metadata_) metadata_ = metadata_to_python(file_->directory());
     return py::reinterpret_steal<py::dict>(owned(PyDict_Copy(metadata_.ptr())));
   }
 
-  py::list tensors() const {
+  py::list list(std::span<const GgufTensor> tensors) const {
     py::list list;
-    for (const GgufTensor& t : gguf_->tensors()) {
+    for (const GgufTensor& t : tensors) {
       const std::uint64_t offset = t.data == nullptr ? 0 : gguf_->offset(t);
       list.append(TensorInfo{std::string(t.name), t.type_name(), numpy_shape(t), t.bytes, offset});
     }
@@ -125,6 +128,7 @@ class GgufFile {
 
  private:
   std::unique_ptr<const Gguf> gguf_;
+  std::unique_ptr<const ModelFile> file_;
   py::object metadata_;
 };
 
@@ -210,7 +214,7 @@ void translate_system_errors(std::exception_ptr error) {
 }  // namespace
 }  // namespace qwen35
 
-py::dict metadata_to_python(const qwen35::Gguf& file) {
+py::dict metadata_to_python(const qwen35::GgufDirectory& file) {
   py::dict metadata;
   for (const qwen35::GgufValue& value : file.metadata()) {
     const auto key = py::reinterpret_steal<py::object>(qwen35::text(value.key()));
@@ -234,7 +238,19 @@ void bind_formats(py::module_& module) {
       .def(py::init<const std::filesystem::path&, bool>(), py::arg("path"), py::kw_only(), py::arg("header") = false)
       .def_property_readonly("version", [](const GgufFile& file) { return file.gguf().version(); })
       .def_property_readonly("metadata", &GgufFile::metadata)
-      .def_property_readonly("tensors", &GgufFile::tensors)
+      .def_property_readonly("tensors", [](const GgufFile& f) { return f.list(f.file().directory().tensors()); })
+      .def_property_readonly("aside", [](const GgufFile& f) { return f.list(f.file().aside()); })
+      .def_property_readonly("kind", [](const GgufFile& f) { return f.file().kind(); })
+      .def_property_readonly("refusal",
+                             [](const GgufFile& f) {
+                               const std::string& refusal = f.file().refusal();
+                               return refusal.empty() ? std::nullopt : std::optional(refusal);
+                             })
+      .def_property_readonly("notices",
+                             [](const GgufFile& f) {
+                               const auto notices = f.file().notices();
+                               return std::vector<std::string>(notices.begin(), notices.end());
+                             })
       .def("tensor", &tensor_bytes, py::arg("name"))
       .def("decode", &GgufFile::decode, py::arg("name"));
 

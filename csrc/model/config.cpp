@@ -6,7 +6,7 @@
 #include <sstream>
 #include <utility>
 
-#include "base/error.h"
+#include "dialect/refuse.h"
 
 namespace qwen35 {
 namespace {
@@ -25,18 +25,17 @@ constexpr std::size_t kMostSharers = 32;   // query heads of one key/value head;
 
 class Keys {
  public:
-  Keys(const Gguf& file, std::string architecture) : file_(file), architecture_(std::move(architecture)) {}
+  Keys(const GgufDirectory& file, std::string architecture) : file_(file), architecture_(std::move(architecture)) {}
 
   [[noreturn]] void fail(const std::string& key, const std::string& given, const std::string& expected) const {
-    throw FormatError(key + " is " + given + ", expected " + expected +
-                      ". The file is damaged or was not written for this model family; convert it again.");
+    refuse_key(key, given, expected);
   }
   [[noreturn]] void fail(const std::string& key, std::size_t given, const std::string& expected) const {
     fail(key, std::to_string(given), expected);
   }
 
   std::string full(const char* key) const { return architecture_ + "." + key; }
-  const Gguf& file() const noexcept { return file_; }
+  const GgufDirectory& file() const noexcept { return file_; }
 
   std::optional<std::size_t> find(const char* key, std::size_t least, std::size_t most) const {
     const std::string name = full(key);
@@ -67,31 +66,6 @@ class Keys {
     return *value;
   }
 
-  // A scalar, or one value per block: the same wherever `counts(block)`, there or 0 elsewhere.
-  template <class Counts>
-  std::size_t per_block(const char* key, std::size_t blocks, std::size_t least, std::size_t most,
-                        const Counts& counts) const {
-    const std::string name = full(key);
-    const GgufValue* value = file_.find_value(name);
-    if (value == nullptr || !value->is_array()) return need(key, least, most);
-    if (value->size() != blocks) {
-      fail(name, "a list of " + std::to_string(value->size()),
-           "one number, or one per block: " + std::to_string(blocks));
-    }
-    std::size_t common = 0;
-    for (std::size_t i = 0; i < blocks; ++i) {
-      const std::uint64_t n = value->uint(i);
-      if (n == 0 && !counts(i)) continue;
-      const std::size_t here = in_range(name + "[" + std::to_string(i) + "]", n, least, most);
-      if (common != 0 && here != common) {
-        fail(name + "[" + std::to_string(i) + "]", here, std::to_string(common) + " as in the blocks before");
-      }
-      common = here;
-    }
-    if (common == 0) fail(name, "0 in every block", range(least, most));
-    return common;
-  }
-
  private:
   template <class T>
   static std::string show(T value) {
@@ -109,7 +83,7 @@ class Keys {
     return static_cast<std::size_t>(value);
   }
 
-  const Gguf& file_;
+  const GgufDirectory& file_;
   std::string architecture_;
 };
 
@@ -127,12 +101,9 @@ void read_blocks(Config& config, const Keys& keys) {
 }
 
 void read_attention(Config& config, const Keys& keys) {
-  const std::size_t blocks = config.layers + config.mtp_layers;
-  const auto attends = [&](std::size_t block) { return config.is_attention(block); };
   AttentionShape& shape = config.attention;
-  shape.heads = static_cast<std::uint32_t>(keys.per_block("attention.head_count", blocks, 1, kMostHeads, attends));
-  shape.kv_heads =
-      static_cast<std::uint32_t>(keys.per_block("attention.head_count_kv", blocks, 1, kMostHeads, attends));
+  shape.heads = keys.need32("attention.head_count", 1, kMostHeads);
+  shape.kv_heads = keys.need32("attention.head_count_kv", 1, kMostHeads);
   shape.width = keys.need32("attention.key_length", 2, kMostHeadWidth);
   const std::size_t value_width = keys.need("attention.value_length", 2, kMostHeadWidth);
   if (shape.heads % shape.kv_heads != 0) {
@@ -227,16 +198,14 @@ void read_delta(Config& config, const Keys& keys) {
 
 void read_feed_forward(Config& config, const Keys& keys) {
   if (config.architecture == "qwen35") {
-    const auto everywhere = [](std::size_t) { return true; };
-    config.feed_forward =
-        keys.per_block("feed_forward_length", config.layers + config.mtp_layers, 1, kMostWidth, everywhere);
+    config.feed_forward = keys.need("feed_forward_length", 1, kMostWidth);
     return;
   }
   ExpertShape shape{};
   shape.experts = keys.need32("expert_count", 1, kMostExperts);
   shape.chosen = keys.need32("expert_used_count", 1, shape.experts);
   shape.width = keys.need("expert_feed_forward_length", 1, kMostWidth);
-  shape.shared_width = keys.find("expert_shared_feed_forward_length", 1, kMostWidth).value_or(shape.width);
+  shape.shared_width = keys.need("expert_shared_feed_forward_length", 1, kMostWidth);
   config.moe = shape;
 }
 
@@ -274,15 +243,10 @@ void read_vocabulary(Config& config, const Keys& keys) {
 
 }  // namespace
 
-Config read_config(const Gguf& file) {
+Config read_config(const GgufDirectory& file) {
   Config config;
-  const auto architecture = file.get_string("general.architecture");
-  config.architecture = std::string(architecture.value_or("missing"));
+  config.architecture = std::string(file.get_string("general.architecture").value_or(""));
   const Keys keys(file, config.architecture);
-  if (config.architecture != "qwen35" && config.architecture != "qwen35moe") {
-    keys.fail("general.architecture", architecture ? "\"" + config.architecture + "\"" : "missing",
-              "qwen35 or qwen35moe");
-  }
   config.name = std::string(file.get_string("general.name").value_or(""));
   read_blocks(config, keys);
   read_attention(config, keys);

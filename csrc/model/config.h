@@ -58,7 +58,8 @@ struct Config {
   std::size_t kv_width() const noexcept { return std::size_t{attention.kv_heads} * attention.width; }
 };
 
-// Throws FormatError naming the key, what it holds and what was expected.
-Config read_config(const Gguf& file);
+// The directory is a model's (dialect/model_file.h). Throws FormatError naming the key, what it holds and what was
+// expected.
+Config read_config(const GgufDirectory& file);
 
 }  // namespace qwen35

@@ -17,10 +17,15 @@ auto naming(const Gguf& file, const Read& read) {
   }
 }
 
-Weights load(const Gguf& file, const Config& config, Backend& backend, TensorSource* source) {
-  MappedTensors mapped(file);
-  Weights weights = load_weights(file, config, backend, source == nullptr ? mapped : *source);
-  file.release();  // a vocabulary takes ten megabytes, and is seldom asked for again
+Config configure(const ModelFile& file) {
+  if (!file.refusal().empty()) throw FormatError(file.refusal());
+  return read_config(file.directory());
+}
+
+Weights load(const ModelFile& file, const Config& config, Backend& backend, TensorSource* source) {
+  MappedTensors mapped(file.file());
+  Weights weights = load_weights(file.directory(), config, backend, source == nullptr ? mapped : *source);
+  file.file().release();  // a vocabulary takes ten megabytes, and is seldom asked for again
   return weights;
 }
 
@@ -36,11 +41,12 @@ Model::Model(const std::filesystem::path& path, std::unique_ptr<Backend> backend
 Model::Model(const std::filesystem::path& path, std::unique_ptr<Backend> backend, std::size_t context_tokens,
              TensorSource* source)
     : backend_(std::move(backend)),
-      file_(path, source == nullptr ? GgufExtent::kWhole : GgufExtent::kHeader),
-      config_(naming(file_, [&] { return read_config(file_); })),
+      gguf_(path, source == nullptr ? GgufExtent::kWhole : GgufExtent::kHeader),
+      file_(gguf_),
+      config_(naming(gguf_, [&] { return configure(file_); })),
       rope_(make_rope(config_, context_tokens)),
       context_tokens_(context_tokens == 0 ? config_.context_tokens : context_tokens),
-      weights_(naming(file_, [&] { return load(file_, config_, *backend_, source); })) {}
+      weights_(naming(gguf_, [&] { return load(file_, config_, *backend_, source); })) {}
 
 Activations Model::Turn::activations(std::size_t rows, std::size_t logit_rows) {
   auto& scratch = model_.scratch_;

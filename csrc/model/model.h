@@ -8,6 +8,7 @@
 #include <string>
 
 #include "backend/backend.h"
+#include "dialect/model_file.h"
 #include "gguf/gguf.h"
 #include "model/config.h"
 #include "model/queue.h"
@@ -27,7 +28,7 @@ class Model {
   Model(const std::filesystem::path& path, std::unique_ptr<Backend> backend, std::size_t context_tokens,
         TensorSource& source);
 
-  const Gguf& file() const noexcept { return file_; }
+  const ModelFile& file() const noexcept { return file_; }
   const Config& config() const noexcept { return config_; }
   const Weights& weights() const noexcept { return weights_; }
   const RopeTable& rope() const noexcept { return rope_; }
@@ -54,7 +55,8 @@ class Model {
         TensorSource* source);
 
   std::unique_ptr<Backend> backend_;
-  Gguf file_;
+  Gguf gguf_;
+  ModelFile file_;
   Config config_;
   RopeTable rope_;
   std::size_t context_tokens_;

@@ -60,7 +60,7 @@ struct Packing {
 // Finds tensors by name. With no packing it only checks, and collects everything that is wrong; with one it packs.
 class Binder {
  public:
-  Binder(const Gguf& file, const Packing* packing, Weights& weights)
+  Binder(const GgufDirectory& file, const Packing* packing, Weights& weights)
       : file_(file), packing_(packing), weights_(weights) {}
 
   bool has(const std::string& name) const { return file_.find(name) != nullptr; }
@@ -69,8 +69,7 @@ class Binder {
   const Weight* matrix(const std::string& name, std::size_t rows, std::size_t cols, std::size_t experts = 1,
                        std::size_t parts = 1) {
     const GgufTensor* tensor = find(name, {cols, rows, experts});
-    if (tensor == nullptr || !is_decodable(*tensor)) return nullptr;
-    if (packing_ == nullptr) return nullptr;
+    if (tensor == nullptr || packing_ == nullptr) return nullptr;
     MatrixView encoded = tensor->matrix();
     encoded.data = packing_->source.take(*tensor);
     TensorSource& source = packing_->source;
@@ -108,9 +107,7 @@ class Binder {
 
   void finish_checks(const Config& config) {
     for (const GgufTensor& tensor : file_.tensors()) {
-      // Some writers put the vision tower into the same file; it is not part of the language model.
-      const bool is_vision = tensor.name.starts_with("v.") || tensor.name.starts_with("mm.");
-      if (!is_vision && !bound_.contains(std::string(tensor.name))) unexpected_.add(std::string(tensor.name));
+      if (!bound_.contains(std::string(tensor.name))) unexpected_.add(std::string(tensor.name));
     }
     const std::string wrong = missing_.text() + unexpected_.text() + shapes_.text() + types_.text();
     if (!wrong.empty()) {
@@ -140,13 +137,7 @@ class Binder {
     return tensor;
   }
 
-  bool is_decodable(const GgufTensor& tensor) {
-    if (find_dtype(static_cast<std::uint32_t>(tensor.dtype)) != nullptr) return true;
-    types_.add(std::string(tensor.name) + " (" + tensor.type_name() + ", which cannot be decoded)");
-    return false;
-  }
-
-  const Gguf& file_;
+  const GgufDirectory& file_;
   const Packing* packing_;
   Weights& weights_;
   std::unordered_set<std::string> bound_;
@@ -243,7 +234,7 @@ void bind_model(Binder& bind, const Config& c, Weights& w) {
 
 }  // namespace
 
-Weights load_weights(const Gguf& file, const Config& config, Backend& backend, TensorSource& source) {
+Weights load_weights(const GgufDirectory& file, const Config& config, Backend& backend, TensorSource& source) {
   Weights checked;
   Binder check(file, nullptr, checked);
   bind_model(check, config, checked);

@@ -91,7 +91,8 @@ struct Weights {
   std::vector<std::unique_ptr<Buffer>> vectors;
 };
 
-// Throws FormatError naming the tensors that are missing, unexpected, or of another shape or type than the config asks.
-Weights load_weights(const Gguf& file, const Config& config, Backend& backend, TensorSource& source);
+// The directory is a model's, of types that can be decoded (dialect/model_file.h). Throws FormatError naming the
+// tensors that are missing, unexpected, or of another shape or type than the config asks.
+Weights load_weights(const GgufDirectory& file, const Config& config, Backend& backend, TensorSource& source);
 
 }  // namespace qwen35

@@ -79,7 +79,8 @@ def test_more_experts_chosen_than_there_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("attention.head_count", [np.uint32(4)] * 4),
+        ("attention.head_count", [np.uint32(4)] * 3),
+        ("attention.head_count", [np.uint32(4)] * 6),
         ("attention.head_count", [np.uint32(n) for n in (0, 0, 0, 4, 2)]),
         ("attention.head_count", [np.uint32(n) for n in (0, 0, 0, 0, 4)]),
         ("attention.head_count_kv", [np.uint32(0)] * 5),

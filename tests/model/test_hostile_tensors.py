@@ -33,9 +33,9 @@ def test_each_tensor_missing_renamed_or_of_another_shape(variety: str, tmp_path:
     rest = {n: w for n, w in weights.items() if n not in names}
     for name in names:
         without = {n: w for n, w in weights.items() if n != name}
-        message = refused(tmp_path, config, without)
-        assert f"1 tensor is missing: {name}" in message
-        if name != "token_embd.weight":
+        if not name.startswith("blk.4."):  # of the MTP block, without which a model runs
+            assert f"1 tensor is missing: {name}" in refused(tmp_path, config, without)
+        if not name.startswith(("token_embd", "blk.4.")):
             message = refused(tmp_path, config, without | {name + ".x": weights[name]})
             assert f"missing: {name}." in message
             assert f"unexpected: {name}.x." in message

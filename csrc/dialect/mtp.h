@@ -1,0 +1,16 @@
+// The multi-token-prediction block: whole under llama.cpp's names, or not there.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "dialect/edited_directory.h"
+
+namespace qwen35 {
+
+// Gives the block its place behind the main layers and counts it in the metadata. One that is not whole goes to `aside`
+// and is counted out; the notice then says why.
+void settle_mtp(EditedDirectory& file, const std::string& architecture, std::vector<GgufTensor>& aside,
+                std::vector<std::string>& notices);
+
+}  // namespace qwen35
