@@ -36,7 +36,6 @@ INTEGERS: dict[str, tuple[int, int]] = {
     "mtp_layers": (0, 1),
     "eos_ids": (0, (1 << 24) - 1),
     "block_count": (1, 1025),
-    "head_counts": (0, 1024),
     "delta_inner_width": (1, 1 << 20),
 }
 FLOATS: dict[str, tuple[float, float]] = {

@@ -138,7 +138,8 @@ class ModelConfig:
     def from_gguf(
         cls, metadata: Mapping[str, object], *, vocabulary: int | None = None, embeddings_are_tied: bool = False
     ) -> ModelConfig:
-        """GGUF metadata by full key (`general.architecture`, `qwen35.block_count`, ...). Raises `FileFormatError`.
+        """GGUF metadata by full key (`general.architecture`, `qwen35.block_count`, ...), as `GgufFile` gives them: one
+        number where a file has a list of them, one per block. Raises `FileFormatError`.
 
         `vocabulary` is the row count of `token_embd.weight`; without it the token list of the file is counted.
         `embeddings_are_tied` says that the file has no `output.weight`. Neither is in the metadata of every file.
@@ -208,14 +209,6 @@ class ModelConfig:
         return {"general.architecture": self.architecture, **named}
 
 
-def _gguf_uniform(source: Source, key: str, bound: str) -> int:
-    """A number, or one per layer where layers of the other kind hold 0 and all others agree."""
-    values = {value for value in source.integers(key, bound, 1025) if value}
-    if len(values) != 1:
-        raise refuse(source.name(key), source.get(key), "one number, the same for every layer that has one")
-    return values.pop()
-
-
 def _gguf_number(source: Source, key: str, bound: str, default: float | None = None) -> float:
     """A float as its shortest decimal, so that the f32 of 1e-6 reads as the 1e-6 that was meant."""
     return float(str(np.float32(source.number(key, bound, default))))
@@ -240,14 +233,14 @@ def _gguf_widths(source: Source, is_moe: bool) -> dict[str, Any]:
             ),
         }
         if is_moe
-        else {"feed_forward": _gguf_uniform(source, "feed_forward_length", "feed_forward")}
+        else {"feed_forward": source.integer("feed_forward_length", "feed_forward")}
     )
     return {
         "layers": blocks - mtp_layers,
         "mtp_layers": mtp_layers,
         "hidden": source.integer("embedding_length", "hidden"),
-        "heads": _gguf_uniform(source, "attention.head_count", "head_counts"),
-        "kv_heads": _gguf_uniform(source, "attention.head_count_kv", "head_counts"),
+        "heads": source.integer("attention.head_count", "heads"),
+        "kv_heads": source.integer("attention.head_count_kv", "kv_heads"),
         "head_width": head_width,
         "delta_key_heads": source.integer("ssm.group_count", "delta_key_heads"),
         "delta_value_heads": value_heads,

@@ -73,19 +73,23 @@ _TOKEN_BYTES = 520
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One tensor of a GGUF: shape slowest dimension first, type as GGUF spells it."""
+    """One tensor of a GGUF: shape slowest dimension first, type as GGUF spells it. `n_bytes` is what a file has of it,
+    and stands for all that a type which cannot be run would take."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
+    n_bytes: int = 0
 
     def __post_init__(self) -> None:
-        """Raises FileFormatError for a type that cannot be run."""
-        if self.dtype not in _TYPES:
+        """Raises FileFormatError for a type of which nothing is known."""
+        if self.dtype not in _TYPES and not self.n_bytes:
             raise FileFormatError(f"{self.name} is of type {self.dtype}; expected one of {', '.join(_TYPES)}")
 
     @property
     def file_bytes(self) -> int:
+        if self.dtype not in _TYPES:
+            return self.n_bytes
         values, n_bytes, _, _ = _TYPES[self.dtype]
         return math.prod(self.shape) // values * n_bytes
 
@@ -98,6 +102,8 @@ class Stored:
         """As panels: every matrix, and of experts each one's, is rounded up to 32 rows."""
         if self.is_vector:
             return _FLOAT * math.prod(self.shape)
+        if self.dtype not in _TYPES:
+            return self.n_bytes
         _, _, columns, n_bytes = _TYPES[self.dtype]
         groups, rows = 1, math.prod(self.shape[:-1])
         if self.name.endswith("_exps.weight"):

@@ -9,7 +9,7 @@ Checkpoint names are canonical here: as in a text-only checkpoint without its `m
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -101,6 +101,24 @@ def tensor_table(config: ModelConfig) -> list[TensorSpec]:
             _norm(f"blk.{n}.nextn.shared_head_norm.weight", c.hidden, "mtp.norm.weight"),
         ]
     return table
+
+
+def gguf_shapes(config: ModelConfig, names: Container[str]) -> dict[str, tuple[int, ...]]:
+    """The tensors that a GGUF of the model has, as one that lists `names` spells them: gate and up of the routed
+    experts in one tensor, and an embedding and a head of the MTP block's own, where they are listed."""
+    shapes = {spec.name: spec.shape for spec in tensor_table(config)}
+    for n in range(config.block_count if config.is_moe else 0):
+        fused = f"blk.{n}.ffn_gate_up_exps.weight"
+        if fused in names:
+            gate = shapes.pop(f"blk.{n}.ffn_gate_exps.weight")
+            del shapes[f"blk.{n}.ffn_up_exps.weight"]
+            shapes[fused] = (gate[0], 2 * gate[1], gate[2])
+    if config.mtp_layers:
+        for own in ("embed_tokens", "shared_head_head"):
+            name = f"blk.{config.layers}.nextn.{own}.weight"
+            if name in names:
+                shapes[name] = (config.vocabulary, config.hidden)
+    return shapes
 
 
 def _plain(name: str, shape: tuple[int, ...], source: str) -> TensorSpec:

@@ -7,7 +7,7 @@ from pathlib import Path
 from qwen35_local import _core
 from qwen35_local.errors import FileFormatError, InputError
 from qwen35_local.models.config import ModelConfig
-from qwen35_local.models.tensors import tensor_table
+from qwen35_local.models.tensors import gguf_shapes
 from qwen35_local.quantize import recipe
 from qwen35_local.quantize.metadata import file_metadata
 from qwen35_local.quantize.plan import Plan, PlannedTensor
@@ -15,6 +15,18 @@ from qwen35_local.quantize.rows import FLOATS, Entry, Run
 
 _TYPE_SUFFIX = re.compile(r"[-.](F32|F16|BF16|I?Q\d\w*)$", re.IGNORECASE)
 _DROPPED = ("split.", "GGUF.")
+# Ollama's own, of the image encoder and of positions: in a file of the language model they would say that it sees.
+_OLLAMA_KEYS = (
+    "vision.",
+    "image_token_id",
+    "vision_start_token_id",
+    "vision_end_token_id",
+    "mrope_sections",
+    "rope.mrope_section",
+    "rope.mrope_interleaved",
+    "ssm.v_head_reordered",
+)
+_FUSED = "ffn_gate_up_exps.weight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +37,8 @@ class GgufSource:
     metadata: dict[str, object]
     config: ModelConfig
     entries: dict[str, Entry]
+    vision: list[str]
+    notices: list[str]
 
     @property
     def name(self) -> str:
@@ -41,7 +55,10 @@ def open_gguf(path: Path) -> GgufSource:
         raise FileFormatError(str(error)) from error
     except OSError as error:
         raise FileFormatError(f"{path}: cannot be read ({error.strerror}).") from error
-    metadata: dict[str, object] = {key: value for key, value in file.metadata.items() if not key.startswith(_DROPPED)}
+    if file.refusal is not None:
+        raise FileFormatError(f"{path}: {file.refusal}")
+    dropped = (*_DROPPED, *(f"{file.metadata['general.architecture']}.{key}" for key in _OLLAMA_KEYS))
+    metadata: dict[str, object] = {key: value for key, value in file.metadata.items() if not key.startswith(dropped)}
     if file.metadata.get("split.count", 1) not in (0, 1):
         raise FileFormatError(f"{path}: one part of a split GGUF; merge the parts first (llama-gguf-split --merge).")
     entries = {t.name: Entry(path, t.name, t.dtype, t.shape, t.offset, t.n_bytes) for t in file.tensors}
@@ -51,24 +68,26 @@ def open_gguf(path: Path) -> GgufSource:
     config = ModelConfig.from_gguf(
         metadata, vocabulary=embedding.shape[0], embeddings_are_tied="output.weight" not in entries
     )
-    source = GgufSource(path, metadata, config, entries)
+    if "general.parameter_count" in metadata:
+        metadata["general.parameter_count"] = sum(entry.n_values for entry in entries.values())
+    source = GgufSource(path, metadata, config, entries, [t.name for t in file.vision], file.notices)
     _check(source)
     return source
 
 
 def _check(source: GgufSource) -> None:
-    for entry in source.entries.values():
-        if entry.dtype not in _core.block_types():
-            raise FileFormatError(f"{source.path}: tensor {entry.name} is {entry.dtype}, which cannot be decoded.")
-    for spec in tensor_table(source.config):
-        found = source.entries.get(spec.name)
+    shapes = gguf_shapes(source.config, source.entries)
+    for name, shape in shapes.items():
+        found = source.entries.get(name)
         if found is None:
-            raise FileFormatError(f"{source.path}: tensor {spec.name} is missing.")
-        if found.shape != spec.shape:
+            raise FileFormatError(f"{source.path}: tensor {name} is missing.")
+        if found.shape != shape:
             raise FileFormatError(
-                f"{source.path}: tensor {spec.name} has shape {list(found.shape)}; the metadata make it "
-                f"{list(spec.shape)}."
+                f"{source.path}: tensor {name} has shape {list(found.shape)}; the metadata make it {list(shape)}."
             )
+    for name in source.entries:
+        if name not in shapes:
+            raise FileFormatError(f"{source.path}: tensor {name} is none of the model that its metadata describe.")
 
 
 def plan_gguf(source: GgufSource, mixture: str, *, allow_requantize: bool) -> Plan:
@@ -77,18 +96,42 @@ def plan_gguf(source: GgufSource, mixture: str, *, allow_requantize: bool) -> Pl
     Raises InputError when most weights would have to be turned into a type with more bits than they have."""
     config = source.config
     model = recipe.Model(config.block_count, config.heads // config.kv_heads, config.is_moe)
-    types = recipe.assign([(e.name, e.shape) for e in source.entries.values()], mixture, model)
-    warnings = _check_precision(source, mixture, allow_requantize)
+    parts = [part for entry in source.entries.values() for part in _parts(entry)]
+    types = recipe.assign([(part.name, part.shape) for part in parts], mixture, model)
+    warnings = source.notices + _check_precision(source, mixture, allow_requantize)
     tensors = []
-    for entry in source.entries.values():
-        dtype = types[entry.name]
-        grows = entry.dtype not in FLOATS and _bits(dtype) > _bits(entry.dtype)
+    for part in parts:
+        dtype, stored = types[part.name], part.runs[0].entry.dtype
+        grows = stored not in FLOATS and _bits(dtype) > _bits(stored)
         if grows and not allow_requantize:
-            dtype = entry.dtype
-        cols = entry.shape[-1]
-        run = Run(entry, 0, entry.n_values // cols)
-        tensors.append(PlannedTensor(entry.name, entry.shape, dtype, cols, (run,)))
-    return Plan({**source.metadata, **file_metadata(mixture)}, tensors, [], warnings)
+            dtype = stored
+        tensors.append(PlannedTensor(part.name, part.shape, dtype, part.shape[-1], part.runs))
+    return Plan({**source.metadata, **file_metadata(mixture)}, tensors, source.vision, warnings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A tensor of the output, and the rows that it is made of."""
+
+    name: str
+    shape: tuple[int, ...]
+    runs: tuple[Run, ...]
+
+
+def _parts(entry: Entry) -> list[_Part]:
+    """A tensor as it is; the experts' gate and up, where they are one, apart, which every program reads."""
+    if not entry.name.endswith(_FUSED):
+        return [_Part(entry.name, entry.shape, (Run(entry, 0, entry.n_values // entry.shape[-1]),))]
+    experts, rows, cols = entry.shape
+    width = rows // 2
+    return [
+        _Part(
+            entry.name.replace("gate_up", part),
+            (experts, width, cols),
+            tuple(Run(entry, expert * rows + half * width, width) for expert in range(experts)),
+        )
+        for half, part in enumerate(("gate", "up"))
+    ]
 
 
 def _bits(dtype: str) -> float:

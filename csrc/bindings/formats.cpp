@@ -239,7 +239,8 @@ void bind_formats(py::module_& module) {
       .def_property_readonly("version", [](const GgufFile& file) { return file.gguf().version(); })
       .def_property_readonly("metadata", &GgufFile::metadata)
       .def_property_readonly("tensors", [](const GgufFile& f) { return f.list(f.file().directory().tensors()); })
-      .def_property_readonly("aside", [](const GgufFile& f) { return f.list(f.file().aside()); })
+      .def_property_readonly("vision", [](const GgufFile& f) { return f.list(f.file().vision()); })
+      .def_property_readonly("broken_mtp", [](const GgufFile& f) { return f.list(f.file().broken_mtp()); })
       .def_property_readonly("kind", [](const GgufFile& f) { return f.file().kind(); })
       .def_property_readonly("refusal",
                              [](const GgufFile& f) {

@@ -46,8 +46,8 @@ void ModelFile::translate() {
   } catch (const FormatError& error) {
     refusal_ = error.what();
   }
-  directory_.move_tensors(is_vision, aside_);
-  settle_mtp(directory_, architecture, aside_, notices_);
+  directory_.move_tensors(is_vision, vision_);
+  settle_mtp(directory_, architecture, broken_mtp_, notices_);
   drop_ones(directory_);
   if (refusal_.empty()) refusal_ = refuse_types(directory_);
 }

@@ -21,8 +21,9 @@ class ModelFile {
   const Gguf& file() const noexcept { return file_; }
   // Of the language model alone; as in the file where it is no model of the family.
   const GgufDirectory& directory() const noexcept { return directory_; }
-  // The rest: the vision tower, and an MTP block that is not whole.
-  std::span<const GgufTensor> aside() const noexcept { return aside_; }
+  // The rest: the image encoder, and an MTP block that is not whole.
+  std::span<const GgufTensor> vision() const noexcept { return vision_; }
+  std::span<const GgufTensor> broken_mtp() const noexcept { return broken_mtp_; }
   // By our name, or by the file's own. Throws FormatError when there is none.
   const GgufTensor& tensor(std::string_view name) const;
 
@@ -39,7 +40,8 @@ class ModelFile {
   const Gguf& file_;
   EditedDirectory directory_;
   FileKind kind_;
-  std::vector<GgufTensor> aside_;
+  std::vector<GgufTensor> vision_;
+  std::vector<GgufTensor> broken_mtp_;
   std::vector<std::string> notices_;
   std::string refusal_;
 };

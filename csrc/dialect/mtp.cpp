@@ -160,7 +160,7 @@ std::string shown(const std::vector<std::string>& names) {
 
 }  // namespace
 
-void settle_mtp(EditedDirectory& file, const std::string& architecture, std::vector<GgufTensor>& aside,
+void settle_mtp(EditedDirectory& file, const std::string& architecture, std::vector<GgufTensor>& broken,
                 std::vector<std::string>& notices) {
   const auto blocks = find_blocks(file, architecture);
   if (!blocks) return;
@@ -173,9 +173,8 @@ void settle_mtp(EditedDirectory& file, const std::string& architecture, std::vec
     file.set(mtp_key, static_cast<std::uint32_t>(blocks->mtp));
     return;
   }
-  const std::size_t before = aside.size();
-  file.move_tensors([&](const GgufTensor& tensor) { return is_part(tensor.name, *blocks); }, aside);
-  notices.push_back(aside.size() > before
+  file.move_tensors([&](const GgufTensor& tensor) { return is_part(tensor.name, *blocks); }, broken);
+  notices.push_back(!broken.empty()
                         ? "the multi-token-prediction block is left out (" + wrong + "): the model runs without it"
                         : mtp_key + " is " + std::to_string(blocks->mtp) +
                               ", but the multi-token-prediction block is not in the file: the model runs without it");

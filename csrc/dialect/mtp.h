@@ -8,9 +8,9 @@
 
 namespace qwen35 {
 
-// Gives the block its place behind the main layers and counts it in the metadata. One that is not whole goes to `aside`
-// and is counted out; the notice then says why.
-void settle_mtp(EditedDirectory& file, const std::string& architecture, std::vector<GgufTensor>& aside,
+// Gives the block its place behind the main layers and counts it in the metadata. One that is not whole goes to
+// `broken` and is counted out; the notice then says why.
+void settle_mtp(EditedDirectory& file, const std::string& architecture, std::vector<GgufTensor>& broken,
                 std::vector<std::string>& notices);
 
 }  // namespace qwen35

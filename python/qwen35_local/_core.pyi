@@ -49,7 +49,10 @@ def int8_throughput(*, threads: int = 0, repetitions: int = 5) -> float:
 
 @final
 class GgufFile:
-    """A memory-mapped GGUF: header, metadata and tensor directory, all bounds-checked. Raises FormatError, OSError."""
+    """A memory-mapped GGUF: header, metadata and tensor directory, all bounds-checked. Raises FormatError, OSError.
+
+    A model of the family is shown as llama.cpp writes it, whoever wrote the file: other names, shapes and keys are
+    translated, and what is no part of the language model is set aside."""
 
     def __init__(self, path: str | PathLike[str], *, header: bool = False) -> None:
         """With `header` the file may end behind its tensor directory, and nothing of the tensors is read; their offsets
@@ -60,6 +63,22 @@ class GgufFile:
     def metadata(self) -> dict[str, _MetadataValue]: ...
     @property
     def tensors(self) -> list[TensorInfo]: ...
+    @property
+    def vision(self) -> list[TensorInfo]:
+        """The image encoder that some writers put into the same file."""
+    @property
+    def broken_mtp(self) -> list[TensorInfo]:
+        """A multi-token-prediction block that is not whole; `notices` says why."""
+    @property
+    def kind(self) -> str:
+        """ "model" for one of the family; else "projector", "adapter", "importance matrix", "vocabulary", "draft" or
+        "other"."""
+    @property
+    def refusal(self) -> str | None:
+        """Why the file cannot be run and what to give instead, as far as its directory tells; None where it can."""
+    @property
+    def notices(self) -> list[str]:
+        """What is odd about the file and lost by it, for people to read."""
     def tensor(self, name: str) -> NDArray[np.uint8]:
         """The encoded bytes of a tensor, zero-copy, read-only; lives as long as any view of it."""
     def decode(self, name: str) -> NDArray[np.float32]:
