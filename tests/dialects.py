@@ -25,7 +25,7 @@ class Written:
     keys: dict[str, Any] = field(default_factory=dict)
 
     def metadata(self, config: ModelConfig) -> dict[str, Any]:
-        return {key if key.startswith("general.") else f"{config.architecture}.{key}": v for key, v in self.keys.items()}
+        return {f"{config.architecture}.{key}": value for key, value in self.keys.items()}
 
 
 Dialect = Callable[[ModelConfig, Weights], Written]
@@ -64,17 +64,17 @@ def mtp_without_any_count(config: ModelConfig, weights: Weights) -> Written:
     return Written(weights, {"nextn_predict_layers": None, "block_count": np.uint32(config.layers)})
 
 
-def ollama_names(config: ModelConfig, weights: Weights) -> Weights:
-    """As its first converter of the family named them, MTP block and all."""
+def ollama_name(layers: int) -> Callable[[str], str]:
+    """As its first converter of the family named tensors, the MTP block's and all."""
+    mtp = f"blk.{layers}."
 
     def name(n: str) -> str:
-        mtp = f"blk.{config.layers}."
         if n.startswith(mtp):
             part = n.removeprefix(mtp)
             return f"mtp.{_OLLAMA_MTP[part]}" if part in _OLLAMA_MTP else f"mtp.layers.0.{part}"
         return n.replace("ssm_dt.bias", "ssm_dt")
 
-    return {name(n): w for n, w in weights.items()}
+    return name
 
 
 def vision() -> Weights:
@@ -84,9 +84,9 @@ def vision() -> Weights:
 def ollama(config: ModelConfig, weights: Weights) -> Written:
     sections = [np.int32(n) for n in config.rope_sections]
     per_layer = [np.uint32(config.kv_heads if config.is_full_attention(i) else 0) for i in range(config.layers)]
+    name = ollama_name(config.layers)
     return Written(
-        {n: w[None] if n.endswith("gate_inp_shexp.weight") else w for n, w in ollama_names(config, weights).items()}
-        | vision(),
+        {name(n): w[None] if n.endswith("gate_inp_shexp.weight") else w for n, w in weights.items()} | vision(),
         {
             "block_count": np.uint32(config.layers),
             "nextn_predict_layers": None,
@@ -162,6 +162,4 @@ WITH_MTP: dict[str, Dialect] = {
     )
 }
 EXPERTS: dict[str, Dialect] = {f.__name__: f for f in (fused, experts_unmeasured)}
-LOSING_MTP: dict[str, Dialect] = {
-    f.__name__: f for f in (mtp_gone, mtp_gone_and_blocks_counted_down, mtp_half_gone)
-}
+LOSING_MTP: dict[str, Dialect] = {f.__name__: f for f in (mtp_gone, mtp_gone_and_blocks_counted_down, mtp_half_gone)}

@@ -196,7 +196,8 @@ void bind_loaded_model(py::module_& module) {
   py::class_<LoadedModel, std::shared_ptr<LoadedModel>>(module, "Model", py::is_final())
       .def(py::init(&load), py::arg("path"), py::kw_only(), py::arg("device") = "auto", py::arg("threads") = 0,
            py::arg("context_tokens") = 0, py::arg("profile") = false, py::arg("tensors") = py::none())
-      .def_property_readonly("metadata", [](const LoadedModel& m) { return metadata_to_python(m.model->file().directory()); })
+      .def_property_readonly("metadata",
+                             [](const LoadedModel& m) { return metadata_to_python(m.model->file().directory()); })
       .def_property_readonly("config", &config_dict)
       .def_property_readonly("device", [](const LoadedModel& m) { return m.model->device(); })
       .def_property_readonly("threads", [](const LoadedModel& m) { return m.threads; })

@@ -1,9 +1,11 @@
 #include "dialect/mtp.h"
 
 #include <algorithm>
+#include <charconv>
 #include <optional>
 #include <span>
 #include <string_view>
+#include <system_error>
 #include <unordered_set>
 #include <utility>
 
@@ -74,11 +76,14 @@ std::optional<Blocks> find_blocks(const GgufDirectory& file, const std::string& 
 }
 
 bool is_part(std::string_view name, const Blocks& blocks) {
+  constexpr std::string_view kBlock = "blk.";
   if (name.starts_with(kPrefix)) return true;
-  for (std::uint64_t i = 0; i < blocks.mtp; ++i) {
-    if (name.starts_with(block_prefix(blocks.main + i))) return true;
-  }
-  return false;
+  if (!name.starts_with(kBlock)) return false;
+  std::uint64_t block = 0;
+  const char* end = name.data() + name.size();
+  const auto [rest, error] = std::from_chars(name.data() + kBlock.size(), end, block);
+  if (error != std::errc{} || rest == end || *rest != '.') return false;
+  return block >= blocks.main && block - blocks.main < blocks.mtp;
 }
 
 std::optional<std::string> name_in_block(std::string_view name, const std::string& block) {

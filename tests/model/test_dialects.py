@@ -61,9 +61,7 @@ def test_same_logits(config: Any, dialect: Dialect, tmp_path: Path, plain: Any) 
 
 
 @pytest.mark.parametrize(("config", "dialect"), LOSSES, ids=names)
-def test_an_mtp_block_that_is_not_whole_is_left_out(
-    config: Any, dialect: Dialect, tmp_path: Path, plain: Any
-) -> None:
+def test_an_mtp_block_that_is_not_whole_is_left_out(config: Any, dialect: Dialect, tmp_path: Path, plain: Any) -> None:
     path = write(tmp_path, config, dialect(config, random_weights(config)))
     file = _core.GgufFile(path)
     assert np.array_equal(logits(path), plain[config.architecture][1])

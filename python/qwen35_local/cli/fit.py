@@ -126,7 +126,8 @@ def with_extras(path: Path, file: "_core.GgufFile", extras: Extras) -> Subject:
         raise InputError(f"--mtp: {path} has no multi-token-prediction block")
     if not extras.vision:
         return subject
-    return of_file(path, file, extras, type=label, vision_bytes=vision_bytes(subject.name, config))
+    inside = sum(tensor.n_bytes for tensor in file.vision)
+    return of_file(path, file, extras, type=label, vision_bytes=inside or vision_bytes(subject.name, config))
 
 
 def vision_bytes(name: str, config: ModelConfig) -> int:

@@ -55,9 +55,14 @@ def describe(path: Path, file: "_core.GgufFile") -> dict[str, Any]:
         "types": types(tensors),
         "tokenizer": tokenizer(metadata),
         "template": template(metadata),
-        "is_supported": architecture in ("qwen35", "qwen35moe"),
+        "kind": file.kind,
+        "is_supported": file.refusal is None,
+        "refusal": file.refusal,
+        "notices": file.notices,
+        "vision_tensors": len(file.vision),
+        "vision_bytes": sum(tensor.n_bytes for tensor in file.vision),
     }
-    if facts["is_supported"]:
+    if file.kind == "model":
         facts.update(model_facts(file))
     return facts
 
@@ -135,7 +140,7 @@ def model_facts(file: "_core.GgufFile") -> dict[str, Any]:
     """Layers, context and the tensors that the configuration calls for but the file lacks, or has beyond them."""
     from qwen35_local.errors import Qwen35Error
     from qwen35_local.models.config import ModelConfig
-    from qwen35_local.models.tensors import tensor_table
+    from qwen35_local.models.tensors import gguf_shapes
 
     shapes = {tensor.name: tensor.shape for tensor in file.tensors}
     embedding = shapes.get("token_embd.weight")
@@ -147,7 +152,7 @@ def model_facts(file: "_core.GgufFile") -> dict[str, Any]:
         )
     except Qwen35Error as error:
         return {"problem": str(error)}
-    expected = {spec.name for spec in tensor_table(config)}
+    expected = set(gguf_shapes(config, shapes))
     return {
         **config_facts(config),
         "missing_tensors": sorted(expected - set(shapes)),
@@ -172,9 +177,11 @@ def show(facts: dict[str, Any]) -> None:
     kind = f"GGUF v{facts['gguf_version']}" if facts["gguf_version"] else "checkpoint"
     rows = [
         ("file", f"{facts['file']} ({facts['bytes'] / 1e6:,.1f} MB, {kind})"),
-        ("model", f"{facts['name'] or '(unnamed)'} · {facts['architecture']}"),
+        ("model", f"{facts['name'] or '(unnamed)'} · {facts['architecture'] or 'no architecture'}"),
         ("parameters", f"{facts['parameters']:,} at {facts['bits_per_weight']:.2f} bits per weight"),
     ]
+    if facts["kind"] != "model":
+        rows.append(("kind", facts["kind"]))
     for row in facts["types"]:
         size = f"{row['bytes'] / 1e6:,.1f} MB at {row['bits_per_weight']:.2f} bits per weight"
         rows.append(("", f"{row['type']:<7} {row['tensors']} tensors, {size}"))
@@ -188,6 +195,8 @@ def show(facts: dict[str, Any]) -> None:
             ("context", f"{facts['context_tokens']:,} tokens"),
             ("MTP", "yes" if facts["has_mtp"] else "no"),
         ]
+    if facts["vision_tensors"]:
+        rows.append(("vision", f"{facts['vision_tensors']} tensors, {facts['vision_bytes'] / 1e6:,.1f} MB, not used"))
     rows += [("tokenizer", describe_tokenizer(facts)), ("template", describe_template(facts))]
     rows += [("license", str(facts["license"]))] if facts["license"] else []
     rows += problems(facts)
@@ -214,9 +223,9 @@ def describe_template(facts: dict[str, Any]) -> str:
 
 
 def problems(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    rows = []
-    if not facts["is_supported"]:
-        rows.append(("problem", f"architecture {facts['architecture']}: this program runs qwen35 and qwen35moe"))
+    rows = [("note", text) for text in facts["notices"]]
+    if facts["refusal"]:
+        rows.append(("problem", facts["refusal"]))
     if "problem" in facts:
         rows.append(("problem", facts["problem"]))
     for label in ("missing", "unexpected"):

@@ -45,11 +45,16 @@ def open_engine(
     from qwen35_local import _core
     from qwen35_local.cli.subject import Extras, of_file
     from qwen35_local.engine.load import load
+    from qwen35_local.errors import FileFormatError
     from qwen35_local.models.memory import KV_FORMATS
 
     path = model_path(name)
     file = _core.GgufFile(path, header=True)
     subject = of_file(path, file, Extras(threads=threads or _core.usable_threads()))
+    if file.refusal is not None:
+        raise FileFormatError(f"{path}: {file.refusal}")
+    for text in file.notices:
+        notice(text)
     first = kept_kv if kv == "auto" and kept_kv in KV_FORMATS else None
     plan = fitting(subject, context_tokens, kv, memory, first)
     chosen = plan.kv if plan is not None else first or ("f16" if kv == "auto" else kv)

@@ -35,6 +35,7 @@ def plan(
     from qwen35_local.cli.model import find
     from qwen35_local.cli.plan_report import Answer, show, write_json
     from qwen35_local.cli.subject import Extras
+    from qwen35_local.cli.terminal import notice
     from qwen35_local.cli.units import parse_tokens
     from qwen35_local.errors import InputError
     from qwen35_local.models.memory import KV_FORMATS
@@ -46,6 +47,8 @@ def plan(
     extras = Extras(vision, mtp, _core.usable_threads())
     subjects = fit.subjects(find(model, type), model, type, extras)
     first = subjects[0]
+    for text in first.notices:
+        notice(text)
     plans = [question.plan(subject) for subject in subjects]
     fits = any(found.fits for found in plans)
     choices = [] if fits else fit.nearest(subjects[-1], question, extras, first.type if not first.is_file else "")

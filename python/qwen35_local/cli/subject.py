@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qwen35_local.errors import FileFormatError
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.memory import Footprint, Stored
 
 if TYPE_CHECKING:
     from qwen35_local import _core
-
-_VISION = ("v.", "mm.")
 
 
 @dataclass(frozen=True)
@@ -23,6 +22,7 @@ class Subject:
     type: str
     is_file: bool
     footprint: Footprint
+    notices: tuple[str, ...] = ()  # what is odd about the file, and why it cannot be run
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,9 @@ class Extras:
 
 def of_file(path: Path, file: "_core.GgufFile", extras: Extras, *, type: str = "", vision_bytes: int = 0) -> Subject:
     """A GGUF, of which the header is enough. Raises FileFormatError."""
-    metadata = file.metadata
-    tensors = [tensor for tensor in file.tensors if not tensor.name.startswith(_VISION)]
+    if file.kind != "model":
+        raise FileFormatError(f"{path}: {file.refusal}")
+    metadata, tensors = file.metadata, file.tensors
     shapes = {tensor.name: tensor.shape for tensor in tensors}
     embedding = shapes.get("token_embd.weight")
     config = ModelConfig.from_gguf(
@@ -48,10 +49,11 @@ def of_file(path: Path, file: "_core.GgufFile", extras: Extras, *, type: str = "
     tokens = metadata.get("tokenizer.ggml.tokens")
     footprint = Footprint(
         config,
-        tuple(Stored(tensor.name, tensor.shape, tensor.dtype) for tensor in tensors),
+        tuple(Stored(tensor.name, tensor.shape, tensor.dtype, tensor.n_bytes) for tensor in tensors),
         vocabulary=len(tokens) if isinstance(tokens, list) else 0,
         vision_bytes=vision_bytes,
         predicts=extras.mtp,
         threads=extras.threads,
     )
-    return Subject(str(metadata.get("general.name") or path.stem), str(path), type, True, footprint)
+    notices = (*file.notices, *([file.refusal] if file.refusal is not None else []))
+    return Subject(str(metadata.get("general.name") or path.stem), str(path), type, True, footprint, notices)
