@@ -6,10 +6,10 @@ from pathlib import Path
 
 from qwen35_local import json_file
 from qwen35_local.errors import FileFormatError
+from qwen35_local.models.checkpoint_name import checkpoint_name, repository_of
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.tensors import Change, TensorSpec, canonical_name, is_ignored, is_vision, tensor_table
 from qwen35_local.quantize import fp8, gains, quantised, settle, weight_files
-from qwen35_local.quantize.model_name import model_name, repository
 from qwen35_local.quantize.rows import Entry, Run
 
 
@@ -30,12 +30,12 @@ class Checkpoint:
     @property
     def repository(self) -> str | None:
         """`owner/name` when the folder lies in a Hugging Face cache."""
-        return repository(self.folder)
+        return repository_of(self.folder)
 
     @property
     def name(self) -> str:
         """What the model is called."""
-        return model_name(self.folder, self.raw_config)
+        return checkpoint_name(self.folder, self.raw_config)
 
     def runs(self, spec: TensorSpec) -> tuple[Run, ...]:
         """Where the rows of a tensor come from, in GGUF order. Raises FileFormatError when they are missing or their

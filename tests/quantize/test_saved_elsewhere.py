@@ -12,6 +12,8 @@ import tiny_checkpoints
 from safetensors_bytes import Tensor, Tensors, change, change_json, tensor
 from tiny_checkpoints import Tiny
 
+from qwen35_local.cli.info_checkpoint import describe_checkpoint
+from qwen35_local.cli.model import model_path
 from qwen35_local.errors import FileFormatError
 from qwen35_local.quantize import Report, convert
 from qwen35_local.quantize.settle import _is_published_with_head
@@ -307,6 +309,18 @@ def test_only_a_pickle(dense: Folders) -> None:
     message = refused(folder)
     assert "pytorch_model.bin is a pickle" in message
     assert "safe_serialization=True" in message
+
+
+def test_every_command_says_what_was_found(
+    dense: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = dense.copy()
+    change_json(folder, "config.json", lambda c: c.update(quantization_config={"quant_method": "awq"}))
+    wanted = "config.json says that the weights are quantised (awq)"
+    assert any(wanted in warning for warning in describe_checkpoint(folder)["warnings"])
+    monkeypatch.setenv("QWEN35_HOME", str(tmp_path))
+    assert model_path(str(folder)).is_file()
+    assert wanted in capsys.readouterr().err
 
 
 def test_safetensors_bytes_round_to_nearest_even() -> None:

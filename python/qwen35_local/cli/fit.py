@@ -10,6 +10,7 @@ from qwen35_local.cli.model import absent
 from qwen35_local.cli.subject import Extras, Subject, of_file
 from qwen35_local.cli.units import spelled
 from qwen35_local.errors import InputError
+from qwen35_local.models.checkpoint_name import checkpoint_name
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.memory import (
     KV_FORMATS,
@@ -75,8 +76,9 @@ def subjects(
             raise InputError(f"--type: {argument} is a file, whose tensors have their types; leave it out")
         return [with_extras(found.path, _core.GgufFile(found.path, header=True), extras)]
     if isinstance(found, Checkpoint):
-        config = ModelConfig.from_hf(json_file.read_object(found.folder / "config.json"))
-        return [of_config(found.folder.resolve().name, argument, config, each, extras) for each in types_of(mixture)]
+        raw = json_file.read_object(found.folder / "config.json")
+        name, config = checkpoint_name(found.folder, raw), ModelConfig.from_hf(raw)
+        return [of_config(name, argument, config, each, extras) for each in types_of(mixture)]
     if isinstance(found.name, SizeName):
         size = size_named(found.name.size)
         return [of_size(size, each, extras) for each in types_of(found.name.type)]

@@ -233,4 +233,4 @@ def problems(facts: dict[str, Any]) -> list[tuple[str, str]]:
         if names:
             more = f" and {len(names) - 5} more" if len(names) > 5 else ""
             rows.append((label, ", ".join(names[:5]) + more))
-    return rows
+    return rows + [("warning", warning) for warning in facts.get("warnings", ())]

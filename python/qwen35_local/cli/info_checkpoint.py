@@ -11,10 +11,10 @@ from qwen35_local.quantize.vocabulary import tokenizer_metadata
 def describe_checkpoint(folder: Path) -> dict[str, Any]:
     """The same plain values as for a GGUF; there is no `gguf_version`. The folder is whole, or FileFormatError says
     what is missing."""
-    checkpoint = open_checkpoint(folder)
+    checkpoint = open_checkpoint(folder, allow_rounded=True)
     config = checkpoint.config
     tensors = list(checkpoint.entries.values())
-    metadata = tokenizer_metadata(folder, checkpoint.raw_config, config.vocabulary)
+    metadata = tokenizer_metadata(folder, checkpoint.raw_config, config.vocabulary, checkpoint.warnings)
     return {
         "file": str(folder),
         "bytes": sum(tensor.n_bytes for tensor in tensors),
@@ -36,4 +36,5 @@ def describe_checkpoint(folder: Path) -> dict[str, Any]:
         **config_facts(config),
         "missing_tensors": [],
         "unexpected_tensors": [],
+        "warnings": checkpoint.warnings,
     }

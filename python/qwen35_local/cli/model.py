@@ -179,7 +179,9 @@ def converted(found: "Checkpoint") -> Path:
         notice(f"converting {printable_line(str(found.folder))} to {found.type}, once, into {found.cached.parent}")
         found.cached.parent.mkdir(parents=True, exist_ok=True)
         with conversion_bar() as progress:
-            convert(found.folder, found.cached, found.type, progress=progress)
+            report = convert(found.folder, found.cached, found.type, progress=progress)
+        for warning in report.warnings:
+            notice(printable_line(warning, 500))
     return found.cached
 
 

@@ -4,7 +4,6 @@ Folders of other programs are outside input: what cannot be read is not there, l
 and no more than a bounded number of entries is looked at.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -15,7 +14,6 @@ from qwen35_local.errors import FileFormatError
 from qwen35_local.hub.filename import Part, is_model, part, type_in
 
 INDEX = "model.safetensors.index.json"
-_CACHED = re.compile(r"models--(?P<owner>[^/]+?)--(?P<name>.+)")
 _MOST_ENTRIES = 10_000
 _LARGEST_JSON_BYTES = 16 << 20
 
@@ -153,15 +151,6 @@ def first_line(path: Path) -> str:
     except (FileFormatError, OSError):
         return ""
     return text.decode("utf-8", "replace").strip().partition("\n")[0].strip()
-
-
-def repository_of(folder: Path) -> str | None:
-    """ "OWNER/NAME" of a folder that is, or lies in, `models--OWNER--NAME` of a hub's cache."""
-    for name in reversed(folder.absolute().parts):
-        found = _CACHED.fullmatch(name)
-        if found:
-            return f"{found['owner']}/{found['name']}"
-    return None
 
 
 def snapshot(folder: Path) -> Path | None:

@@ -5,10 +5,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from qwen35_local import json_file
+from qwen35_local.errors import FileFormatError
 from qwen35_local.hub import contents
 from qwen35_local.hub.names import size_named
 from qwen35_local.hub.places import home
 from qwen35_local.hub.stored import Stored
+from qwen35_local.models.checkpoint_name import checkpoint_name
 
 STORE = "ours"
 _NAMED = re.compile(r"(?P<name>.+)-[0-9a-f]{12}-(?P<type>[A-Z0-9_]+)", re.DOTALL)
@@ -20,8 +23,11 @@ def folder() -> Path:
 
 def conversion(checkpoint: Path, type: str) -> Path:
     """The GGUF that a conversion of a checkpoint folder to `type` belongs in."""
-    name = (contents.repository_of(checkpoint) or "").rpartition("/")[2] or checkpoint.resolve().name
-    return folder() / f"{name}-{fingerprint(checkpoint)}-{type}.gguf"
+    try:
+        config = json_file.read_object_if_there(checkpoint / "config.json")
+    except FileFormatError:
+        config = {}  # converting it will say what is wrong
+    return folder() / f"{checkpoint_name(checkpoint, config)}-{fingerprint(checkpoint)}-{type}.gguf"
 
 
 def models() -> Iterator[Stored]:

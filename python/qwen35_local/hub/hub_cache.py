@@ -12,6 +12,7 @@ from qwen35_local.hub import contents
 from qwen35_local.hub.names import size_named
 from qwen35_local.hub.places import user_folder
 from qwen35_local.hub.stored import Stored
+from qwen35_local.models.checkpoint_name import repository_of
 
 STORE = "hub cache"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -36,7 +37,7 @@ def _expanded(text: str) -> Path:
 def models() -> Iterator[Stored]:
     """GGUFs and checkpoints of the revision that each repository's `refs/main` names."""
     for held in contents.entries(folder()):
-        repository = contents.repository_of(held)
+        repository = repository_of(held)
         snapshot = contents.snapshot(held) if repository and held.name.startswith("models--") else None
         if repository is None or snapshot is None:
             continue

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from qwen35_local.quantize.model_name import model_name
+from qwen35_local.models.checkpoint_name import checkpoint_name
 
 HERE = Path("/srv/alice/Qwen3.5-9B-poet")
 
@@ -30,13 +30,13 @@ HERE = Path("/srv/alice/Qwen3.5-9B-poet")
     ],
 )
 def test_names(folder: str, stated: object, name: str) -> None:
-    assert model_name(HERE / folder, {"_name_or_path": stated}) == name
+    assert checkpoint_name(HERE / folder, {"_name_or_path": stated}) == name
 
 
 def test_a_repository_in_the_cache_keeps_its_name() -> None:
     folder = Path("/cache/models--Qwen--Qwen3.5-0.8B/snapshots/main")
-    assert model_name(folder, {"_name_or_path": "other/Name"}) == "Qwen3.5-0.8B"
+    assert checkpoint_name(folder, {"_name_or_path": "other/Name"}) == "Qwen3.5-0.8B"
 
 
 def test_the_root_has_a_name_too() -> None:
-    assert model_name(Path("/"), {}) == "model"
+    assert checkpoint_name(Path("/"), {}) == "model"
