@@ -22,10 +22,13 @@ KvFormat = Literal["f32", "f16", "q8", "q4", "k8v4"]
 
 def perplexity(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=f"{MODEL_HELP}.", show_default=False)],
-    file: Annotated[Path | None, typer.Argument(help="Text to score (UTF-8).", show_default=False)] = None,
+    file: Annotated[Path | None, typer.Argument(help="Text to score, in UTF-8.", show_default=False)] = None,
     ids: Annotated[
         Path | None, typer.Option(help="Token ids instead of a text: .npy, or numbers separated by spaces.")
     ] = None,
+    special: Annotated[
+        bool, typer.Option("--special", help="Read what spells a control token in the text as that token.")
+    ] = False,
     against: Annotated[
         str | None, typer.Option(metavar="BASE", help="Compare with another MODEL, or with saved logits (.npy).")
     ] = None,
@@ -45,8 +48,14 @@ def perplexity(
 
     if (file is None) == (ids is None):
         raise InputError("give a text file or --ids FILE, one of the two")
+    if special and ids is not None:
+        raise InputError("--special is about a text; with --ids every id is the token it says")
+    text = "" if file is None else read_text(file)
     loaded = load(model, threads)
-    tokens = read_ids(ids, loaded.n_vocab) if ids is not None else read_text(file, loaded)
+    tokens = encode(file, text, loaded, special=special) if ids is None else read_ids(ids, loaded.n_vocab)
+    if len(tokens) < 2:
+        n_tokens = "1 token" if len(tokens) else "no tokens"
+        raise InputError(f"{file or ids}: {n_tokens}; at least 2 are needed, since each is scored by those before it")
     base: LogitSource | None = None
     if against is not None:
         is_saved = against.endswith(".npy")
@@ -71,18 +80,36 @@ def load(name: str, threads: int) -> "_Model":
     return open_core(name, threads=threads)
 
 
-def read_text(file: Path | None, model: "_Model") -> "NDArray[np.int32]":
+def read_text(file: Path) -> str:
+    """The characters of the file; what is unusual about it is said. Raises InputError, FileFormatError, OSError."""
+    from qwen35_local.cli.terminal import notice
+    from qwen35_local.errors import InputError
+    from qwen35_local.text import plain_text
+
+    read = plain_text.read(file)
+    if not read.text:
+        raise InputError(f"{file}: is empty; expected a text to score")
+    if read.remark:
+        notice(f"{file}: {read.remark}")
+    return read.text
+
+
+def encode(file: Path | None, text: str, model: "_Model", *, special: bool) -> "NDArray[np.int32]":
+    """Token ids [T] of the text; control tokens spelled in it are ordinary text unless `special`, and that is said."""
     import numpy as np
 
-    from qwen35_local.errors import InputError
+    from qwen35_local.cli.terminal import notice, printable_line
     from qwen35_local.text.tokenizer import Tokenizer
 
-    assert file is not None
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: not UTF-8 at byte {error.start}; expected a text file") from None
-    return np.asarray(Tokenizer(model.metadata).encode(text), dtype=np.int32)
+    tokenizer = Tokenizer(model.metadata)
+    if special:
+        return np.asarray(tokenizer.encode_prompt([(text, True)]), dtype=np.int32)
+    spelled = tokenizer.specials_in(text)
+    if spelled:
+        kinds = printable_line(", ".join(dict.fromkeys(spelled)), 100)
+        times = f"{len(spelled)} times" if len(spelled) > 1 else "once"
+        notice(f"{file}: spells control tokens {times} ({kinds}), scored as letters; --special reads them as tokens")
+    return np.asarray(tokenizer.encode(text), dtype=np.int32)
 
 
 def read_ids(path: Path, n_vocab: int) -> "NDArray[np.int32]":

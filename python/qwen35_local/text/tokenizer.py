@@ -103,6 +103,10 @@ class Tokenizer:
         """Tokens that only a template may write, spelling to id: `<|im_start|>`, `<think>`, `<tool_call>`..."""
         return self._special
 
+    def specials_in(self, text: str) -> list[str]:
+        """The special tokens that a text spells, in order."""
+        return self._special_pattern.findall(text)
+
     def encode(self, text: str) -> list[int]:
         """Ids of text that somebody wrote: ordinary tokens only, no BOS. Raises InputError on lone surrogates."""
         return self._encoder.encode(text) if text else []
