@@ -24,8 +24,8 @@ CXX_LAYERS = {
 OUTSIDE = {"json_file", "bounded_file", "other_file", "fields", "errors"}
 
 PYTHON_LAYERS = {
-    "cli": {"engine", "hub", "chat", "text", "quantize", "models", "_core", *OUTSIDE},
-    "engine": {"chat", "text", "models", "_core", *OUTSIDE},
+    "cli": {"engine", "hub", "chat", "text", "quantize", "models", "_core", "process", *OUTSIDE},
+    "engine": {"chat", "text", "models", "_core", "process", *OUTSIDE},
     "quantize": {"models", "_core", *OUTSIDE},
     "hub": {"models", "_core", *OUTSIDE},
     "chat": OUTSIDE,
@@ -36,6 +36,7 @@ PYTHON_LAYERS = {
     "bounded_file": {"errors"},
     "fields": {"errors"},
     "errors": set(),
+    "process": set(),
 }
 
 # Outside libraries and the only layer that may import them; the demo's training code is an extra of its own.

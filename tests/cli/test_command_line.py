@@ -41,7 +41,7 @@ def test_every_command_explains_itself(command: str) -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from qwen35_local.cli import main; "
+        "import sys; from qwen35_local.cli import app; "
         "print(*sorted({'numpy', 'tokenizers', 'jinja2', 'gguf', 'prompt_toolkit', 'rich', 'qwen35_local._core'} "
         "& set(sys.modules)))"
     )

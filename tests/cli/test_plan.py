@@ -11,7 +11,7 @@ from tiny_checkpoints import Tiny, write
 from typer.testing import CliRunner
 
 from qwen35_local import _core, hub
-from qwen35_local.cli.main import app
+from qwen35_local.cli.app import app
 from qwen35_local.cli.model import fitting
 from qwen35_local.cli.subject import Extras, of_file
 from qwen35_local.cli.units import parse_bytes, parse_tokens, spelled

@@ -1,7 +1,6 @@
 """The conversation's commands and what they do to what was said."""
 
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ import pytest
 
 from qwen35_local import _core, hub
 from qwen35_local.chat.messages import Message, ToolCall
-from qwen35_local.cli.interrupt import leaving_in_order
 from qwen35_local.cli.repl import Repl
 from qwen35_local.cli.session import Session
 from qwen35_local.cli.shelf import Shelf
@@ -101,6 +99,26 @@ def test_an_unknown_command_is_not_sent(scripted: Any, capsys: pytest.CaptureFix
     repl.take("/frobnicate now")
     assert said(repl) == []
     assert "/frobnicate is not a command" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("/hlep", "/help"), ("/Clear", "/clear"), ("/sesion x", "/sessions")])
+def test_a_mistyped_command_is_told_the_right_one(
+    scripted: Any, typed: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repl = conversation(scripted)
+    repl.take(typed)
+    assert said(repl) == []
+    assert f"did you mean {meant}?" in capsys.readouterr().out
+
+
+def test_a_message_that_begins_with_a_command_does_not_act(scripted: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    repl = conversation(scripted, "Hello.", "Gladly.")
+    repl.take("I am Ann.")
+    repl.take("/clear the table, please")
+    assert len(said(repl)) == 2
+    assert "put a space before it" in capsys.readouterr().out
+    repl.take(" /clear the table, please")
+    assert said(repl)[2] == ("user", " /clear the table, please")
 
 
 def test_a_path_is_something_to_say(scripted: Any, tmp_path: Path) -> None:
@@ -324,14 +342,3 @@ def test_clearing_forgets_what_was_kept(scripted: Any, tmp_path: Path) -> None:
     assert "a secret" in (tmp_path / "sessions/talk/conversation.json").read_text()
     repl.take("/clear")
     assert "a secret" not in (tmp_path / "sessions/talk/conversation.json").read_text()
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="has no terminals that hang up")
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
-def test_being_ended_from_outside_leaves_in_order(name: str) -> None:
-    number = getattr(signal, name)
-    before = signal.getsignal(number)
-    with pytest.raises(SystemExit) as ended, leaving_in_order():
-        signal.raise_signal(number)
-    assert ended.value.code == 128 + number
-    assert signal.getsignal(number) == before

@@ -9,7 +9,7 @@ import pytest
 from stores import Stores, gguf
 from typer.testing import CliRunner, Result
 
-from qwen35_local.cli.main import app
+from qwen35_local.cli.app import app
 from qwen35_local.errors import InputError
 from qwen35_local.hub import embedded_model
 

@@ -63,11 +63,13 @@ def chat(
 ) -> None:
     """Talk to a model. On a terminal this is a conversation (/help lists its commands); with -p or input on stdin it
     answers once: the answer on stdout, everything else on stderr."""
+    from qwen35_local.cli.keep import home_to_keep_in, scratch_folder
     from qwen35_local.cli.model import open_engine
     from qwen35_local.cli.session import Session, read_tool_file
+    from qwen35_local.cli.terminal import typed
     from qwen35_local.errors import InputError
 
-    is_conversation = prompt is None and sys.stdin.isatty() and sys.stdout.isatty() and not as_json
+    is_conversation = prompt is None and not as_json and is_terminal()
     question = "" if is_conversation else read_question(prompt)
     if not is_conversation and not question.strip():
         raise InputError("nothing to answer: give -p TEXT or text on stdin, or start it on a terminal")
@@ -75,10 +77,11 @@ def chat(
         raise InputError(f"--when-full takes stop or compact, not {when_full!r}")
     if (resume or name) and not is_conversation:
         raise InputError("--continue and --session go on with a conversation on a terminal; leave -p and --json out")
-    shelf = open_shelf(model) if is_conversation else None
+    home = home_to_keep_in() if is_conversation and save else None
+    shelf = open_shelf(model) if is_conversation and (home or resume or name) else None
     if shelf is not None and resume:
         name = name or shelf.newest()
-    disk = scratch_folder() if is_conversation and save and cache_disk else None
+    disk = scratch_folder(home) if home is not None and cache_disk else None
     engine = open_engine(
         model,
         context_tokens=ctx,
@@ -94,7 +97,7 @@ def chat(
     if shelf is not None:
         begin(session, shelf, name)
     if system is not None:
-        session.system = system
+        session.system = typed(system)
     if think is not None:
         session.thinking = think
     if keep_thinking is not None:
@@ -116,30 +119,15 @@ def chat(
     if is_conversation:
         from qwen35_local.cli.repl import Repl
 
-        Repl(session, shelf if save else None).run()
+        Repl(session, shelf if home else None, history=home / "history" if home else None).run()
     else:
         from qwen35_local.cli.oneshot import answer
 
         sys.exit(answer(session, question, as_json=as_json))
 
 
-def scratch_folder() -> Path:
-    """A private folder for this run, removed when it ends; those that killed runs left are removed too."""
-    import atexit
-    import shutil
-    import tempfile
-    import time
-
-    from qwen35_local import hub
-
-    root = hub.home() / "cache"
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for old in root.iterdir():
-        if time.time() - old.stat().st_mtime > 7 * 86400:
-            shutil.rmtree(old, ignore_errors=True)
-    folder = tempfile.mkdtemp(dir=root)
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)
+def is_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def open_shelf(model: str | None) -> "Shelf":
@@ -158,6 +146,7 @@ def begin(session: "Session", shelf: "Shelf", name: str | None) -> None:
     """The conversation of this name as it was left, or a new one."""
     from qwen35_local.cli.terminal import notice
 
+    shelf.tidy()
     session.name = name or shelf.new_name()
     if shelf.has(session.name):
         reason = shelf.take(session, session.name)
@@ -166,7 +155,9 @@ def begin(session: "Session", shelf: "Shelf", name: str | None) -> None:
 
 
 def read_question(prompt: str | None) -> str:
-    """What stdin holds, when it is not a terminal, then the prompt. Bytes that are not UTF-8 become U+FFFD."""
-    piped = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read().decode("utf-8", "replace")
-    given = (prompt or "").encode("utf-8", "replace").decode("utf-8")
-    return "\n\n".join(part for part in (piped.strip("\n"), given) if part)
+    """What stdin holds, when it is not a terminal, then the prompt. Raises InputError."""
+    from qwen35_local.cli.piped import read_piped
+    from qwen35_local.cli.terminal import typed
+
+    piped = read_piped(is_needed=not prompt)
+    return "\n\n".join(part for part in (piped, typed(prompt or "")) if part)

@@ -1,10 +1,42 @@
 """What signals mean: Ctrl-C stops the reply, not the program; being ended from outside leaves as Ctrl-D does."""
 
+import atexit
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
+
+_ENDINGS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+def end_at_once() -> None:
+    """Ctrl-C ends the program without a word, as long as there is nothing to tidy up."""
+    signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
+
+
+def end_in_order() -> None:
+    """Ctrl-C raises KeyboardInterrupt; a closed terminal and a request to end raise SystemExit, so that what is to be
+    kept is written and what is left over is removed. A terminal that closes can signal more than once: the first
+    counts. What is removed at the end is not interrupted."""
+    atexit.register(_ignore)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for ending in _ENDINGS:
+        if signal.getsignal(ending) != signal.SIG_IGN:  # as under nohup
+            signal.signal(ending, _end)
+
+
+def _ignore() -> None:
+    for ending in (signal.SIGINT, *_ENDINGS):
+        signal.signal(ending, signal.SIG_IGN)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    for ending in _ENDINGS:
+        signal.signal(ending, signal.SIG_IGN)
+    raise SystemExit(128 + number)
 
 
 @contextmanager
@@ -23,22 +55,3 @@ def interruptible(cancel: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def leaving_in_order() -> Iterator[None]:
-    """While inside, a closed terminal and a request to end raise SystemExit, so that what is to be kept is written."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def on_end(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {name: signal.signal(getattr(signal, name), on_end) for name in names}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)

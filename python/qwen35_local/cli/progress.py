@@ -1,15 +1,17 @@
-"""A progress bar on stderr: how far, how fast, how long still. Silent when stderr is not a terminal."""
+"""A progress bar on stderr: how far, how fast, how long still. Silent where a terminal cannot redraw it."""
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from qwen35_local.cli.terminal import is_dumb
 
 
 @contextmanager
 def bar(label: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     """Yields `update(done, total)` in units of `unit`. The bar appears with the first update that leaves something to
     do, and is gone with the one that does not, so that what follows may use the same terminal."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or is_dumb():
         yield lambda done, total: None
         return
     from rich.console import Console

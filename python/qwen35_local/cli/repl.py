@@ -3,22 +3,18 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from qwen35_local import hub
 from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDone
 from qwen35_local.chat.messages import Message, ToolCall
 from qwen35_local.cli import slash
-from qwen35_local.cli.interrupt import interruptible, leaving_in_order
+from qwen35_local.cli.interrupt import interruptible
+from qwen35_local.cli.lines import line_reader
 from qwen35_local.cli.progress import bar
 from qwen35_local.cli.session import Session, last_said
 from qwen35_local.cli.shelf import Shelf
 from qwen35_local.cli.terminal import Pen, printable_line
 from qwen35_local.engine.reply import Compacted, Done, Event
 from qwen35_local.errors import Qwen35Error
-
-if TYPE_CHECKING:
-    from prompt_toolkit import PromptSession
 
 PROMPT = "› "
 CONTINUED = "… "
@@ -27,24 +23,24 @@ CONTINUED = "… "
 class Repl:
     """Enter sends, Alt-Enter (or Esc, Enter) starts a new line, Ctrl-C stops a reply, Ctrl-D leaves."""
 
-    def __init__(self, session: Session, shelf: Shelf | None = None) -> None:
-        """`shelf`: where the conversation is kept; None: nowhere."""
+    def __init__(self, session: Session, shelf: Shelf | None = None, history: Path | None = None) -> None:
+        """`shelf`, `history`: where the conversation and what was typed are kept; None: nowhere."""
         self.session = session
         self.shelf = shelf
         self.pen = Pen(sys.stdout)
         self.last: Done | None = None
         self.is_over = False
-        self._lines = line_reader(hub.home() / "history")
+        self._is_kept = True
+        self._lines = line_reader(history)
 
     def run(self) -> None:
         self._greet()
         self.settle()
-        with leaving_in_order():
-            try:
-                self._talk()
-            finally:
-                self.session.engine.close()
-                self.keep_memory()
+        try:
+            self._talk()
+        finally:
+            self.session.engine.close()
+            self.keep_memory()
 
     def _talk(self) -> None:
         while not self.is_over:
@@ -57,7 +53,7 @@ class Repl:
             self.take(text)
 
     def keep(self) -> None:
-        """Writes what was said; a failure is shown, and the conversation goes on."""
+        """Writes what was said; a failure is shown once, and the conversation goes on."""
         self._try_to_keep(Shelf.keep)
 
     def keep_memory(self) -> None:
@@ -71,8 +67,11 @@ class Repl:
             return
         try:
             write(self.shelf, self.session)
+            self._is_kept = True
         except OSError as error:
-            self.pen.line(f"! the conversation could not be saved: {error.filename}: {error.strerror}")
+            if self._is_kept:
+                self.pen.line(f"! the conversation is not kept: {error.filename}: {error.strerror} (--no-save: never)")
+            self._is_kept = False
 
     def settle(self) -> None:
         """Lets the engine read ahead while nobody waits for it."""
@@ -215,33 +214,4 @@ def compaction(event: Compacted) -> str:
         f"(the context was full: the {len(event.messages)} oldest messages are dropped, from "
         f"“{printable_line(first.text, 40)}” on; the prompt has {event.tokens_after:,} tokens "
         f"instead of {event.tokens_before:,})"
-    )
-
-
-def line_reader(history: Path) -> "PromptSession[str]":
-    """Editing, history across runs, Alt-Enter for a new line, completion of slash commands."""
-    from prompt_toolkit import PromptSession
-    from prompt_toolkit.completion import WordCompleter
-    from prompt_toolkit.history import FileHistory, History, InMemoryHistory
-    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
-
-    keys = KeyBindings()
-
-    @keys.add("enter")
-    def send(event: KeyPressEvent) -> None:
-        event.current_buffer.validate_and_handle()
-
-    @keys.add("escape", "enter")
-    def new_line(event: KeyPressEvent) -> None:
-        event.current_buffer.insert_text("\n")
-
-    try:
-        history.parent.mkdir(parents=True, exist_ok=True)
-        history.touch(mode=0o600)
-        kept: History = FileHistory(str(history))
-    except OSError:
-        kept = InMemoryHistory()
-    completer = WordCompleter(sorted(slash.COMMANDS), sentence=True)
-    return PromptSession(
-        history=kept, key_bindings=keys, multiline=True, completer=completer, complete_while_typing=False
     )

@@ -12,7 +12,7 @@ from qwen35_local.chat.tools import read_tools
 from qwen35_local.cli.terminal import printable_line
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.reply import Request, WhenFull
-from qwen35_local.engine.store import encode_json, write_whole
+from qwen35_local.engine.store import encode_json, remove_stale, write_whole
 from qwen35_local.errors import InputError
 
 FORMAT = "qwen35-conversation"
@@ -136,6 +136,7 @@ class Session:
 
     def save(self, path: Path) -> None:
         """Writes the conversation as JSON; the file appears whole or not at all."""
+        remove_stale(path.parent, path.name)
         write_whole(path, [encode_json(self.to_dict())])
 
     def load(self, path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from qwen35_local import _core
 from qwen35_local.cli.session import Session
 from qwen35_local.engine.ledger import Written
-from qwen35_local.engine.store import STATE, load, read_json, save, write_json
+from qwen35_local.engine.store import STATE, load, read_json, remove_stale, save, write_json
 from qwen35_local.errors import FileFormatError, InputError
 
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,63}")
@@ -34,6 +34,11 @@ class Shelf:
         """`identity`: of the model, asked for when snapshots are written or read."""
         self.root = root
         self._identity = identity
+
+    def tidy(self) -> None:
+        """Removes what killed programs began to write."""
+        for folder in self.root.glob("*/"):
+            remove_stale(folder)
 
     def keep(self, session: Session) -> None:
         """Writes what was said. Raises OSError."""

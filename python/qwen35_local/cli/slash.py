@@ -1,8 +1,10 @@
 """The commands of the conversation. Each is a function of the REPL and the words after the command's name."""
 
 import json
+import re
 import time
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,26 +20,35 @@ if TYPE_CHECKING:
 
 Command = Callable[["Repl", str], None]
 
+_SPACE = "A message that begins like this: put a space before it."
+
 
 def is_command(text: str) -> bool:
-    """A line that begins with a slash and a word; an existing path such as /etc/hosts is something to say."""
-    word = text.split(maxsplit=1)[0] if text.strip() else ""
-    return len(word) > 1 and text.startswith("/") and (word in COMMANDS or not Path(word).exists())
+    """Whether a text begins with a command, or with a slash and letters that may be a mistyped one. `/usr/x`, `/* */`,
+    `/re/`, a path that exists and everything behind a space are something to say."""
+    word = text.split(maxsplit=1)[0] if text.startswith("/") else ""
+    return word in COMMANDS or (re.fullmatch("/[A-Za-z]+", word) is not None and not Path(word).exists())
 
 
 def run(repl: "Repl", text: str) -> None:
-    """Raises InputError when there is no such command."""
-    name, _, rest = text.strip().partition(" ")
+    """Raises InputError when there is no such command, or it takes no words and there are some: then the text may have
+    been meant to be said, and `/clear` must not act on that."""
+    name, *rest = text.split(maxsplit=1)
     command = COMMANDS.get(name)
     if command is None:
-        raise InputError(f"{name} is not a command; /help lists them")
-    command(repl, rest.strip())
+        near = get_close_matches(name.lower(), COMMANDS, n=1)
+        meant = f"; did you mean {near[0]}?" if near else ";"
+        raise InputError(f"{name} is not a command{meant} /help lists them. {_SPACE}")
+    if rest and " " not in (command.__doc__ or "").partition(":")[0]:
+        raise InputError(f"{name} takes nothing after it. {_SPACE}")
+    command(repl, "".join(rest).strip())
 
 
 def show_help(repl: "Repl", rest: str) -> None:
     """/help: this list"""
     for command in dict.fromkeys(COMMANDS.values()):
         repl.pen.line((command.__doc__ or "").strip())
+    repl.pen.line("A message that begins with a command's name: put a space before it.")
     repl.pen.line("Alt-Enter (or Esc, Enter) starts a new line; Ctrl-C stops the reply; Ctrl-D leaves.")
 
 

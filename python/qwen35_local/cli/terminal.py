@@ -25,9 +25,24 @@ def printable_line(text: str, limit: int = 200) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
+def typed(text: str) -> str:
+    """Text from the command line or a terminal as Unicode: what the locale could not read is taken for UTF-8, and what
+    is not that becomes U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(text).decode("utf-8", "replace")
+    return text
+
+
+def is_dumb() -> bool:
+    """Whether the terminal says that it obeys no escape sequences."""
+    return os.environ.get("TERM", "").lower() in ("dumb", "unknown")
+
+
 def has_style(stream: TextIO) -> bool:
     """Whether escape sequences are welcome: a terminal, NO_COLOR unset or empty, not TERM=dumb."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return stream.isatty() and not os.environ.get("NO_COLOR") and not is_dumb()
 
 
 class Pen:

@@ -12,8 +12,11 @@ when it comes back: whatever is damaged, or made by another model or program, is
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from glob import escape
 from hashlib import sha256
 from pathlib import Path
 from struct import Struct
@@ -25,6 +28,7 @@ from numpy.typing import NDArray
 from qwen35_local import _core, bounded_file, json_file
 from qwen35_local.engine.cache import Entry, PrefixCache
 from qwen35_local.errors import FileFormatError
+from qwen35_local.process import runs
 
 VERSION = 1
 LAYOUT = 1  # of pages and memory, as the core hands them out
@@ -36,6 +40,8 @@ _KINDS = {"tokens": b"TOKN", "memory": b"DMEM", "page": b"PAGE", "logits": b"LGT
 SUFFIX = ".part"
 _PART_LIMIT_BYTES = 1 << 30
 _JSON_LIMIT_BYTES = 256 << 20
+
+_PARTIAL = re.compile(r"\..+\.partial-([0-9]+)-[0-9a-f]{8}")
 
 Bytes = NDArray[np.uint8]
 
@@ -57,6 +63,7 @@ def save(folder: Path, snapshots: Iterable[tuple[Entry, _core.Snapshot]], model:
     """Makes the folder hold these snapshots and no others. `model`: its identity. Raises OSError; what the folder held
     is then still there."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    remove_stale(folder)
     known: dict[int, str] = {}
     items = [write_snapshot(folder, entry, snapshot, known) for entry, snapshot in snapshots]
     content = {"format": "qwen35-state", "version": VERSION, "model": model, "kv": kv, "snapshots": items}
@@ -225,7 +232,7 @@ def read_json(path: Path) -> Any:
 
 def write_whole(path: Path, pieces: Sequence[bytes | memoryview]) -> None:
     """Writes a file that only its owner may read; it appears whole or not at all, and the one before it stays until
-    then. Raises OSError."""
+    then. Raises OSError, which names the file."""
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
     try:
@@ -235,6 +242,8 @@ def write_whole(path: Path, pieces: Sequence[bytes | memoryview]) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         partial.unlink(missing_ok=True)
     if hasattr(os, "O_DIRECTORY"):
@@ -243,3 +252,12 @@ def write_whole(path: Path, pieces: Sequence[bytes | memoryview]) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def remove_stale(folder: Path, name: str | None = None) -> None:
+    """Removes what `write_whole` began in a folder, or for the file `name` there, in processes that were killed."""
+    for path in folder.glob(".*.partial-*") if name is None else folder.glob(f".{escape(name)}.partial-*"):
+        begun = _PARTIAL.fullmatch(path.name)
+        if begun is not None and not runs(int(begun[1])):
+            with suppress(OSError):
+                path.unlink()

@@ -18,11 +18,18 @@ def embedded_model() -> Path:
 
 
 def home() -> Path:
-    """Folder for converted models, history and saved conversations: QWEN35_HOME, or the platform's cache folder."""
+    """Folder for converted models, history and saved conversations: QWEN35_HOME, or the platform's cache folder.
+    Raises InputError where there is none."""
     from platformdirs import user_cache_path
 
     chosen = os.environ.get("QWEN35_HOME")
-    return Path(chosen).expanduser() if chosen else user_cache_path("qwen35")
+    try:
+        path: Path | None = Path(chosen).expanduser() if chosen else user_cache_path("qwen35")
+    except RuntimeError:
+        path = None
+    if path is None or not (chosen or path.is_absolute()):
+        raise InputError(f"no home folder for {chosen or 'the cache'}; set QWEN35_HOME to a folder, or HOME")
+    return path
 
 
 def user_folder() -> Path | None:

@@ -1,0 +1,85 @@
+"""stdin, stdout and stderr as every command may rely on: there, and taking any character; and what follows when they
+cannot be written to."""
+
+import io
+import os
+import select
+import sys
+from typing import TYPE_CHECKING, NoReturn, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+
+def prepare() -> None:
+    """Puts streams in the place of stdin, stdout and stderr that are never None, replace what their encoding lacks, and
+    end the program by one rule (`Output`). Closed ones are /dev/null: their numbers must not go to other files."""
+    _open_closed()
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as the program runs
+    if sys.stdout is sys.__stdout__:
+        sys.stdout = _text(1, sys.stdout)
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = _text(2, sys.stderr)
+
+
+class Output(io.RawIOBase):
+    """A stream under which a reader may go away. stdout then raises SystemExit, 141 when nobody reads, 129 when its
+    terminal is gone, else 2 with a message; stderr goes on in silence. What is written after that is dropped."""
+
+    def __init__(self, raw: io.RawIOBase, *, is_stdout: bool) -> None:
+        self._raw = raw
+        self._is_stdout = is_stdout
+        self._is_terminal = raw.isatty()  # not to be asked any more when it is gone
+        self._is_gone = False
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._raw.fileno()
+
+    def isatty(self) -> bool:
+        return self._is_terminal
+
+    def write(self, data: "ReadableBuffer") -> int:
+        try:
+            while not self._is_gone:
+                written = self._raw.write(data)
+                if written is not None:
+                    return written
+                select.select([], [self], [])  # whoever started us has made it non-blocking
+        except OSError as error:
+            self._is_gone = True
+            if self._is_stdout:
+                self._end(error)
+        return memoryview(data).nbytes
+
+    def _end(self, error: OSError) -> NoReturn:
+        if isinstance(error, ConnectionError):
+            raise SystemExit(141)
+        if self._is_terminal:
+            raise SystemExit(129)
+        sys.stderr.write(f"qwen35: stdout: {error.strerror or error}\n")
+        raise SystemExit(2)
+
+
+def _open_closed() -> None:
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
+def _text(number: int, stream: TextIO | None) -> io.TextIOWrapper:
+    if stream is None:
+        output = Output(io.FileIO(number, "w", closefd=False), is_stdout=number == 1)
+    else:
+        output = Output(getattr(stream.buffer, "raw", stream.buffer), is_stdout=number == 1)  # type: ignore[arg-type]
+    return io.TextIOWrapper(
+        io.BufferedWriter(output),
+        encoding="utf-8" if stream is None else stream.encoding,
+        errors="replace",
+        line_buffering=number == 2 or output.isatty(),
+    )

@@ -1,0 +1,205 @@
+"""stdout and stderr that are closed, full, unread or without the characters: no traceback, in every command."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qwen35_local import hub
+from qwen35_local.cli import piped
+from qwen35_local.cli.piped import read_piped
+from qwen35_local.cli.streams import Output
+from qwen35_local.cli.terminal import typed
+from qwen35_local.errors import InputError
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="file descriptors as POSIX has them")
+
+DEMO = str(hub.embedded_model())
+COMMANDS = {
+    "version": ["--version"],
+    "usage": ["nonsense"],
+    "refused": ["info", "/nowhere/ü.gguf"],
+    "info": ["info", DEMO],
+    "chat": ["chat", "-p", "Hello!", "--max-tokens", "4", "--no-think", "--system", "“é”"],
+}
+MORE = {
+    "help": ["chat", "--help"],
+    "plan": ["plan", "0.8b"],
+    "plan --json": ["plan", "0.8b", "--json"],
+    "quantize": ["quantize", DEMO, "TEMPORARY/out.gguf", "--dry-run"],
+    "perplexity": ["perplexity", DEMO, "TEMPORARY/text.txt"],
+    "chat --json": ["chat", "-p", "Hello!", "--max-tokens", "4", "--json"],
+    "bench": ["bench", "--synthetic", "9000b"],
+}
+REFUSED = {"usage", "refused", "bench"}
+
+# Each command in a process of its own that has the program already imported.
+SCRIPT = """
+import json, os, sys
+with open(sys.argv[1]) as file:
+    commands, redirect = json.load(file)
+from qwen35_local.cli import app, main, model
+from qwen35_local.engine import load
+codes = {}
+for name, arguments in commands.items():
+    if os.fork() == 0:
+        exec(redirect)
+        sys.argv = ["qwen35", *arguments]
+        main.main()
+    codes[name] = os.waitstatus_to_exitcode(os.wait()[1])
+with open(sys.argv[1], "w") as file:
+    json.dump(codes, file)
+"""
+CLOSED = "os.close({0}); sys.{1} = sys.__{1}__ = None"
+FULL = "os.dup2(os.open('/dev/full', os.O_WRONLY), {0})"
+UNREAD = "import os; r, w = os.pipe(); os.close(r); os.dup2(w, {0})"
+
+
+def codes(
+    tmp_path: Path, redirect: str, chosen: dict[str, list[str]] = COMMANDS, **environment: str
+) -> tuple[dict[str, int], str, str]:
+    """The exit code of each command with its streams changed, and what all of them wrote to stdout and stderr."""
+    (tmp_path / "text.txt").write_text("A text to score. " * 4)
+    commands = {
+        name: [argument.replace("TEMPORARY", str(tmp_path)) for argument in arguments]
+        for name, arguments in chosen.items()
+    }
+    order = tmp_path / "order.json"
+    order.write_text(json.dumps([commands, redirect]))
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(order)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        env={**os.environ, **environment},
+        check=True,
+    )
+    assert "Traceback" not in run.stderr
+    assert "Exception ignored" not in run.stderr
+    return json.loads(order.read_text()), run.stdout, run.stderr
+
+
+def usual(chosen: dict[str, list[str]], printed: int = 0) -> dict[str, int]:
+    return {name: 2 if name in REFUSED else printed for name in chosen}
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_closed(tmp_path: Path, number: int) -> None:
+    redirect = CLOSED.format(number, ("stdout", "stderr")[number - 1])
+    assert codes(tmp_path, redirect)[0] == usual(COMMANDS)
+
+
+def test_stdout_on_a_full_disk(tmp_path: Path) -> None:
+    found, _, stderr = codes(tmp_path, FULL.format(1))
+    assert found == dict.fromkeys(COMMANDS, 2)
+    assert stderr.count("qwen35: stdout: No space left on device\n") == 3
+
+
+def test_stdout_that_nobody_reads(tmp_path: Path) -> None:
+    every = COMMANDS | MORE
+    assert codes(tmp_path, UNREAD.format(1), every)[0] == usual(every, 141)
+
+
+def test_stderr_that_nobody_reads(tmp_path: Path) -> None:
+    assert codes(tmp_path, UNREAD.format(2))[0] == usual(COMMANDS)
+
+
+def test_characters_that_the_locale_lacks(tmp_path: Path) -> None:
+    every = COMMANDS | MORE
+    found, stdout, _ = codes(tmp_path, "", every, LC_ALL="C", PYTHONUTF8="0")
+    assert found == usual(every)
+    assert "Qwen3.5-0.8B in" in stdout
+
+
+def test_what_was_written_is_there_and_the_rest_is_dropped() -> None:
+    reader, writer = os.pipe()
+    output = io.TextIOWrapper(
+        io.BufferedWriter(Output(io.FileIO(writer, "w"), is_stdout=True)), encoding="ascii", errors="replace"
+    )
+    output.write("a “b”")
+    output.flush()
+    assert os.read(reader, 100) == b"a ?b?"
+    os.close(reader)
+    output.write("c")
+    with pytest.raises(SystemExit) as ended:
+        output.flush()
+    assert ended.value.code == 141
+    output.write("d")
+    output.close()
+
+
+def test_a_non_blocking_stdout_gets_all_of_it() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    text = b"0123456789" * 100_000
+    if (child := os.fork()) == 0:
+        os.close(writer)
+        read = b"".join(iter(lambda: os.read(reader, 1 << 16), b""))
+        os._exit(0 if read == text else 1)
+    os.close(reader)
+    with io.BufferedWriter(Output(io.FileIO(writer, "w"), is_stdout=True)) as output:
+        output.write(text)
+    os.close(writer)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+class Stdin:
+    """A pipe as stdin."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        reader, self.writer = os.pipe()
+        self._reader = os.fdopen(reader, encoding="utf-8")
+        monkeypatch.setattr(sys, "stdin", self._reader)
+
+
+def test_a_stdin_that_nobody_closes_is_gone_without(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(piped, "GRACE_SECONDS", 0.05)
+    stdin = Stdin(monkeypatch)
+    assert read_piped(is_needed=False) == ""
+    assert "nothing came on stdin" in capsys.readouterr().err
+    os.close(stdin.writer)
+
+
+def test_what_begins_in_time_is_read_to_its_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The rest comes when reading has begun, and after the grace."""
+    monkeypatch.setattr(piped, "GRACE_SECONDS", 0.05)
+    stdin = Stdin(monkeypatch)
+    os.write(stdin.writer, "Grüße, ".encode()[:3])
+    if os.fork() == 0:
+        import time
+
+        time.sleep(0.3)
+        os.write(stdin.writer, "Grüße, ".encode()[3:] + b"x" * 200_000 + b"\xff\n")
+        os._exit(0)
+    os.close(stdin.writer)
+    assert read_piped(is_needed=False) == "Grüße, " + "x" * 200_000 + "\ufffd"
+    os.wait()
+    assert capsys.readouterr().err == ""
+
+
+def test_stdin_that_is_no_text_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(piped, "LIMIT_BYTES", 1 << 20)
+    with Path("/dev/zero").open() as endless, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdin", endless)
+        with pytest.raises(InputError, match="more than 1 MiB"):
+            read_piped(is_needed=False)
+    monkeypatch.setattr(sys, "stdin", type("Folder", (), {"isatty": lambda s: False, "fileno": lambda s: folder})())
+    folder = os.open(tmp_path, os.O_RDONLY)
+    with pytest.raises(InputError, match="stdin: Is a directory"):
+        read_piped(is_needed=False)
+    os.close(folder)
+
+
+def test_what_the_locale_cannot_read_is_taken_for_utf_8() -> None:
+    assert typed("é") == "é"
+    assert typed(os.fsdecode("é".encode())) == "é"
+    assert typed("heißt".encode("latin-1").decode("ascii", "surrogateescape")) == "hei\ufffdt"
