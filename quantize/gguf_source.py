@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwen35_local import _core
-from qwen35_local.errors import FileFormatError, InputError
+from qwen35_local.errors import FileFormatError, InputError, naming
+from qwen35_local.fields import TEXT, Fields, integer
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.tensors import gguf_shapes
 from qwen35_local.quantize import recipe
@@ -43,8 +44,9 @@ class GgufSource:
     @property
     def name(self) -> str:
         """The file's own name for the model, without a type at its end."""
-        name = self.metadata.get("general.name")
-        return _TYPE_SUFFIX.sub("", name if isinstance(name, str) and name else self.path.stem)
+        with naming(self.path):
+            name = Fields(self.metadata).find("general.name", TEXT) or self.path.stem
+        return _TYPE_SUFFIX.sub("", name)
 
 
 def open_gguf(path: Path) -> GgufSource:
@@ -59,15 +61,18 @@ def open_gguf(path: Path) -> GgufSource:
         raise FileFormatError(f"{path}: {file.refusal}")
     dropped = (*_DROPPED, *(f"{file.metadata['general.architecture']}.{key}" for key in _OLLAMA_KEYS))
     metadata: dict[str, object] = {key: value for key, value in file.metadata.items() if not key.startswith(dropped)}
-    if file.metadata.get("split.count", 1) not in (0, 1):
+    with naming(path):
+        parts = Fields(file.metadata).find("split.count", integer(0, 1 << 16))
+    if parts not in (None, 0, 1):
         raise FileFormatError(f"{path}: one part of a split GGUF; merge the parts first (llama-gguf-split --merge).")
     entries = {t.name: Entry(path, t.name, t.dtype, t.shape, t.offset, t.n_bytes) for t in file.tensors}
     embedding = entries.get("token_embd.weight")
     if embedding is None or len(embedding.shape) != 2:
         raise FileFormatError(f"{path}: no token_embd.weight; expected a complete text model.")
-    config = ModelConfig.from_gguf(
-        metadata, vocabulary=embedding.shape[0], embeddings_are_tied="output.weight" not in entries
-    )
+    with naming(path):
+        config = ModelConfig.from_gguf(
+            metadata, vocabulary=embedding.shape[0], embeddings_are_tied="output.weight" not in entries
+        )
     if "general.parameter_count" in metadata:
         metadata["general.parameter_count"] = sum(entry.n_values for entry in entries.values())
     source = GgufSource(path, metadata, config, entries, [t.name for t in file.vision], file.notices)

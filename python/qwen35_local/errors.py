@@ -1,5 +1,8 @@
 """Every error this package raises on purpose. A message says what was given, what was expected and what to do."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -23,3 +26,12 @@ class TemplateError(Qwen35Error):
 
 class CoreError(Qwen35Error):
     """The C++ core refused; carries its message."""
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """What a file's content is refused for begins with the file's name."""
+    try:
+        yield
+    except FileFormatError as error:
+        raise FileFormatError(f"{path}: {error}") from error.__cause__

@@ -10,10 +10,11 @@ from typing import Any, Generic, TypeVar
 from qwen35_local.errors import FileFormatError
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Kind(Generic[T]):
+class Kind(Generic[T_co]):
     """What a value must be. `expected` says so in an error; `fits` decides."""
 
     expected: str

@@ -101,7 +101,10 @@ def test_bos_comes_first_and_once() -> None:
         ({"tokenizer.ggml.merges": ["a nothing"]}, "tokenizer.ggml.merges"),
         ({"tokenizer.ggml.merges": ["a"]}, "tokenizer.ggml.merges"),
         ({"tokenizer.ggml.model": "llama"}, "tokenizer.ggml.scores"),
-        ({"tokenizer.ggml.tokens": ["x"], "tokenizer.ggml.token_type": [1]}, "single-byte"),
+        (
+            {"tokenizer.ggml.tokens": ["x"], "tokenizer.ggml.token_type": [1], "tokenizer.ggml.eos_token_id": 0},
+            "single-byte",
+        ),
     ],
 )
 def test_broken_metadata_is_named(change: dict[str, Any], message: str) -> None:

@@ -39,7 +39,6 @@ BPE_KEYS: dict[str, list[Any]] = {
     "bos_token_id": AN_ID,
     "eos_token_id": AN_ID,
     "eot_token_id": AN_ID,
-    "padding_token_id": AN_ID,
     "add_bos_token": A_FLAG,
 }
 SPM_KEYS: dict[str, list[Any]] = {

@@ -4,10 +4,11 @@ Without them these models loop or drift: greedy decoding is advised against, and
 are named as the template's variants are, `Template.name`.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from qwen35_local.errors import InputError
+from qwen35_local.fields import Kind, integer, number
 
 Mode: TypeAlias = Literal["thinking", "thinking-coding", "instruct", "instruct-reasoning"]
 
@@ -15,16 +16,17 @@ MODES: tuple[str, ...] = get_args(Mode)
 """thinking: general. thinking-coding: precise code, for instance web pages. instruct: without thinking.
 instruct-reasoning: without thinking, for problems that need steps."""
 
-_RANGES = {
-    "temperature": (0.0, 100.0),
-    "top_k": (0, 2**31 - 1),
-    "top_p": (0.0, 1.0),
-    "min_p": (0.0, 1.0),
-    "repetition_penalty": (0.01, 100.0),
-    "presence_penalty": (-100.0, 100.0),
-    "frequency_penalty": (-100.0, 100.0),
-    "seed": (0, 2**64 - 1),
+SETTINGS: dict[str, Kind[float]] = {
+    "temperature": number(0, 100),
+    "top_k": integer(0, 2**31 - 1),
+    "top_p": number(0, 1),
+    "min_p": number(0, 1),
+    "repetition_penalty": number(0.01, 100),
+    "presence_penalty": number(-100, 100),
+    "frequency_penalty": number(-100, 100),
+    "seed": integer(0, 2**64 - 1),
 }
+"""What each setting may be, wherever it comes from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +46,10 @@ class Sampling:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value, (low, high) = getattr(self, field.name), _RANGES[field.name]
-            if value is None and field.name == "seed":
-                continue
-            accepted: tuple[type, ...] = (int,) if field.name in ("top_k", "seed") else (int, float)
-            is_number = isinstance(value, accepted) and not isinstance(value, bool)
-            if not is_number or not low <= value <= high:
-                kind = "an integer" if accepted == (int,) else "a number"
-                raise InputError(f"{field.name}: expected {kind} from {low} to {high}, got {value!r}.")
+        for name, kind in SETTINGS.items():
+            value = getattr(self, name)
+            if not kind.fits(value) and not (name == "seed" and value is None):
+                raise InputError(f"{name}: expected {kind.expected}, got {value!r}.")
 
 
 _THINKING = Sampling(temperature=1.0, top_p=0.95, top_k=20, presence_penalty=1.5)

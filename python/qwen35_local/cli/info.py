@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
@@ -41,15 +40,21 @@ def info(
 
 def describe(path: Path, file: "_core.GgufFile") -> dict[str, Any]:
     """Plain values only. A file of another architecture is described as far as that goes."""
-    metadata, tensors = file.metadata, file.tensors
-    architecture = metadata.get("general.architecture")
+    from qwen35_local.errors import Qwen35Error
+    from qwen35_local.fields import TEXT, Fields
+
+    metadata, tensors, problems = file.metadata, file.tensors, []
+    texts: dict[str, str | None] = dict.fromkeys(("architecture", "name", "license"))
+    for key in texts:
+        try:
+            texts[key] = Fields(metadata).find(f"general.{key}", TEXT)
+        except Qwen35Error as error:
+            problems.append(str(error))
     facts: dict[str, Any] = {
         "file": str(path),
         "bytes": path.stat().st_size,
         "gguf_version": file.version,
-        "architecture": architecture,
-        "name": metadata.get("general.name"),
-        "license": metadata.get("general.license"),
+        **texts,
         "parameters": sum(n_values(tensor) for tensor in tensors),
         "bits_per_weight": bits_per_weight(tensors),
         "types": types(tensors),
@@ -61,9 +66,13 @@ def describe(path: Path, file: "_core.GgufFile") -> dict[str, Any]:
         "notices": file.notices,
         "vision_tensors": len(file.vision),
         "vision_bytes": sum(tensor.n_bytes for tensor in file.vision),
+        "problems": problems,
     }
     if file.kind == "model":
-        facts.update(model_facts(file))
+        try:
+            facts.update(model_facts(file))
+        except Qwen35Error as error:
+            problems.append(str(error))
     return facts
 
 
@@ -107,17 +116,22 @@ def types(tensors: Sequence[Tensor]) -> list[dict[str, Any]]:
 
 
 def tokenizer(metadata: dict[str, Any]) -> dict[str, Any] | None:
-    tokens = metadata.get("tokenizer.ggml.tokens")
-    if not isinstance(tokens, list):
+    from qwen35_local.errors import Qwen35Error
+    from qwen35_local.text.vocabulary import TokenKind, Vocabulary
+
+    if not any(key.startswith("tokenizer.ggml.") for key in metadata):
         return None
-    kinds = metadata.get("tokenizer.ggml.token_type") or []
+    try:
+        listed = Vocabulary.read(metadata)
+    except Qwen35Error as error:
+        return {"model": None, "problem": str(error)}
     return {
-        "model": metadata.get("tokenizer.ggml.model"),
-        "pre": metadata.get("tokenizer.ggml.pre"),
-        "tokens": len(tokens),
-        "padding": Counter(kinds)[5],
-        "merges": len(metadata.get("tokenizer.ggml.merges") or ()),
-        "eos_token_id": metadata.get("tokenizer.ggml.eos_token_id"),
+        "model": listed.model,
+        "pre": listed.pre,
+        "tokens": len(listed.tokens),
+        "padding": listed.kinds.count(TokenKind.UNUSED),
+        "merges": len(listed.merges or ()),
+        "eos_token_id": listed.eos_id,
     }
 
 
@@ -125,11 +139,12 @@ def template(metadata: dict[str, Any]) -> dict[str, Any] | None:
     """The family's template that the file's own is equal to, or "jinja" for another's."""
     from qwen35_local.chat.template import Template
     from qwen35_local.errors import Qwen35Error
+    from qwen35_local.fields import TEXT, Fields
 
-    text = metadata.get("tokenizer.chat_template")
-    if not isinstance(text, str):
-        return None
     try:
+        text = Fields(metadata).find("tokenizer.chat_template", TEXT)
+        if text is None:
+            return None
         found = Template.for_model(text)
     except Qwen35Error as error:
         return {"name": None, "problem": str(error)}
@@ -137,21 +152,18 @@ def template(metadata: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def model_facts(file: "_core.GgufFile") -> dict[str, Any]:
-    """Layers, context and the tensors that the configuration calls for but the file lacks, or has beyond them."""
-    from qwen35_local.errors import Qwen35Error
+    """Layers, context and the tensors that the configuration calls for but the file lacks, or has beyond them. Raises
+    FileFormatError."""
     from qwen35_local.models.config import ModelConfig
     from qwen35_local.models.tensors import gguf_shapes
 
     shapes = {tensor.name: tensor.shape for tensor in file.tensors}
     embedding = shapes.get("token_embd.weight")
-    try:
-        config = ModelConfig.from_gguf(
-            file.metadata,
-            vocabulary=embedding[0] if embedding else None,
-            embeddings_are_tied="output.weight" not in shapes,
-        )
-    except Qwen35Error as error:
-        return {"problem": str(error)}
+    config = ModelConfig.from_gguf(
+        file.metadata,
+        vocabulary=embedding[0] if embedding else None,
+        embeddings_are_tied="output.weight" not in shapes,
+    )
     expected = set(gguf_shapes(config, shapes))
     return {
         **config_facts(config),
@@ -210,6 +222,8 @@ def describe_tokenizer(facts: dict[str, Any]) -> str:
     t = facts["tokenizer"]
     if t is None:
         return "none"
+    if "problem" in t:
+        return f"unusable: {t['problem']}"
     return (
         f"{t['model']} / {t['pre']} · {t['tokens']:,} tokens, {t['padding']} of them padding · {t['merges']:,} merges"
     )
@@ -226,8 +240,7 @@ def problems(facts: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [("note", text) for text in facts["notices"]]
     if facts["refusal"]:
         rows.append(("problem", facts["refusal"]))
-    if "problem" in facts:
-        rows.append(("problem", facts["problem"]))
+    rows += [("problem", problem) for problem in facts["problems"]]
     for label in ("missing", "unexpected"):
         names = facts.get(f"{label}_tensors")
         if names:

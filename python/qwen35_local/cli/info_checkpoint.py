@@ -33,6 +33,7 @@ def describe_checkpoint(folder: Path) -> dict[str, Any]:
         "notices": [],
         "vision_tensors": 0,
         "vision_bytes": 0,
+        "problems": [],
         **config_facts(config),
         "missing_tensors": [],
         "unexpected_tensors": [],

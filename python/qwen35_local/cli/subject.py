@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FileFormatError, naming
+from qwen35_local.fields import TEXT, TEXTS, Fields
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.memory import Footprint, Stored
 
@@ -41,19 +42,21 @@ def of_file(path: Path, file: "_core.GgufFile", extras: Extras, *, type: str = "
     metadata, tensors = file.metadata, file.tensors
     shapes = {tensor.name: tensor.shape for tensor in tensors}
     embedding = shapes.get("token_embd.weight")
-    config = ModelConfig.from_gguf(
-        metadata,
-        vocabulary=embedding[0] if embedding else None,
-        embeddings_are_tied="output.weight" not in shapes,
-    )
-    tokens = metadata.get("tokenizer.ggml.tokens")
+    with naming(path):
+        config = ModelConfig.from_gguf(
+            metadata,
+            vocabulary=embedding[0] if embedding else None,
+            embeddings_are_tied="output.weight" not in shapes,
+        )
+        tokens = Fields(metadata).find("tokenizer.ggml.tokens", TEXTS) or []
+        name = Fields(metadata).find("general.name", TEXT) or path.stem
     footprint = Footprint(
         config,
         tuple(Stored(tensor.name, tensor.shape, tensor.dtype, tensor.n_bytes) for tensor in tensors),
-        vocabulary=len(tokens) if isinstance(tokens, list) else 0,
+        vocabulary=len(tokens),
         vision_bytes=vision_bytes,
         predicts=extras.mtp,
         threads=extras.threads,
     )
     notices = (*file.notices, *([file.refusal] if file.refusal is not None else []))
-    return Subject(str(metadata.get("general.name") or path.stem), str(path), type, True, footprint, notices)
+    return Subject(name, str(path), type, True, footprint, notices)

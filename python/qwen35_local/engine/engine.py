@@ -10,7 +10,7 @@ from qwen35_local import _core
 from qwen35_local.chat import events
 from qwen35_local.chat.messages import Message
 from qwen35_local.chat.parser import OutputParser
-from qwen35_local.chat.presets import Sampling, preset
+from qwen35_local.chat.presets import SETTINGS, Sampling, preset
 from qwen35_local.chat.template import Template
 from qwen35_local.engine.cache import Disk, Entry, Logits, PrefixCache
 from qwen35_local.engine.compaction import shortened
@@ -20,11 +20,15 @@ from qwen35_local.engine.ledger import Ledger, Written, digest
 from qwen35_local.engine.reply import Compacted, Difference, Event, Reason, Reply, Request, Reuse
 from qwen35_local.engine.timeline import Progress, Start, Timeline
 from qwen35_local.errors import InputError
+from qwen35_local.fields import TEXT, Fields
 from qwen35_local.text.stream import TokenStream
 from qwen35_local.text.tokenizer import Tokenizer
 
 # The family's model cards advise this much room for a reply.
 REPLY_TOKENS = 32_768
+
+# Settings that a file may bring, and their keys under `general.sampling`.
+_OWN_SAMPLING = {"temperature": "temp", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
 
 IDLE_CHUNK_TOKENS = 64  # how soon idle work gives way
 
@@ -63,10 +67,10 @@ class Engine:
         self.tokenizer = tokenizer or Tokenizer(metadata)
         text = metadata.get("tokenizer.chat_template")
         self.template = Template.for_model(text) if isinstance(text, str) else Template.for_variant("qwen3.5")
-        self.name = str(metadata.get("general.name") or metadata.get("general.basename") or "Qwen3.5")
-        keys = {"temperature": "temp", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
-        values: dict[str, Any] = {name: metadata.get(f"general.sampling.{key}") for name, key in keys.items()}
-        self._own_sampling = {name: value for name, value in values.items() if value is not None}
+        fields = Fields(metadata)
+        self.name = fields.find("general.name", TEXT) or fields.find("general.basename", TEXT) or "Qwen3.5"
+        found = {name: fields.find(f"general.sampling.{key}", SETTINGS[name]) for name, key in _OWN_SAMPLING.items()}
+        self._own_sampling: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
         self.cache = PrefixCache(cache_bytes, disk)
         self.ledger = Ledger()
         self._timeline = timeline(_core.Sequence(model, kv=kv), self.cache)  # type: ignore[arg-type]

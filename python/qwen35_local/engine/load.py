@@ -8,6 +8,7 @@ from typing import Any
 from qwen35_local import _core
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.spill import Spill
+from qwen35_local.errors import naming
 from qwen35_local.text.tokenizer import Tokenizer
 
 
@@ -28,4 +29,5 @@ def load(
         tokenizer = beside.submit(Tokenizer, metadata)
         model = _core.Model(path, context_tokens=context_tokens, threads=threads)
         disk = None if disk_folder is None else Spill(disk_folder, model, kv, disk_bytes)
-    return Engine(model, kv=kv, disk=disk, metadata=metadata, tokenizer=tokenizer.result(), cache_bytes=cache_bytes)
+    with naming(path):
+        return Engine(model, kv=kv, disk=disk, metadata=metadata, tokenizer=tokenizer.result(), cache_bytes=cache_bytes)

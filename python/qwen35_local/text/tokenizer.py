@@ -6,29 +6,16 @@ tokens only, however it is spelled; special tokens come from the parts of a prom
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from enum import IntEnum
 from typing import Any, Protocol
 
-from qwen35_local.errors import InputError
-from qwen35_local.fields import FLAG, TEXT, TEXTS, Fields, integer, list_of, number
+from qwen35_local.errors import FileFormatError, InputError
 from qwen35_local.text.bpe import BytePairEncoder
 from qwen35_local.text.spm import SentencePieceEncoder
+from qwen35_local.text.vocabulary import TokenKind, Vocabulary
 
 _PADDING = re.compile(r"\[PAD\d+\]")
 _TAG = re.compile(r"<[^<>\s]+>")
 _STOP_TOKENS = ("<|im_end|>", "<|endoftext|>")
-_MOST_SCORE = 3e38  # SentencePiece keeps scores in 32 bits
-
-
-class TokenKind(IntEnum):
-    """`tokenizer.ggml.token_type`, numbered as GGUF and SentencePiece do."""
-
-    NORMAL = 1
-    UNKNOWN = 2
-    CONTROL = 3
-    USER_DEFINED = 4
-    UNUSED = 5
-    BYTE = 6
 
 
 _NORMAL = int(TokenKind.NORMAL)  # plain integers compare several times faster, and there are 250,000
@@ -44,54 +31,49 @@ class Tokenizer:
     def __init__(self, metadata: Mapping[str, Any], *, normalize: bool = True) -> None:
         """`metadata`: the GGUF's key-value pairs, of which `tokenizer.ggml.*` are read. `normalize`: Unicode NFC before
         byte-level BPE, as the family's own tokenizer does. Raises FileFormatError."""
-        fields = Fields(metadata)
-        self._tokens = fields.need("tokenizer.ggml.tokens", TEXTS)
-        size = len(self._tokens)
-        per_token = list_of(integer(0, max(TokenKind)), size, of=", one a token")
-        self._kinds = fields.need("tokenizer.ggml.token_type", per_token)
+        listed = Vocabulary.read(metadata)
+        self._tokens, self._kinds = listed.tokens, listed.kinds
         unusual = [n for n, kind in enumerate(self._kinds) if kind != _NORMAL]
         self._special = {self._tokens[n]: n for n in unusual if _is_special(self._tokens[n], self._kinds[n])}
         longest_first = sorted(self._special, key=len, reverse=True)
         self._special_pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
-        self._is_sentencepiece = fields.need("tokenizer.ggml.model", TEXT) == "llama"
-        self._encoder = self._build_encoder(fields, normalize)
+        self._is_sentencepiece = listed.model == "llama"
+        self._encoder = self._build_encoder(listed, normalize)
         self._ids: dict[str, int] | None = None
         used = (n for n in reversed(range(len(self._tokens))) if not self._is_padding(n))
         self.n_used = next(used, -1) + 1
         """Ids from here on are padding: they stand for nothing and must never be sampled."""
-        an_id = integer(0, size - 1)
-        bos, eos, eot = (fields.find(f"tokenizer.ggml.{role}_token_id", an_id) for role in ("bos", "eos", "eot"))
-        self.bos_id = bos if fields.find("tokenizer.ggml.add_bos_token", FLAG) else None
+        self.bos_id = listed.bos_id if listed.add_bos else None
         """The token every prompt begins with, or None as for the Qwen family."""
-        self.eos_id = eos
-        self.padding_id = fields.find("tokenizer.ggml.padding_token_id", an_id)
         self.stop_ids = frozenset(
             [self._special[token] for token in _STOP_TOKENS if token in self._special]
-            + [named for named in (eos, eot) if named is not None]
+            + [named for named in (listed.eos_id, listed.eot_id) if named is not None]
         )
         """Any of these ends a turn: `<|im_end|>`, `<|endoftext|>` and what the file names."""
 
-    def _build_encoder(self, fields: Fields, normalize: bool) -> _Encoder:
-        model = fields.need("tokenizer.ggml.model", TEXT)
-        if model == "gpt2":
+    def _build_encoder(self, listed: Vocabulary, normalize: bool) -> _Encoder:
+        if listed.model == "gpt2":
+            if listed.merges is None or listed.pre is None:
+                key = "merges" if listed.merges is None else "pre"
+                raise FileFormatError(f"tokenizer.ggml.{key} is missing; a byte-level BPE needs it.")
             ordinary = dict(zip(self._tokens, range(len(self._tokens)), strict=True))
             for n, kind in enumerate(self._kinds):
                 if kind != _NORMAL:
                     ordinary.pop(self._tokens[n], None)
-            merges, pre = fields.need("tokenizer.ggml.merges", TEXTS), fields.need("tokenizer.ggml.pre", TEXT)
-            return BytePairEncoder(ordinary, merges, pre, normalize=normalize)
-        if model == "llama":
-            per_token = list_of(number(-_MOST_SCORE, _MOST_SCORE), len(self._tokens), of=", one a token")
-            scores = fields.need("tokenizer.ggml.scores", per_token)
+            return BytePairEncoder(ordinary, listed.merges, listed.pre, normalize=normalize)
+        if listed.model == "llama":
+            if listed.scores is None:
+                raise FileFormatError("tokenizer.ggml.scores is missing; a SentencePiece vocabulary needs it.")
             special = set(self._special.values())
             kinds_in_text = [TokenKind.CONTROL if n in special else kind for n, kind in enumerate(self._kinds)]
-            has_prefix = fields.find("tokenizer.ggml.add_space_prefix", FLAG)
             return SentencePieceEncoder(
-                list(zip(self._tokens, scores, kinds_in_text, strict=True)),
-                add_space_prefix=has_prefix is None or has_prefix,
-                collapse_spaces=fields.find("tokenizer.ggml.remove_extra_whitespaces", FLAG) or False,
+                list(zip(self._tokens, listed.scores, kinds_in_text, strict=True)),
+                add_space_prefix=listed.add_space_prefix,
+                collapse_spaces=listed.remove_extra_whitespaces,
             )
-        raise fields.refuse("tokenizer.ggml.model", '"gpt2" (byte-level BPE) or "llama" (SentencePiece)')
+        raise FileFormatError(
+            f'tokenizer.ggml.model is {listed.model!r}; known are "gpt2" (byte-level BPE) and "llama" (SentencePiece).'
+        )
 
     @property
     def vocab_size(self) -> int:
