@@ -82,13 +82,15 @@ class Fields:
 
     def refuse(self, key: str, expected: str) -> FileFormatError:
         """The error for what `key` holds."""
-        return FileFormatError(f"{self.where}{key} is {describe(self.values.get(key))}; expected {expected}.")
+        value = self.values.get(key)
+        found = "missing" if value is None else describe(value)
+        return FileFormatError(f"{self.where}{key} is {found}; expected {expected}.")
 
 
 def describe(value: object) -> str:
     """What a value from outside is, short enough for a line."""
     if value is None:
-        return "missing"
+        return "null"
     if isinstance(value, list):
         kinds = sorted({type(entry).__name__ for entry in value})
         return f"a list of {len(value)} entries ({', '.join(kinds[:4])})" if value else "an empty list"

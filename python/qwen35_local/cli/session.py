@@ -14,6 +14,7 @@ from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.reply import Request, WhenFull
 from qwen35_local.engine.store import encode_json, remove_stale, write_whole
 from qwen35_local.errors import InputError
+from qwen35_local.fields import describe
 
 FORMAT = "qwen35-conversation"
 VERSION = 1
@@ -194,6 +195,8 @@ def last_said(messages: Sequence[Message]) -> str:
 def read_tool_file(path: Path) -> tuple[Mapping[str, Any], ...]:
     """Tools as JSON, in one of the forms that `read_tools` knows. Raises InputError naming the file."""
     content = json_file.read(path)
+    if not isinstance(content, list | dict):
+        raise InputError(f"{path}: expected a JSON list of tools, found {describe(content)}")
     try:
         return tuple(read_tools(content))
     except InputError as error:
