@@ -12,13 +12,8 @@ from qwen35_local.cli.info import describe, show
 
 DEMO = hub.embedded_model()
 FILE = _core.GgufFile(DEMO, header=True)
-NOT_READ = {
-    "general.type",
-    "general.size_label",
-    "general.parameter_count",
-    "general.file_type",
-    "tokenizer.ggml.padding_token_id",
-}
+NOT_READ = ("general.type", "general.size", "general.parameter_count", "general.file_type", "general.quantization")
+NOT_READ += ("general.sampling", "general.source", "general.base_model", "tokenizer.ggml.padding_token_id")
 GOOD = {key: value for key, value in FILE.metadata.items() if key != "tokenizer.chat_template"}  # known by a slow look
 KEYS = [key for key in GOOD if not key.startswith(NOT_READ)]
 KEYS += ["tokenizer.chat_template", "tokenizer.ggml.scores", "tokenizer.ggml.bos_token_id", "general.license"]
