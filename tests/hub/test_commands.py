@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loopback import LoopbackHub
 from stores import Stores, gguf
 from typer.testing import CliRunner, Result
 
+from qwen35_local import _core
 from qwen35_local.cli.app import app
+from qwen35_local.cli.info import describe
 from qwen35_local.errors import InputError
 from qwen35_local.hub import embedded_model
 
@@ -87,7 +90,9 @@ def test_a_checkpoint_of_the_hub_cache_is_converted_once_and_named(disk: Stores)
     assert (facts["name"], facts["gguf_version"], facts["architecture"]) == ("Demo", None, "qwen35")
     assert facts["template"]["name"] == "qwen3.5"
     plan = json.loads(run("plan", "ann/Demo", "--json", "--memory", "4G", "--ctx", "1024").stdout)
-    assert [row["type"] for row in plan["plans"]][:2] == ["BF16", "Q8_0"]
+    assert ([row["type"] for row in plan["plans"]][:2], plan["plans"][0]["model"]) == (["BF16", "Q8_0"], "Demo")
+    plan = json.loads(run("plan", "ann/Demo:Q8_0", "--json", "--memory", "4G", "--ctx", "1024").stdout)
+    assert [row["type"] for row in plan["plans"]] == ["Q8_0"]
     question = ("chat", "ann/Demo:Q8_0", "-p", "Hello!", "--max-tokens", "2")
     assert "converting" in run(*question).stderr
     assert "converting" not in run(*question).stderr
@@ -119,6 +124,41 @@ def test_plan_of_a_size_that_is_not_here_needs_nothing(disk: Stores) -> None:
 def test_plan_of_a_type_that_is_not_the_one_on_the_disk(ollama: Path) -> None:
     found = json.loads(run("plan", "9b", "--type", "Q8_0", "--json", "--memory", "1000G").stdout)["plans"]
     assert [(row["model"], row["type"]) for row in found] == [("Qwen3.5-9B", "Q8_0")]
+
+
+def test_plan_and_info_of_a_repository_read_its_header(disk: Stores, hub: LoopbackHub) -> None:
+    demo = embedded_model().read_bytes()
+    hub.add("ann/Demo-GGUF", {"Demo-Q4_K_M.gguf": demo + bytes(64 << 20)})
+    facts = json.loads(run("info", "ann/Demo-GGUF", "--json").stdout)
+    assert facts | {"file": "", "bytes": 0} == describe_demo() | {"file": "", "bytes": 0}
+    assert (facts["file"], facts["bytes"]) == ("ann/Demo-GGUF/Demo-Q4_K_M.gguf", len(demo) + (64 << 20))
+    plan = run("plan", "ann/Demo-GGUF", "--json", "--memory", "4G", "--ctx", "1024")
+    assert "not on this disk; read from the beginning of Demo-Q4_K_M.gguf" in plan.stderr
+    assert json.loads(plan.stdout)["plans"][0]["model"] == "qwen35-demo"
+    assert hub.sent < len(demo)
+
+
+def test_plan_and_info_of_a_checkpoint_read_its_configuration(disk: Stores, hub: LoopbackHub) -> None:
+    hub.add("ann/Demo", {path.name: path.read_bytes() for path in CHECKPOINT.iterdir()})
+    facts = json.loads(run("info", "ann/Demo", "--json").stdout)
+    whole = describe_demo()
+    assert {key: facts[key] for key in ("parameters", "layers", "has_mtp")} == {
+        key: whole[key] for key in ("parameters", "layers", "has_mtp")
+    }
+    assert "16." in run("info", "ann/Demo").stdout
+    plans = json.loads(run("plan", "ann/Demo", "--json", "--memory", "4G", "--ctx", "1024").stdout)["plans"]
+    assert (len(plans), plans[0]["model"]) == (8, "Demo")
+
+
+def describe_demo() -> dict[str, Any]:
+    return describe(embedded_model(), _core.GgufFile(embedded_model()))
+
+
+def test_what_no_hub_can_be_asked_for_says_where_it_looked(disk: Stores, cache: Path) -> None:
+    for command in ("info", "plan"):
+        message = refusal(command, "nobody/nothing")
+        assert "not on this disk (looked in our own folder" in message and "127.0.0.1" in message
+    assert "qwen35 pull 4b --convert" in refusal("quantize", "4b")
 
 
 def test_list(disk: Stores, ollama: Path) -> None:

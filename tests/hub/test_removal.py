@@ -4,10 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from loopback import LoopbackHub
 from stores import Stores, gguf, put
 
 from qwen35_local.errors import InputError
-from qwen35_local.hub import hub_cache
+from qwen35_local.hub import hub_cache, pull, pulled, remote
+from qwen35_local.hub.names import RepositoryName
 from qwen35_local.hub.removal import remove, to_remove
 
 OURS = "Qwen3.5-9B-0123456789ab-Q4_K_M"
@@ -61,7 +63,7 @@ def test_content_of_the_hub_cache_goes_with_its_last_name(disk: Stores) -> None:
     assert {path.name for path in (folder.parents[1] / "blobs").iterdir()} == {found["Q8_0"].digest}
     assert not (folder / "a").exists() and (folder / "m-Q8_0.gguf").is_file()
     remove(found["Q8_0"])
-    assert not folder.exists()
+    assert not folder.exists() and (folder.parents[1] / "refs").is_dir()
     assert (folder.parent / ("b" * 40) / "m-Q8_0.gguf").read_bytes() == both
 
 
@@ -72,4 +74,34 @@ def test_a_link_out_of_the_cache_takes_nothing_with_it(disk: Stores) -> None:
     for model in list(hub_cache.models()):
         remove(replace(model, is_ours=True))
     assert precious.is_file()
-    assert not folder.exists()
+    assert not folder.parents[1].exists()
+
+
+def test_what_was_downloaded_is_ours_and_what_lay_there_is_not(disk: Stores, hub: LoopbackHub, cache: Path) -> None:
+    parts = {f"Q8_0/m-Q8_0-0000{n}-of-00002.gguf": gguf(f"part {n}") for n in (1, 2)}
+    weights = {"config.json": b'{"model_type": "qwen3_5"}', "model.safetensors": b"weights"}
+    hub.add("u/r", {"m-Q4_K_M.gguf": gguf("q4"), "n-Q6_K.gguf": gguf("q6")} | parts | weights)
+
+    def download(type: str | None) -> None:
+        name = RepositoryName("u", "r", type)
+        pull.download(remote.find(name, as_checkpoint=type is None), lambda done, total: None)
+
+    download("Q6_K")
+    assert pulled.entries() != set()
+    (disk.home.parent / "home/pulled.json").unlink()  # as if another program had downloaded it
+    for type in ("Q4_K_M", "Q6_K", "Q8_0", None):
+        download(type)
+    found = {model.type: model for model in hub_cache.models()}
+    assert {type: model.is_ours for type, model in found.items()} == {
+        "Q4_K_M": True,
+        "Q6_K": False,
+        "Q8_0": True,
+        None: True,
+    }
+    for type in ("Q4_K_M", "Q8_0", None):
+        remove(to_remove(found[type].name))
+    held = cache / "models--u--r"
+    assert {path.name for path in (held / "snapshots").glob("*/*")} == {"n-Q6_K.gguf"}
+    assert [path.name for path in (held / "blobs").iterdir()] == [found["Q6_K"].digest]
+    assert pulled.read() == []
+    assert "hf cache rm model/u/r" in refusal("u/r")

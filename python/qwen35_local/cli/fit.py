@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from qwen35_local import json_file
-from qwen35_local.cli.model import absent
+from qwen35_local.cli.model import header_of
 from qwen35_local.cli.subject import Extras, Subject, of_file
 from qwen35_local.cli.units import spelled
 from qwen35_local.errors import InputError
@@ -63,8 +63,8 @@ class Choice:
 def subjects(
     found: "ModelFile | Checkpoint | Absent", argument: str, mixture: str | None, extras: Extras
 ) -> list[Subject]:
-    """A GGUF, of which the header is enough, in its own type; a checkpoint, or a published size that is not on this
-    disk, in the type given or in every one of `TYPES`.
+    """A GGUF in its own type; a checkpoint, or a published size that is not on this disk, in the type given or in every
+    one of `TYPES`. Of a repository that is not on this disk the headers are fetched.
 
     Raises InputError, FileFormatError, _core.FormatError, OSError."""
     from qwen35_local import _core
@@ -78,11 +78,16 @@ def subjects(
     if isinstance(found, Checkpoint):
         raw = json_file.read_object(found.folder / "config.json")
         name, config = checkpoint_name(found.folder, raw), ModelConfig.from_hf(raw)
-        return [of_config(name, argument, config, each, extras) for each in types_of(mixture)]
+        said = mixture or (found.type if found.is_type_said else None)
+        return [of_config(name, argument, config, each, extras) for each in types_of(said)]
     if isinstance(found.name, SizeName):
         size = size_named(found.name.size)
         return [of_size(size, each, extras) for each in types_of(found.name.type)]
-    raise absent(found)
+    header, _ = header_of(found)
+    if isinstance(header, Checkpoint):
+        config = ModelConfig.from_hf(json_file.read_object(header.folder / "config.json"))
+        return [of_config(found.name.name, argument, config, each, extras) for each in types_of(found.name.type)]
+    return [replace(with_extras(header.path, _core.GgufFile(header.path, header=True), extras), argument=argument)]
 
 
 def types_of(mixture: str | None) -> tuple[str, ...]:

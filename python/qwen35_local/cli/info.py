@@ -21,17 +21,19 @@ def info(
 ) -> None:
     """What a model is: size, tensor types with bits per weight, context, tokenizer, template, what is missing."""
     from qwen35_local import _core
-    from qwen35_local.cli.info_checkpoint import describe_checkpoint
-    from qwen35_local.cli.model import absent, find
+    from qwen35_local.cli.info_checkpoint import describe_checkpoint, describe_config
+    from qwen35_local.cli.model import find, header_of
     from qwen35_local.hub.resolve import Absent, Checkpoint
 
-    found = find(model)
+    found, offer = find(model), None
     if isinstance(found, Absent):
-        raise absent(found)
+        found, offer = header_of(found)
     if isinstance(found, Checkpoint):
-        facts = describe_checkpoint(found.folder)
+        facts = describe_checkpoint(found.folder) if offer is None else describe_config(found.folder, offer.n_bytes)
     else:
-        facts = describe(found.path, _core.GgufFile(found.path))
+        facts = describe(found.path, _core.GgufFile(found.path, header=offer is not None))
+    if offer is not None:
+        facts |= {"file": f"{offer.repository}/{offer.files[0].path}", "bytes": offer.n_bytes}
     if as_json:
         sys.stdout.write(json.dumps(facts) + "\n")
     else:
@@ -209,7 +211,8 @@ def show(facts: dict[str, Any]) -> None:
         ]
     if facts["vision_tensors"]:
         rows.append(("vision", f"{facts['vision_tensors']} tensors, {facts['vision_bytes'] / 1e6:,.1f} MB, not used"))
-    rows += [("tokenizer", describe_tokenizer(facts)), ("template", describe_template(facts))]
+    if "tokenizer" in facts:
+        rows += [("tokenizer", describe_tokenizer(facts)), ("template", describe_template(facts))]
     rows += [("license", str(facts["license"]))] if facts["license"] else []
     rows += problems(facts)
     from qwen35_local.cli.terminal import printable_line

@@ -3,9 +3,25 @@
 from pathlib import Path
 from typing import Any
 
+from qwen35_local import json_file
 from qwen35_local.cli.info import bits_per_weight, config_facts, n_values, template, tokenizer, types
+from qwen35_local.models.config import ModelConfig
+from qwen35_local.models.registry import parameters
 from qwen35_local.quantize.checkpoint import open_checkpoint
 from qwen35_local.quantize.vocabulary import tokenizer_metadata
+
+
+def describe_config(folder: Path, n_bytes: int) -> dict[str, Any]:
+    """Of a checkpoint of `n_bytes` that is on a hub, of which the folder has config.json alone. Raises
+    FileFormatError."""
+    config = ModelConfig.from_hf(json_file.read_object(folder / "config.json"))
+    counts = parameters(config)
+    return _common(config) | {
+        "name": None,
+        "parameters": counts.text + counts.mtp,
+        "bits_per_weight": 8 * n_bytes / (counts.text + counts.mtp),
+        "types": [],
+    }
 
 
 def describe_checkpoint(folder: Path) -> dict[str, Any]:
@@ -15,18 +31,25 @@ def describe_checkpoint(folder: Path) -> dict[str, Any]:
     config = checkpoint.config
     tensors = list(checkpoint.entries.values())
     metadata = tokenizer_metadata(folder, checkpoint.raw_config, config.vocabulary, checkpoint.warnings)
-    return {
+    return _common(config) | {
         "file": str(folder),
         "bytes": sum(tensor.n_bytes for tensor in tensors),
-        "gguf_version": None,
-        "architecture": config.to_gguf()["general.architecture"],
         "name": checkpoint.name,
-        "license": None,
         "parameters": sum(map(n_values, tensors)),
         "bits_per_weight": bits_per_weight(tensors),
         "types": types(tensors),
         "tokenizer": tokenizer(metadata),
         "template": template(metadata),
+        "warnings": checkpoint.warnings,
+    }
+
+
+def _common(config: ModelConfig) -> dict[str, Any]:
+    """What the configuration says, and what no checkpoint that can be read has."""
+    return {
+        "gguf_version": None,
+        "architecture": config.to_gguf()["general.architecture"],
+        "license": None,
         "kind": "model",
         "is_supported": True,
         "refusal": None,
@@ -37,5 +60,4 @@ def describe_checkpoint(folder: Path) -> dict[str, Any]:
         **config_facts(config),
         "missing_tensors": [],
         "unexpected_tensors": [],
-        "warnings": checkpoint.warnings,
     }

@@ -1,5 +1,7 @@
 """From MODEL on the command line to a loaded model; a checkpoint is converted once, into the cache."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,7 @@ if TYPE_CHECKING:
     from qwen35_local import _core
     from qwen35_local.cli.subject import Subject
     from qwen35_local.engine.engine import Engine
+    from qwen35_local.hub.offer import Offer
     from qwen35_local.hub.resolve import Absent, Checkpoint, ModelFile
     from qwen35_local.models.memory import Plan
 
@@ -152,21 +155,26 @@ def find(name: str | None, type: str | None = None, *, as_source: bool = False) 
 def model_path(name: str | None) -> Path:
     """The GGUF that `name` means, converting a checkpoint if that was not done yet. Raises InputError, and
     FileFormatError for a checkpoint that cannot be converted."""
-    from qwen35_local.hub.resolve import Absent, Checkpoint
+    from qwen35_local.errors import InputError
+    from qwen35_local.hub.resolve import Absent, Checkpoint, searched
 
     found = find(name)
     if isinstance(found, Absent):
-        raise absent(found)
+        raise InputError(f"{name}: not on this disk (looked in {searched()}); `qwen35 pull {found.name}` gets it")
     return converted(found) if isinstance(found, Checkpoint) else found.path
 
 
 def source_path(name: str) -> Path:
     """The checkpoint folder or the GGUF to convert from. Raises InputError."""
+    from qwen35_local.errors import InputError
     from qwen35_local.hub.resolve import Absent, Checkpoint
 
     found = find(name, as_source=True)
     if isinstance(found, Absent):
-        raise absent(found)
+        raise InputError(
+            f"{name}: not on this disk; `qwen35 pull {found.name} --convert --type TYPE` downloads the checkpoint and "
+            "converts it"
+        )
     return found.folder if isinstance(found, Checkpoint) else found.path
 
 
@@ -185,10 +193,29 @@ def converted(found: "Checkpoint") -> Path:
     return found.cached
 
 
-def absent(found: "Absent") -> Exception:
-    """A name of a hub that is not on this disk."""
+def header_of(found: "Absent") -> "tuple[ModelFile | Checkpoint, Offer]":
+    """What `plan` and `info` look at of a model that is not on this disk: the header of a GGUF or the config.json of a
+    checkpoint, and the files that a hub offers. Raises InputError, FileFormatError."""
+    from qwen35_local.hub import remote
+    from qwen35_local.hub.resolve import of_path
+
+    with on_a_hub(found):
+        offer = remote.find(found.name)
+        header = remote.header(offer)
+    file = printable_line(offer.files[0].path)
+    notice(f"{found.name}: not on this disk; read from the beginning of {file} of {offer.repository}")
+    return of_path(header), offer
+
+
+@contextmanager
+def on_a_hub(found: "Absent") -> Iterator[None]:
+    """Where no hub answers, a model that is not on this disk is said to be missing here."""
     from qwen35_local.errors import InputError
+    from qwen35_local.hub import wire
     from qwen35_local.hub.resolve import searched
 
-    problem = f" ({found.problem})" if found.problem else ""
-    return InputError(f"{found.name}: not on this disk{problem}; looked in {searched()}")
+    try:
+        yield
+    except wire.Unreachable as error:
+        problem = f"; {found.problem}" if found.problem else ""
+        raise InputError(f"{found.name}: not on this disk (looked in {searched()}{problem}), and {error}") from None

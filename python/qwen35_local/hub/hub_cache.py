@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from qwen35_local.hub import contents
+from qwen35_local.hub import contents, pulled
 from qwen35_local.hub.names import size_named
 from qwen35_local.hub.places import user_folder
 from qwen35_local.hub.stored import Stored
@@ -36,18 +36,19 @@ def _expanded(text: str) -> Path:
 
 def models() -> Iterator[Stored]:
     """GGUFs and checkpoints of the revision that each repository's `refs/main` names."""
+    ours = pulled.entries()
     for held in contents.entries(folder()):
         repository = repository_of(held)
         snapshot = contents.snapshot(held) if repository and held.name.startswith("models--") else None
         if repository is None or snapshot is None:
             continue
         for model in contents.ggufs(contents.files_below(snapshot)):
-            yield _gguf(repository, snapshot, model)
+            yield _gguf(repository, snapshot, model, ours)
         if contents.is_checkpoint(snapshot):
-            yield _checkpoint(repository, snapshot)
+            yield _checkpoint(repository, snapshot, ours)
 
 
-def _gguf(repository: str, snapshot: Path, model: contents.Gguf) -> Stored:
+def _gguf(repository: str, snapshot: Path, model: contents.Gguf, ours: set[Path]) -> Stored:
     file = f"{repository}/{model.path.relative_to(snapshot).as_posix()}"
     blob = model.path.resolve().name
     return Stored(
@@ -59,12 +60,13 @@ def _gguf(repository: str, snapshot: Path, model: contents.Gguf) -> Stored:
         size=size_named(repository.partition("/")[2]),
         repository=repository,
         also=(file, model.path.name),
+        is_ours=all(path.absolute() in ours for path in model.files),
         digest=blob if len(model.files) == 1 and _SHA256.fullmatch(blob) else None,
         problem=model.problem,
     )
 
 
-def _checkpoint(repository: str, snapshot: Path) -> Stored:
+def _checkpoint(repository: str, snapshot: Path, ours: set[Path]) -> Stored:
     weights = [path for path in contents.entries(snapshot) if path.name.endswith(".safetensors")]
     missing = contents.missing_shards(snapshot)
     return Stored(
@@ -75,5 +77,6 @@ def _checkpoint(repository: str, snapshot: Path) -> Stored:
         size=size_named(repository.partition("/")[2]),
         repository=repository,
         is_checkpoint=True,
+        is_ours=all(path.absolute() in ours for path in weights),
         problem=f"{len(missing)} of its weight files are missing, first {missing[0]}" if missing else None,
     )

@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qwen35_local.errors import InputError
@@ -56,7 +56,7 @@ def download(offer: Offer, progress: Progress) -> Path:
 
         try:
             with wire.lock(record.cache / ".locks" / record.repository_folder.name / f"{file.digest}.lock"):
-                _fetch(record, file, advance)
+                is_new = _fetch(record, file, advance)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -65,11 +65,12 @@ def download(offer: Offer, progress: Progress) -> Path:
                 "came is kept: make room, and the same command goes on there"
             ) from None
         done += file.n_bytes
+        if is_new:
+            with wire.lock(home() / ".pulled.lock"):
+                pulled.add(replace(record, files=(file,)))
     for file in offer.files:
         _link(record, file)
     _write_whole(record.repository_folder / "refs" / "main", offer.revision)
-    with wire.lock(home() / ".pulled.lock"):
-        pulled.add(record)
     return record.snapshot if offer.is_checkpoint else record.entry(offer.files[0])
 
 
@@ -86,13 +87,14 @@ def check_space(offer: Offer) -> None:
         )
 
 
-def _fetch(record: Pulled, file: RemoteFile, advance: Callable[[int], None]) -> None:
-    """Leaves `file` complete, as a blob or under its name. `advance` gets the bytes that are there."""
+def _fetch(record: Pulled, file: RemoteFile, advance: Callable[[int], None]) -> bool:
+    """Leaves `file` complete, as a blob or under its name; False when another program had put it there. `advance` gets
+    the bytes that are there."""
     blob = record.blob(file)
     for path in (record.entry(file), blob):
         if path.is_file() and _is_sound(record, path, file, advance):
             advance(file.n_bytes)
-            return
+            return False
         path.unlink(missing_ok=True)
     partial = blob.with_name(f"{blob.name}.incomplete")
     partial.parent.mkdir(parents=True, exist_ok=True)
@@ -118,6 +120,7 @@ def _fetch(record: Pulled, file: RemoteFile, advance: Callable[[int], None]) -> 
     with partial.open("rb") as written:
         os.fsync(written.fileno())
     partial.replace(blob)
+    return True
 
 
 def _is_sound(record: Pulled, path: Path, file: RemoteFile, advance: Callable[[int], None]) -> bool:

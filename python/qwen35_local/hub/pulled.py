@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,20 @@ def add(new: Pulled) -> None:
             new = Pulled(new.cache, new.repository, new.revision, tuple(files.values()))
             break
     write([*kept, new])
+
+
+def entries() -> set[Path]:
+    """The names of all files that were downloaded, whether or not they are still there."""
+    return {record.entry(file).absolute() for record in read() for file in record.files}
+
+
+def forget(gone: set[Path]) -> None:
+    """Takes files out of the record by their names, as `entries` gives them. Raises OSError."""
+    left = [
+        replace(record, files=tuple(file for file in record.files if record.entry(file).absolute() not in gone))
+        for record in read()
+    ]
+    write([record for record in left if record.files])
 
 
 def write(records: list[Pulled]) -> None:

@@ -1,9 +1,11 @@
 """Taking models off this disk: our own ones, and nothing that another program keeps."""
 
+import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from qwen35_local.errors import InputError
-from qwen35_local.hub import contents, disk, hub_cache, lm_studio, ollama
+from qwen35_local.hub import contents, disk, hub_cache, lm_studio, ollama, pulled
 from qwen35_local.hub.names import parse
 from qwen35_local.hub.resolve import ambiguous, described, searched, whose
 from qwen35_local.hub.stored import Stored
@@ -31,13 +33,20 @@ def to_remove(text: str) -> Stored:
 
 def remove(model: Stored) -> None:
     """Deletes the files of a model of ours. In the hub's cache the content goes with its last name. Raises OSError."""
-    for path in model.files:
-        blob = _blob(path) if model.store == hub_cache.STORE else None
+    if model.store != hub_cache.STORE:
+        for path in model.files:
+            path.unlink(missing_ok=True)
+        return
+    files = {path.absolute() for path in model.files}
+    if model.is_checkpoint:
+        files |= {path for path in pulled.entries() if path.parent == model.path.absolute()}
+    for path in files:
+        blob = _blob(path)
         path.unlink(missing_ok=True)
         if blob is not None and not _has_name(blob):
             blob.unlink(missing_ok=True)
-    if model.store == hub_cache.STORE:
-        _prune(model.path if model.is_checkpoint else model.path.parent)
+    pulled.forget(files)
+    _prune(model.path if model.is_checkpoint else model.path.parent)
 
 
 def _blob(path: Path) -> Path | None:
@@ -54,13 +63,15 @@ def _has_name(blob: Path) -> bool:
 
 
 def _prune(folder: Path) -> None:
-    """Removes a folder of the hub's cache, and those above it, while they hold nothing."""
-    while folder != hub_cache.folder() and hub_cache.folder() in folder.parents:
-        try:
+    """Removes a folder of a snapshot and those above it while they are empty, and the repository's with the last."""
+    held = next(parent for parent in folder.parents if parent.name.startswith("models--"))
+    with suppress(OSError):
+        while folder != held:
             folder.rmdir()
-        except OSError:
-            return
-        folder = folder.parent
+            folder = folder.parent
+        shutil.rmtree(held / "refs", ignore_errors=True)
+        (held / "blobs").rmdir()
+        held.rmdir()
 
 
 def _instead(model: Stored) -> str:

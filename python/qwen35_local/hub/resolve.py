@@ -35,6 +35,7 @@ class Checkpoint:
     type: str
     cached: Path
     stored: Stored | None = None
+    is_type_said: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,8 +140,8 @@ def _typed(text: str, name: SizeName | RepositoryName, type: str) -> SizeName | 
 
 
 def _checkpoint(folder: Path, type: str | None = None, stored: Stored | None = None) -> Checkpoint:
-    type = type or DEFAULT_TYPE
-    return Checkpoint(folder, type, conversion(folder, type), stored)
+    wanted = type or DEFAULT_TYPE
+    return Checkpoint(folder, wanted, conversion(folder, wanted), stored, type is not None)
 
 
 def _matching(text: str, name: Name, models: list[Stored], convertible: Collection[str]) -> list[Stored]:

@@ -151,7 +151,7 @@ def _send(url: str, first: int, last: int | None) -> Any:
         request = session.build_request("GET", url, headers=headers, timeout=_constants().HF_HUB_DOWNLOAD_TIMEOUT)
         return session.send(request, stream=True, follow_redirects=True)
     except errors.OfflineModeIsEnabled:
-        raise InputError(f"HF_HUB_OFFLINE is set, so {host()} is not asked; unset it to download") from None
+        raise Unreachable(f"HF_HUB_OFFLINE is set, so {host()} is not asked; unset it to download") from None
     except errors.HTTPError as error:
         raise _no_answer(error) from None
 
