@@ -29,6 +29,7 @@ class LoopbackHub:
         self.tokens: dict[str, str] = {}  # repository -> the token that it asks for
         self.statuses: dict[str, list[tuple[int, dict[str, str]]]] = defaultdict(list)
         self.cuts: dict[str, list[int]] = defaultdict(list)
+        self.lengths: dict[str, int] = {}  # of files whose content goes on with zeros
         self.has_ranges = True
         self.content_changes: dict[str, bytes] = {}  # what is sent instead, under the right headers
         self.requests: list[tuple[str, dict[str, str]]] = []
@@ -44,9 +45,10 @@ class LoopbackHub:
             return self.listings[repository]
         siblings = []
         for path, content in self.repositories[repository].items():
-            entry: dict[str, Any] = {"rfilename": path, "size": len(content), "blobId": git_sha1(content)}
+            length = self.lengths.get(path, len(content))
+            entry: dict[str, Any] = {"rfilename": path, "size": length, "blobId": git_sha1(content)}
             if path not in self.small:
-                entry["lfs"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}
+                entry["lfs"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": length, "pointerSize": 134}
             siblings.append(entry | self.listing_changes[path])
         return json.dumps({"id": repository, "sha": COMMIT, "siblings": siblings}).encode()
 
@@ -125,7 +127,7 @@ def handler(hub: LoopbackHub, kind: str) -> type[BaseHTTPRequestHandler]:
                 headers = {
                     "X-Repo-Commit": COMMIT,
                     "X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"',
-                    "X-Linked-Size": str(len(content)),
+                    "X-Linked-Size": str(hub.lengths.get(found[3], len(content))),
                     "Location": f"{hub.storage}/{found[1]}/{found[3]}",
                 }
                 self.answer(302, headers)
@@ -135,14 +137,15 @@ def handler(hub: LoopbackHub, kind: str) -> type[BaseHTTPRequestHandler]:
             content = hub.content_changes.get(name, hub.repositories[repository][name])
             span = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")) if hub.has_ranges else None
             first = int(span[1]) if span else 0
-            end = min(int(span[2]) + 1, len(content)) if span and span[2] else len(content)
-            if span and first >= len(content):
-                self.answer(416, {"Content-Range": f"bytes */{len(content)}"})
+            length = hub.lengths.get(name, len(content))
+            end = min(int(span[2]) + 1, length) if span and span[2] else length
+            if span and first >= length:
+                self.answer(416, {"Content-Range": f"bytes */{length}"})
                 return
             headers = {"ETag": f'"{git_sha1(content)}"' if name in hub.small else '"storage"'}
             if span:
-                headers["Content-Range"] = f"bytes {first}-{end - 1}/{len(content)}"
-            body = content[first:end]
+                headers["Content-Range"] = f"bytes {first}-{end - 1}/{length}"
+            body = content[first:end].ljust(end - first, b"\0")
             cut = hub.cuts[name].pop(0) if hub.cuts[name] else len(body)
             self.send_response(206 if span else 200)
             for key, value in ({"Content-Length": str(len(body))} | headers).items():

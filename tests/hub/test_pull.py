@@ -71,7 +71,7 @@ def test_what_was_pulled_is_recorded(hub: LoopbackHub, cache: Path) -> None:
 
 def test_a_broken_record_is_none(cache: Path) -> None:
     assert pulled.read() == []
-    path = cache.parent / "home" / "pulled.json"
+    path = cache.parent / "ours" / "pulled.json"
     path.parent.mkdir()
     for text in (
         "",
@@ -247,11 +247,13 @@ def test_a_file_that_went_away(hub: LoopbackHub, cache: Path) -> None:
 def test_space_is_looked_at_first(hub: LoopbackHub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     offer = offer_of(hub)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=50_000_000))
-    with pytest.raises(InputError, match=r"0.3 MB are still to come and 50.0 MB are free .*HF_HUB_CACHE"):
+    with pytest.raises(InputError, match=r"0.3 MB are still to be written and 50.0 MB are free .*HF_HUB_CACHE"):
         got(offer)
     assert hub.sent == 0
     assert not cache.exists()
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=70_000_000))
+    with pytest.raises(InputError, match=r"10.3 MB are still to be written"):
+        pull.check_space(offer, converted_bytes=10_000_000)
     assert got(offer).read_bytes() == CONTENT
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import close_session, constants
 from loopback import COMMIT, LoopbackHub
 
 from qwen35_local import _core
@@ -174,9 +174,22 @@ def test_no_network(cache: Path) -> None:
 
 def test_offline(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match="HF_HUB_OFFLINE is set"):
+    with pytest.raises(wire.Unreachable, match=r"HF_HUB_OFFLINE is set"):
         remote.find(NINE)
     assert hub.requests == []
+
+
+def test_a_proxy_is_asked_instead(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.add("user/repo", {FILE: DEMO})
+    monkeypatch.setenv("http_proxy", hub.endpoint)
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://hub.invalid")
+    close_session()  # the library's, which has read the environment
+    try:
+        assert remote.find(named("user/repo")).type == "Q4_K_M"
+    finally:
+        close_session()
+    assert hub.requests[-1][1]["host"] == "hub.invalid"
 
 
 @pytest.mark.parametrize("address", ["huggingface.co", "ftp://x", "http://", "http://[::1", "http://x:port"])

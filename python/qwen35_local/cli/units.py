@@ -41,3 +41,11 @@ def size(n_bytes: int) -> str:
 def gigabytes(n_bytes: int) -> str:
     """Files, as download pages count them."""
     return f"{n_bytes / 1e9:,.2f} GB"
+
+
+def file_size(n_bytes: int) -> str:
+    """Of any length, in powers of ten."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n_bytes >= scale:
+            return f"{n_bytes / scale:,.2f} {unit}"
+    return f"{n_bytes} bytes"

@@ -74,17 +74,21 @@ def download(offer: Offer, progress: Progress) -> Path:
     return record.snapshot if offer.is_checkpoint else record.entry(offer.files[0])
 
 
-def check_space(offer: Offer) -> None:
-    """Raises InputError when the cache folder's disk cannot hold what is still to come."""
+def check_space(offer: Offer, converted_bytes: int = 0) -> None:
+    """Raises InputError when the cache folder's disk cannot hold what is still to come, or our own folder's what it is
+    then converted to."""
     where = place(offer)
     needed = offer.n_bytes - where.have
-    folder = next(parent for parent in (where.cache, *where.cache.absolute().parents) if parent.is_dir())
-    free = shutil.disk_usage(folder).free
-    if needed and needed + _SPARE_BYTES > free:
-        raise InputError(
-            f"{_size(needed)} are still to come and {_size(free)} are free on the disk of {where.cache}; make room, or "
-            "set HF_HUB_CACHE to a folder on another disk"
-        )
+    cache, ours = _existing(where.cache), _existing(home())
+    if converted_bytes and cache.stat().st_dev == ours.stat().st_dev:
+        needed, converted_bytes = needed + converted_bytes, 0
+    for n_bytes, folder, variable in ((needed, cache, "HF_HUB_CACHE"), (converted_bytes, ours, "QWEN35_HOME")):
+        free = shutil.disk_usage(folder).free
+        if n_bytes and n_bytes + _SPARE_BYTES > free:
+            raise InputError(
+                f"{_size(n_bytes)} are still to be written and {_size(free)} are free on the disk of {folder}; make "
+                f"room, or set {variable} to a folder on another disk"
+            )
 
 
 def _fetch(record: Pulled, file: RemoteFile, advance: Callable[[int], None]) -> bool:
@@ -173,6 +177,11 @@ def _present(record: Pulled, file: RemoteFile) -> int:
         if path.is_file():
             return path.stat().st_size
     return 0
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the one above it that is there."""
+    return next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
 
 
 def _write_whole(path: Path, text: str) -> None:
