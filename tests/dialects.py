@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from random_model import Weights, fuse_experts
+from random_model import TOKENS_USED, Weights, fuse_experts
 
 from qwen35_local.models.config import ModelConfig
 
@@ -25,7 +25,7 @@ class Written:
     keys: dict[str, Any] = field(default_factory=dict)
 
     def metadata(self, config: ModelConfig) -> dict[str, Any]:
-        return {f"{config.architecture}.{key}": value for key, value in self.keys.items()}
+        return {k if k.startswith("tokenizer.") else f"{config.architecture}.{k}": v for k, v in self.keys.items()}
 
 
 Dialect = Callable[[ModelConfig, Weights], Written]
@@ -81,6 +81,17 @@ def vision() -> Weights:
     return {"v.blk.0.attn_q.weight": np.ones((8, 8), np.float32), "mm.0.weight": np.ones((8, 8), np.float32)}
 
 
+def padded(config: ModelConfig) -> dict[str, Any]:
+    """Ollama's tokens: those beyond the vocabulary have a name and a kind as users give them."""
+    used = TOKENS_USED
+    names = [f"t{i}" for i in range(used)] + [f"[PAD{i}]" for i in range(config.vocabulary - used)]
+    return {
+        "tokenizer.ggml.tokens": names,
+        "tokenizer.ggml.token_type": [np.int32(1 if i < used else 4) for i in range(config.vocabulary)],
+        "tokenizer.ggml.scores": [np.float32(0 if i < used else -1) for i in range(config.vocabulary)],
+    }
+
+
 def ollama(config: ModelConfig, weights: Weights) -> Written:
     sections = [np.int32(n) for n in config.rope_sections]
     per_layer = [np.uint32(config.kv_heads if config.is_full_attention(i) else 0) for i in range(config.layers)]
@@ -98,6 +109,7 @@ def ollama(config: ModelConfig, weights: Weights) -> Written:
             "ssm.v_head_reordered": True,
             "vision.block_count": np.uint32(1),
             "image_token_id": np.uint32(7),
+            **padded(config),
         },
     )
 

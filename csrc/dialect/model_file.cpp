@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "dialect/keys.h"
 #include "dialect/mtp.h"
+#include "dialect/padding.h"
 
 namespace qwen35 {
 namespace {
@@ -46,6 +47,7 @@ void ModelFile::translate() {
   } catch (const FormatError& error) {
     refusal_ = error.what();
   }
+  mark_padding(directory_);
   directory_.move_tensors(is_vision, vision_);
   settle_mtp(directory_, architecture, broken_mtp_, notices_);
   drop_ones(directory_);

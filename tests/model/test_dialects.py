@@ -52,6 +52,8 @@ def test_same_directory(config: Any, dialect: Dialect, is_header: bool, tmp_path
         assert file.metadata[key] == expected.metadata[key], key
     assert {t.name for t in file.vision} <= set(dialects.vision())
     assert not file.broken_mtp
+    kinds = "tokenizer.ggml.token_type"
+    assert file.metadata[kinds] == expected.metadata[kinds]
 
 
 @pytest.mark.parametrize(("config", "dialect"), CASES, ids=names)
@@ -116,6 +118,26 @@ def test_an_interval_is_told_by_the_tensors(tmp_path: Path) -> None:
     path = write(tmp_path, config, dialects.no_interval(config, random_weights(config)))
     assert _core.GgufFile(path).metadata["qwen35.full_attention_interval"] == 2
     assert _core.Model(path, threads=1).config["attention_layers"] == 2
+
+
+@pytest.mark.parametrize(
+    ("last", "unused"),
+    [
+        (["[PAD0]", "[PAD1]"], 2),
+        (["[PAD0]", "x"], 0),
+        (["x", "[PAD9]"], 1),
+        (["[PADx]", "[PAD]"], 0),
+        (["a", "PAD1]"], 0),
+    ],
+    ids=str,
+)
+def test_padding_is_told_by_its_name(last: list[str], unused: int, tmp_path: Path) -> None:
+    """At the end, numbered, of the kind that users define; a token that a person added stays."""
+    tokens = ["[PAD0]", *(f"t{i}" for i in range(297)), *last]
+    kinds = [np.int32(1)] * 298 + [np.int32(4)] * 2
+    metadata = {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": kinds}
+    file = _core.GgufFile(write(tmp_path, DENSE, Written(random_weights(DENSE), metadata)))
+    assert file.metadata["tokenizer.ggml.token_type"] == [1] * 298 + [4] * (2 - unused) + [5] * unused
 
 
 def test_bytes_by_either_name(tmp_path: Path) -> None:
