@@ -14,7 +14,7 @@ from rewritten import rewrite
 from typer.testing import CliRunner, Result
 
 from qwen35_local import _core, hub
-from qwen35_local.cli.main import app
+from qwen35_local.cli.app import app
 from qwen35_local.errors import Qwen35Error
 
 WITHOUT_MTP = "qwen35.nextn_predict_layers is 1, but the multi-token-prediction block is not in the file"
