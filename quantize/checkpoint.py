@@ -158,7 +158,8 @@ def _stored_gains(checkpoint: Checkpoint, table: list[TensorSpec], allow_rounded
         if is_rounded and not allow_rounded:
             raise FileFormatError(
                 f"{checkpoint.folder}: saved by MLX or a tool like it: the norms hold 1 + w rounded to 16 bits, an "
-                "error of up to 0.4 %. Start from the original checkpoint, or accept this with --allow-requantize."
+                "error of up to 0.4 %. Start from the original checkpoint, or accept this with "
+                "`qwen35 quantize --allow-requantize`."
             )
         rounded = ", rounded to 16 bits" if is_rounded else ""
         checkpoint.warnings.append(f"the norms hold 1 + w{rounded}, as MLX saves them: taken as they are")

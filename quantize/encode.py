@@ -128,7 +128,8 @@ def _change(values: NDArray[np.float32], change: Change) -> None:
         case Change.PLUS_ONE:
             np.add(values, np.float32(1), out=values)
         case Change.NEGATIVE_EXPONENTIAL:
-            np.exp(values, out=values)
+            with np.errstate(over="ignore"):  # infinities are refused
+                np.exp(values, out=values)
             np.negative(values, out=values)
 
 

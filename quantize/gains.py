@@ -53,8 +53,9 @@ class Gains:
     @classmethod
     def of(cls, entry: Entry, values: NDArray[np.float32]) -> "Gains":
         has_8_bits = not (values.view(np.uint32) & 0xFFFF).any()
-        fine = float((values * 256 % 1 != 0).mean()) if has_8_bits else 0.0
-        return cls(entry, float(values.mean()), float((values < 0).mean()), fine, has_8_bits)
+        wide = values.astype(np.float64)
+        fine = float((wide * 256 % 1 != 0).mean()) if has_8_bits else 0.0
+        return cls(entry, float(wide.mean()), float((values < 0).mean()), fine, has_8_bits)
 
     def stored(self, limit: float) -> Stored | None:
         """What is certain by this tensor alone."""

@@ -49,14 +49,14 @@ def settle_head(
     if head is None:
         if config.embeddings_are_tied:
             return config
-        if _is_published_with_head(config):
+        if is_published_with_head(config):
             raise FileFormatError(
                 f"{table.path.parent}: {_HEAD} is missing, which every model of this width has, and {said}. Download "
                 "the weights again; if the model does share its embedding table, set tie_word_embeddings to true."
             )
         warnings.append(f"{said}, but there is no {_HEAD}: the embedding table is the output matrix")
         return replace(config, embeddings_are_tied=True)
-    if not _are_equal(head, table):
+    if not _are_equal(head, table, config.hidden):
         if config.embeddings_are_tied:
             warnings.append(f"{said}, but {_HEAD} differs from the embedding table: both are kept")
         return replace(config, embeddings_are_tied=False)
@@ -66,17 +66,17 @@ def settle_head(
     return replace(config, embeddings_are_tied=True)
 
 
-def _is_published_with_head(config: ModelConfig) -> bool:
+def is_published_with_head(config: ModelConfig) -> bool:
     """Whether the published models of this width and kind have an output matrix of their own."""
     alike = [s.config for s in SIZES.values() if (s.config.hidden, s.config.is_moe) == (config.hidden, config.is_moe)]
     return any(not published.embeddings_are_tied for published in alike)
 
 
-def _are_equal(one: Entry, other: Entry) -> bool:
-    """Whether two matrices hold the same values, in whatever types."""
-    if one.shape != other.shape or len(one.shape) != 2:
+def _are_equal(one: Entry, other: Entry, cols: int) -> bool:
+    """Whether two matrices of `cols` columns hold the same values, in whatever types."""
+    rows = one.shape[0] if one.shape else 0
+    if one.shape != (rows, cols) or other.shape != (rows, cols):
         return False
-    rows, cols = one.shape
     step = max(1, _CHUNK_VALUES // cols)
     reader = RowReader()
     left, right = (np.empty((step, cols), np.float32) for _ in range(2))

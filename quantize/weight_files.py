@@ -26,7 +26,7 @@ def find(folder: Path, warnings: list[str]) -> list[Entry]:
     """The tensors of the model; what is left out or believed against the index is said in `warnings`.
 
     Raises FileFormatError when files are missing or damaged, or two of them hold different weights."""
-    paths = sorted(path for path in folder.glob("*.safetensors") if path.name[0] != ".")
+    paths = sorted(path for path in folder.glob("*.safetensors") if path.name[0] != "." and path.exists())
     index = _read_index(folder / INDEX)
     if not paths and index is None:
         raise FileFormatError(f"{folder}: no .safetensors file here{_what_else(folder)}.")
@@ -97,8 +97,8 @@ def _listed(folder: Path, index: dict[str, str], shards: Shards, warnings: list[
         return sorted(listed)
     wanted = {canonical for name in index if _body(canonical := canonical_name(name))}
     for paths in _sets(shards):
-        # The very files of the index, holding other tensors than it says, may be of two downloads.
-        if listed != set(paths) and wanted <= {canonical_name(name) for path in paths for name in shards[path]}:
+        # Files of the index alone would be a download that is not complete, or parts of two.
+        if not listed.issuperset(paths) and wanted <= {canonical_name(name) for path in paths for name in shards[path]}:
             warnings.append(f"{INDEX} is stale ({problem}); {_names(paths)} holds every weight that it lists")
             return paths
     raise FileFormatError(f"{folder}: {problem}. Download the weights again.")

@@ -1,6 +1,5 @@
 """JSON from outside: of bounded size and depth, UTF-8 with or without a byte order mark, no key twice, no NaN."""
 
-import codecs
 import json
 import math
 from pathlib import Path
@@ -37,8 +36,10 @@ def parse(data: bytes, what: str, *, lone_surrogates: bool = False) -> object:
             raise FileFormatError(f"{what}: a number of {len(text)} digits; expected at most {_DIGITS}.")
         return int(text)
 
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise FileFormatError(f"{what}: UTF-16 text; expected JSON in UTF-8, so save it again as that.")
+    if b"\0" in data[:4]:
+        raise FileFormatError(
+            f"{what}: zero bytes, as in UTF-16 text; expected JSON in UTF-8, so save it again as that."
+        )
     try:
         text = data.decode("utf-8-sig")
         value: object = json.loads(

@@ -16,7 +16,7 @@ from qwen35_local.cli.info_checkpoint import describe_checkpoint
 from qwen35_local.cli.model import model_path
 from qwen35_local.errors import FileFormatError
 from qwen35_local.quantize import Report, convert
-from qwen35_local.quantize.settle import _is_published_with_head
+from qwen35_local.quantize.settle import is_published_with_head
 
 MOE = Tiny(is_moe=True, is_tied=False)
 
@@ -183,12 +183,12 @@ class TestHead:
         from qwen35_local.models.registry import SIZES
 
         wanted = {name for name, size in SIZES.items() if not size.config.embeddings_are_tied}
-        assert {name for name, size in SIZES.items() if _is_published_with_head(size.config)} == wanted
+        assert {name for name, size in SIZES.items() if is_published_with_head(size.config)} == wanted
 
     def test_missing_where_every_published_model_has_one(self, dense: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
         folder = dense.copy(replace(dense.tiny, is_tied=False))
         change(folder, lambda t: {name: v for name, v in t.items() if name != "lm_head.weight"})
-        monkeypatch.setattr("qwen35_local.quantize.settle._is_published_with_head", lambda config: True)
+        monkeypatch.setattr("qwen35_local.quantize.settle.is_published_with_head", lambda config: True)
         assert "lm_head.weight is missing" in (message := refused(folder))
         assert "tie_word_embeddings is false" in message
 
@@ -270,10 +270,12 @@ def test_byte_order_marks(name: str, dense: Folders) -> None:
     path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
     assert dense.convert(folder)[1]
     (folder.parent / "out.gguf").unlink()
-    path.write_bytes(path.read_bytes().decode("utf-8-sig").encode("utf-16"))
-    message = refused(folder)
-    assert name in message
-    assert "UTF-16" in message
+    text = path.read_bytes().decode("utf-8-sig")
+    for encoding in ("utf-16", "utf-16-be", "utf-16-le", "utf-32"):
+        path.write_bytes(text.encode(encoding))
+        message = refused(folder)
+        assert name in message
+        assert "UTF-16" in message
 
 
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 7294720\n"

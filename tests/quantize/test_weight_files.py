@@ -132,6 +132,13 @@ def test_a_stale_index_beside_complete_shards(folder: Path, clean: Path) -> None
     assert any("is stale" in warning for warning in converted(folder, clean))
 
 
+@pytest.mark.parametrize("missing", ["mtp.safetensors", SHARD])
+def test_a_download_that_is_not_complete(missing: str, folder: Path) -> None:
+    split(folder)
+    (folder / missing).unlink()
+    assert f"1 of 3 shards are missing, first {missing}" in refused(folder)
+
+
 def test_a_stale_index_beside_a_file_that_lacks_weights(folder: Path) -> None:
     index_of_shards_that_are_gone(folder)
     change(folder, lambda t: {n: v for n, v in t.items() if "layers.3." not in n})
