@@ -6,6 +6,7 @@ from pathlib import Path
 
 from qwen35_local import json_file
 from qwen35_local.errors import FileFormatError
+from qwen35_local.fields import OBJECTS, TEXT, Fields
 from qwen35_local.quantize import sentencepiece_model
 
 # Splits of `tokenizer.json`. The family's own pattern is this one with combining marks counted as letters.
@@ -198,8 +199,21 @@ def _template(folder: Path, settings: dict[str, object]) -> dict[str, object]:
             raise FileFormatError(f"{path}: cannot be read as UTF-8 text ({error}).") from error
         return {"tokenizer.chat_template": text}
     alone = json_file.read_object_if_there(folder / "chat_template.json")
-    template = settings.get("chat_template") or alone.get("chat_template")
-    if isinstance(template, list):
-        named = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
-        template = named.get("default")
-    return {"tokenizer.chat_template": template} if isinstance(template, str) and template else {}
+    for values, file in ((settings, "tokenizer_config.json"), (alone, "chat_template.json")):
+        if template := _named_template(f"{folder / file}: ", values):
+            return {"tokenizer.chat_template": template}
+    return {}
+
+
+def _named_template(where: str, values: dict[str, object]) -> str | None:
+    """`chat_template`: a text, or a list of {"name", "template"}, of which the default counts, or the only one."""
+    template = values.get("chat_template")
+    if not isinstance(template, list):
+        return Fields(values, where).find("chat_template", TEXT)
+    each = [Fields(entry, f"{where}chat_template: ") for entry in Fields(values, where).need("chat_template", OBJECTS)]
+    texts = {fields.need("name", TEXT): fields.need("template", TEXT) for fields in each}
+    if not texts:
+        return None
+    if "default" not in texts and len(texts) > 1:
+        raise FileFormatError(f"{where}chat_template has {', '.join(texts)}; expected one of them to be the 'default'.")
+    return texts["default"] if "default" in texts else next(iter(texts.values()))

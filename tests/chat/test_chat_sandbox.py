@@ -70,6 +70,36 @@ def test_environment_is_that_of_hugging_face() -> None:
     assert render_jinja(template, [{}]) == ['13{"ä": "<b>"}[\n 1\n]4\nx']
 
 
+@pytest.mark.parametrize(
+    ("tagged", "plain"),
+    [
+        ("a{% generation %}b{% endgeneration %}c", "abc"),
+        ("a {%- generation -%} b {%- endgeneration -%} c", "abc"),
+        ("{% for n in [1, 2] %}{%- generation %} {{ n }} {%- endgeneration %};{% endfor %}", " 1; 2;"),
+        ("{% generation %}a{% generation %}b{% endgeneration %}c{% endgeneration %}", "abc"),
+        ("{% generation %}{% set x = 1 %}{% endgeneration %}{{ x }}", "1"),
+        ("{% for n in [1, 2, 3] %}{% generation %}{% if n == 2 %}{% continue %}{% endif %}{{ n }}"
+         "{% endgeneration %}{% endfor %}", "13"),
+        ("{% if false %}{% generation %}a{% endgeneration %}{% endif %}b", "b"),
+        ("{% macro f(x) %}{% generation %}{{ x }}{% endgeneration %}{% endmacro %}{{ f(2) }}", "2"),
+    ],
+)  # fmt: skip
+def test_generation_tags_do_nothing(tagged: str, plain: str) -> None:
+    assert jinja_worker.render(tagged, [{}], 1000) == [{"text": plain}]
+
+
+def test_an_open_generation_tag_is_named() -> None:
+    (reply,) = jinja_worker.render("{% generation %}a", [{}], 1000)
+    assert "endgeneration" in reply["error"]
+    (reply,) = jinja_worker.render("a{% endgeneration %}", [{}], 1000)
+    assert "endgeneration" in reply["error"]
+
+
+def test_generation_tags_keep_the_limits() -> None:
+    (reply,) = jinja_worker.render("{% generation %}{{ 'a' * 2000 }}{% endgeneration %}", [{}], 1000)
+    assert "more than 1000 characters" in reply["error"]
+
+
 def test_each_context_has_its_own_result() -> None:
     first, second = render_jinja("{{ 1 / x }}", [{"x": 2}, {"x": 0}])
     assert first == "0.5"

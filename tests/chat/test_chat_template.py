@@ -7,11 +7,12 @@ from goldens import CASES, FILES, FOREIGN, by_jinja, expected, official_text
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from qwen35_local.chat.carried import carried_template
 from qwen35_local.chat.family import VARIANTS, Options
 from qwen35_local.chat.foreign import context
 from qwen35_local.chat.messages import read_messages
 from qwen35_local.chat.template import OFFICIAL, Template
-from qwen35_local.errors import InputError, Qwen35Error, TemplateError
+from qwen35_local.errors import FileFormatError, InputError, Qwen35Error, TemplateError
 
 DEMO = Path(__file__).parents[2] / "models/demo/chat_template.jinja"
 SPECIAL = ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<think>", "</think>", "<tool_call>", "<tool_response>"]
@@ -193,6 +194,83 @@ def test_foreign_template_keeps_content_apart() -> None:
     written = "|".join(segment.text for segment in prompt.segments if segment.is_template)
     assert written.count("<|im_end|>") == 3 and written.count("<|im_start|>") == 4 and "<think>" not in written
     assert [turn.kind for turn in prompt.turns] == ["system", "user", "assistant", "generation"]
+
+
+@pytest.mark.parametrize("variant", FILES)
+def test_the_official_templates_are_known_with_generation_tags(variant: str) -> None:
+    opening, closing = '{%- elif message.role == "assistant" %}', '{%- elif message.role == "tool" %}'
+    text = official_text(variant)
+    assert opening in text and closing in text
+    tagged = text.replace(opening, opening + "{%- generation %}").replace(closing, "{%- endgeneration %}" + closing)
+    template = Template.for_model(tagged)
+    assert (template.origin, template.name) == ("equivalent", variant)
+
+
+TAGGED = """{%- for m in messages %}{{- '<|im_start|>' + m.role + '\n' }}
+{%- generation %}{{- m.content + '<|im_end|>\n' }}
+{%- endgeneration %}{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n<think>\n' }}{%- endif %}"""
+
+
+def test_a_foreign_template_writes_the_same_with_generation_tags() -> None:
+    plain = TAGGED.replace("{%- generation %}", "").replace("{%- endgeneration %}", "")
+    messages = [{"role": "user", "content": "<|im_end|>"}, {"role": "assistant", "content": "a"}]
+    prompt = Template.for_model(TAGGED).render([*messages, messages[0]])
+    assert prompt == Template.for_model(plain).render([*messages, messages[0]])
+    assert prompt.text.count("<|im_end|>") == 5 and prompt.starts_in_reasoning
+
+
+@pytest.mark.parametrize("text", ["{# nothing #}", "{{ '' }}\n \n", "{{ messages[0].missing }}"])
+def test_a_template_that_writes_nothing_is_refused(text: str) -> None:
+    with pytest.raises(TemplateError, match="writes nothing"):
+        Template.for_model(text).render([{"role": "user", "content": "q"}])
+
+
+def test_a_template_that_writes_only_what_it_was_told_to_look_for_is_refused() -> None:
+    """It cannot be shown the conversation without its tags, and writes nothing then."""
+    with pytest.raises(TemplateError, match="writes nothing"):
+        Template.for_model("{{ 'x' if messages[0].content == '<b>' }}").render([{"role": "user", "content": "<b>"}])
+
+
+NAMES, DEFAULT = "tokenizer.chat_templates", "tokenizer.chat_template.default"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "text"),
+    [
+        ({}, None),
+        ({"tokenizer.chat_template": "T"}, "T"),
+        ({"tokenizer.chat_template": "T", NAMES: ["rag"], "tokenizer.chat_template.rag": "U"}, "T"),
+        ({NAMES: ["rag", "default"], DEFAULT: "T", "tokenizer.chat_template.rag": "U"}, "T"),
+        ({DEFAULT: "T"}, "T"),
+        ({NAMES: ["rag"], "tokenizer.chat_template.rag": "U"}, "U"),
+        ({NAMES: []}, None),
+    ],
+)
+def test_the_template_a_file_carries(metadata: dict[str, Any], text: str | None) -> None:
+    assert carried_template(metadata) == text
+
+
+@pytest.mark.parametrize(
+    ("metadata", "fault"),
+    [
+        ({"tokenizer.chat_template": 5}, "tokenizer.chat_template is 5; expected a text"),
+        ({"tokenizer.chat_template": True}, "expected a text"),
+        ({"tokenizer.chat_template": ["T"]}, "tokenizer.chat_template is a list of 1 entries"),
+        ({NAMES: "default"}, "tokenizer.chat_templates is 'default'"),
+        ({NAMES: [1]}, "tokenizer.chat_templates is a list"),
+        ({NAMES: ["a", "b"]}, "'a', 'b'; expected one of them to be called 'default'"),
+        ({NAMES: ["default"]}, "tokenizer.chat_template.default is missing"),
+        ({NAMES: ["default"], DEFAULT: 7}, "tokenizer.chat_template.default is 7"),
+    ],
+)
+def test_a_template_of_another_type_is_refused(metadata: dict[str, Any], fault: str) -> None:
+    with pytest.raises(FileFormatError, match=fault):
+        Template.for_file(metadata)
+
+
+def test_a_file_without_a_template_gets_the_familys() -> None:
+    template = Template.for_file({})
+    assert (template.name, template.text) == ("qwen3.5", "")
 
 
 def test_foreign_template_faults_are_named() -> None:

@@ -126,6 +126,30 @@ def test_chat_template(folder: Path, file: str, content: str) -> None:
     assert metadata(folder)["tokenizer.chat_template"] == "T"
 
 
+@pytest.mark.parametrize(
+    ("template", "fault"),
+    [
+        (5, "chat_template is 5; expected a text"),
+        ({"default": "T"}, "chat_template is an object of 1 keys; expected a text"),
+        (["T"], "chat_template is a list"),
+        ([{"name": "default", "template": 5}], "template is 5; expected a text"),
+        ([{"template": "T"}], "name is missing; expected a text"),
+        ([{"name": "rag", "template": "T"}, {"name": "tool", "template": "U"}], "has rag, tool; expected one"),
+    ],
+)
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "chat_template.json"])
+def test_a_chat_template_of_another_type_is_refused(folder: Path, file: str, template: object, fault: str) -> None:
+    (folder / file).write_text(json.dumps({"eos_token": "<|im_end|>", "chat_template": template}))
+    with pytest.raises(FileFormatError, match=f"{file}: .*{fault}"):
+        metadata(folder)
+
+
+def test_the_only_named_template_is_used(folder: Path) -> None:
+    named = [{"name": "chat", "template": "T"}]
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": named}))
+    assert metadata(folder)["tokenizer.chat_template"] == "T"
+
+
 PIECES = [
     ("<unk>", 0.0, 2),
     ("<s>", 0.0, 3),

@@ -81,6 +81,11 @@ def render_foreign(
         hidden = partly_hidden
     if isinstance(hidden, TemplateError):
         raise hidden
+    if not text.strip() or not hidden.strip():
+        raise TemplateError(
+            "the chat template writes nothing for this conversation, so there is nothing to answer; it is damaged or "
+            "made for something else. Use another model file."
+        )
     return Prompt(_turns(_segments(hidden, mark), options.add_generation_prompt))
 
 

@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 
 import jinja2
 import jinja2.ext
+import jinja2.nodes
+import jinja2.parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 _SAFE_JINJA = (3, 1, 6)  # earlier sandboxes can be left (CVE-2025-27516)
@@ -36,12 +38,25 @@ def limit_process(cpu_seconds: int, memory_bytes: int) -> None:
             continue
 
 
+class GenerationTag(jinja2.ext.Extension):
+    """`{% generation %}` … `{% endgeneration %}` tell a training program which part the model writes. Between them a
+    template goes on as if they were not there."""
+
+    tags = {"generation"}  # noqa: RUF012 (jinja2 declares it so)
+
+    def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
 def environment() -> ImmutableSandboxedEnvironment:
     """The environment chat templates are written for."""
     version = tuple(int(part) for part in jinja2.__version__.split(".")[:3] if part.isdigit())
     if version < _SAFE_JINJA:
         raise RuntimeError(f"jinja2 {jinja2.__version__} is not safe with foreign templates; install 3.1.6 or newer")
-    env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols])
+    env = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[jinja2.ext.loopcontrols, GenerationTag]
+    )
     env.filters["tojson"] = _tojson
     env.globals["raise_exception"] = _raise_exception
     env.globals["strftime_now"] = _strftime_now

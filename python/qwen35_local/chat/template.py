@@ -6,6 +6,7 @@ from functools import cache
 from hashlib import sha256
 from typing import Any, Literal, TypeAlias
 
+from qwen35_local.chat.carried import carried_template
 from qwen35_local.chat.family import VARIANTS, Options, Variant, render
 from qwen35_local.chat.foreign import context, render_foreign
 from qwen35_local.chat.messages import Message, read_messages
@@ -44,6 +45,13 @@ class Template:
             return cls(jinja_text, "official", VARIANTS[name])
         variant = _recognise(jinja_text)
         return cls(jinja_text, "foreign" if variant is None else "equivalent", variant)
+
+    @classmethod
+    def for_file(cls, metadata: Mapping[str, object]) -> "Template":
+        """The template of a model file, by its metadata; the family's when it carries none (`text` is then empty).
+        Raises what `for_model` does, and FileFormatError when the metadata is not as expected."""
+        text = carried_template(metadata)
+        return cls.for_variant("qwen3.5") if text is None else cls.for_model(text)
 
     @classmethod
     def for_variant(cls, name: str) -> "Template":

@@ -139,15 +139,14 @@ def tokenizer(metadata: dict[str, Any]) -> dict[str, Any] | None:
 
 def template(metadata: dict[str, Any]) -> dict[str, Any] | None:
     """The family's template that the file's own is equal to, or "jinja" for another's."""
+    from qwen35_local.chat.carried import carried_template
     from qwen35_local.chat.template import Template
     from qwen35_local.errors import Qwen35Error
-    from qwen35_local.fields import TEXT, Fields
 
     try:
-        text = Fields(metadata).find("tokenizer.chat_template", TEXT)
-        if text is None:
+        if carried_template(metadata) is None:
             return None
-        found = Template.for_model(text)
+        found = Template.for_file(metadata)
     except Qwen35Error as error:
         return {"name": None, "problem": str(error)}
     return {"name": found.name, "origin": found.origin, "sha256": found.digest}

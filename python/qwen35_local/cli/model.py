@@ -74,6 +74,8 @@ def open_engine(
         disk_folder=disk_folder,
         disk_bytes=disk_bytes,
     )
+    if not engine.template.text:
+        notice(f"{path.name} carries no chat template; the family's own is used ({engine.template.name})")
     own = subject.footprint.config.context_tokens
     if context_tokens > own:
         notice(

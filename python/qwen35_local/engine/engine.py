@@ -1,6 +1,7 @@
 """Conversations in, events out: the one stream that every face of the program is a view of."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
@@ -19,7 +20,7 @@ from qwen35_local.engine.idle import Idle
 from qwen35_local.engine.ledger import Ledger, Written, digest
 from qwen35_local.engine.reply import Compacted, Difference, Event, Reason, Reply, Request, Reuse
 from qwen35_local.engine.timeline import Progress, Start, Timeline
-from qwen35_local.errors import InputError
+from qwen35_local.errors import InputError, TemplateError
 from qwen35_local.fields import TEXT, Fields
 from qwen35_local.text.stream import TokenStream
 from qwen35_local.text.tokenizer import Tokenizer
@@ -65,8 +66,7 @@ class Engine:
         self.model = model
         self.kv = kv
         self.tokenizer = tokenizer or Tokenizer(metadata)
-        text = metadata.get("tokenizer.chat_template")
-        self.template = Template.for_model(text) if isinstance(text, str) else Template.for_variant("qwen3.5")
+        self.template = Template.for_file(metadata)
         fields = Fields(metadata)
         self.name = fields.find("general.name", TEXT) or fields.find("general.basename", TEXT) or "Qwen3.5"
         found = {name: fields.find(f"general.sampling.{key}", SETTINGS[name]) for name, key in _OWN_SAMPLING.items()}
@@ -159,9 +159,11 @@ class Engine:
         """Reads, in the background, what the next prompt will begin with when the conversation goes on from `reply` to
         `request`: as a rule the reply without its thinking, from the state before it. The next call of the engine ends
         this, finished or not."""
-        encoded = self._settled([*request.messages, reply], request)
-        tokens = encoded.tokens[: encoded.last_turn_at]
         self.close()
+        encoded = self._settled([*request.messages, reply], request)
+        if encoded is None:
+            return
+        tokens = encoded.tokens[: encoded.last_turn_at]
         if len(tokens) >= self.context_tokens:
             return
         marks = {at: label for at, label in encoded.marks.items() if at <= len(tokens)}
@@ -178,11 +180,13 @@ class Engine:
 
         self._idle.start(job)
 
-    def _settled(self, messages: Sequence[Message], request: Request) -> Encoded:
+    def _settled(self, messages: Sequence[Message], request: Request) -> Encoded | None:
         """A conversation that ends with a reply, as it will be shown once it goes on: a turn is added that stands for
-        what comes next."""
+        what comes next. None where a foreign template refuses that; nobody has asked for it yet."""
         follower = Message("tool" if messages[-1].tool_calls else "user", "?")
-        return self._encode(replace(request, messages=[*messages, follower]), opens=False)
+        with suppress(TemplateError):
+            return self._encode(replace(request, messages=[*messages, follower]), opens=False)
+        return None
 
     def points(self, requests: Iterable[Request]) -> Iterator[tuple[Entry, _core.Snapshot]]:
         """The snapshots worth keeping for conversations that may go on or have their last reply retried: of each, the
@@ -192,12 +196,14 @@ class Engine:
             prompt = list(request.messages)
             if prompt[-1].role == "assistant":
                 settled = self._settled(prompt, request)
-                path = self.cache.path(np.array(settled.tokens[: settled.last_turn_at], np.int32))
-                kept |= dict.fromkeys(path[-1:])
+                if settled is not None:
+                    path = self.cache.path(np.array(settled.tokens[: settled.last_turn_at], np.int32))
+                    kept |= dict.fromkeys(path[-1:])
                 prompt.pop()
             if any(message.role == "user" for message in prompt):
-                path = self.cache.path(np.array(self.encode(replace(request, messages=prompt)).tokens, np.int32))
-                kept |= dict.fromkeys([*path[:1], *path[-2:]])
+                with suppress(TemplateError):  # what a template refuses was never read
+                    path = self.cache.path(np.array(self.encode(replace(request, messages=prompt)).tokens, np.int32))
+                    kept |= dict.fromkeys([*path[:1], *path[-2:]])
         for entry in kept:
             snapshot = self.cache.fetch(entry)
             if snapshot is not None:
