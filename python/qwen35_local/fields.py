@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Generic, TypeVar
 
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FileFormatError, InputError
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -56,6 +56,18 @@ TEXTS = list_of(TEXT)
 OBJECT: Kind[dict[str, object]] = Kind("an object", lambda v: type(v) is dict)
 OBJECTS = list_of(OBJECT)
 ANY_LIST: Kind[list[object]] = Kind("a list", lambda v: type(v) is list)
+
+
+def from_word(word: str, kind: Kind[T]) -> T:
+    """A number as a person types it. Raises InputError."""
+    for read in (int, float):
+        try:
+            value: Any = read(word)
+        except ValueError:
+            continue
+        if kind.fits(value):
+            return value  # type: ignore[no-any-return]
+    raise InputError(f"{reprlib.repr(word)} is not {kind.expected}")
 
 
 class Fields:

@@ -28,6 +28,9 @@ SETTINGS: dict[str, Kind[float]] = {
 }
 """What each setting may be, wherever it comes from."""
 
+MAX_TOKENS = integer(0, 2**31 - 1)
+"""Of a reply; 0: the engine's own limit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qwen35_local.cli.argument import DEMO_HELP
+from qwen35_local.cli.options import Threads, count
 
 if TYPE_CHECKING:
     from qwen35_local import _core
@@ -55,7 +56,7 @@ def bench(
     ] = None,
     type: Annotated[str, typer.Option("--type", help="Type of synthetic models, as in quantize.")] = "Q4_K_M",
     prompt: Annotated[str, typer.Option("--prompt", "-p", metavar="N,...", help="Prompt lengths; 0: none.")] = "512",
-    gen: Annotated[int, typer.Option("--gen", "-n", min=0, help="Tokens to generate; 0: none.")] = 128,
+    gen: Annotated[int, count("--gen", "-n", help="Tokens to generate; 0: none.")] = 128,
     depth: Annotated[
         str, typer.Option("--depth", "-d", metavar="N,...", help="Tokens in the context before generation.")
     ] = "0,4096",
@@ -65,8 +66,8 @@ def bench(
     kv: Annotated[
         str, typer.Option(metavar="FORMAT,...", help="Formats of keys and values: f16, q8, k8v4, q4.")
     ] = "f16",
-    threads: Annotated[int, typer.Option("--threads", "-t", min=0, help="0: as many as this process may use.")] = 0,
-    repetitions: Annotated[int, typer.Option("--repetitions", "-r", min=1, help="Runs per test.")] = 5,
+    threads: Threads = 0,
+    repetitions: Annotated[int, count("--repetitions", "-r", low=1, help="Runs per test.")] = 5,
     format: Annotated[str, typer.Option("--format", "-o", help=", ".join(FORMATS) + ".")] = "table",
     output: Annotated[Path | None, typer.Option(help="Write here instead of stdout.", show_default=False)] = None,
     against: Annotated[

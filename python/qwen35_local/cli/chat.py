@@ -2,11 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from qwen35_local.cli.argument import DEMO_HELP
+from qwen35_local.cli.options import KvOrAuto, Memory, Threads, count, gibibytes, setting
 
 if TYPE_CHECKING:
     from qwen35_local.cli.session import Session
@@ -36,30 +37,23 @@ def chat(
     save: Annotated[bool, typer.Option("--save/--no-save", help="Keep the conversation, for --continue.")] = True,
     tools: Annotated[Path | None, typer.Option(help="JSON list of tools, in OpenAI's form, to offer.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One event per line as JSON, on stdout.")] = False,
-    temperature: Annotated[float | None, typer.Option(help="0 is greedy. Unset: the official preset.")] = None,
-    top_k: Annotated[int | None, typer.Option(help="Keep the k most likely tokens; 0: all.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Keep the likeliest tokens of this total probability.")] = None,
-    min_p: Annotated[float | None, typer.Option(help="Drop tokens below this share of the likeliest.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same answer.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Longest reply, thinking included; 0: 32768.")] = None,
-    ctx: Annotated[int, typer.Option(min=0, help="Context in tokens; 0: the model's own, if it fits.")] = 0,
-    memory: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="Most memory to take, as in 8G. Unset: what is free.", show_default=False),
-    ] = None,
-    kv: Annotated[
-        str,
-        typer.Option(metavar="f16|q8|k8v4|q4|auto", help="How keys and values are kept; auto: the widest that fits."),
-    ] = "auto",
+    temperature: Annotated[float | None, setting("temperature", "0 is greedy. Unset: the official preset.")] = None,
+    top_k: Annotated[int | None, setting("top_k", "Keep the k most likely tokens; 0: all.")] = None,
+    top_p: Annotated[float | None, setting("top_p", "Keep the likeliest tokens of this total probability.")] = None,
+    min_p: Annotated[float | None, setting("min_p", "Drop tokens below this share of the likeliest.")] = None,
+    seed: Annotated[int | None, setting("seed", "Same seed, same answer.")] = None,
+    max_tokens: Annotated[int | None, setting("max_tokens", "Longest reply, thinking included; 0: 32768.")] = None,
+    ctx: Annotated[int, count(help="Context in tokens; 0: the model's own, if it fits.")] = 0,
+    memory: Memory = None,
+    kv: Annotated[KvOrAuto, typer.Option(help="How keys and values are kept; auto: the widest that fits.")] = "auto",
     when_full: Annotated[
-        str, typer.Option(metavar="stop|compact", help="Context full: stop, or drop the oldest turns and say so.")
+        Literal["stop", "compact"], typer.Option(help="Context full: stop, or drop the oldest turns and say so.")
     ] = "stop",
     cache: Annotated[
-        float | None,
-        typer.Option(min=0, metavar="GIB", help="Memory for points to go back to; unset: up to 1.", show_default=False),
+        float | None, gibibytes("Memory for points to go back to; unset: up to 1.", show_default=False)
     ] = None,
-    cache_disk: Annotated[float, typer.Option(min=0, metavar="GIB", help="And disk, beyond that; 0: none.")] = 8,
-    threads: Annotated[int, typer.Option(min=0, help="0: as many as this process may use.")] = 0,
+    cache_disk: Annotated[float, gibibytes("And disk, beyond that; 0: none.")] = 8,
+    threads: Threads = 0,
 ) -> None:
     """Talk to a model. On a terminal this is a conversation (/help lists its commands); with -p or input on stdin it
     answers once: the answer on stdout, everything else on stderr."""
@@ -73,8 +67,6 @@ def chat(
     question = "" if is_conversation else read_question(prompt)
     if not is_conversation and not question.strip():
         raise InputError("nothing to answer: give -p TEXT or text on stdin, or start it on a terminal")
-    if when_full not in ("stop", "compact"):
-        raise InputError(f"--when-full takes stop or compact, not {when_full!r}")
     if (resume or name) and not is_conversation:
         raise InputError("--continue and --session go on with a conversation on a terminal; leave -p and --json out")
     home = home_to_keep_in() if is_conversation and save else None
@@ -104,7 +96,7 @@ def chat(
         session.keep_thinking = keep_thinking
     if tools is not None:
         session.tools = read_tool_file(tools)
-    session.when_full = "compact" if when_full == "compact" else "stop"
+    session.when_full = when_full
     options = {
         "temperature": temperature,
         "top_k": top_k,

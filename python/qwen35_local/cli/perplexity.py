@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from qwen35_local.cli.argument import MODEL_HELP
+from qwen35_local.cli.options import Threads, count
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,9 +36,9 @@ def perplexity(
     save_logits: Annotated[
         Path | None, typer.Option(metavar="OUT.npy", help="Write fp32 logits [tokens, vocabulary] of one pass.")
     ] = None,
-    window: Annotated[int, typer.Option("--ctx", min=2, help="Tokens per window.")] = 512,
+    window: Annotated[int, count("--ctx", low=2, help="Tokens per window.")] = 512,
     kv: Annotated[KvFormat, typer.Option(help="How keys and values are kept; those of BASE stay f16.")] = "f16",
-    threads: Annotated[int, typer.Option(min=0, help="0: as many as this process may use.")] = 0,
+    threads: Threads = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Perplexity of a text or of token ids; with --against also KL divergence and top-1 agreement, with errors."""

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from qwen35_local.cli.argument import MODEL_HELP
+from qwen35_local.cli.options import KvOrAuto, Memory
 
 
 def plan(
@@ -16,15 +17,12 @@ def plan(
     type: Annotated[
         str | None, typer.Option("--type", help="As in quantize. Unset: every type.", show_default=False)
     ] = None,
-    memory: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="24G, 24GiB, 24GB, 24000M. Unset: what is free here.", show_default=False),
-    ] = None,
+    memory: Memory = None,
     ctx: Annotated[
         str | None,
         typer.Option(metavar="TOKENS", help="262144, 256k, 1M. Unset: the longest that fits.", show_default=False),
     ] = None,
-    kv: Annotated[str, typer.Option(help="f16, q8, k8v4, q4, or auto: the widest that fits.")] = "auto",
+    kv: Annotated[KvOrAuto, typer.Option(help="How keys and values are kept; auto: the widest that fits.")] = "auto",
     vision: Annotated[bool, typer.Option("--vision", help="With the image encoder.")] = False,
     mtp: Annotated[bool, typer.Option("--mtp", help="With the multi-token-prediction block and its cache.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
@@ -37,11 +35,7 @@ def plan(
     from qwen35_local.cli.subject import Extras
     from qwen35_local.cli.terminal import notice
     from qwen35_local.cli.units import parse_tokens
-    from qwen35_local.errors import InputError
-    from qwen35_local.models.memory import KV_FORMATS
 
-    if kv not in ("auto", *KV_FORMATS):
-        raise InputError(f"--kv is {kv!r}; expected auto, {', '.join(KV_FORMATS)}")
     budget, source = budget_of(memory)
     question = fit.Question(budget, parse_tokens("--ctx", ctx) if ctx is not None else None, kv)
     extras = Extras(vision, mtp, _core.usable_threads())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qwen35_local.cli.argument import MODEL_HELP
+from qwen35_local.cli.options import Threads
 from qwen35_local.cli.terminal import printable
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def quantize(
             help="Accept a source that was rounded before: a GGUF of lower precision, norms of MLX.",
         ),
     ] = False,
-    threads: Annotated[int, typer.Option("--threads", help="Worker threads; 0 takes every core.", min=0)] = 0,
+    threads: Threads = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Convert a checkpoint to a quantised GGUF that this program and llama.cpp can load."""

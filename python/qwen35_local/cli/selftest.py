@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from qwen35_local.cli.argument import DEMO_HELP
+from qwen35_local.cli.options import Kv, Threads, count
 
 
 def selftest(
@@ -13,13 +14,11 @@ def selftest(
         str | None,
         typer.Argument(metavar="[MODEL]", help=DEMO_HELP, show_default=False),
     ] = None,
-    scenarios: Annotated[int, typer.Option("--scenarios", "-n", min=1, help="Random conversations.")] = 20,
-    seed: Annotated[int, typer.Option(help="Of the first one; each has the next.")] = 0,
-    kv: Annotated[
-        str, typer.Option(metavar="f16|q8|k8v4|q4", help="Format of keys and values; unset: all by turns.")
-    ] = "",
-    ctx: Annotated[int, typer.Option(min=0, help="Context in tokens; 0: the model's own.")] = 0,
-    threads: Annotated[int, typer.Option(min=0, help="0: as many as this process may use.")] = 0,
+    scenarios: Annotated[int, count("--scenarios", "-n", low=1, help="Random conversations.")] = 20,
+    seed: Annotated[int, count(help="Of the first one; each has the next.")] = 0,
+    kv: Annotated[Kv | None, typer.Option(help="Format of keys and values; unset: all by turns.")] = None,
+    ctx: Annotated[int, count(help="Context in tokens; 0: the model's own.")] = 0,
+    threads: Threads = 0,
 ) -> None:
     """Checks on this machine that no reuse changes an answer: random conversations with edits, branches, retries,
     interruptions, evictions and restarts; every reply's logits must have the bits of a cold run. Exit code 1 at the
@@ -29,11 +28,7 @@ def selftest(
     from qwen35_local.cli.progress import bar
     from qwen35_local.cli.terminal import notice
     from qwen35_local.engine.selftest import Mismatch, Tally, run
-    from qwen35_local.errors import InputError
-    from qwen35_local.models.memory import KV_FORMATS
 
-    if kv and kv not in KV_FORMATS:
-        raise InputError(f"--kv is {kv!r}; expected one of {', '.join(KV_FORMATS)}")
     path = model_path(model)
     models = [_core.Model(path, context_tokens=ctx, threads=threads)]
     if models[0].threads > 1:
@@ -42,7 +37,7 @@ def selftest(
     try:
         with bar("checking", "conversations") as progress:
             progress(0, scenarios)
-            for done, tally in enumerate(run(models, scenarios, seed, kv=kv), 1):
+            for done, tally in enumerate(run(models, scenarios, seed, kv=kv or ""), 1):
                 total += tally
                 progress(done, scenarios)
     except Mismatch as failure:

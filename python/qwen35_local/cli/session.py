@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from qwen35_local import json_file
+from qwen35_local.chat import presets
 from qwen35_local.chat.messages import Message, read_messages
 from qwen35_local.chat.presets import Sampling
 from qwen35_local.chat.tools import read_tools
@@ -14,24 +15,14 @@ from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.reply import Request, WhenFull
 from qwen35_local.engine.store import encode_json, remove_stale, write_whole
 from qwen35_local.errors import InputError
-from qwen35_local.fields import describe
+from qwen35_local.fields import Kind, describe, from_word
 
 FORMAT = "qwen35-conversation"
 VERSION = 1
 MAIN = "main"
 
 # What /set and the command line may change, and how a word becomes a value.
-SETTINGS: dict[str, type[int] | type[float]] = {
-    "temperature": float,
-    "top_k": int,
-    "top_p": float,
-    "min_p": float,
-    "repetition_penalty": float,
-    "presence_penalty": float,
-    "frequency_penalty": float,
-    "seed": int,
-    "max_tokens": int,
-}
+SETTINGS: dict[str, Kind[float]] = {**presets.SETTINGS, "max_tokens": presets.MAX_TOKENS}
 
 
 @dataclass
@@ -59,9 +50,7 @@ class Session:
     @property
     def sampling(self) -> Sampling:
         """The official preset of the mode, with what the person chose laid over it."""
-        return self._checked({name: value for name, value in self.chosen.items() if name != "max_tokens"})
-
-    def _checked(self, overrides: dict[str, Any]) -> Sampling:
+        overrides: dict[str, Any] = {name: value for name, value in self.chosen.items() if name != "max_tokens"}
         return replace(self.engine.preset(thinking=self.thinks), **overrides)
 
     @property
@@ -88,14 +77,9 @@ class Session:
         if kind is None:
             raise InputError(f"no setting is called {name!r}; there are {', '.join(SETTINGS)}")
         try:
-            value = kind(word)
-        except ValueError:
-            raise InputError(f"{name}: {word!r} is not {'a whole number' if kind is int else 'a number'}") from None
-        if name != "max_tokens":
-            self._checked({name: value})
-        elif value < 0:
-            raise InputError(f"max_tokens: {value} is below 0")
-        self.chosen[name] = value
+            self.chosen[name] = from_word(word, kind)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
 
     @property
     def questions(self) -> list[int]:

@@ -1,0 +1,53 @@
+"""Options that several commands have, each declared once, and the check of a value before anything is loaded."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import typer
+
+from qwen35_local.chat.presets import MAX_TOKENS, SETTINGS
+from qwen35_local.errors import InputError
+from qwen35_local.fields import Kind, from_word, integer, number
+
+MOST_TOKENS = (1 << 31) - 1
+MOST_THREADS = 1024  # the core's own limit
+_MOST_GIB = 1 << 20
+
+Kv = Literal["f16", "q8", "k8v4", "q4"]
+KvOrAuto = Literal["f16", "q8", "k8v4", "q4", "auto"]
+
+
+def parsed_as(kind: Kind[float]) -> Callable[[str], Any]:
+    """What typer calls with the word of an option; its error names the option."""
+
+    def parse(word: Any) -> Any:
+        try:
+            return from_word(str(word), kind)
+        except InputError as error:
+            raise typer.BadParameter(str(error)) from None
+
+    return parse
+
+
+def setting(name: str, help: str) -> Any:
+    """The option of a setting of the sampler."""
+    kind = MAX_TOKENS if name == "max_tokens" else SETTINGS[name]
+    return typer.Option(parser=parsed_as(kind), metavar="NUMBER", help=help, show_default=False)
+
+
+def count(*flags: str, low: int = 0, high: int = MOST_TOKENS, help: str) -> Any:
+    """An option that takes a whole number."""
+    return typer.Option(*flags, parser=parsed_as(integer(low, high)), metavar="NUMBER", help=help)
+
+
+def gibibytes(help: str, *, show_default: bool = True) -> Any:
+    """An option that takes an amount of memory or disk."""
+    kind = number(0, _MOST_GIB)
+    return typer.Option(parser=parsed_as(kind), metavar="GIB", help=help, show_default=show_default)
+
+
+Threads = Annotated[int, count("--threads", "-t", high=MOST_THREADS, help="0: as many as this process may use.")]
+Memory = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="24G, 24GiB, 24GB, 24000M. Unset: what is free here.", show_default=False),
+]

@@ -1,0 +1,75 @@
+"""Each option with each wrong value: exit code 2 and one message that names the option, the value and what is expected,
+before any model is looked for."""
+
+import sys
+
+import pytest
+
+from qwen35_local.cli import app
+
+NO_NUMBER = ["", "nope", "nan", "1.5.5", "0x10", "1,5"]
+NOT_WHOLE = [*NO_NUMBER, "inf", "-inf", "1.5", "1e3", "-1", "9" * 30, "9" * 5000]
+NOT_FINITE = [*NO_NUMBER, "inf", "-inf", "1e300", "-1", "9" * 400]
+WORDS = ["", "nope", "F16", "f32", "5", "f16,q8"]
+
+CHAT, SELFTEST = ["chat", "-p", "x"], ["selftest"]
+PERPLEXITY, BENCH = ["perplexity", "no-model", "no-file"], ["bench"]
+QUANTIZE, PLAN = ["quantize", "no-model"], ["plan", "9b"]
+CASES: list[tuple[list[str], str, list[str]]] = [
+    (CHAT, "--temperature", [*NOT_FINITE, "101"]),
+    (CHAT, "--top-p", [*NOT_FINITE, "7"]),
+    (CHAT, "--min-p", [*NOT_FINITE, "1.01"]),
+    (CHAT, "--top-k", [*NOT_WHOLE, "2147483648"]),
+    (CHAT, "--seed", [*NOT_WHOLE, "18446744073709551616"]),
+    (CHAT, "--max-tokens", [*NOT_WHOLE, "2147483648"]),
+    (CHAT, "--ctx", [*NOT_WHOLE, "1e30", "2147483648"]),
+    (CHAT, "--threads", [*NOT_WHOLE, "1025"]),
+    (CHAT, "--cache", NOT_FINITE),
+    (CHAT, "--cache-disk", NOT_FINITE),
+    (CHAT, "--kv", WORDS),
+    (CHAT, "--when-full", WORDS),
+    (SELFTEST, "--kv", [*WORDS, "auto"]),
+    (SELFTEST, "--scenarios", [*NOT_WHOLE, "0"]),
+    (SELFTEST, "--seed", NOT_WHOLE),
+    (SELFTEST, "--ctx", NOT_WHOLE),
+    (SELFTEST, "--threads", [*NOT_WHOLE, "1025"]),
+    (PERPLEXITY, "--kv", [word for word in WORDS if word != "f32"]),
+    (PERPLEXITY, "--ctx", [*NOT_WHOLE, "0", "1"]),
+    (PERPLEXITY, "--threads", [*NOT_WHOLE, "1025"]),
+    (BENCH, "--gen", NOT_WHOLE),
+    (BENCH, "--repetitions", [*NOT_WHOLE, "0"]),
+    (BENCH, "--threads", [*NOT_WHOLE, "1025"]),
+    (BENCH, "--kv", ["", "nope", "f32", "f16,", "auto"]),
+    (BENCH, "--prompt", ["", "nope", "-1", "1e3", "9" * 30]),
+    (BENCH, "--format", WORDS),
+    (QUANTIZE, "--threads", [*NOT_WHOLE, "1025"]),
+    (PLAN, "--kv", WORDS),
+    (PLAN, "--ctx", ["", "nope", "nan", "inf", "-1", "0", "1e30", "9" * 30]),
+    (PLAN, "--memory", ["", "nope", "nan", "inf", "-1", "0", "1e30", "9" * 30, "24X"]),
+]
+
+
+@pytest.mark.parametrize(("command", "option", "values"), CASES, ids=lambda v: v if isinstance(v, str) else "")
+def test_each_option_with_each_wrong_value(
+    command: list[str],
+    option: str,
+    values: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for value in values:
+        monkeypatch.setattr(sys, "argv", ["qwen35", *command, f"{option}={value}"])
+        assert app.run() == 2, value
+        said = capsys.readouterr()
+        message = " ".join(word for word in said.err.replace("│", " ").split() if set(word) - set("─╭╮╰╯"))
+        assert said.out == ""
+        assert option in message, message
+        assert value[:5] in message, message
+        assert "expected" in message or " is not " in message, message
+        assert "Traceback" not in message
+
+
+def test_the_limit_of_threads_is_the_cores(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["qwen35", "chat", "-p", "x", "--threads", "99999999999999999999"])
+    assert app.run() == 2
+    assert "an integer from 0 to 1024" in capsys.readouterr().err
