@@ -6,7 +6,7 @@ from pathlib import Path
 
 from qwen35_local import _core
 from qwen35_local.errors import FileFormatError, InputError, naming
-from qwen35_local.fields import TEXT, Fields, integer
+from qwen35_local.fields import TEXT, Fields
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.tensors import gguf_shapes
 from qwen35_local.quantize import recipe
@@ -61,11 +61,7 @@ def open_gguf(path: Path) -> GgufSource:
         raise FileFormatError(f"{path}: {file.refusal}")
     dropped = (*_DROPPED, *(f"{file.metadata['general.architecture']}.{key}" for key in _OLLAMA_KEYS))
     metadata: dict[str, object] = {key: value for key, value in file.metadata.items() if not key.startswith(dropped)}
-    with naming(path):
-        parts = Fields(file.metadata).find("split.count", integer(0, 1 << 16))
-    if parts not in (None, 0, 1):
-        raise FileFormatError(f"{path}: one part of a split GGUF; merge the parts first (llama-gguf-split --merge).")
-    entries = {t.name: Entry(path, t.name, t.dtype, t.shape, t.offset, t.n_bytes) for t in file.tensors}
+    entries = {t.name: Entry(Path(t.path), t.name, t.dtype, t.shape, t.offset, t.n_bytes) for t in file.tensors}
     embedding = entries.get("token_embd.weight")
     if embedding is None or len(embedding.shape) != 2:
         raise FileFormatError(f"{path}: no token_embd.weight; expected a complete text model.")

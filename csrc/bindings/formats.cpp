@@ -79,26 +79,19 @@ struct TensorInfo {
   std::string dtype;
   py::tuple shape;
   std::size_t n_bytes;
+  std::string path;
   std::uint64_t offset;
 };
 
 class GgufFile {
  public:
   GgufFile(const std::filesystem::path& path, bool is_header) {
-    py::gil_scoped_release release;
-    gguf_ = std::make_unique<const Gguf>(path, is_header ? GgufExtent::kHeader : GgufExtent::kWhole);
-    file_ = std::make_unique<const ModelFile>(*gguf_);
+    const py::gil_scoped_release release;
+    file_ = std::make_shared<const ModelFile>(path, is_header ? GgufExtent::kHeader : GgufExtent::kWhole);
   }
 
-  const Gguf& gguf() const { return *gguf_; }
-  const ModelFile& file() const { return *file_; }
-
-  // One whose bytes are there.
-  const GgufTensor& tensor(const std::string& name) const {
-    const GgufTensor& found = file_->tensor(name);
-    if (found.data == nullptr) throw InputError("opened with header=True: the bytes of '" + name + "' are not read");
-    return found;
-  }
+  const std::shared_ptr<const ModelFile>& file() const { return file_; }
+  const Gguf& gguf() const { return file_->file(); }
 
   // Converted once; the caller gets a dict of his own over shared values.
   py::dict metadata() {
@@ -109,10 +102,37 @@ class GgufFile {
   py::list list(std::span<const GgufTensor> tensors) const {
     py::list list;
     for (const GgufTensor& t : tensors) {
-      const std::uint64_t offset = t.data == nullptr ? 0 : gguf_->offset(t);
-      list.append(TensorInfo{std::string(t.name), t.type_name(), numpy_shape(t), t.bytes, offset});
+      const auto& path = gguf().files()[t.part]->path();
+      list.append(TensorInfo{std::string(t.name), t.type_name(), numpy_shape(t), t.bytes, path.string(), t.offset});
     }
     return list;
+  }
+
+  py::list paths() const {
+    py::list list;
+    for (const auto& file : gguf().files()) list.append(py::str(py::cast(file->path())));
+    return list;
+  }
+
+  py::array_t<std::uint8_t> bytes(const std::string& name) const {
+    const GgufTensor& tensor = this->tensor(name);
+    py::array_t<std::uint8_t> encoded(static_cast<py::ssize_t>(tensor.bytes));
+    auto* to = reinterpret_cast<std::byte*>(encoded.mutable_data());
+    const py::gil_scoped_release release;
+    gguf().read(tensor, 0, to, tensor.bytes);
+    return encoded;
+  }
+
+  void read_into(const std::string& name, std::size_t begin, Bytes& out) const {
+    const GgufTensor& tensor = this->tensor(name);
+    const auto n = static_cast<std::size_t>(out.size());
+    if (begin > tensor.bytes || n > tensor.bytes - begin) {
+      throw InputError("tensor '" + name + "' has " + std::to_string(tensor.bytes) + " bytes; asked for are " +
+                       std::to_string(n) + " from " + std::to_string(begin) + " on");
+    }
+    auto* to = reinterpret_cast<std::byte*>(out.mutable_data());
+    const py::gil_scoped_release release;
+    gguf().read(tensor, begin, to, n);
   }
 
   py::array_t<float> decode(const std::string& name) const {
@@ -121,24 +141,38 @@ class GgufFile {
     const std::vector<py::ssize_t> shape(tensor.shape.rbegin(), tensor.shape.rend());
     py::array_t<float> values(shape);
     float* to = values.mutable_data();
-    py::gil_scoped_release release;
-    qwen35::decode(matrix.dtype, matrix.data, to, matrix.rows * matrix.cols);
+    const py::gil_scoped_release release;
+    std::vector<std::byte> encoded(tensor.bytes);
+    gguf().read(tensor, 0, encoded.data(), encoded.size());
+    qwen35::decode(matrix.dtype, encoded.data(), to, matrix.rows * matrix.cols);
     return values;
   }
 
+  py::bytes fingerprint() const {
+    if (gguf().extent() == GgufExtent::kHeader) throw InputError(header_only("the tensors"));
+    std::string text;
+    {
+      const py::gil_scoped_release release;
+      text = gguf().fingerprint();
+    }
+    return text;
+  }
+
  private:
-  std::unique_ptr<const Gguf> gguf_;
-  std::unique_ptr<const ModelFile> file_;
+  static std::string header_only(const std::string& what) {
+    return "opened with header=True: the bytes of " + what + " are not read";
+  }
+
+  // One whose bytes are there.
+  const GgufTensor& tensor(const std::string& name) const {
+    const GgufTensor& found = file_->tensor(name);
+    if (gguf().extent() == GgufExtent::kHeader) throw InputError(header_only("'" + name + "'"));
+    return found;
+  }
+
+  std::shared_ptr<const ModelFile> file_;
   py::object metadata_;
 };
-
-// The array keeps `self`, and with it the mapping, alive.
-py::array tensor_bytes(const py::object& self, const std::string& name) {
-  const GgufTensor& tensor = self.cast<const GgufFile&>().tensor(name);
-  py::array bytes(py::dtype::of<std::uint8_t>(), {static_cast<py::ssize_t>(tensor.bytes)}, {1}, tensor.data, self);
-  bytes.attr("setflags")(py::arg("write") = false);
-  return bytes;
-}
 
 const DTypeInfo& named_type(const std::string& name) {
   if (const DTypeInfo* type = find_dtype(std::string_view(name))) return *type;
@@ -214,13 +248,20 @@ void translate_system_errors(std::exception_ptr error) {
 }  // namespace
 }  // namespace qwen35
 
-py::dict metadata_to_python(const qwen35::GgufDirectory& file) {
-  py::dict metadata;
-  for (const qwen35::GgufValue& value : file.metadata()) {
+std::shared_ptr<const qwen35::ModelFile> to_model_file(const py::object& file, qwen35::GgufExtent extent) {
+  if (py::isinstance<qwen35::GgufFile>(file)) return file.cast<const qwen35::GgufFile&>().file();
+  const auto path = file.cast<std::filesystem::path>();
+  const py::gil_scoped_release release;
+  return std::make_shared<const qwen35::ModelFile>(path, extent);
+}
+
+py::dict metadata_to_python(const qwen35::GgufDirectory& directory) {
+  py::dict values;
+  for (const qwen35::GgufValue& value : directory.metadata()) {
     const auto key = py::reinterpret_steal<py::object>(qwen35::text(value.key()));
-    metadata[key] = qwen35::to_python(value);
+    values[key] = qwen35::to_python(value);
   }
-  return metadata;
+  return values;
 }
 
 void bind_formats(py::module_& module) {
@@ -232,27 +273,32 @@ void bind_formats(py::module_& module) {
       .def_readonly("dtype", &TensorInfo::dtype)
       .def_readonly("shape", &TensorInfo::shape)
       .def_readonly("n_bytes", &TensorInfo::n_bytes)
+      .def_readonly("path", &TensorInfo::path)
       .def_readonly("offset", &TensorInfo::offset);
 
   py::class_<GgufFile>(module, "GgufFile", py::is_final())
       .def(py::init<const std::filesystem::path&, bool>(), py::arg("path"), py::kw_only(), py::arg("header") = false)
       .def_property_readonly("version", [](const GgufFile& file) { return file.gguf().version(); })
+      .def_property_readonly("paths", &GgufFile::paths)
+      .def_property_readonly("n_bytes", [](const GgufFile& file) { return file.gguf().size(); })
       .def_property_readonly("metadata", &GgufFile::metadata)
-      .def_property_readonly("tensors", [](const GgufFile& f) { return f.list(f.file().directory().tensors()); })
-      .def_property_readonly("vision", [](const GgufFile& f) { return f.list(f.file().vision()); })
-      .def_property_readonly("broken_mtp", [](const GgufFile& f) { return f.list(f.file().broken_mtp()); })
-      .def_property_readonly("kind", [](const GgufFile& f) { return f.file().kind(); })
+      .def_property_readonly("tensors", [](const GgufFile& f) { return f.list(f.file()->directory().tensors()); })
+      .def_property_readonly("vision", [](const GgufFile& f) { return f.list(f.file()->vision()); })
+      .def_property_readonly("broken_mtp", [](const GgufFile& f) { return f.list(f.file()->broken_mtp()); })
+      .def_property_readonly("kind", [](const GgufFile& f) { return f.file()->kind(); })
       .def_property_readonly("refusal",
                              [](const GgufFile& f) {
-                               const std::string& refusal = f.file().refusal();
+                               const std::string& refusal = f.file()->refusal();
                                return refusal.empty() ? std::nullopt : std::optional(refusal);
                              })
       .def_property_readonly("notices",
                              [](const GgufFile& f) {
-                               const auto notices = f.file().notices();
+                               const auto notices = f.file()->notices();
                                return std::vector<std::string>(notices.begin(), notices.end());
                              })
-      .def("tensor", &tensor_bytes, py::arg("name"))
+      .def("tensor", &GgufFile::bytes, py::arg("name"))
+      .def("read_into", &GgufFile::read_into, py::arg("name"), py::arg("begin"), py::arg("out").noconvert())
+      .def("fingerprint", &GgufFile::fingerprint)
       .def("decode", &GgufFile::decode, py::arg("name"));
 
   module.def("block_types", &block_types);

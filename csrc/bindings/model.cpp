@@ -1,7 +1,6 @@
 #include "model/model.h"
 
 #include <pybind11/stl.h>
-#include <pybind11/stl/filesystem.h>
 
 #include <chrono>
 #include <memory>
@@ -29,6 +28,7 @@ using Logits = py::array_t<float>;
 // How many threads a device uses is its own affair; Python is told what was asked for.
 struct LoadedModel {
   std::shared_ptr<Model> model;
+  std::shared_ptr<const GgufDirectory> directory;  // the file's, which is not needed any more
   unsigned threads;
   ProfiledBackend* profile;  // the model's own backend, when it is one
 
@@ -58,11 +58,12 @@ class PythonTensors {
   std::vector<py::array> kept_;
 };
 
-std::shared_ptr<LoadedModel> load(const std::filesystem::path& path, const std::string& device, const py::int_& threads,
+std::shared_ptr<LoadedModel> load(const py::object& file, const std::string& device, const py::int_& threads,
                                   const py::int_& context_tokens, bool keeps_profile,
                                   const std::optional<py::function>& tensors) {
   const unsigned asked = to_threads(threads);
   const std::size_t context = to_count("context_tokens", context_tokens, 0);
+  const auto opened = to_model_file(file, tensors ? GgufExtent::kHeader : GgufExtent::kWhole);
   std::optional<PythonTensors> given;  // let go of under the interpreter's lock
   if (tensors) given.emplace(*tensors);
   const py::gil_scoped_release release;
@@ -74,15 +75,11 @@ std::shared_ptr<LoadedModel> load(const std::filesystem::path& path, const std::
     profile = profiled.get();
     backend = std::move(profiled);
   }
-  std::shared_ptr<Model> model;
-  if (given) {
-    RepeatedTensors source([&](std::string_view name) { return given->pattern(name); });
-    model = std::make_shared<Model>(path, std::move(backend), context, source);
-  } else {
-    model = std::make_shared<Model>(path, std::move(backend), context);
-  }
+  std::optional<RepeatedTensors> source;
+  if (given) source.emplace([&](std::string_view name) { return given->pattern(name); });
+  auto model = std::make_shared<Model>(*opened, std::move(backend), context, source ? &*source : nullptr);
   if (profile != nullptr) profile->set_head(model->weights().head);
-  return std::make_shared<LoadedModel>(LoadedModel{std::move(model), count, profile});
+  return std::make_shared<LoadedModel>(LoadedModel{std::move(model), opened->shared_directory(), count, profile});
 }
 
 py::dict profile_dict(const LoadedModel& loaded) {
@@ -194,11 +191,11 @@ void bind_loaded_model(py::module_& module) {
       .def_readonly("cols", &PackedTensor::cols)
       .def_readonly("n_bytes", &PackedTensor::bytes);
   py::class_<LoadedModel, std::shared_ptr<LoadedModel>>(module, "Model", py::is_final())
-      .def(py::init(&load), py::arg("path"), py::kw_only(), py::arg("device") = "auto", py::arg("threads") = 0,
+      .def(py::init(&load), py::arg("file"), py::kw_only(), py::arg("device") = "auto", py::arg("threads") = 0,
            py::arg("context_tokens") = 0, py::arg("profile") = false, py::arg("tensors") = py::none())
-      .def_property_readonly("metadata",
-                             [](const LoadedModel& m) { return metadata_to_python(m.model->file().directory()); })
+      .def_property_readonly("metadata", [](const LoadedModel& m) { return metadata_to_python(*m.directory); })
       .def_property_readonly("config", &config_dict)
+      .def_property_readonly("was_mapped", [](const LoadedModel& m) { return m.model->was_mapped(); })
       .def_property_readonly("device", [](const LoadedModel& m) { return m.model->device(); })
       .def_property_readonly("threads", [](const LoadedModel& m) { return m.threads; })
       .def_property_readonly("n_vocab", [](const LoadedModel& m) { return m.model->config().vocabulary; })

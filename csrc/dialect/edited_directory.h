@@ -15,7 +15,6 @@ namespace qwen35 {
 
 class EditedDirectory : public GgufDirectory {
  public:
-  // `file` outlives this.
   explicit EditedDirectory(const GgufDirectory& file);
   EditedDirectory(const EditedDirectory&) = delete;  // its values look into its own memory
   EditedDirectory& operator=(const EditedDirectory&) = delete;

@@ -35,27 +35,31 @@ void drop_ones(EditedDirectory& file) {
 
 }  // namespace
 
-ModelFile::ModelFile(const Gguf& file) : file_(file), directory_(file), kind_(kind_of(file)), refusal_(kind_.refusal) {
+ModelFile::ModelFile(const std::filesystem::path& path, GgufExtent extent)
+    : file_(path, extent),
+      directory_(std::make_shared<EditedDirectory>(file_)),
+      kind_(kind_of(file_)),
+      refusal_(kind_.refusal) {
   if (kind_.is_model()) translate();
 }
 
 void ModelFile::translate() {
-  const std::string architecture(directory_.get_string("general.architecture").value());
-  rename_dt_bias(directory_, file_);
+  const std::string architecture(directory_->get_string("general.architecture").value());
+  rename_dt_bias(*directory_, file_);
   try {
-    translate_keys(directory_, architecture);
+    translate_keys(*directory_, architecture);
   } catch (const FormatError& error) {
     refusal_ = error.what();
   }
-  mark_padding(directory_);
-  directory_.move_tensors(is_vision, vision_);
-  settle_mtp(directory_, architecture, broken_mtp_, notices_);
-  drop_ones(directory_);
-  if (refusal_.empty()) refusal_ = refuse_types(directory_);
+  mark_padding(*directory_);
+  directory_->move_tensors(is_vision, vision_);
+  settle_mtp(*directory_, file_, architecture, broken_mtp_, notices_);
+  drop_ones(*directory_);
+  if (refusal_.empty()) refusal_ = refuse_types(*directory_);
 }
 
 const GgufTensor& ModelFile::tensor(std::string_view name) const {
-  if (const GgufTensor* found = directory_.find(name)) return *found;
+  if (const GgufTensor* found = directory_->find(name)) return *found;
   return file_.tensor(name);
 }
 

@@ -2,6 +2,8 @@
 // nowhere else. Whatever reads a model reads it through this, so that everyone sees the same file.
 #pragma once
 
+#include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,12 +17,13 @@ namespace qwen35 {
 
 class ModelFile {
  public:
-  // Any file whose header could be read. `file` outlives this.
-  explicit ModelFile(const Gguf& file);
+  // Any file whose header can be read. Throws what Gguf throws.
+  explicit ModelFile(const std::filesystem::path& path, GgufExtent extent = GgufExtent::kWhole);
 
   const Gguf& file() const noexcept { return file_; }
   // Of the language model alone; as in the file where it is no model of the family.
-  const GgufDirectory& directory() const noexcept { return directory_; }
+  const GgufDirectory& directory() const noexcept { return *directory_; }
+  std::shared_ptr<const GgufDirectory> shared_directory() const noexcept { return directory_; }  // outlives the file
   // The rest: the image encoder, and an MTP block that is not whole.
   std::span<const GgufTensor> vision() const noexcept { return vision_; }
   std::span<const GgufTensor> broken_mtp() const noexcept { return broken_mtp_; }
@@ -37,8 +40,8 @@ class ModelFile {
  private:
   void translate();
 
-  const Gguf& file_;
-  EditedDirectory directory_;
+  Gguf file_;
+  std::shared_ptr<EditedDirectory> directory_;
   FileKind kind_;
   std::vector<GgufTensor> vision_;
   std::vector<GgufTensor> broken_mtp_;

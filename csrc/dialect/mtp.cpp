@@ -104,14 +104,16 @@ std::optional<std::string> name_in_block(std::string_view name, const std::strin
 
 // Whether the gains are around one, as they are multiplied. Ollama's older converter left those of these norms around
 // zero, as checkpoints keep them, and added the one to all others.
-bool multiplies(const GgufTensor& norm) {
+bool multiplies(const Gguf& source, const GgufTensor& norm) {
   constexpr std::size_t kMostGains = std::size_t{1} << 20;
   const bool is_plain = norm.dtype == DType::kF32 || norm.dtype == DType::kF16 || norm.dtype == DType::kBF16;
-  if (norm.data == nullptr || !is_plain) return true;
+  if (source.extent() == GgufExtent::kHeader || !is_plain) return true;
   const MatrixView matrix = norm.matrix();
   if (matrix.rows > kMostGains || matrix.cols > kMostGains / matrix.rows) return true;
   std::vector<float> gains(matrix.rows * matrix.cols);
-  decode(norm.dtype, norm.data, gains.data(), gains.size());
+  std::vector<std::byte> encoded(norm.bytes);
+  source.read(norm, 0, encoded.data(), encoded.size());
+  decode(norm.dtype, encoded.data(), gains.data(), gains.size());
   double sum = 0;
   for (const float gain : gains) {
     if (!(gain > 0)) return false;
@@ -122,14 +124,14 @@ bool multiplies(const GgufTensor& norm) {
 
 // Puts Ollama's names where they belong. Nothing is renamed when that does not work out for all of them; the reason
 // comes back.
-std::string rename_block(EditedDirectory& file, const std::string& block) {
+std::string rename_block(EditedDirectory& file, const Gguf& source, const std::string& block) {
   std::unordered_set<std::string> taken;
   for (const GgufTensor& tensor : file.tensors()) {
     if (!tensor.name.starts_with(kPrefix)) continue;
     const auto name = name_in_block(tensor.name, block);
     if (!name) return std::string(tensor.name) + " has no place in it";
     if (file.find(*name) != nullptr || !taken.insert(*name).second) return *name + " is there twice";
-    if (name->find(".nextn.") != std::string::npos && name->ends_with("norm.weight") && !multiplies(tensor)) {
+    if (name->find(".nextn.") != std::string::npos && name->ends_with("norm.weight") && !multiplies(source, tensor)) {
       return "the gains of " + std::string(tensor.name) + " lack the 1 that is added to them";
     }
   }
@@ -165,12 +167,12 @@ std::string shown(const std::vector<std::string>& names) {
 
 }  // namespace
 
-void settle_mtp(EditedDirectory& file, const std::string& architecture, std::vector<GgufTensor>& broken,
-                std::vector<std::string>& notices) {
+void settle_mtp(EditedDirectory& file, const Gguf& source, const std::string& architecture,
+                std::vector<GgufTensor>& broken, std::vector<std::string>& notices) {
   const auto blocks = find_blocks(file, architecture);
   if (!blocks) return;
   const std::string count_key = architecture + ".block_count", mtp_key = architecture + ".nextn_predict_layers";
-  std::string wrong = rename_block(file, block_prefix(blocks->main));
+  std::string wrong = rename_block(file, source, block_prefix(blocks->main));
   const std::vector<std::string> missing = missing_tensors(file, *blocks, architecture == "qwen35moe");
   if (wrong.empty() && !missing.empty()) wrong = "missing are " + shown(missing);
   if (wrong.empty()) {

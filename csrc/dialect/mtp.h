@@ -9,8 +9,9 @@
 namespace qwen35 {
 
 // Gives the block its place behind the main layers and counts it in the metadata. One that is not whole goes to
-// `broken` and is counted out; the notice then says why.
-void settle_mtp(EditedDirectory& file, const std::string& architecture, std::vector<GgufTensor>& broken,
-                std::vector<std::string>& notices);
+// `broken` and is counted out; the notice then says why. `source`
+// has the bytes. Throws what Gguf::read throws.
+void settle_mtp(EditedDirectory& file, const Gguf& source, const std::string& architecture,
+                std::vector<GgufTensor>& broken, std::vector<std::string>& notices);
 
 }  // namespace qwen35

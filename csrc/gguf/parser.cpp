@@ -1,5 +1,5 @@
 // Reads a GGUF header. Every length is compared with the bytes that are left before it is used, so work and memory are
-// bounded by the size of the file whatever the file claims.
+// bounded by the size of the file, and by that of a header, whatever the file claims.
 #include "gguf/parser.h"
 
 #include <algorithm>
@@ -7,11 +7,15 @@
 #include <limits>
 
 #include "base/error.h"
+#include "gguf/foreign.h"
+#include "gguf/split.h"
 
 namespace qwen35 {
 namespace {
 
-constexpr std::uint32_t kMagic = 0x46554747;  // "GGUF"
+// The headers of the family are ten megabytes at most: a vocabulary of 250,000 tokens, its merges, a template.
+constexpr std::uint64_t kFirstRead = std::uint64_t{1} << 20;
+constexpr std::uint64_t kMostRead = std::uint64_t{1} << 28;
 constexpr std::uint64_t kMaxNameBytes = 65535;
 constexpr std::uint32_t kMaxDims = 4;
 constexpr std::uint64_t kDefaultAlignment = 32;
@@ -46,13 +50,6 @@ std::uint64_t width(GgufType type) noexcept {
   return 0;
 }
 
-std::string quoted(std::string_view name) {
-  constexpr std::size_t kShown = 80;
-  std::string text(1, '\'');
-  text.append(name.substr(0, kShown)).append(name.size() > kShown ? "...'" : "'");
-  return text;
-}
-
 // Keys and tensor names that print as what they are: no NUL alias, no control or bidirectional character.
 bool is_printable_ascii(std::string_view name) noexcept {
   return std::all_of(name.begin(), name.end(), [](char c) { return c >= 0x20 && c <= 0x7e; });
@@ -66,17 +63,41 @@ std::string shape_text(const std::vector<std::uint64_t>& shape) {
 
 }  // namespace
 
-void GgufParser::fail(const std::string& what) const { throw FormatError(gguf_.path().string() + ": " + what); }
+std::string in_quotes(std::string_view name) {
+  constexpr std::size_t kShown = 80;
+  std::string text(1, '\'');
+  text.append(name.substr(0, kShown)).append(name.size() > kShown ? "...'" : "'");
+  return text;
+}
+
+GgufHeader read_header(const InputFile& file, GgufExtent extent) {
+  std::vector<std::byte> read;
+  for (std::uint64_t wanted = kFirstRead;; wanted *= 4) {
+    const std::size_t before = read.size();
+    read.resize(static_cast<std::size_t>(std::min({wanted, file.size(), kMostRead})));
+    file.read(before, read.data() + before, read.size() - before);
+    try {
+      return GgufParser(file, extent, read).parse();
+    } catch (const GgufParser::NeedsMore&) {
+      if (wanted < kMostRead) continue;
+      throw FormatError(file.path().string() + ": the header is longer than " + std::to_string(kMostRead >> 20) +
+                        " MiB, which no model's is; the file is damaged");
+    }
+  }
+}
+
+void GgufParser::fail(const std::string& what) const { throw FormatError(file_.path().string() + ": " + what); }
 
 void GgufParser::need(std::uint64_t bytes, const std::string& what) const {
-  if (bytes <= left()) return;
-  fail(what + " at byte " + std::to_string(at_ - begin_) + " needs " + std::to_string(bytes) + " bytes, but only " +
+  if (bytes <= static_cast<std::uint64_t>(end_ - at_)) return;
+  if (bytes <= left()) throw NeedsMore{};
+  fail(what + " at byte " + std::to_string(position()) + " needs " + std::to_string(bytes) + " bytes, but only " +
        std::to_string(left()) + " are left; the file is truncated or damaged");
 }
 
 template <class T>
 T GgufParser::read(const char* what) {
-  if (sizeof(T) > left()) need(sizeof(T), what);
+  if (sizeof(T) > static_cast<std::size_t>(end_ - at_)) need(sizeof(T), what);
   T value;
   std::memcpy(&value, at_, sizeof value);
   at_ += sizeof value;
@@ -85,7 +106,7 @@ T GgufParser::read(const char* what) {
 
 std::string_view GgufParser::read_string(const char* what) {
   const auto length = read<std::uint64_t>(what);
-  if (length > left()) need(length, what);
+  if (length > static_cast<std::uint64_t>(end_ - at_)) need(length, what);
   const std::string_view text(reinterpret_cast<const char*>(at_), static_cast<std::size_t>(length));
   at_ += length;
   return text;
@@ -98,18 +119,13 @@ std::string_view GgufParser::read_name(const char* what) {
          " are allowed");
   }
   if (!is_printable_ascii(name)) {
-    fail(std::string(what) + " before byte " + std::to_string(at_ - begin_) + " is not printable ASCII");
+    fail(std::string(what) + " before byte " + std::to_string(position()) + " is not printable ASCII");
   }
   return name;
 }
 
-void GgufParser::parse() {
-  if (read<std::uint32_t>("magic") != kMagic) fail("not a GGUF file (it does not begin with \"GGUF\")");
-  gguf_.version_ = read<std::uint32_t>("version");
-  if ((gguf_.version_ & 0xffff) == 0) fail("a big-endian GGUF; only little-endian files are read");
-  if (gguf_.version_ != 2 && gguf_.version_ != 3) {
-    fail("GGUF version " + std::to_string(gguf_.version_) + "; versions 2 and 3 are read");
-  }
+GgufHeader GgufParser::parse() {
+  parse_version();
   const auto tensor_count = read<std::uint64_t>("tensor count");
   const auto value_count = read<std::uint64_t>("metadata count");
   if (value_count > left() / kMinValueBytes) {
@@ -117,16 +133,36 @@ void GgufParser::parse() {
   }
   for (std::uint64_t i = 0; i < value_count; ++i) parse_value();
   index_values();
-  refuse_shards();
   if (tensor_count > left() / kMinTensorBytes) {
     fail(std::to_string(tensor_count) + " tensors do not fit in a file of this size");
   }
+  if (tensor_count > std::numeric_limits<std::uint32_t>::max() / kMostParts) fail("too many tensors");
   for (std::uint64_t i = 0; i < tensor_count; ++i) parse_tensor();
-  index_tensors();
+  header_.bytes = position();
   const std::uint64_t alignment = read_alignment();
-  if (extent_ == GgufExtent::kHeader) return;
-  place_tensors(alignment);
-  reserve_regions();
+  if (extent_ == GgufExtent::kHeader) {
+    for (GgufTensor& tensor : header_.tensors_) tensor.offset = 0;
+  } else {
+    place_tensors(alignment);
+    reserve_regions();
+  }
+  header_.keep(begin_, static_cast<std::size_t>(header_.bytes));
+  return std::move(header_);
+}
+
+void GgufParser::parse_version() {
+  const std::span read(begin_, end_);
+  if (!begins_as_gguf(read)) fail("not a GGUF file: " + describe_foreign(read, file_.size()));
+  at_ += kMagicBytes;
+  header_.version = this->read<std::uint32_t>("version");
+  if (header_.version == 1)
+    fail("a GGUF of version 1, of 2023; no model of the family is so old: get or convert it again");
+  if ((header_.version & 0xffff) == 0) {
+    fail("a GGUF for big-endian machines; get the usual, little-endian file of this model");
+  }
+  if (header_.version != 2 && header_.version != 3) {
+    fail("GGUF version " + std::to_string(header_.version) + "; versions 2 and 3 are read");
+  }
 }
 
 void GgufParser::parse_value() {
@@ -138,50 +174,51 @@ void GgufParser::parse_value() {
     type = read<std::uint32_t>("array element type");
     value.count_ = read<std::uint64_t>("array length");
     if (type == static_cast<std::uint32_t>(GgufType::kArray)) {
-      fail("key " + quoted(value.key_) + " is an array of arrays; arrays hold numbers, bools or strings");
+      fail("key " + in_quotes(value.key_) + " is an array of arrays; arrays hold numbers, bools or strings");
     }
   }
   if (type > static_cast<std::uint32_t>(GgufType::kF64)) {
-    fail("key " + quoted(value.key_) + " has unknown value type " + std::to_string(type));
+    fail("key " + in_quotes(value.key_) + " has unknown value type " + std::to_string(type));
   }
   value.type_ = static_cast<GgufType>(type);
   value.data_ = at_;
   skip_values(value);
-  gguf_.values_.push_back(value);
+  header_.values_.push_back(value);
 }
 
 // Moves past the value's bytes. Strings are checked one by one, so that whoever walks them later need not.
 void GgufParser::skip_values(GgufValue& value) {
   const std::uint64_t smallest = value.type_ == GgufType::kString ? sizeof(std::uint64_t) : width(value.type_);
   if (value.count_ > left() / smallest) {
-    fail("key " + quoted(value.key_) + ": " + std::to_string(value.count_) + " values of type " + name(value.type_) +
+    fail("key " + in_quotes(value.key_) + ": " + std::to_string(value.count_) + " values of type " + name(value.type_) +
          " run past the end of the file (" + std::to_string(left()) + " bytes left)");
   }
   if (value.type_ != GgufType::kString) {
+    need(value.count_ * smallest, "array");
     at_ += value.count_ * smallest;
     return;
   }
   for (std::uint64_t i = 0; i < value.count_; ++i) {
     if (!is_utf8(read_string("string value"))) {
-      fail("key " + quoted(value.key_) + ": string " + std::to_string(i) + " is not valid UTF-8");
+      fail("key " + in_quotes(value.key_) + ": string " + std::to_string(i) + " is not valid UTF-8");
     }
   }
 }
 
 void GgufParser::index_values() {
-  const auto& values = gguf_.values_;
+  const auto& values = header_.values_;
   if (values.size() > std::numeric_limits<std::uint32_t>::max()) fail("too many metadata keys");
-  gguf_.index_values();
-  const auto& index = gguf_.values_by_key_;
+  header_.index_values();
+  const auto& index = header_.values_by_key_;
   for (std::size_t i = 1; i < index.size(); ++i) {
     if (values[index[i - 1]].key() == values[index[i]].key()) {
-      fail("metadata key " + quoted(values[index[i]].key()) + " occurs twice");
+      fail("metadata key " + in_quotes(values[index[i]].key()) + " occurs twice");
     }
   }
 }
 
 std::uint64_t GgufParser::read_alignment() const {
-  const GgufValue* value = gguf_.find_value("general.alignment");
+  const GgufValue* value = header_.find_value("general.alignment");
   if (value == nullptr) return kDefaultAlignment;
   if (value->is_array() || value->type() != GgufType::kU32) fail("general.alignment is not a u32");
   const std::uint64_t alignment = value->uint();
@@ -191,18 +228,10 @@ std::uint64_t GgufParser::read_alignment() const {
   return alignment;
 }
 
-void GgufParser::refuse_shards() const {
-  const auto shards = gguf_.get_uint("split.count");
-  if (!shards || *shards <= 1) return;
-  const std::uint64_t number = gguf_.get_uint("split.no").value_or(0);
-  fail("this is part " + std::to_string(number) + " (counted from 0) of a model split into " + std::to_string(*shards) +
-       " files; merge them into one first, for instance with `llama-gguf-split --merge`");
-}
-
 void GgufParser::parse_tensor() {
   GgufTensor tensor{};
   tensor.name = read_name("tensor name");
-  const std::string label = "tensor " + quoted(tensor.name);
+  const std::string label = "tensor " + in_quotes(tensor.name);
   const auto dims = read<std::uint32_t>("number of dimensions");
   if (dims < 1 || dims > kMaxDims) fail(label + " has " + std::to_string(dims) + " dimensions; 1 to 4 are allowed");
   std::uint64_t values = 1;
@@ -217,7 +246,7 @@ void GgufParser::parse_tensor() {
   }
   const auto number = read<std::uint32_t>("tensor type");
   tensor.dtype = static_cast<DType>(number);
-  offsets_.push_back(read<std::uint64_t>("tensor offset"));
+  tensor.offset = read<std::uint64_t>("tensor offset");
   const DTypeInfo* type = find_dtype(number);
   if (type == nullptr) type = find_foreign_dtype(number);
   if (type != nullptr) {
@@ -227,66 +256,50 @@ void GgufParser::parse_tensor() {
     }
     const std::uint64_t blocks = values / type->block;
     const bool is_header = extent_ == GgufExtent::kHeader;
-    const auto room =
-        is_header ? std::uint64_t{std::numeric_limits<std::int64_t>::max()} : static_cast<std::uint64_t>(end_ - begin_);
+    const auto room = is_header ? std::uint64_t{std::numeric_limits<std::int64_t>::max()} : file_.size();
     if (blocks > room / type->block_bytes) {
       fail(label + ": " + shape_text(tensor.shape) + " of type " + type->name + " is larger than the file");
     }
     tensor.bytes = static_cast<std::size_t>(blocks * type->block_bytes);
   }
-  gguf_.tensors_.push_back(std::move(tensor));
+  header_.tensors_.push_back(std::move(tensor));
 }
 
-void GgufParser::index_tensors() {
-  const auto& tensors = gguf_.tensors_;
-  if (tensors.size() > std::numeric_limits<std::uint32_t>::max()) fail("too many tensors");
-  gguf_.index_tensors();
-  const auto& index = gguf_.tensors_by_name_;
-  for (std::size_t i = 1; i < index.size(); ++i) {
-    if (tensors[index[i - 1]].name == tensors[index[i]].name) {
-      fail("tensor " + quoted(tensors[index[i]].name) + " occurs twice");
-    }
-  }
-}
-
-// Turns offsets into addresses: aligned, and with all bytes inside the file.
+// Turns offsets in the data section into offsets in the file: aligned, and with all bytes inside.
 void GgufParser::place_tensors(std::uint64_t alignment) {
-  const std::uint64_t header = static_cast<std::uint64_t>(at_ - begin_);
-  const std::uint64_t start = (header + alignment - 1) / alignment * alignment;
-  const std::uint64_t size = static_cast<std::uint64_t>(end_ - begin_);
-  const std::uint64_t room = size > start ? size - start : 0;
-  for (std::size_t i = 0; i < gguf_.tensors_.size(); ++i) {
-    GgufTensor& tensor = gguf_.tensors_[i];
-    const std::uint64_t offset = offsets_[i];
-    if (offset % alignment != 0) {
-      fail("tensor " + quoted(tensor.name) + ": offset " + std::to_string(offset) + " is not a multiple of " +
+  const std::uint64_t start = (header_.bytes + alignment - 1) / alignment * alignment;
+  const std::uint64_t room = file_.size() > start ? file_.size() - start : 0;
+  for (GgufTensor& tensor : header_.tensors_) {
+    if (tensor.offset % alignment != 0) {
+      fail("tensor " + in_quotes(tensor.name) + ": offset " + std::to_string(tensor.offset) + " is not a multiple of " +
            std::to_string(alignment));
     }
-    if (offset > room || tensor.bytes > room - offset) {
-      fail("tensor " + quoted(tensor.name) + ": " + std::to_string(tensor.bytes) + " bytes at offset " +
-           std::to_string(offset) + " run past the end of the data section (" + std::to_string(room) +
+    if (tensor.offset > room || tensor.bytes > room - tensor.offset) {
+      fail("tensor " + in_quotes(tensor.name) + ": " + std::to_string(tensor.bytes) + " bytes at offset " +
+           std::to_string(tensor.offset) + " run past the end of the data section (" + std::to_string(room) +
            " bytes); the file is truncated or damaged");
     }
-    tensor.data = begin_ + start + offset;
+    tensor.offset += start;
   }
 }
 
 // No tensor may read another's bytes. One of unknown size owns what lies before the next tensor.
 void GgufParser::reserve_regions() {
   std::vector<GgufTensor*> by_place;
-  by_place.reserve(gguf_.tensors_.size());
-  for (GgufTensor& tensor : gguf_.tensors_) by_place.push_back(&tensor);
+  by_place.reserve(header_.tensors_.size());
+  for (GgufTensor& tensor : header_.tensors_) by_place.push_back(&tensor);
   std::sort(by_place.begin(), by_place.end(),
-            [](const GgufTensor* a, const GgufTensor* b) { return a->data < b->data; });
+            [](const GgufTensor* a, const GgufTensor* b) { return a->offset < b->offset; });
   for (std::size_t i = 0; i < by_place.size(); ++i) {
     GgufTensor& tensor = *by_place[i];
-    const std::byte* limit = i + 1 < by_place.size() ? by_place[i + 1]->data : end_;
-    const auto reserved = static_cast<std::size_t>(limit - tensor.data);
+    const bool is_last = i + 1 == by_place.size();
+    const std::uint64_t limit = is_last ? std::max(file_.size(), tensor.offset) : by_place[i + 1]->offset;
+    const auto reserved = static_cast<std::size_t>(limit - tensor.offset);
     if (tensor.bytes == 0) tensor.bytes = reserved;
-    if (tensor.bytes > reserved || (reserved == 0 && limit != end_)) {
-      fail("tensor " + quoted(tensor.name) + " needs " + std::to_string(tensor.bytes) +
+    if (tensor.bytes > reserved || (reserved == 0 && !is_last)) {
+      fail("tensor " + in_quotes(tensor.name) + " needs " + std::to_string(tensor.bytes) +
            " bytes, but the file reserves " + std::to_string(reserved) + " before tensor " +
-           quoted(by_place[i + 1]->name));
+           in_quotes(by_place[i + 1]->name));
     }
   }
 }

@@ -9,11 +9,11 @@ namespace qwen35 {
 namespace {
 
 template <class Read>
-auto naming(const Gguf& file, const Read& read) {
+auto naming(const ModelFile& file, const Read& read) {
   try {
     return read();
   } catch (const FormatError& error) {
-    throw FormatError(file.path().string() + ": " + error.what());
+    throw FormatError(file.file().path().string() + ": " + error.what());
   }
 }
 
@@ -22,31 +22,34 @@ Config configure(const ModelFile& file) {
   return read_config(file.directory());
 }
 
-Weights load(const ModelFile& file, const Config& config, Backend& backend, TensorSource* source) {
-  MappedTensors mapped(file.file());
-  Weights weights = load_weights(file.directory(), config, backend, source == nullptr ? mapped : *source);
-  file.file().release();  // a vocabulary takes ten megabytes, and is seldom asked for again
-  return weights;
-}
-
 }  // namespace
 
-Model::Model(const std::filesystem::path& path, std::unique_ptr<Backend> backend, std::size_t context_tokens)
-    : Model(path, std::move(backend), context_tokens, nullptr) {}
-
-Model::Model(const std::filesystem::path& path, std::unique_ptr<Backend> backend, std::size_t context_tokens,
-             TensorSource& source)
-    : Model(path, std::move(backend), context_tokens, &source) {}
-
-Model::Model(const std::filesystem::path& path, std::unique_ptr<Backend> backend, std::size_t context_tokens,
-             TensorSource* source)
+Model::Model(const ModelFile& file, std::unique_ptr<Backend> backend, std::size_t context_tokens, TensorSource* source)
     : backend_(std::move(backend)),
-      gguf_(path, source == nullptr ? GgufExtent::kWhole : GgufExtent::kHeader),
-      file_(gguf_),
-      config_(naming(gguf_, [&] { return configure(file_); })),
+      config_(naming(file, [&] { return configure(file); })),
       rope_(make_rope(config_, context_tokens)),
       context_tokens_(context_tokens == 0 ? config_.context_tokens : context_tokens),
-      weights_(naming(gguf_, [&] { return load(file_, config_, *backend_, source); })) {}
+      weights_(load(file, source)) {}
+
+Weights Model::load(const ModelFile& file, TensorSource* source) {
+  const auto from = [&](TensorSource& tensors) {
+    return naming(file, [&] { return load_weights(file.directory(), config_, *backend_, tensors); });
+  };
+  if (source != nullptr) return from(*source);
+  if (file.file().extent() == GgufExtent::kHeader) {
+    throw InputError(file.file().path().string() + ": opened as a header alone; a model needs the whole file");
+  }
+  FileTensors tensors(file.file());
+  was_mapped_ = tensors.is_mapped();
+  try {
+    Weights weights = from(tensors);
+    tensors.require_intact();
+    return weights;
+  } catch (const FormatError&) {
+    tensors.require_intact();  // what is wrong may come from the change
+    throw;
+  }
+}
 
 Activations Model::Turn::activations(std::size_t rows, std::size_t logit_rows) {
   auto& scratch = model_.scratch_;

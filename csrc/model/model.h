@@ -2,14 +2,12 @@
 #pragma once
 
 #include <cstddef>
-#include <filesystem>
 #include <memory>
 #include <mutex>
 #include <string>
 
 #include "backend/backend.h"
 #include "dialect/model_file.h"
-#include "gguf/gguf.h"
 #include "model/config.h"
 #include "model/queue.h"
 #include "model/rope.h"
@@ -21,14 +19,13 @@ namespace qwen35 {
 
 class Model {
  public:
-  // context_tokens 0: the file's own. Throws FormatError when the file is not a complete model of the family,
-  // InputError when the context cannot be had.
-  Model(const std::filesystem::path& path, std::unique_ptr<Backend> backend, std::size_t context_tokens);
-  // The file is a header alone; the tensors' bytes come from `source`, which is not needed afterwards.
-  Model(const std::filesystem::path& path, std::unique_ptr<Backend> backend, std::size_t context_tokens,
-        TensorSource& source);
+  // context_tokens 0: the file's own. `source` gives the tensors' bytes where the file is a header alone. Nothing of
+  // the file or the source is needed afterwards. Throws FormatError when the file is not a complete model of the family
+  // or changes meanwhile, InputError when the context cannot be had.
+  Model(const ModelFile& file, std::unique_ptr<Backend> backend, std::size_t context_tokens,
+        TensorSource* source = nullptr);
 
-  const ModelFile& file() const noexcept { return file_; }
+  bool was_mapped() const noexcept { return was_mapped_; }  // no: the system cannot map the file, and it was read
   const Config& config() const noexcept { return config_; }
   const Weights& weights() const noexcept { return weights_; }
   const RopeTable& rope() const noexcept { return rope_; }
@@ -51,15 +48,13 @@ class Model {
   Turn take_turn() { return Turn(*this); }
 
  private:
-  Model(const std::filesystem::path& path, std::unique_ptr<Backend> backend, std::size_t context_tokens,
-        TensorSource* source);
+  Weights load(const ModelFile& file, TensorSource* source);
 
   std::unique_ptr<Backend> backend_;
-  Gguf gguf_;
-  ModelFile file_;
   Config config_;
   RopeTable rope_;
   std::size_t context_tokens_;
+  bool was_mapped_ = true;
   Weights weights_;
   std::unique_ptr<Scratch> scratch_;
   Queue queue_;

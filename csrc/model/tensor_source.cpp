@@ -2,11 +2,40 @@
 
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <string>
 
 #include "base/error.h"
 
 namespace qwen35 {
+
+FileTensors::FileTensors(const Gguf& file) : file_(file) {
+  for (const auto& part : file.files()) parts_.push_back(std::make_unique<const Mapping>(*part));
+}
+
+const std::byte* FileTensors::take(const GgufTensor& tensor) {
+  if (const std::byte* mapped = parts_[tensor.part]->data()) return mapped + tensor.offset;
+  read_.reset();  // before the next one is allocated
+  read_ = std::make_unique_for_overwrite<std::byte[]>(tensor.bytes);
+  file_.read(tensor, 0, read_.get(), tensor.bytes);
+  return read_.get();
+}
+
+void FileTensors::give_back(const std::byte* data, std::size_t bytes) noexcept {
+  for (const auto& part : parts_) {
+    if (std::less_equal<>{}(part->data(), data) && std::less<>{}(data, part->data() + part->size())) {
+      part->release(data, bytes);
+    }
+  }
+}
+
+bool FileTensors::is_mapped() const noexcept {
+  return std::all_of(parts_.begin(), parts_.end(), [](const auto& part) { return part->data() != nullptr; });
+}
+
+void FileTensors::require_intact() const {
+  for (const auto& part : parts_) part->require_intact();
+}
 
 const std::byte* RepeatedTensors::take(const GgufTensor& tensor) {
   const std::span<const std::byte> pattern = pattern_(tensor.name);

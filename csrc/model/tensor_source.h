@@ -9,7 +9,9 @@
 #include <string_view>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
+#include "base/mapping.h"
 #include "gguf/gguf.h"
 
 namespace qwen35 {
@@ -22,15 +24,21 @@ class TensorSource {
   virtual void give_back(const std::byte* data, std::size_t bytes) noexcept = 0;
 };
 
-// Zero-copy, from a whole file.
-class MappedTensors final : public TensorSource {
+// From a whole file, mapped while this lives and zero-copy, or read tensor by tensor where the system cannot map it.
+class FileTensors final : public TensorSource {
  public:
-  explicit MappedTensors(const Gguf& file) : file_(file) {}
-  const std::byte* take(const GgufTensor& tensor) override { return tensor.data; }
-  void give_back(const std::byte* data, std::size_t bytes) noexcept override { file_.release(data, bytes); }
+  explicit FileTensors(const Gguf& file);
+  const std::byte* take(const GgufTensor& tensor) override;  // when read: valid until the next is taken
+  void give_back(const std::byte* data, std::size_t bytes) noexcept override;
+
+  bool is_mapped() const noexcept;  // all of it
+  // To be asked when everything was taken. Throws FormatError when the file has been changed meanwhile.
+  void require_intact() const;
 
  private:
   const Gguf& file_;
+  std::vector<std::unique_ptr<const Mapping>> parts_;
+  std::unique_ptr<std::byte[]> read_;
 };
 
 // Every tensor is a pattern of bytes over and over. Tensors of one pattern share one copy of it, as long as the longest

@@ -49,16 +49,26 @@ def int8_throughput(*, threads: int = 0, repetitions: int = 5) -> float:
 
 @final
 class GgufFile:
-    """A memory-mapped GGUF: header, metadata and tensor directory, all bounds-checked. Raises FormatError, OSError.
+    """A GGUF, or all parts of a split one, of which the first is named: header, metadata and tensor directory, all
+    bounds-checked and copied. Tensors are read when they are asked for, from the files as they were opened, whatever
+    their paths have come to name since.
 
     A model of the family is shown as llama.cpp writes it, whoever wrote the file: other names, shapes and keys are
-    translated, and what is no part of the language model is set aside."""
+    translated, and what is no part of the language model is set aside.
+
+    Raises FormatError, also when a file has been changed in place since it was opened; OSError."""
 
     def __init__(self, path: str | PathLike[str], *, header: bool = False) -> None:
         """With `header` the file may end behind its tensor directory, and nothing of the tensors is read; their offsets
         are 0."""
     @property
     def version(self) -> int: ...
+    @property
+    def paths(self) -> list[str]:
+        """Of every part, the first one first."""
+    @property
+    def n_bytes(self) -> int:
+        """Of all parts together."""
     @property
     def metadata(self) -> dict[str, _MetadataValue]: ...
     @property
@@ -80,9 +90,14 @@ class GgufFile:
     def notices(self) -> list[str]:
         """What is odd about the file and lost by it, for people to read."""
     def tensor(self, name: str) -> NDArray[np.uint8]:
-        """The encoded bytes of a tensor, zero-copy, read-only; lives as long as any view of it."""
+        """The encoded bytes of a tensor, read anew."""
+    def read_into(self, name: str, begin: int, out: NDArray[np.uint8]) -> None:
+        """Fills `out` with the tensor's encoded bytes from `begin` on. Raises InputError when there are fewer."""
     def decode(self, name: str) -> NDArray[np.float32]:
         """The tensor decoded to fp32, shape as numpy writes it (slowest dimension first)."""
+    def fingerprint(self) -> bytes:
+        """What tells this model from another: of every part the size, the time of its last change and the header, and
+        how each tensor begins. Megabytes, to be digested."""
 
 @final
 class TensorInfo:
@@ -96,7 +111,11 @@ class TensorInfo:
     @property
     def n_bytes(self) -> int: ...
     @property
-    def offset(self) -> int: ...
+    def path(self) -> str:
+        """The part that it lies in."""
+    @property
+    def offset(self) -> int:
+        """From the start of that file."""
 
 def block_types() -> dict[str, tuple[int, int]]:
     """Every tensor type that can be decoded: name to (values per block, bytes per block)."""
@@ -112,13 +131,13 @@ def encode(
 
 @final
 class Model:
-    """Weights on a device, immutable and shareable between sequences and threads.
+    """Weights on a device, immutable and shareable between sequences and threads; nothing of the file is used any more.
 
-    Raises FormatError when the file is not a complete qwen35 / qwen35moe model."""
+    Raises FormatError when the file is not a complete qwen35 / qwen35moe model, or is changed while it is read."""
 
     def __init__(
         self,
-        path: str | PathLike[str],
+        file: str | PathLike[str] | GgufFile,
         *,
         device: str = "auto",
         threads: int = 0,
@@ -126,11 +145,15 @@ class Model:
         profile: bool = False,
         tensors: Callable[[str], NDArray[np.uint8]] | None = None,
     ) -> None:
-        """threads 0: as many as this process may use. context_tokens beyond the model's own switches YaRN on. profile
-        times every operation. With `tensors` the file is a GGUF that may end behind its tensor directory, and the
-        bytes of a tensor are what `tensors(name)` gives, repeated until the tensor is full."""
+        """An open file is loaded as it was opened. threads 0: as many as this process may use. context_tokens beyond
+        the model's own switches YaRN on. profile times every operation. With `tensors` the file is a GGUF that may end
+        behind its tensor directory, and the bytes of a tensor are what `tensors(name)` gives, repeated until the tensor
+        is full."""
     @property
     def metadata(self) -> dict[str, _MetadataValue]: ...
+    @property
+    def was_mapped(self) -> bool:
+        """False when the system could not map the file into memory, and it was read instead."""
     @property
     def config(self) -> dict[str, bool | int | float | str]: ...
     @property

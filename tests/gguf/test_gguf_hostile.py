@@ -110,9 +110,9 @@ def test_any_bytes_behind_the_magic(tmp_path: Path, tail: bytes) -> None:
 
 def test_magic_and_version(refuses: Callable[..., None]) -> None:
     refuses(b"GGUF", "version")
-    refuses(b"GG", "magic")
+    refuses(b"GG", "not a GGUF")
     refuses(b"PK\x03\x04" + bytes(40), "not a GGUF")
-    refuses(File(version=1).build(), "version 1")
+    refuses(File(version=1).build(), "version 1, .*get or convert it again")
     refuses(File(version=4).build(), "version 4")
     refuses(b"GGUF" + struct.pack(">I", 3) + bytes(16), "big-endian")
 
@@ -212,11 +212,6 @@ def test_order_of_regions_is_free(tmp_path: Path) -> None:
     path = tmp_path / "file.gguf"
     path.write_bytes(file.build())
     assert _core.GgufFile(path).decode("b").sum() == 8
-
-
-def test_shards(refuses: Callable[..., None]) -> None:
-    values = [("split.no", value(U8, 1)), ("split.count", value(U8, 3))]
-    refuses(File(values=values).build(), r"part 1 .* split into 3 files; merge")
 
 
 def test_not_a_regular_file(tmp_path: Path) -> None:

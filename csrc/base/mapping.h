@@ -1,0 +1,36 @@
+// A file mapped read-only into memory for a while. A page that the system cannot deliver any more (the file was cut
+// short, its disk failed) reads as zeros and is remembered; it does not end the process.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+
+#include "base/input_file.h"
+#include "base/torn_pages.h"
+
+namespace qwen35 {
+
+class Mapping {
+ public:
+  explicit Mapping(const InputFile& file);  // which has to live as long
+  ~Mapping();
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
+
+  // Null when the system cannot map this file, as some network and user-space file systems cannot.
+  const std::byte* data() const noexcept { return data_; }
+  std::size_t size() const noexcept { return size_; }
+
+  // Lets the system drop the whole pages inside [data, data + bytes); reading them again reads the file again.
+  void release(const std::byte* data, std::size_t bytes) const noexcept;
+  // Throws FormatError when a page could not be delivered, or the file is not what it was when it was opened.
+  void require_intact() const;
+
+ private:
+  const InputFile& file_;
+  const std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+  std::optional<TornPages> torn_;
+};
+
+}  // namespace qwen35

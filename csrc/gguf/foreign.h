@@ -1,0 +1,18 @@
+// Internal to gguf/: what a file is that is not a GGUF.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+namespace qwen35 {
+
+constexpr std::size_t kMagicBytes = 4;
+
+bool begins_as_gguf(std::span<const std::byte> beginning) noexcept;
+
+// One phrase: what a file of this size that begins so is, and what to give instead.
+std::string describe_foreign(std::span<const std::byte> beginning, std::uint64_t size);
+
+}  // namespace qwen35
