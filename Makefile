@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CXX_FILES = $(shell git ls-files --cached --others --exclude-standard '*.cpp' '*.h' '*.cu' '*.cuh' '*.metal' '*.mm')
 
-.PHONY: setup build test check format bench lint types warnings isas arm sanitize wheel clean
+.PHONY: setup build test check format bench lint types warnings isas arm older weigh lowest sanitize wheel clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -62,6 +62,27 @@ arm:
 	cmake --build build/arm --parallel
 	qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu max build/arm/isa_twins neon neon_i8mm
 
+# The plan of memory against what processes really hold. What else runs on the machine can disturb it.
+weigh: build
+	$(BIN)/python -m pytest -m weighs
+
+# No code that an older processor lacks is reached on it, not even on the way to the kernels that are chosen.
+older: warnings
+	@command -v qemu-x86_64 > /dev/null || { echo "make older needs qemu-x86_64 (Debian: qemu-user)" >&2; exit 2; }
+	qemu-x86_64 -cpu Nehalem build/werror/isa_twins reference
+	qemu-x86_64 -cpu Haswell build/werror/isa_twins avx2
+
+# Every dependency at the lowest version that pyproject.toml declares.
+lowest:
+	rm -rf build/lowest
+	$(PYTHON) -m venv build/lowest
+	$(PYTHON) -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+	  print(*(d.replace('>=', '==') for d in project['dependencies'] + project['optional-dependencies']['test']), sep='\n')" \
+	  > build/lowest/requirements.txt
+	build/lowest/bin/pip install -q -r build/lowest/requirements.txt
+	build/lowest/bin/pip install -q --no-deps .
+	build/lowest/bin/python -m pytest tests/text tests/chat tests/cli tests/hub tests/quantize tests/engine
+
 # The whole core under AddressSanitizer and UBSan, driven by the same tests.
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g -O1
 sanitize: setup
@@ -79,7 +100,7 @@ wheel: setup
 	build/clean/bin/pip install -q dist/*.whl
 	cd build && clean/bin/qwen35 --help > /dev/null && clean/bin/qwen35 chat -p 'What is the capital of France?' --temperature 0
 
-check: lint types warnings test isas sanitize wheel
+check: lint types warnings test weigh isas sanitize wheel
 
 bench: build
 	$(BIN)/qwen35 bench

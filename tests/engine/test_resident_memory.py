@@ -22,6 +22,9 @@ from qwen35_local.quantize.synthetic import Synthetic, of_config, synthetic
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads VmHWM")
 
+# The plan holds for every instruction set, and not every one touches all of the scratch that it counts.
+_LEAST_SHARE, _MOST_SHARE = 0.95, 1.03
+
 # Loads the file, reads so many tokens and writes a few; what the process held before is what the plan calls program.
 LOAD = """
 import json, sys
@@ -101,6 +104,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @linux
+@pytest.mark.weighs
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("kv", KV_FORMATS)
 def test_a_load_takes_what_was_planned(written: Any, name: str, kv: str) -> None:
@@ -118,7 +122,7 @@ def test_a_load_takes_what_was_planned(written: Any, name: str, kv: str) -> None
     assert measured["weights"] == planned.weights
     expected = planned.total - planned.program + measured["program"]
     print(f"planned {expected / 2**20:.1f} MiB, measured {measured['peak'] / 2**20:.1f} MiB")
-    assert measured["peak"] == pytest.approx(expected, rel=0.03), planned
+    assert _LEAST_SHARE * expected <= measured["peak"] <= _MOST_SHARE * expected, planned
 
 
 def limit(folder: Path, name: str, value: object) -> None:
@@ -147,6 +151,22 @@ def test_control_groups_limit_memory(tmp_path: Path) -> None:
     assert machine.group_room(mounts, groups) is None
     groups.write_text("nonsense\n\n:::\n")
     assert machine.group_room(mounts, groups) is None
+
+
+@linux
+def test_the_cache_of_zfs_counts_as_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not in MemAvailable, and what it keeps at least is not free."""
+    statistics = tmp_path / "arcstats"
+    statistics.write_text(
+        "13 1 0x01 147 39984 4315432 1093\nname type data\nhits 4 99\nc_min 4 1073741824\nsize 4 9663676416\n"
+    )
+    assert machine.zfs_cache(statistics) == 8 << 30
+    statistics.write_text("name type data\nc_min 4 1073741824\nsize 4 1000\n")
+    assert machine.zfs_cache(statistics) == 0
+    assert machine.zfs_cache(tmp_path / "missing") == 0
+    before, _ = machine.memory_bytes()
+    monkeypatch.setattr(machine, "zfs_cache", lambda: 1 << 40)
+    assert machine.memory_bytes()[0] > before + (1 << 39)
 
 
 @linux
@@ -202,6 +222,7 @@ main()
 
 
 @linux
+@pytest.mark.weighs
 def test_a_conversation_takes_what_was_planned(tmp_path: Path) -> None:
     """The whole program with the 0.8B shape, its vocabulary and a context that is full, in the least memory it says it
     can do with."""
@@ -222,5 +243,5 @@ def test_a_conversation_takes_what_was_planned(tmp_path: Path) -> None:
     measured = int(run.stderr.split()[-1])
     print(f"planned {planned.total / 2**20:.1f} MiB, measured {measured / 2**20:.1f} MiB")
     # Snapshots are what may be kept; a short conversation keeps fewer.
-    assert 0.97 * (planned.total - planned.snapshots) <= measured <= 1.03 * planned.total, planned
+    assert _LEAST_SHARE * (planned.total - planned.snapshots) <= measured <= _MOST_SHARE * planned.total, planned
     assert measured - planned.weights - planned.kv - planned.delta - planned.snapshots < 300 << 20

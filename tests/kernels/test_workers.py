@@ -63,6 +63,11 @@ MAX_FREQ = "cpufreq/cpuinfo_max_freq"
         ("cpu_capacity", {0: 384, 1: 384, 2: 1024, 3: 1024, 4: 1024}, 3),
         (MAX_FREQ, {0: 5_500_000, 1: 5_200_000, 2: 3_900_000, 3: 3_900_000}, 2),
         (MAX_FREQ, {0: 4_000_000, 1: 4_000_000}, 2),
+        # Hybrids without SMT: eight at 5.5 GHz, twelve at 4.6; six at 5.2, eight at 4.6.
+        (MAX_FREQ, {n: 5_500_000 if n < 8 else 4_600_000 for n in range(20)}, 8),
+        (MAX_FREQ, {n: 5_200_000 if n < 6 else 4_600_000 for n in range(14)}, 6),
+        # Favoured cores, and a die with stacked cache beside one without, are one kind.
+        (MAX_FREQ, {0: 5_700_000, 1: 5_700_000, 2: 5_250_000, 3: 5_250_000}, 4),
     ],
 )
 def test_slow_cores_do_not_count(tmp_path, file, values, fast):

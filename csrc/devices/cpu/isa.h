@@ -31,7 +31,7 @@ Isa chosen_isa();
 // By name, for tests; throws Error when it is unknown or not available here.
 Isa find_isa(std::string_view name);
 
-// Every kernel for this instruction set; where it has none of its own, the next simpler one's.
+// Every kernel for this instruction set, one of available_isas(); where it has none of its own, the next simpler one's.
 const Table& kernels(Isa isa);
 
 }  // namespace qwen35::cpu

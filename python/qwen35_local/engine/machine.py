@@ -103,7 +103,15 @@ def memory_bytes() -> tuple[int, int]:
         number = rest.split()
         if number and number[0].isdecimal():
             kilobytes[name] = int(number[0])
-    return kilobytes.get("MemAvailable", 0) << 10, kilobytes.get("MemTotal", 0) << 10
+    free = kilobytes.get("MemAvailable", 0) << 10
+    return free + zfs_cache() if free else 0, kilobytes.get("MemTotal", 0) << 10
+
+
+def zfs_cache(statistics: Path = Path("/proc/spl/kstat/zfs/arcstats")) -> int:
+    """Bytes that the cache of ZFS gives back when memory gets short, which MemAvailable does not count: its size beyond
+    the least it keeps."""
+    values = {words[0]: int(words[2]) for line in _lines(statistics) if len(words := line.split()) == 3 and words[2].isdecimal()}
+    return max(values.get("size", 0) - values.get("c_min", 0), 0)
 
 
 def memory_budget() -> tuple[int, str] | None:
