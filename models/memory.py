@@ -32,6 +32,12 @@ _TYPES = {
     "Q6_K": (256, 210, 256, 6720),
     "IQ4_NL": (32, 18, 32, 576),
     "IQ4_XS": (256, 136, 256, 4416),
+    "IQ2_XXS": (256, 66, *_AFFINE),
+    "IQ2_XS": (256, 74, *_AFFINE),
+    "IQ2_S": (256, 82, *_AFFINE),
+    "IQ3_XXS": (256, 98, *_AFFINE),
+    "IQ3_S": (256, 110, *_AFFINE),
+    "MXFP4": (32, 17, *_AFFINE),
 }
 _PANEL_ROWS = 32
 _VECTORS = ("norm.weight", "ssm_a", "ssm_dt.bias", "ssm_conv1d.weight")  # held as F32, unpacked

@@ -97,7 +97,12 @@ def tokenizer_metadata(vocabulary: int) -> dict[str, Any]:
 
 # Types that nobody encodes here: byte offsets of their half-precision scales, and what scale makes one code's step
 # a third of a standard deviation.
-SCALES_OF_RANDOM_BLOCKS = {"Q2_K": (84, {80: 0.06, 82: 0.1}), "Q3_K": (110, {108: 0.03})}
+SCALES_OF_RANDOM_BLOCKS = {
+    "Q2_K": (84, {80: 0.06, 82: 0.1}),
+    "Q3_K": (110, {108: 0.03}),
+    "IQ2_S": (82, {0: 0.02}),
+    "IQ3_XXS": (98, {0: 0.0075}),
+}
 
 
 def random_blocks(values: NDArray[np.float32], dtype: str) -> NDArray[np.uint8]:

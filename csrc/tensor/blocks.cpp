@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "tensor/grids.h"
 #include "tensor/half.h"
 
 namespace qwen35 {
@@ -150,6 +151,18 @@ void decode_block(const BlockIQ4_XS& b, float* x) {
 }
 
 template <class Block, std::size_t kValues>
+void decode_grids(const std::byte* src, float* dst, std::size_t n) {
+  for (std::size_t i = 0; i < n / kValues; ++i) {
+    Block block;
+    std::memcpy(&block, src + i * sizeof(Block), sizeof(Block));
+    for (std::size_t g = 0; g < kValues / 32; ++g, dst += 32) {
+      const GridGroup group = read_group(block, g);
+      for (std::size_t c = 0; c < 32; ++c) dst[c] = group.scale[c / 16] * static_cast<float>(group.q[c]);
+    }
+  }
+}
+
+template <class Block, std::size_t kValues>
 void decode_blocks(const std::byte* src, float* dst, std::size_t n) {
   for (std::size_t i = 0; i < n / kValues; ++i) {
     Block block;
@@ -208,6 +221,18 @@ void decode(DType dtype, const std::byte* src, float* dst, std::size_t n) {
       return decode_blocks<BlockIQ4_NL, kBlock>(src, dst, n);
     case DType::kIQ4_XS:
       return decode_blocks<BlockIQ4_XS, kSuperBlock>(src, dst, n);
+    case DType::kIQ2_XXS:
+      return decode_grids<BlockIQ2_XXS, kSuperBlock>(src, dst, n);
+    case DType::kIQ2_XS:
+      return decode_grids<BlockIQ2_XS, kSuperBlock>(src, dst, n);
+    case DType::kIQ2_S:
+      return decode_grids<BlockIQ2_S, kSuperBlock>(src, dst, n);
+    case DType::kIQ3_XXS:
+      return decode_grids<BlockIQ3_XXS, kSuperBlock>(src, dst, n);
+    case DType::kIQ3_S:
+      return decode_grids<BlockIQ3_S, kSuperBlock>(src, dst, n);
+    case DType::kMXFP4:
+      return decode_grids<BlockMXFP4, kBlock>(src, dst, n);
   }
   throw InputError("decode: type " + std::to_string(static_cast<std::uint32_t>(dtype)) + " cannot be decoded");
 }

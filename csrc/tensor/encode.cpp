@@ -58,6 +58,12 @@ Encoder find_encoder(DType dtype) noexcept {
       return encode_iq4_xs;
     case DType::kQ2_K:
     case DType::kQ3_K:
+    case DType::kIQ2_XXS:
+    case DType::kIQ2_XS:
+    case DType::kIQ2_S:
+    case DType::kIQ3_XXS:
+    case DType::kIQ3_S:
+    case DType::kMXFP4:
       break;
   }
   return nullptr;

@@ -94,18 +94,18 @@ def test_what_is_read_is_the_callers_own(tmp_path: Path) -> None:
 def test_unknown_types_are_listed_but_not_decoded(tmp_path: Path) -> None:
     file = File(
         tensors=[
-            Tensor("mx", [32], 39, bytes(17)),
+            Tensor("nv", [64], 40, bytes(36)),
             Tensor("new", [7], 999, bytes(70)),
             Tensor("w", [1], 0, bytes(4)),
             Tensor("last", [5], 26, bytes(20)),
         ]
     )
     read = _core.GgufFile(write(tmp_path, file.build()))
-    assert [t.dtype for t in read.tensors] == ["MXFP4", "type 999", "F32", "I32"]
-    assert [t.n_bytes for t in read.tensors] == [17, 96, 4, 20]
+    assert [t.dtype for t in read.tensors] == ["NVFP4", "type 999", "F32", "I32"]
+    assert [t.n_bytes for t in read.tensors] == [36, 96, 4, 20]
     assert len(read.tensor("new")) == 96
-    with pytest.raises(_core.FormatError, match=r"'mx' is MXFP4 \(GGUF type 39\).*Q4_K"):
-        read.decode("mx")
+    with pytest.raises(_core.FormatError, match=r"'nv' is NVFP4 \(GGUF type 40\).*Q4_K"):
+        read.decode("nv")
     with pytest.raises(_core.FormatError, match="'new' is type 999"):
         read.decode("new")
 

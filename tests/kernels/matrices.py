@@ -10,7 +10,8 @@ BLOCKS = _core.block_types()
 # Where the half-precision scales and mins stand in a block.
 HALVES = {
     "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0], "Q2_K": [80, 82], "Q3_K": [108],
-    "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "IQ4_NL": [0], "IQ4_XS": [0],
+    "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "IQ4_NL": [0], "IQ4_XS": [0], "IQ2_XXS": [0], "IQ2_XS": [0],
+    "IQ2_S": [0], "IQ3_XXS": [0], "IQ3_S": [0], "MXFP4": [],
 }  # fmt: skip
 FLOATS = ["F32", "F16", "BF16"]
 DTYPES = [*HALVES, *FLOATS]
@@ -32,6 +33,8 @@ def encoded(rng: np.random.Generator, dtype: str, rows: int, cols: int) -> NDArr
     for offset in HALVES[dtype]:
         scale = rng.uniform(-0.02, 0.02, len(data)).astype(np.float16)
         data[:, offset : offset + 2] = scale.view(np.uint8).reshape(-1, 2)
+    if dtype == "MXFP4":  # powers of two instead
+        data[:, 0] = rng.integers(118, 124, len(data))
     return data.ravel()
 
 

@@ -106,7 +106,24 @@ def rms_error(found: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.float64
 
 @pytest.mark.parametrize("moe", [False, True], ids=["dense", "moe"])
 @pytest.mark.parametrize(
-    "dtype", ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"]
+    "dtype",
+    [
+        "Q8_0",
+        "Q4_0",
+        "Q4_1",
+        "Q5_0",
+        "Q5_1",
+        "Q2_K",
+        "Q3_K",
+        "Q4_K",
+        "Q5_K",
+        "Q6_K",
+        "IQ4_NL",
+        "IQ4_XS",
+        "IQ2_S",
+        "IQ3_XXS",
+        "MXFP4",
+    ],
 )
 def test_quantised_weights_cost_what_rounding_the_activations_costs(tiny: Any, dtype: str, moe: bool) -> None:
     model = tiny(wide=True, dtype=dtype, moe=moe, fused=moe)

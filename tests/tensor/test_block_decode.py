@@ -11,7 +11,8 @@ TYPES = sorted(_core.block_types())
 # Where the half-precision scales of a block begin.
 SCALES = {
     "Q8_0": [0], "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q2_K": [80, 82], "Q3_K": [108],
-    "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "IQ4_NL": [0], "IQ4_XS": [0],
+    "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "IQ4_NL": [0], "IQ4_XS": [0], "IQ2_XXS": [0], "IQ2_XS": [0],
+    "IQ2_S": [0], "IQ3_XXS": [0], "IQ3_S": [0],
 }  # fmt: skip
 ODD_HALVES = [0x0000, 0x8000, 0x0001, 0x83FF, 0x0400, 0x3C00, 0x7BFF, 0xFBFF, 0x7C00, 0xFC00, 0x7E00, 0x7D01]
 
@@ -31,7 +32,7 @@ def assert_same_bits(ours: np.ndarray, theirs: np.ndarray) -> None:
 def test_sizes_are_those_of_the_format() -> None:
     for name, (values, n_bytes) in _core.block_types().items():
         assert gguf.GGML_QUANT_SIZES[Type[name]] == (values, n_bytes)
-    assert len(TYPES) == 15
+    assert len(TYPES) == 21
 
 
 @pytest.mark.parametrize("name", TYPES)
@@ -57,6 +58,23 @@ def test_odd_scales(name: str) -> None:
         chosen = halves[np.arange(len(blocks)) // len(halves) ** k % len(halves)]
         blocks[:, at : at + 2] = chosen.view(np.uint8).reshape(-1, 2)
     assert_same_bits(_core.decode(blocks, name, len(blocks) * values), reference(blocks, name))
+
+
+@pytest.mark.parametrize(("name", "first", "bits"), [("IQ2_XXS", 2, 8), ("IQ2_XS", 2, 9), ("IQ3_XXS", 2, 8)])
+def test_every_point_of_a_grid(name: str, first: int, bits: int) -> None:
+    """Each code once, which random blocks may miss; the 1,024 points of IQ2_S and 512 of IQ3_S are met there."""
+    values, n_bytes = _core.block_types()[name]
+    codes = np.arange(1 << bits, dtype=np.uint16 if bits > 8 else np.uint8).view(np.uint8)
+    blocks = np.zeros((len(codes) // 8, n_bytes), np.uint8)
+    blocks[:, :2] = np.array([1.0], np.float16).view(np.uint8)
+    blocks[:, first : first + 8] = codes.reshape(-1, 8)
+    assert_same_bits(_core.decode(blocks, name, len(blocks) * values), reference(blocks, name))
+
+
+def test_every_exponent_of_mxfp4() -> None:
+    blocks = np.tile(np.arange(16, dtype=np.uint8) * 17, (256, 1))
+    blocks = np.concatenate([np.arange(256, dtype=np.uint8)[:, None], blocks], axis=1)
+    assert_same_bits(_core.decode(blocks, "MXFP4", 256 * 32), reference(blocks, "MXFP4"))
 
 
 def test_every_half_and_bfloat16() -> None:

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "devices/cpu/panels.h"
+#include "tensor/grids.h"
 
 namespace qwen35::cpu {
 namespace {
@@ -155,6 +156,34 @@ void pack_block(PanelAffine* to, std::size_t row, const BlockQ3_K& b) noexcept {
   }
 }
 
+template <class Block, std::size_t kValues>
+void pack_grids(PanelAffine* to, std::size_t row, const Block& b) noexcept {
+  for (std::size_t g = 0; g < kValues / 32; ++g) {
+    const GridGroup group = read_group(b, g);
+    for (std::size_t half = 0; half < 2; ++half) set_half(to[g], row, half, group.scale[half], 0.0f);
+    for (std::size_t c = 0; c < 32; ++c) set_code(to[g], row, c, group.q[c]);
+  }
+}
+
+void pack_block(PanelAffine* to, std::size_t row, const BlockIQ2_XXS& b) noexcept {
+  pack_grids<BlockIQ2_XXS, 256>(to, row, b);
+}
+void pack_block(PanelAffine* to, std::size_t row, const BlockIQ2_XS& b) noexcept {
+  pack_grids<BlockIQ2_XS, 256>(to, row, b);
+}
+void pack_block(PanelAffine* to, std::size_t row, const BlockIQ2_S& b) noexcept {
+  pack_grids<BlockIQ2_S, 256>(to, row, b);
+}
+void pack_block(PanelAffine* to, std::size_t row, const BlockIQ3_XXS& b) noexcept {
+  pack_grids<BlockIQ3_XXS, 256>(to, row, b);
+}
+void pack_block(PanelAffine* to, std::size_t row, const BlockIQ3_S& b) noexcept {
+  pack_grids<BlockIQ3_S, 256>(to, row, b);
+}
+void pack_block(PanelAffine* to, std::size_t row, const BlockMXFP4& b) noexcept {
+  pack_grids<BlockMXFP4, 32>(to, row, b);
+}
+
 // ---- rows --------------------------------------------------------------------------------------------------------
 
 template <class Block, class Panel, std::size_t kValues = kBlock>
@@ -203,6 +232,18 @@ PackRow row_packer(DType dtype) noexcept {
       return pack_blocks<BlockQ2_K, PanelAffine, kSuperBlock>;
     case DType::kQ3_K:
       return pack_blocks<BlockQ3_K, PanelAffine, kSuperBlock>;
+    case DType::kIQ2_XXS:
+      return pack_blocks<BlockIQ2_XXS, PanelAffine, kSuperBlock>;
+    case DType::kIQ2_XS:
+      return pack_blocks<BlockIQ2_XS, PanelAffine, kSuperBlock>;
+    case DType::kIQ2_S:
+      return pack_blocks<BlockIQ2_S, PanelAffine, kSuperBlock>;
+    case DType::kIQ3_XXS:
+      return pack_blocks<BlockIQ3_XXS, PanelAffine, kSuperBlock>;
+    case DType::kIQ3_S:
+      return pack_blocks<BlockIQ3_S, PanelAffine, kSuperBlock>;
+    case DType::kMXFP4:
+      return pack_blocks<BlockMXFP4, PanelAffine>;
     case DType::kF32:
       return pack_values<PanelF32>;
     case DType::kF16:

@@ -33,6 +33,12 @@ PanelFormat panel_format(DType dtype) noexcept {
     case DType::kQ5_1:
     case DType::kQ2_K:
     case DType::kQ3_K:
+    case DType::kIQ2_XXS:
+    case DType::kIQ2_XS:
+    case DType::kIQ2_S:
+    case DType::kIQ3_XXS:
+    case DType::kIQ3_S:
+    case DType::kMXFP4:
       break;
   }
   return PanelFormat::kAffine;

@@ -110,7 +110,11 @@ def memory_bytes() -> tuple[int, int]:
 def zfs_cache(statistics: Path = Path("/proc/spl/kstat/zfs/arcstats")) -> int:
     """Bytes that the cache of ZFS gives back when memory gets short, which MemAvailable does not count: its size beyond
     the least it keeps."""
-    values = {words[0]: int(words[2]) for line in _lines(statistics) if len(words := line.split()) == 3 and words[2].isdecimal()}
+    values = {
+        words[0]: int(words[2])
+        for line in _lines(statistics)
+        if len(words := line.split()) == 3 and words[2].isdecimal()
+    }
     return max(values.get("size", 0) - values.get("c_min", 0), 0)
 
 
