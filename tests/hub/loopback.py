@@ -34,6 +34,7 @@ class LoopbackHub:
         self.content_changes: dict[str, bytes] = {}  # what is sent instead, under the right headers
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.sent = 0
+        self.commit = COMMIT  # that the hub has now; older ones stay to be had
         self.endpoint = ""
         self.storage = ""
 
@@ -50,7 +51,7 @@ class LoopbackHub:
             if path not in self.small:
                 entry["lfs"] = {"sha256": hashlib.sha256(content).hexdigest(), "size": length, "pointerSize": 134}
             siblings.append(entry | self.listing_changes[path])
-        return json.dumps({"id": repository, "sha": COMMIT, "siblings": siblings}).encode()
+        return json.dumps({"id": repository, "sha": self.commit, "siblings": siblings}).encode()
 
     @contextmanager
     def serving(self) -> Iterator["LoopbackHub"]:
@@ -118,14 +119,14 @@ def handler(hub: LoopbackHub, kind: str) -> type[BaseHTTPRequestHandler]:
             found = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
             if found is None or found[1] not in hub.repositories or not self.may_see(found[1]):
                 self.answer(401, {"X-Error-Code": "RepoNotFound"})
-            elif found[2] != COMMIT or found[3] not in hub.repositories[found[1]]:
+            elif found[2] not in (COMMIT, hub.commit) or found[3] not in hub.repositories[found[1]]:
                 self.answer(404, {"X-Error-Code": "EntryNotFound", "X-Error-Message": "Entry not found"})
             elif found[3] in hub.small:
                 self.send_file(f"/{found[1]}/{found[3]}")
             else:
                 content = hub.repositories[found[1]][found[3]]
                 headers = {
-                    "X-Repo-Commit": COMMIT,
+                    "X-Repo-Commit": found[2],
                     "X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"',
                     "X-Linked-Size": str(hub.lengths.get(found[3], len(content))),
                     "Location": f"{hub.storage}/{found[1]}/{found[3]}",

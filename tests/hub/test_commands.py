@@ -170,9 +170,9 @@ def test_list(disk: Stores, ollama: Path) -> None:
     assert not set("\x1b\r") & set(shown.output)
     lines = shown.stdout.splitlines()
     assert len(lines) == 3
-    assert lines[0].split() == ["qwen3.5:27b", "-", "0.00", "GB", "Ollama;", *lines[0].split()[5:]]
+    assert lines[0].split() == ["qwen3.5:27b", "-", "0", "bytes", "Ollama;", *lines[0].split()[5:]]
     assert "ollama pull qwen3.5:27b" in lines[0]
-    assert lines[1].split() == ["qwen3.5:9b", "Q4_K_M", "0.01", "GB", "Ollama"]
+    assert lines[1].split() == ["qwen3.5:9b", "Q4_K_M", "7.29", "MB", "Ollama"]
     assert len(run("list", "--all").stdout.splitlines()) == 4
     row = next(row for row in listed() if row["name"] == "qwen3.5:9b")
     assert row == {

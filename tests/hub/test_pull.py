@@ -16,12 +16,13 @@ import pytest
 from loopback import COMMIT, LoopbackHub, git_sha1
 
 from qwen35_local.errors import InputError
-from qwen35_local.hub import pull, pulled, remote, transfer, wire
+from qwen35_local.hub import embedded_model, hub_cache, pull, pulled, remote, transfer, wire
 from qwen35_local.hub.names import RepositoryName
 from qwen35_local.hub.offer import Offer
 
 REPOSITORY = "user/repo"
 FILE = "m-Q4_K_M.gguf"
+DEMO = embedded_model().read_bytes()
 CONTENT = random.Random(5).randbytes(300_000)
 
 
@@ -314,3 +315,12 @@ def test_without_links_the_file_gets_its_name(hub: LoopbackHub, cache: Path, mon
     before = len(hub.requests)
     assert got(offer) == path
     assert len(hub.requests) == before
+
+
+def test_another_type_of_a_later_commit_hides_nothing(hub: LoopbackHub, cache: Path) -> None:
+    first = got(offer_of(hub, {FILE: DEMO}))
+    hub.add(REPOSITORY, {"m-Q8_0.gguf": DEMO + b"8"})
+    hub.commit = "f" * 40
+    second = got(remote.find(RepositoryName("user", "repo"), "Q8_0"))
+    assert (COMMIT in first.parts, hub.commit in second.parts) == (True, True)
+    assert [(model.path, model.is_ours) for model in hub_cache.models()] == [(second, True), (first, True)]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import close_session, constants
 from loopback import COMMIT, LoopbackHub
+from stores import Stores
 
 from qwen35_local import _core
 from qwen35_local.errors import FileFormatError, InputError
@@ -172,10 +173,15 @@ def test_no_network(cache: Path) -> None:
         remote.find(NINE)
 
 
-def test_offline(hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline(disk: Stores, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(wire.Unreachable, match=r"HF_HUB_OFFLINE is set"):
+    with pytest.raises(wire.Unreachable, match=r"HF_HUB_OFFLINE is set, .*; on this disk is none$"):
         remote.find(NINE)
+    disk.ollama("registry.ollama.ai/library/qwen3.5:4b", DEMO, "Q4_K_M")
+    with pytest.raises(wire.Unreachable, match=r"; on this disk are qwen3.5:4b$"):
+        remote.find(NINE)
+    with pytest.raises(wire.Unreachable, match="HF_HUB_OFFLINE is set"):
+        wire.read(wire.listing_url(UNSLOTH), "it", 1)
     assert hub.requests == []
 
 

@@ -22,7 +22,7 @@ def one(found: list[Stored]) -> Stored:
 
 def test_hub_cache(disk: Stores) -> None:
     folder = disk.hub("unsloth/Qwen3.5-9B-GGUF", {"Qwen3.5-9B-Q4_K_M.gguf": Q4, "mmproj-F16.gguf": gguf("v", "clip")})
-    disk.hub("unsloth/Qwen3.5-9B-GGUF", {"Qwen3.5-9B-Q8_0.gguf": gguf("old")}, "b" * 40, is_main=False)
+    disk.hub("unsloth/Qwen3.5-9B-GGUF", {"Qwen3.5-9B-Q4_K_M.gguf": gguf("old")}, "b" * 40, is_main=False)
     found = one(list(hub_cache.models()))
     assert (found.name, found.type, found.size) == ("unsloth/Qwen3.5-9B-GGUF:Q4_K_M", "Q4_K_M", "Qwen3.5-9B")
     assert found.path == folder / "Qwen3.5-9B-Q4_K_M.gguf"
@@ -58,6 +58,9 @@ def test_the_revision_that_main_names(disk: Stores, tmp_path: Path) -> None:
     disk.hub("u/m", {"m.gguf": gguf("other")}, "d" * 40, is_main=False)
     held = newer.parents[1]
     assert snapshot(held) == newer
+    assert [model.path for model in hub_cache.models()] == [newer / "m.gguf"]
+    older = disk.hub("u/m", {"m-Q8_0.gguf": gguf("third")}, "d" * 40, is_main=False)
+    assert [model.path for model in hub_cache.models()] == [newer / "m.gguf", older / "m-Q8_0.gguf"]
     put(held / "refs/main", b"../../../..")
     assert snapshot(held) is None
     for variable, value in (("HF_HOME", "x"), ("HUGGINGFACE_HUB_CACHE", "y"), ("HF_HUB_CACHE", "$HOME/z")):

@@ -58,13 +58,13 @@ def facts(model: "Stored") -> dict[str, object]:
 def show(models: "Sequence[Stored]") -> None:
     """One line a model: its name, type, size on the disk and where it is."""
     from qwen35_local.cli.terminal import printable_line
-    from qwen35_local.cli.units import gigabytes
+    from qwen35_local.cli.units import file_size
 
     rows = [
         (
             printable_line(model.name, 500),
             "checkpoint" if model.is_checkpoint else printable_line(model.type or "-"),
-            gigabytes(model.bytes),
+            file_size(model.bytes),
             model.store + (f"; {printable_line(model.problem)}" if model.problem else ""),
         )
         for model in models

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from qwen35_local.cli import fit
 from qwen35_local.cli.subject import Extras, Subject
 from qwen35_local.cli.terminal import printable_line
-from qwen35_local.cli.units import gigabytes, size
+from qwen35_local.cli.units import file_size, size
 from qwen35_local.models.memory import Plan
 
 PARTS = {
@@ -109,7 +109,7 @@ def show_parts(console: Any, answer: Answer, subject: Subject, plan: Plan) -> No
     footprint = plan.footprint
     console.print(f"{printable_line(subject.name)} · {subject.type} · {context(plan)}", markup=False, style="bold")
     notes = {
-        "weights": f"{gigabytes(footprint.file_bytes)} in the file",
+        "weights": f"{file_size(footprint.file_bytes)} in the file",
         "kv": f"{fit.token_bytes(plan):,} bytes per token",
         "delta": "of one sequence, at any length",
         "snapshots": "to go back to: as many as there is room for, 1 GiB at most",
@@ -164,7 +164,7 @@ def show_types(console: Any, answer: Answer) -> None:
         beyond = " (YaRN)" if plan.needs_yarn else ""
         table.add_row(
             subject.type,
-            gigabytes(plan.footprint.file_bytes),
+            file_size(plan.footprint.file_bytes),
             size(plan.memory.weights),
             f"{plan.context_tokens:,}{beyond}" if plan.fits or asked else "none",
             plan.kv,

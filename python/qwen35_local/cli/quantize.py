@@ -12,6 +12,7 @@ import typer
 from qwen35_local.cli.argument import MODEL_HELP
 from qwen35_local.cli.options import Threads
 from qwen35_local.cli.terminal import printable
+from qwen35_local.cli.units import file_size
 
 if TYPE_CHECKING:
     from qwen35_local.quantize import Progress, Report
@@ -101,13 +102,13 @@ def conversion_bar() -> Iterator[Callable[["Progress"], None] | None]:
 def _print(report: "Report") -> None:
     verb = "would be" if report.is_dry_run else "is"
     lines = [
-        f"{printable(str(report.path))} {verb} {_size(report.file_bytes)}: {report.file_type}, "
+        f"{printable(str(report.path))} {verb} {file_size(report.file_bytes)}: {report.file_type}, "
         f"{_count(report.n_values)} weights, {report.bits_per_weight:.2f} bits per weight"
     ]
     total = sum(tensor.n_bytes for tensor in report.tensors)
     for dtype, n_bytes in report.bytes_by_type().items():
         count = sum(tensor.dtype == dtype for tensor in report.tensors)
-        lines.append(f"  {dtype:<7}{_size(n_bytes):>10}  {n_bytes / total:6.1%}  {_counted(count, 'tensor')}")
+        lines.append(f"  {dtype:<7}{file_size(n_bytes):>10}  {n_bytes / total:6.1%}  {_counted(count, 'tensor')}")
     if report.vision:
         lines.append(f"left out: {_counted(len(report.vision), 'vision tensor')} ({printable(report.vision[0])} ...)")
     worst = report.worst()
@@ -116,7 +117,7 @@ def _print(report: "Report") -> None:
         lines += [f"  {t.relative_rmse:7.2%}  {t.dtype:<7}{printable(t.name)}" for t in worst]
     if not report.is_dry_run:
         speed = report.source_bytes / 1e6 / max(report.seconds, 1e-9)
-        memory = f", {_size(report.peak_bytes)} of memory at most" if report.peak_bytes else ""
+        memory = f", {file_size(report.peak_bytes)} of memory at most" if report.peak_bytes else ""
         lines.append(f"took {report.seconds:.1f} s, {speed:.0f} MB/s{memory}")
     typer.echo("\n".join(lines))
 
@@ -127,10 +128,3 @@ def _counted(n: int, thing: str) -> str:
 
 def _count(n: int) -> str:
     return f"{n / 1e9:.2f} billion" if n >= 1e9 else f"{n / 1e6:.1f} million"
-
-
-def _size(n_bytes: int) -> str:
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if n_bytes >= scale:
-            return f"{n_bytes / scale:.2f} {unit}"
-    return f"{n_bytes} B"

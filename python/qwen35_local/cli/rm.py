@@ -14,12 +14,12 @@ def rm(
 ) -> None:
     """Remove a model that this program converted or downloaded. What other programs keep is left to them."""
     from qwen35_local.cli.terminal import notice, printable_line
-    from qwen35_local.cli.units import gigabytes
+    from qwen35_local.cli.units import file_size
     from qwen35_local.errors import InputError
     from qwen35_local.hub.removal import remove, to_remove
 
     found = to_remove(model)
-    what = f"{printable_line(found.name)} ({gigabytes(found.bytes)}, {printable_line(str(found.path), 500)})"
+    what = f"{printable_line(found.name)} ({file_size(found.bytes)}, {printable_line(str(found.path), 500)})"
     if not yes:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise InputError(f"{what} would be removed; --yes does it where nobody can be asked")

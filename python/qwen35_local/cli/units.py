@@ -38,13 +38,8 @@ def size(n_bytes: int) -> str:
     return f"{n_bytes / 2**30:,.2f} GiB" if n_bytes >= 1 << 30 else f"{n_bytes / 2**20:,.1f} MiB"
 
 
-def gigabytes(n_bytes: int) -> str:
-    """Files, as download pages count them."""
-    return f"{n_bytes / 1e9:,.2f} GB"
-
-
 def file_size(n_bytes: int) -> str:
-    """Of any length, in powers of ten."""
+    """Files, in powers of ten as download pages count them."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if n_bytes >= scale:
             return f"{n_bytes / scale:,.2f} {unit}"

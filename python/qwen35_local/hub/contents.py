@@ -155,9 +155,13 @@ def first_line(path: Path) -> str:
 
 def snapshot(folder: Path) -> Path | None:
     """The files of `models--OWNER--NAME` in the revision that `refs/main` names, or in the only one there is."""
-    revisions = [path for path in entries(folder / "snapshots") if is_folder(path)]
+    revisions = snapshots(folder)
+    is_named = bool(revisions) and revisions[0].name == first_line(folder / "refs" / "main")
+    return revisions[0] if is_named or len(revisions) == 1 else None
+
+
+def snapshots(folder: Path) -> list[Path]:
+    """The files of `models--OWNER--NAME` in every revision, of that which `refs/main` names first."""
     named = first_line(folder / "refs" / "main")
-    chosen = [path for path in revisions if path.name == named]
-    if chosen:
-        return chosen[0]
-    return revisions[0] if len(revisions) == 1 else None
+    revisions = [path for path in entries(folder / "snapshots") if is_folder(path)]
+    return sorted(revisions, key=lambda path: (path.name != named, path.name))

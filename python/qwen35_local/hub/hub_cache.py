@@ -35,17 +35,22 @@ def _expanded(text: str) -> Path:
 
 
 def models() -> Iterator[Stored]:
-    """GGUFs and checkpoints of the revision that each repository's `refs/main` names."""
+    """GGUFs and the checkpoint of each repository: of the revision that `refs/main` names, then what others have beyond
+    it, for a download of one type moves `main` on and leaves the other types in the revision before."""
     ours = pulled.entries()
     for held in contents.entries(folder()):
         repository = repository_of(held)
-        snapshot = contents.snapshot(held) if repository and held.name.startswith("models--") else None
-        if repository is None or snapshot is None:
+        if repository is None or not held.name.startswith("models--"):
             continue
-        for model in contents.ggufs(contents.files_below(snapshot)):
-            yield _gguf(repository, snapshot, model, ours)
-        if contents.is_checkpoint(snapshot):
-            yield _checkpoint(repository, snapshot, ours)
+        seen: set[Path] = set()  # within their snapshots
+        for snapshot in contents.snapshots(held):
+            for model in contents.ggufs(contents.files_below(snapshot)):
+                if model.path.relative_to(snapshot) not in seen:
+                    seen.add(model.path.relative_to(snapshot))
+                    yield _gguf(repository, snapshot, model, ours)
+            if contents.is_checkpoint(snapshot) and Path("config.json") not in seen:
+                seen.add(Path("config.json"))
+                yield _checkpoint(repository, snapshot, ours)
 
 
 def _gguf(repository: str, snapshot: Path, model: contents.Gguf, ours: set[Path]) -> Stored:

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from qwen35_local.errors import FileFormatError, InputError
-from qwen35_local.hub import home, wire
+from qwen35_local.hub import contents, disk, home, wire
 from qwen35_local.hub.listing import Listing, RemoteFile, parse
 from qwen35_local.hub.names import RepositoryName, SizeName, size_named
 from qwen35_local.hub.offer import Offer, checkpoint, choose, types
@@ -21,11 +21,14 @@ _FIRST_HEADER = 4 << 20
 _LATER_HEADER = 256 << 10
 _MOST_HEADER = 256 << 20
 _KEPT_HEADERS = 32
+_MOST_NAMED = 6
 
 
 def find(name: SizeName | RepositoryName, type: str | None = None, *, as_checkpoint: bool = False) -> Offer:
     """The GGUF of `type` (None: of the name's, or the preferred one) at the hub's present commit; the checkpoint where
     it is asked for, or where a repository has nothing else. Raises wire.Absent, wire.Unreachable, InputError."""
+    if wire.is_offline():
+        raise wire.Unreachable(_offline())
     wanted = (type or name.type or "").upper() or None
     if isinstance(name, RepositoryName):
         return _in_repository(name, wanted, as_checkpoint)
@@ -63,6 +66,15 @@ def header(offer: Offer) -> Path:
             else:
                 _fetch_header(offer, file, target)
     return folder if offer.is_checkpoint else targets[0]
+
+
+def _offline() -> str:
+    """With what can be had without a network."""
+    here = [model.name for model in disk.models() if model.problem is None and contents.is_of_family(model.path)]
+    listed = ", ".join(here[:_MOST_NAMED]) + (", …" if len(here) > _MOST_NAMED else "")
+    return (
+        f"HF_HUB_OFFLINE is set, so {wire.host()} is not asked; on this disk {f'are {listed}' if here else 'is none'}"
+    )
 
 
 def _in_repository(name: RepositoryName, type: str | None, as_checkpoint: bool) -> Offer:
