@@ -8,8 +8,8 @@ forget it for some tensors. A gain that is increased twice ruins the model witho
   the families of the demo model, with a fifth and more of the values negative.
 * Norms of queries and keys have w of 0.74 to 0.83 in the mean in the published sizes (youssofal/MTPLX#306), 0.07 in the
   demo model. Their limit is 0.95.
-* Values of 8 bits say more: 1 + w rounded to BF16 is a multiple of 1/256, for every w above -1. Values of w that are
-  below 1/2, as some are in any layer, are mostly not.
+* The last bits say more: 1 + w, added in a type of n significant bits, is a multiple of 2^-n for every w above -1
+  (1/256 in BF16). Values of w that are below 1/2, as some are in any layer, are mostly not.
 * The last norm has w of 0.4 to 2.6, which overlaps with 1 + w: it follows the others.
 
 Parts come from different tools (jundot/omlx#1507: the MTP block stored in one way, the rest in the other), so norms are
@@ -41,21 +41,21 @@ class Stored(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Gains:
-    """What a norm tensor shows. `negative`, `fine`: shares of the values below 0, and that are not multiples of 1/256
-    though all have 8 bits."""
+    """What a norm tensor shows. `bits`: significant ones, as BF16, F16 or F32 have. `negative`, `fine`: shares of the
+    values below 0, and that are not multiples of 2^-bits."""
 
     entry: Entry
     mean: float
+    bits: int
     negative: float
     fine: float
-    has_8_bits: bool
 
     @classmethod
     def of(cls, entry: Entry, values: NDArray[np.float32]) -> "Gains":
-        has_8_bits = not (values.view(np.uint32) & 0xFFFF).any()
-        wide = values.astype(np.float64)
-        fine = float((wide * 256 % 1 != 0).mean()) if has_8_bits else 0.0
-        return cls(entry, float(wide.mean()), float((values < 0).mean()), fine, has_8_bits)
+        pattern, wide = values.view(np.uint32), values.astype(np.float64)
+        bits = next((n for n in (8, 11) if not (pattern & (1 << 24 - n) - 1).any()), 24)
+        fine = float((wide * 2**bits % 1 != 0).mean())
+        return cls(entry, float(wide.mean()), bits, float((values < 0).mean()), fine)
 
     def stored(self, limit: float) -> Stored | None:
         """What is certain by this tensor alone."""
@@ -65,7 +65,7 @@ class Gains:
             return Stored.OFFSET  # as initialised
         # Queries and keys have few channels: w of 1/2 and more in all of them is not impossible.
         is_layer = limit == _LAYER_LIMIT
-        return Stored.GAIN if is_layer and self.has_8_bits and self.negative < _SHARE else None
+        return Stored.GAIN if is_layer and self.bits == 8 and self.negative < _SHARE else None
 
 
 def judge(norms: Mapping[str, Entry]) -> tuple[Stored, bool]:
@@ -92,7 +92,7 @@ def judge(norms: Mapping[str, Entry]) -> tuple[Stored, bool]:
         if gains.mean < _LAYER_LIMIT or gains.stored(_QUERY_KEY_LIMIT) is Stored.OFFSET:
             raise _mixed(first, verdict, gains)
     every = [gains for family in (last, *families.values()) for gains in family]
-    return verdict, any(gains.entry.dtype != "F32" or gains.has_8_bits for gains in every)
+    return verdict, any(g.entry.dtype != "F32" for g in every) or all(g.bits < 24 for g in every)
 
 
 def _read(norms: Mapping[str, Entry]) -> Iterator[tuple[str, Gains]]:

@@ -50,7 +50,8 @@ def find(folder: Path, warnings: list[str]) -> list[Entry]:
 
 
 def _what_else(folder: Path) -> str:
-    pickled = [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth"), *folder.glob("*.ckpt")]
+    pickled = [path for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".ckpt")]
+    pickled.sort(key=lambda path: (not path.name.startswith("pytorch_model"), path.name))
     if pickled:
         return (
             f"; {pickled[0].name} is a pickle, which is never loaded: give a revision of the repository with "

@@ -308,6 +308,7 @@ def test_a_tokenizer_that_was_not_downloaded(dense: Folders) -> None:
 def test_only_a_pickle(dense: Folders) -> None:
     folder = dense.copy()
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    (folder / "args.bin").touch()
     message = refused(folder)
     assert "pytorch_model.bin is a pickle" in message
     assert "safe_serialization=True" in message
