@@ -153,17 +153,18 @@ def _stored_gains(checkpoint: Checkpoint, table: list[TensorSpec], allow_rounded
     """Whether the norms still need their 1. Raises FileFormatError when they hold 1 + w in 16 bits, from which nobody
     gets w back, unless `allow_rounded`."""
     norms = {s.source: checkpoint.entry(s.source, s.source_shapes) for s in table if s.change is Change.PLUS_ONE}
-    verdict, is_rounded = gains.judge(norms)
-    if verdict is gains.Stored.GAIN:
-        if is_rounded and not allow_rounded:
+    verdict = gains.judge(norms)
+    checkpoint.warnings.extend(f"{name} may hold w or 1 + w: taken as w, like the others" for name in verdict.doubtful)
+    if verdict.stored is gains.Stored.GAIN:
+        if verdict.is_rounded and not allow_rounded:
             raise FileFormatError(
                 f"{checkpoint.folder}: saved by MLX or a tool like it: the norms hold 1 + w rounded to 16 bits, an "
                 "error of up to 0.4 %. Start from the original checkpoint, or accept this with "
                 "`qwen35 quantize --allow-requantize`."
             )
-        rounded = ", rounded to 16 bits" if is_rounded else ""
+        rounded = ", rounded to 16 bits" if verdict.is_rounded else ""
         checkpoint.warnings.append(f"the norms hold 1 + w{rounded}, as MLX saves them: taken as they are")
-    return verdict
+    return verdict.stored
 
 
 def _some(names: Iterable[str]) -> str:

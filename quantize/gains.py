@@ -10,7 +10,8 @@ forget it for some tensors. A gain that is increased twice ruins the model witho
   demo model. Their limit is 0.95.
 * The last bits say more: 1 + w, added in a type of n significant bits, is a multiple of 2^-n for every w above -1
   (1/256 in BF16). Values of w that are below 1/2, as some are in any layer, are mostly not.
-* The last norm has w of 0.4 to 2.6, which overlaps with 1 + w: it follows the others.
+* The last norm has w of 0.4 to 2.6, which overlaps with 1 + w: it follows the others, and where nothing shows that it
+  is w, that is said.
 
 Parts come from different tools (jundot/omlx#1507: the MTP block stored in one way, the rest in the other), so norms are
 judged by family and then have to agree.
@@ -68,9 +69,19 @@ class Gains:
         return Stored.GAIN if is_layer and self.bits == 8 and self.negative < _SHARE else None
 
 
-def judge(norms: Mapping[str, Entry]) -> tuple[Stored, bool]:
-    """How a checkpoint stores its gains, and whether storing them rounded them. `norms`: by canonical name. Raises
-    FileFormatError when it stores some in one way and some in the other, or in neither."""
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a checkpoint stores its gains, and whether storing 1 + w rounded it. `doubtful`: norms taken as w because the
+    others are, and for no reason of their own."""
+
+    stored: Stored
+    is_rounded: bool = False
+    doubtful: tuple[str, ...] = ()
+
+
+def judge(norms: Mapping[str, Entry]) -> Verdict:
+    """`norms`: by canonical name. Raises FileFormatError when a checkpoint stores some in one way and some in the
+    other, or in neither."""
     families: dict[tuple[str, float], list[Gains]] = {}
     for source, gains in _read(norms):
         part = source.removesuffix(".weight").rpartition(".")[2]
@@ -87,12 +98,12 @@ def judge(norms: Mapping[str, Entry]) -> tuple[Stored, bool]:
         if other is not verdict:
             raise _mixed(first, verdict, gains)
     if verdict is Stored.OFFSET:
-        return verdict, False
+        return Verdict(verdict, doubtful=tuple(g.entry.name for g in last if g.mean and not (g.fine or g.negative)))
     for gains in last:
         if gains.mean < _LAYER_LIMIT or gains.stored(_QUERY_KEY_LIMIT) is Stored.OFFSET:
             raise _mixed(first, verdict, gains)
     every = [gains for family in (last, *families.values()) for gains in family]
-    return verdict, any(g.entry.dtype != "F32" for g in every) or all(g.bits < 24 for g in every)
+    return Verdict(verdict, any(g.entry.dtype != "F32" for g in every) or all(g.bits < 24 for g in every))
 
 
 def _read(norms: Mapping[str, Entry]) -> Iterator[tuple[str, Gains]]:

@@ -23,7 +23,9 @@ def settle_rows(config: ModelConfig, entries: Entries, warnings: list[str]) -> M
     warnings.append(
         f"config.json says vocab_size {config.vocabulary}; the embedding table has {table.shape[0]} rows, which count"
     )
-    return replace(config, vocabulary=table.shape[0])
+    rows = table.shape[0]
+    # Which token lacks a row is for the tokenizer to say.
+    return replace(config, vocabulary=rows, eos_ids=tuple(token for token in config.eos_ids if token < rows))
 
 
 def settle_mtp(config: ModelConfig, entries: Entries, warnings: list[str]) -> ModelConfig:

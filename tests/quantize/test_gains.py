@@ -14,7 +14,7 @@ from tiny_checkpoints import Tiny
 
 from qwen35_local.errors import FileFormatError
 from qwen35_local.quantize import convert
-from qwen35_local.quantize.gains import Stored, judge
+from qwen35_local.quantize.gains import Stored, Verdict, judge
 from qwen35_local.quantize.shard import read_shard
 
 INCREASED = (  # by MLX
@@ -139,12 +139,23 @@ def test_all_or_none(dtype: str, source: str, tmp_path: Path) -> None:
     tensors = norms(tmp_path, source, dtype)
     path = tmp_path / "x.safetensors"
     write(path, tensors)
-    assert judge(read_norms(path)) == (Stored.OFFSET, False)
+    doubtful = () if source == "demo" else ("model.norm.weight", "mtp.norm.weight")
+    assert judge(read_norms(path)) == Verdict(Stored.OFFSET, doubtful=doubtful)
     write(path, increased(tensors))
-    assert judge(read_norms(path)) == (Stored.GAIN, dtype != "F32")
+    assert judge(read_norms(path)) == Verdict(Stored.GAIN, dtype != "F32")
     write(path, increased(tensors, by=2.0))
     with pytest.raises(FileFormatError, match="added to them twice"):
         judge(read_norms(path))
+
+
+def test_a_last_norm_that_only_the_others_speak_for_is_named(folder: Path) -> None:
+    change(folder, lambda t: increased(t, lambda name: name == "mtp.norm.weight"))
+    change(
+        folder,
+        lambda t: {n: tensor(np.abs(v.values()), v.dtype) if n == "mtp.norm.weight" else v for n, v in t.items()},
+    )
+    (warning,) = converted(folder)[1]
+    assert "mtp.norm.weight may hold w or 1 + w" in warning
 
 
 def norms(folder: Path, source: str, dtype: str) -> Tensors:
@@ -190,9 +201,9 @@ def test_norms_as_initialised(dtype: str, tmp_path: Path) -> None:
     """All zeros, w of an untrained model, and all ones, its gains."""
     zeros = {n: tensor(np.zeros_like(t.values()), dtype) for n, t in norms(tmp_path, "random", "F32").items()}
     write(tmp_path / "x.safetensors", zeros)
-    assert judge(read_norms(tmp_path / "x.safetensors")) == (Stored.OFFSET, False)
+    assert judge(read_norms(tmp_path / "x.safetensors")) == Verdict(Stored.OFFSET)
     write(tmp_path / "x.safetensors", increased(zeros))
-    assert judge(read_norms(tmp_path / "x.safetensors")) == (Stored.GAIN, True)
+    assert judge(read_norms(tmp_path / "x.safetensors")) == Verdict(Stored.GAIN, True)
 
 
 def test_a_checkpoint_without_an_mtp_block(tmp_path: Path) -> None:

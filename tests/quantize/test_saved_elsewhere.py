@@ -254,6 +254,14 @@ class TestRows:
         assert "'<|fim_prefix|>' has id 400" in message
         assert "320 rows" in message
 
+    def test_a_table_that_lacks_rows_of_tokens(self, dense: Folders) -> None:
+        folder = dense.copy()
+        table = "model.embed_tokens.weight"
+        change(folder, lambda t: t.update({table: tensor(t[table].values()[:200], "BF16")}))
+        message = refused(folder)
+        assert "'<|fim_prefix|>' has id 263" in message
+        assert "200 rows" in message
+
     def test_a_head_of_other_rows(self, dense: Folders) -> None:
         folder = dense.copy(replace(dense.tiny, is_tied=False))
         change(folder, lambda t: t.update({"lm_head.weight": tensor(np.zeros((300, 256)), "BF16")}))
