@@ -11,6 +11,7 @@ from stores import Stores, gguf
 from typer.testing import CliRunner, Result
 
 from qwen35_local import _core
+from qwen35_local.cli import pull
 from qwen35_local.cli.app import app
 from qwen35_local.cli.info import describe
 from qwen35_local.errors import InputError
@@ -154,9 +155,30 @@ def describe_demo() -> dict[str, Any]:
     return describe(embedded_model(), _core.GgufFile(embedded_model()))
 
 
+def test_chat_of_a_name_downloads_it_once_it_is_agreed_to(
+    disk: Stores, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add("unsloth/Qwen3.5-4B-GGUF", {"Qwen3.5-4B-Q4_K_M.gguf": embedded_model().read_bytes()})
+    question = ("chat", "4b", "-p", "Hello!", "--max-tokens", "2")
+    assert "`qwen35 pull 4b --yes`" in refusal(*question)
+    monkeypatch.setattr(pull, "agreed", lambda again, is_advised: True)
+    assert "4b in Q4_K_M: 7.29 MB, fits with" in run(*question).stderr
+    sent = hub.sent
+    assert "4b: found in the hub's cache" in run(*question).stderr
+    assert hub.sent == sent
+    assert [(row["name"], row["is_ours"]) for row in listed()] == [("unsloth/Qwen3.5-4B-GGUF:Q4_K_M", True)]
+    run("rm", "4b", "--yes")
+    assert listed() == []
+
+
+def test_pull_says_what_another_program_has(ollama: Path, hub: LoopbackHub) -> None:
+    hub.add("unsloth/Qwen3.5-9B-GGUF", {"Qwen3.5-9B-Q4_K_M.gguf": embedded_model().read_bytes()})
+    assert f"9b: found in Ollama's folder: {ollama}" in run("pull", "9b", "--yes").stderr
+
+
 def test_what_no_hub_can_be_asked_for_says_where_it_looked(disk: Stores, cache: Path) -> None:
-    for command in ("info", "plan"):
-        message = refusal(command, "nobody/nothing")
+    for command in (["info"], ["plan"], ["chat", "-p", "hi"]):
+        message = refusal(command[0], "nobody/nothing", *command[1:])
         assert "not on this disk (looked in our own folder" in message and "127.0.0.1" in message
     assert "qwen35 pull 4b --convert" in refusal("quantize", "4b")
 
@@ -199,4 +221,3 @@ def test_a_name_that_means_two_things_is_refused_by_every_command(disk: Stores, 
     for command in (["chat", "-p", "hi"], ["info"], ["plan"], ["quantize"], ["bench"], ["selftest"]):
         message = refusal(command[0], "9b", *command[1:])
         assert "./9b" in message and "qwen3.5:9b" in message
-    assert "not on this disk" in refusal("chat", "4b", "-p", "hi")

@@ -8,7 +8,7 @@ from loopback import LoopbackHub
 from stores import Stores, gguf, put
 
 from qwen35_local.errors import InputError
-from qwen35_local.hub import hub_cache, pull, pulled, remote
+from qwen35_local.hub import home, hub_cache, pull, pulled, remote
 from qwen35_local.hub.names import RepositoryName
 from qwen35_local.hub.removal import remove, to_remove
 
@@ -88,7 +88,7 @@ def test_what_was_downloaded_is_ours_and_what_lay_there_is_not(disk: Stores, hub
 
     download("Q6_K")
     assert pulled.entries() != set()
-    (disk.home.parent / "home/pulled.json").unlink()  # as if another program had downloaded it
+    (home() / "pulled.json").unlink()  # as if another program had downloaded it
     for type in ("Q4_K_M", "Q6_K", "Q8_0", None):
         download(type)
     found = {model.type: model for model in hub_cache.models()}

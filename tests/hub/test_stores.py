@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,16 +65,31 @@ def test_the_revision_that_main_names(disk: Stores, tmp_path: Path) -> None:
     assert [model.path for model in hub_cache.models()] == [newer / "m.gguf", older / "m-Q8_0.gguf"]
     put(held / "refs/main", b"../../../..")
     assert snapshot(held) is None
-    for variable, value in (("HF_HOME", "x"), ("HUGGINGFACE_HUB_CACHE", "y"), ("HF_HUB_CACHE", "$HOME/z")):
-        os.environ[variable] = value
-    try:
-        assert hub_cache.folder() == disk.home / "z"
-        del os.environ["HF_HUB_CACHE"]
-        assert hub_cache.folder() == Path("y")
-        del os.environ["HUGGINGFACE_HUB_CACHE"]
-        assert hub_cache.folder() == Path("x/hub")
-    finally:
-        os.environ.pop("HF_HOME", None)
+
+
+FOLDERS = """
+import importlib, json, os, sys
+from huggingface_hub import constants
+from qwen35_local.hub import hub_cache
+for environment in json.loads(sys.argv[1]):
+    os.environ.update(environment)
+    importlib.reload(constants)
+    assert str(hub_cache.folder()) == constants.HF_HUB_CACHE, (environment, hub_cache.folder(), constants.HF_HUB_CACHE)
+    for variable in environment:
+        del os.environ[variable]
+"""
+
+
+def test_the_hub_cache_is_where_its_library_has_it(disk: Stores) -> None:
+    environments = [
+        {},
+        {"XDG_CACHE_HOME": "/x/cache"},
+        {"HF_HOME": "~/hf"},
+        {"HF_HOME": "/x/hf", "XDG_CACHE_HOME": "/x/cache"},
+        {"HUGGINGFACE_HUB_CACHE": "/x/old", "HF_HOME": "/x/hf"},
+        {"HF_HUB_CACHE": "$HOME/hub", "HUGGINGFACE_HUB_CACHE": "/x/old"},
+    ]
+    subprocess.run([sys.executable, "-c", FOLDERS, json.dumps(environments)], check=True)
 
 
 @pytest.mark.parametrize(

@@ -155,14 +155,18 @@ def find(name: str | None, type: str | None = None, *, as_source: bool = False) 
 
 
 def model_path(name: str | None) -> Path:
-    """The GGUF that `name` means, converting a checkpoint if that was not done yet. Raises InputError, and
-    FileFormatError for a checkpoint that cannot be converted."""
-    from qwen35_local.errors import InputError
-    from qwen35_local.hub.resolve import Absent, Checkpoint, searched
+    """The GGUF that `name` means, converting a checkpoint if that was not done yet, and downloading after a question
+    what is not on this disk. Raises InputError, FileFormatError, and typer.Exit when the answer is no."""
+    from qwen35_local.hub.resolve import Absent, Checkpoint
 
     found = find(name)
     if isinstance(found, Absent):
-        raise InputError(f"{name}: not on this disk (looked in {searched()}); `qwen35 pull {found.name}` gets it")
+        from qwen35_local.cli.pull import obtain
+
+        if found.problem is not None:
+            notice(f"{found.name}: {printable_line(found.problem)}")
+        with on_a_hub(found):
+            return obtain(found.name)
     return converted(found) if isinstance(found, Checkpoint) else found.path
 
 

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +28,7 @@ def pull(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Download without asking.")] = False,
 ) -> None:
     """Download a model, resumed and checked, into the cache of huggingface_hub; prints where it is."""
+    from qwen35_local.cli.model import find
     from qwen35_local.errors import InputError
     from qwen35_local.hub.names import RepositoryName, SizeName, parse
 
@@ -36,6 +37,8 @@ def pull(
         raise InputError(f"{model}: expected a size as in 9b or 35b-a3b, or a repository of a hub as in OWNER/NAME")
     if type and name.type and type.upper() != name.type:
         raise InputError(f"{model} with --type {type}: two types for one model; leave one of them out")
+    with suppress(InputError):
+        find(model, type)  # says so when another program has it
     path = obtain(name, type, yes=yes, as_checkpoint=convert)
     sys.stdout.write(f"{printable_line(str(path), limit=4096)}\n")
 
