@@ -50,12 +50,19 @@ def list_of(entry: Kind[T], length: int | None = None, *, of: str = "") -> Kind[
     )
 
 
+def object_of(entry: Kind[T]) -> Kind[dict[str, T]]:
+    """An object, its values all of one kind."""
+    return Kind(
+        f"an object, each value {entry.expected}", lambda v: type(v) is dict and all(map(entry.fits, v.values()))
+    )
+
+
 TEXT: Kind[str] = Kind("a text", lambda v: type(v) is str)
 FLAG: Kind[bool] = Kind("true or false", lambda v: type(v) is bool)
 TEXTS = list_of(TEXT)
 OBJECT: Kind[dict[str, object]] = Kind("an object", lambda v: type(v) is dict)
 OBJECTS = list_of(OBJECT)
-ANY_LIST: Kind[list[object]] = Kind("a list", lambda v: type(v) is list)
+ANY_LIST: Kind[list[Any]] = Kind("a list", lambda v: type(v) is list)
 
 
 def from_word(word: str, kind: Kind[T]) -> T:

@@ -90,7 +90,7 @@ class Message:
         role = _ROLE_ALIASES.get(role, role) if isinstance(role, str) else role
         if role not in ROLES:
             raise InputError(f"{where}.role: expected one of {', '.join(ROLES)}, got {in_short(role)}.")
-        calls = body.get("tool_calls") or ()
+        calls = () if body.get("tool_calls") is None else body["tool_calls"]
         if not isinstance(calls, Sequence) or isinstance(calls, str):
             raise InputError(f"{where}.tool_calls: expected a list, got {in_short(calls)}.")
         return cls(

@@ -15,7 +15,7 @@ from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.reply import Request, WhenFull
 from qwen35_local.engine.store import encode_json, remove_stale, write_whole
 from qwen35_local.errors import InputError
-from qwen35_local.fields import Kind, describe, from_word
+from qwen35_local.fields import ANY_LIST, FLAG, OBJECT, TEXT, Fields, Kind, describe, from_word, integer, object_of
 
 FORMAT = "qwen35-conversation"
 VERSION = 1
@@ -143,30 +143,32 @@ class Session:
             "branches": {name: [m.to_dict() for m in messages] for name, messages in self.others.items()},
         }
 
-    def take(self, content: Any, where: str) -> None:
-        """Becomes the conversation that `to_dict` wrote. Raises InputError naming `where`; nothing changes then."""
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
+    def take(self, content: object, where: str) -> None:
+        """Becomes the conversation that `to_dict` wrote. Raises InputError or FileFormatError naming `where`; nothing
+        changes then."""
+        values = content if isinstance(content, dict) else {}
+        fields = Fields(values, f"{where}: ")
+        if values.get("format") != FORMAT:
             raise InputError(f"{where}: not a saved conversation")
-        if content.get("version") != VERSION:
-            raise InputError(f"{where}: version {content.get('version')!r}; this program reads version {VERSION}")
-        if not isinstance(content.get("messages"), list):
-            raise InputError(f"{where}: has no list of messages")
-        messages = read_messages(content["messages"])
-        tools = tuple(read_tools(content.get("tools")))
-        fresh = Session(self.engine)
-        settings, branches = content.get("settings") or {}, content.get("branches") or {}
-        if not (isinstance(settings, dict) and isinstance(branches, dict)):
-            raise InputError(f"{where}: settings and branches must be objects")
-        for name, value in settings.items():
-            fresh.choose(name, str(value))
-        others = {name: read_messages(said) for name, said in branches.items()}
-        system, branch = content.get("system"), content.get("branch", MAIN)
-        thinking, keep_thinking = content.get("thinking"), content.get("keep_thinking")
-        if not (isinstance(system, str | None) and isinstance(branch, str)):
-            raise InputError(f"{where}: system and branch must be texts")
-        if not (isinstance(thinking, bool | None) and isinstance(keep_thinking, bool | None)):
-            raise InputError(f"{where}: thinking and keep_thinking must be true or false")
-        self.system, self.thinking, self.keep_thinking, self.chosen = system, thinking, keep_thinking, fresh.chosen
+        fields.need("version", integer(VERSION, VERSION))
+        settings = Fields(fields.find("settings", OBJECT) or {}, f"{where}: settings.")
+        unknown = next((name for name in settings.values if name not in SETTINGS), None)
+        if unknown is not None:
+            raise InputError(f"{where}: no setting is called {unknown[:40]!r}; there are {', '.join(SETTINGS)}")
+        chosen = {name: settings.need(name, SETTINGS[name]) for name in settings.values}
+        branch = fields.find("branch", TEXT) or MAIN
+        said = fields.find("branches", object_of(ANY_LIST)) or {}
+        if branch in said:
+            raise InputError(f"{where}: the branch {branch[:40]!r} is there twice")
+        system, thinking = fields.find("system", TEXT), fields.find("thinking", FLAG)
+        keep_thinking = fields.find("keep_thinking", FLAG)
+        try:
+            messages = read_messages(fields.need("messages", ANY_LIST))
+            others = {name: read_messages(listed) for name, listed in said.items()}
+            tools = tuple(read_tools(fields.find("tools", ANY_LIST)))
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+        self.system, self.thinking, self.keep_thinking, self.chosen = system, thinking, keep_thinking, chosen
         self.messages, self.tools, self.branch, self.others = messages, tools, branch, others
 
 

@@ -66,7 +66,10 @@ class Shelf:
         replies = content.get("replies") if isinstance(content, dict) else None
         if not isinstance(replies, list):
             raise FileFormatError(f"{folder / _CONVERSATION}: has no list of replies")
-        written = [Written.from_dict(reply) for reply in replies]
+        try:
+            written = [Written.from_dict(reply) for reply in replies]
+        except InputError as error:
+            raise FileFormatError(f"{folder / _CONVERSATION}: {error}") from None
         session.take(content, str(folder / _CONVERSATION))
         session.name = name
         engine = session.engine
