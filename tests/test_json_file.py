@@ -1,5 +1,6 @@
 """JSON from outside: what is accepted, and the one message for what is not."""
 
+import json
 import os
 from pathlib import Path
 
@@ -36,7 +37,7 @@ def test_good(data: bytes, value: object) -> None:
         (b"[1,]", "not valid JSON"),
         (b"{} {}", "not valid JSON"),
         (b'"\x01"', "not valid JSON"),
-        (b"\xff\xfe[\x00]\x00", "not valid UTF-8"),
+        (b"\xff\xfe[\x00]\x00", "as in UTF-16 text"),
         (b"\xef\xbb\xbf\xef\xbb\xbf[]", "not valid JSON"),
         (b'"\xed\xa0\x80"', "not valid UTF-8"),
         (b'{"a": 1, "b": 2, "a": 1}', "the key 'a' occurs twice"),
@@ -100,3 +101,13 @@ def test_a_pipe_of_the_shell_is_read_to_its_end() -> None:
     os.close(writer)
     assert bounded_file.read(Path(f"/dev/fd/{reader}"), 100, accepts_pipe=True) == b"[1]"
     os.close(reader)
+
+
+def test_what_a_model_wrote_can_be_kept_and_read_again() -> None:
+    deep = "[" * 80 + "]" * 80
+    assert json_file.parse_written('{"a": "line\nbreak", "a": 1}') == {"a": 1}
+    kept = {"messages": [{"tool_calls": [{"function": {"arguments": {"x": json_file.parse_written(deep)}}}]}]}
+    assert json_file.parse(json.dumps(kept).encode(), "x.json") == kept
+    for text in ("NaN", "[Infinity]", "1e999", f"[{deep}]", "[" * 100_000, "{", "9" * 5000):
+        with pytest.raises(ValueError):
+            json_file.parse_written(text)

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 from qwen35_local import bounded_file
 from qwen35_local.errors import FileFormatError
@@ -10,6 +11,7 @@ from qwen35_local.other_file import other_file
 
 LIMIT_BYTES = 64 << 20
 DEPTH = 100  # lists and objects inside one another; more could not be written again, printed or rendered
+_WRITTEN_DEPTH = 80  # a conversation's file has some levels around it
 _DIGITS = 4300  # Python's own limit for an integer
 
 
@@ -25,12 +27,6 @@ def parse(data: bytes, what: str, *, lone_surrogates: bool = False) -> object:
             raise FileFormatError(f"{what}: the key {twice[:80]!r} occurs twice.")
         return found
 
-    def finite(text: str) -> float:
-        value = float(text)
-        if not math.isfinite(value):
-            raise FileFormatError(f"{what}: the number {text[:40]} is not finite.")
-        return value
-
     def whole(text: str) -> int:
         if len(text) > _DIGITS:
             raise FileFormatError(f"{what}: a number of {len(text)} digits; expected at most {_DIGITS}.")
@@ -43,7 +39,7 @@ def parse(data: bytes, what: str, *, lone_surrogates: bool = False) -> object:
     try:
         text = data.decode("utf-8-sig")
         value: object = json.loads(
-            text, object_pairs_hook=unique, parse_float=finite, parse_int=whole, parse_constant=finite
+            text, object_pairs_hook=unique, parse_float=_finite, parse_int=whole, parse_constant=_finite
         )
         if not lone_surrogates and ("\\ud" in text or "\\uD" in text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
@@ -56,6 +52,18 @@ def parse(data: bytes, what: str, *, lone_surrogates: bool = False) -> object:
         raise FileFormatError(f"{what}: not valid JSON: {reason}.") from error
     if not is_shallow(value):
         raise FileFormatError(f"{what}: nested too deeply; expected at most {DEPTH} levels.")
+    return value
+
+
+def parse_written(text: str) -> Any:
+    """JSON that a model wrote, which often has line breaks inside its strings. Raises ValueError for what could not be
+    kept in a conversation's file and read again."""
+    try:
+        value = json.loads(text, strict=False, parse_float=_finite, parse_constant=_finite)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not is_shallow(value, _WRITTEN_DEPTH):
+        raise ValueError("nested too deeply")
     return value
 
 
@@ -88,6 +96,13 @@ def read_object(path: Path, limit_bytes: int = LIMIT_BYTES) -> dict[str, object]
 def read_object_if_there(path: Path) -> dict[str, object]:
     """`read_object`, or an empty object when there is no such file."""
     return read_object(path) if path.exists() else {}
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text[:40]} is not finite")
+    return value
 
 
 def is_shallow(value: object, depth: int = DEPTH) -> bool:

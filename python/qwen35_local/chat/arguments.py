@@ -4,11 +4,11 @@ The family writes arguments as text: `5`, `true` and `["a"]` may mean a string o
 decides; where it allows both, the value wins, and what fits nothing stays the text it is. Nothing here raises.
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from qwen35_local import json_file
 from qwen35_local.chat.messages import JsonValue
 from qwen35_local.chat.tools import read_tool
 from qwen35_local.errors import InputError
@@ -76,8 +76,8 @@ def read_value(text: str, types: frozenset[str]) -> JsonValue:
         kind = "object" if word[0] == "{" else "array"
         if kind in types:
             try:
-                parsed: JsonValue = json.loads(word, strict=False)
-            except (ValueError, RecursionError):
+                parsed: JsonValue = json_file.parse_written(word)
+            except ValueError:
                 return text
             return parsed
     return text

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, cast, get_args
 
+from qwen35_local import json_file
 from qwen35_local.errors import InputError
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
@@ -152,8 +153,8 @@ def _optional_text(body: Mapping[str, Any], keys: Sequence[str], where: str) -> 
 def _arguments(value: Any, where: str) -> dict[str, JsonValue]:
     if isinstance(value, str):
         try:
-            value = json.loads(value) if value.strip() else {}
-        except (ValueError, RecursionError) as error:
+            value = json_file.parse_written(value) if value.strip() else {}
+        except ValueError as error:
             raise InputError(f"{where}: expected a JSON object, got {in_short(value)} ({error}).") from error
     if value is None:
         return {}

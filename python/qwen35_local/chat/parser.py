@@ -11,13 +11,13 @@ Where the tokens are known, `<think>`, `<tool_call>` and the other tags that are
 that speaks of a tag in plain letters has written text.
 """
 
-import json
 import re
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
+from qwen35_local import json_file
 from qwen35_local.chat.arguments import ToolSchemas, argument_text
 from qwen35_local.chat.events import Event, ReasoningDelta, TextDelta, ToolCallDone, ToolCallStart, merged
 from qwen35_local.chat.lookahead import Lookahead
@@ -380,11 +380,11 @@ def _bare(header: str) -> str:
 def _json_call(text: str) -> tuple[str, dict[str, JsonValue]] | None:
     """Name and arguments of `{"name": ..., "arguments": ...}`, None when it is something else."""
     try:
-        body = json.loads(text, strict=False)
+        body = json_file.parse_written(text)
         arguments = body.get("arguments", body.get("parameters")) if isinstance(body, dict) else None
         if isinstance(arguments, str):
-            arguments = json.loads(arguments or "{}", strict=False)
-    except (ValueError, RecursionError):
+            arguments = json_file.parse_written(arguments or "{}")
+    except ValueError:
         return None
     if not isinstance(body, dict) or not isinstance(body.get("name"), str) or not body["name"]:
         return None
