@@ -69,8 +69,19 @@ def test_same_answer_and_one_notice(kind: str, files: dict[str, Path]) -> None:
 def test_same_perplexity(kind: str, files: dict[str, Path], tmp_path: Path) -> None:
     text = tmp_path / "text.txt"
     text.write_text("My name is Ann. The capital of Italy is Rome.\n" * 3)
-    expected, found = (run("perplexity", files[k], text, "--threads", "1", "--json").stdout for k in ("plain", kind))
-    assert json.loads(found) == json.loads(expected)
+    expected, found = (run("perplexity", files[k], text, "--threads", "1", "--json") for k in ("plain", kind))
+    assert json.loads(found.stdout) == json.loads(expected.stdout)
+    assert found.stderr.count(WITHOUT_MTP) == (kind == "gone")
+
+
+@pytest.mark.parametrize("kind", ["gone", "ollama"])
+def test_selftest_and_bench(kind: str, files: dict[str, Path]) -> None:
+    checked = run("selftest", files[kind], "--scenarios", "1", "--ctx", "512", "--threads", "1")
+    timed = run(
+        "bench", files[kind], "-p", "8", "-n", "2", "-d", "0", "--batch", "1", "-r", "1", "-t", "1", "-o", "json"
+    )
+    for said in (checked, timed):
+        assert said.exit_code == 0 and said.stderr.count(WITHOUT_MTP) == (kind == "gone"), said.stderr
 
 
 def test_info(files: dict[str, Path]) -> None:

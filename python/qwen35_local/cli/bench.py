@@ -155,8 +155,11 @@ def load(path: Path, settings: Settings, synthetic: "Synthetic | None" = None) -
     import time
 
     from qwen35_local import _core
+    from qwen35_local.cli.model import open_file
     from qwen35_local.engine import machine
 
+    if synthetic is None:
+        open_file(path)
     machine.forget_peak_memory()
     begin = time.perf_counter()
     tensors = synthetic.pattern if synthetic is not None else None

@@ -19,11 +19,27 @@ if TYPE_CHECKING:
 _BENEFIT_OF_DOUBT = 1.05
 
 
+def open_file(path: Path) -> "_core.GgufFile":
+    """A file that is to be loaded; what is odd about it is said. Raises FileFormatError when it is no model that can be
+    run, _core.FormatError, OSError."""
+    from qwen35_local import _core
+    from qwen35_local.errors import FileFormatError
+
+    file = _core.GgufFile(path)
+    if file.refusal is not None:
+        raise FileFormatError(f"{path}: {file.refusal}")
+    for text in file.notices:
+        notice(text)
+    return file
+
+
 def open_core(name: str | None, *, context_tokens: int = 0, threads: int = 0) -> "_core.Model":
-    """Raises InputError, _core.FormatError, _core.InputError."""
+    """Raises InputError, _core.InputError, and what open_file raises."""
     from qwen35_local import _core
 
-    return _core.Model(model_path(name), context_tokens=context_tokens, threads=threads)
+    path = model_path(name)
+    open_file(path)
+    return _core.Model(path, context_tokens=context_tokens, threads=threads)
 
 
 def open_engine(
@@ -48,16 +64,11 @@ def open_engine(
     from qwen35_local import _core
     from qwen35_local.cli.subject import Extras, of_file
     from qwen35_local.engine.load import load
-    from qwen35_local.errors import FileFormatError
     from qwen35_local.models.memory import KV_FORMATS
 
     path = model_path(name)
-    file = _core.GgufFile(path, header=True)
+    file = open_file(path)
     subject = of_file(path, file, Extras(threads=threads or _core.usable_threads()))
-    if file.refusal is not None:
-        raise FileFormatError(f"{path}: {file.refusal}")
-    for text in file.notices:
-        notice(text)
     first = kept_kv if kv == "auto" and kept_kv in KV_FORMATS else None
     plan = fitting(subject, context_tokens, kv, memory, first)
     chosen = plan.kv if plan is not None else first or ("f16" if kv == "auto" else kv)
