@@ -111,7 +111,7 @@ def handler(hub: LoopbackHub, kind: str) -> type[BaseHTTPRequestHandler]:
 
         def send_listing(self, repository: str) -> None:
             if not self.may_see(repository) or (repository not in hub.repositories | hub.listings):
-                self.answer(401, {"X-Error-Code": "RepoNotFound", "X-Error-Message": "Repository not found"})
+                self.answer(401, {"X-Error-Message": "Invalid username or password."})  # also of what is not there
             else:
                 self.answer(200, {"Content-Type": "application/json"}, hub.listing(repository))
 

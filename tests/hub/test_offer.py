@@ -72,6 +72,7 @@ def test_a_type_that_is_not_there_is_none() -> None:
         (("m-Q8_0.gguf", "m-Q4_K_S.gguf"), "m-Q4_K_S.gguf"),
         (("m-BF16.gguf", "m-Q3_K_M.gguf"), "m-Q3_K_M.gguf"),
         (("m-UD-IQ2_XXS.gguf", "m-F16.gguf"), "m-F16.gguf"),
+        (("m-UD-IQ2_XXS.gguf", "m-IQ3_XXS.gguf", "m-TQ1_0.gguf"), "m-IQ3_XXS.gguf"),
         (("model.gguf", "mmproj.gguf"), "model.gguf"),
     ],
 )

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from gguf import GGUFWriter
 from huggingface_hub import close_session, constants
 from loopback import COMMIT, LoopbackHub
 from stores import Stores
@@ -85,6 +87,27 @@ def test_headers_of_all_parts_lie_together(hub: LoopbackHub, monkeypatch: pytest
     assert path.name == Path(names[0]).name
 
 
+def test_a_split_model_is_described_by_the_headers_of_its_parts(
+    hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(remote, "_FIRST_HEADER", 30_000)
+    monkeypatch.setattr(remote, "_LATER_HEADER", 1_000)
+    writer = GGUFWriter(tmp_path / "m-Q4_K_M.gguf", "qwen35", split_max_tensors=20)
+    writer.add_token_list([f"token {n}" for n in range(5000)])
+    for n in range(60):
+        writer.add_tensor(f"blk.{n}.weight", np.zeros(1024, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    files = {f"BF16/{path.name}": path.read_bytes() for path in tmp_path.glob("m-*.gguf")}
+    assert len(files) == 3
+    hub.add("user/split", files)
+    header = _core.GgufFile(remote.header(remote.find(named("user/split"))), header=True)
+    assert sorted(tensor.name for tensor in header.tensors) == sorted(f"blk.{n}.weight" for n in range(60))
+    assert hub.sent < sum(map(len, files.values())) / 2
+
+
 def test_header_of_a_file_that_is_no_gguf(hub: LoopbackHub) -> None:
     hub.add(UNSLOTH, {FILE: b"<html>" * 10_000})
     with pytest.raises(FileFormatError, match="is no GGUF"):
@@ -129,7 +152,7 @@ def test_token_that_cannot_be_one(hub: LoopbackHub, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("status", "headers", "said"),
     [
-        (403, {"X-Error-Code": "GatedRepo"}, "is gated: accept its licence"),
+        (403, {"X-Error-Code": "GatedRepo"}, "is gated: accept its licence on http://127[^ ]*/user/repo, then"),
         (401, {"X-Error-Message": "Invalid credentials in Authorization header"}, "does not accept the token"),
         (401, {"X-Error-Code": "RepoNotFound"}, "no repository user/repo .or it is private"),
         (404, {"X-Error-Code": "RepoNotFound"}, "no repository user/repo .or it is private"),

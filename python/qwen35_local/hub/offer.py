@@ -7,12 +7,13 @@ from qwen35_local.errors import InputError
 from qwen35_local.hub.filename import is_model, part, type_in
 from qwen35_local.hub.listing import Listing, RemoteFile
 
-# What is taken where nobody says a type: 4 bits by preference, then the nearest that are more precise, then 3 bits.
+# What is taken where nobody says a type: 4 bits by preference, then more precise ones, then 3 bits, whole and 2 bits.
 _PREFERRED = (
     *("Q4_K_M", "UD-Q4_K_XL", "Q4_K_L", "Q4_K_S", "IQ4_XS", "IQ4_NL", "Q4_0", "Q4_1"),
     *("Q5_K_M", "UD-Q5_K_XL", "Q5_K_L", "Q5_K_S", "Q5_0", "Q5_1"),
     *("Q6_K", "UD-Q6_K_XL", "Q6_K_L", "Q8_0", "UD-Q8_K_XL"),
-    *("Q3_K_M", "UD-Q3_K_XL", "Q3_K_L", "Q3_K_S", "Q2_K", "Q2_K_L", "BF16", "F16", "F32"),
+    *("Q3_K_M", "UD-Q3_K_XL", "Q3_K_L", "Q3_K_S", "IQ3_M", "IQ3_S", "IQ3_XS", "UD-IQ3_XXS", "IQ3_XXS"),
+    *("BF16", "F16", "F32", "UD-Q2_K_XL", "Q2_K_L", "Q2_K", "IQ2_M", "UD-IQ2_M", "IQ2_S", "IQ2_XS", "UD-IQ2_XXS"),
 )
 _CHECKPOINT_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 

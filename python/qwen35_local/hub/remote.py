@@ -127,18 +127,16 @@ def _fetch_config(offer: Offer, file: RemoteFile, target: Path) -> None:
 
 def _fetch_header(offer: Offer, file: RemoteFile, target: Path) -> None:
     """Asks for twice as much until the tensor directory is there. The vocabulary, which makes headers long, is in the
-    first part. An error that more bytes do not change is for the one who opens the file to say."""
+    first part. What else is wrong with a file is for the one who opens it to say."""
     most = min(file.n_bytes, _MOST_HEADER)
     wanted = min(_FIRST_HEADER if file == offer.files[0] else _LATER_HEADER, most)
-    problem: str | None = None
     with _written_whole(target) as partial:
         while True:
             extend(partial, offer.repository, offer.revision, file, wanted)
             with partial.open("rb") as begun:
                 if begun.read(4) != b"GGUF":
                     raise FileFormatError(f"{offer.repository}: {file.path} is no GGUF (it does not begin with GGUF)")
-            before, problem = problem, _problem(partial)
-            if wanted == most or problem in (None, before):
+            if wanted == most or not _is_cut_off(partial):
                 return
             wanted = min(2 * wanted, most)
 
@@ -155,8 +153,24 @@ def _written_whole(target: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def _is_cut_off(path: Path) -> bool:
+    """Whether bytes are missing before the end of the tensor directory: the reader then says how many are left, so that
+    one byte less changes its words."""
+    problem = _problem(path)
+    if problem is None:
+        return False
+    with path.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        last = file.read(1)
+        file.seek(-1, os.SEEK_END)
+        file.truncate()
+        shorter = _problem(path)
+        file.write(last)
+    return problem != shorter
+
+
 def _problem(path: Path) -> str | None:
-    """What keeps the reader from the tensor directory: while bytes are missing, how many there are."""
+    """What keeps the reader from the tensor directory."""
     from qwen35_local import _core
 
     try:

@@ -89,7 +89,7 @@ def lock(path: Path) -> Iterator[None]:
 
 
 def read(url: str, subject: str, most: int) -> bytes:
-    """A whole body. `subject`: what is asked for, in words. Raises Absent, Unreachable, InputError."""
+    """A whole body. `subject`: what is asked for, in words that end with the repository. Raises what `body` raises."""
     for is_last in (False, True):
         try:
             with body(url, subject) as answer:
@@ -213,10 +213,9 @@ def _etag(response: Any) -> str | None:
 def _refusal(response: Any, subject: str) -> InputError:
     status, code = response.status_code, _header(response, "x-error-code")
     if code == "GatedRepo":
-        return Absent(
-            f"{subject} is gated: accept its licence on {endpoint()}, then give that account's token in HF_TOKEN"
-        )
-    if status == 401 and "invalid" in _header(response, "x-error-message").lower():
+        page = f"{endpoint()}/{subject.rpartition(' ')[2]}"
+        return Absent(f"{subject} is gated: accept its licence on {page}, then give that account's token in HF_TOKEN")
+    if status == 401 and "invalid credentials" in _header(response, "x-error-message").lower():
         return InputError(f"{host()} does not accept the token in HF_TOKEN (or of `hf auth login`); make a new one")
     if status == 416:
         return InputError(f"{host()} has fewer bytes of {subject} than it lists; nothing of it is used")
