@@ -61,6 +61,7 @@ def scripted() -> type[ScriptedEngine]:
 @pytest.fixture(autouse=True)
 def no_other_models(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     home = str(tmp_path_factory.mktemp("home"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for variable in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(variable, home)
     for variable in ("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME", "OLLAMA_MODELS"):

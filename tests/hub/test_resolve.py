@@ -126,6 +126,13 @@ def test_a_folder_here_and_a_repository(disk: Stores) -> None:
     assert f"./{UNSLOTH}" in message and f"{UNSLOTH}:Q4_K_M" in message
 
 
+def test_a_file_here_comes_before_one_of_that_name_elsewhere(disk: Stores) -> None:
+    disk.lm_studio("u/m/m.gguf")
+    assert path_of("m.gguf") == disk.home / ".lmstudio/models/u/m/m.gguf"
+    put(Path("m.gguf"), Q4)
+    assert path_of("m.gguf") == Path("m.gguf")
+
+
 def test_every_listed_name_means_its_own_file(disk: Stores) -> None:
     disk.convert("Qwen3.5-9B-0123456789ab-Q4_K_M")
     disk.hub(UNSLOTH, {"Qwen3.5-9B-Q4_K_M.gguf": Q4, "Qwen3.5-9B-Q8_0.gguf": Q8, "twin-Q8_0.gguf": gguf("twin")})

@@ -78,8 +78,9 @@ def resolve(
     is_here = contents.is_file(here) or contents.is_folder(here)
     if is_here and isinstance(name, SizeName):
         raise ambiguous(text, [f"{_kind(here)} of that name here (./{text})", f"the size {name.size} ({_said(name)})"])
-    models = disk.models()
-    matching = _matching(text, name, models, convertible)
+    if is_here and isinstance(name, OtherName):
+        return of_path(here, as_source=as_source)
+    matching = _matching(text, name, disk.models(), convertible)
     if is_here:
         others = [model for model in matching if not _is_at(model, here)]
         if others:
