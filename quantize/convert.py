@@ -131,7 +131,7 @@ def _check_space(target: Path, needed: int) -> None:
     free = shutil.disk_usage(target.parent).free
     if free < needed + _SPARE_BYTES:
         raise InputError(
-            f"{target.parent}: {needed / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free; make room or write "
+            f"{target.parent}: {needed / 1e6:,.1f} MB are needed and {free / 1e6:,.1f} MB are free; make room or write "
             "to another disk."
         )
 

@@ -1,6 +1,7 @@
 """What a person types or pastes, as messages."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import create_pipe_input
 
 from qwen35_local.cli import slash
-from qwen35_local.cli.lines import EditedLines, PlainLines, line_reader
+from qwen35_local.cli.lines import EditedLines, PlainLines, line_reader, shown
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="terminals as POSIX has them")
 
@@ -55,6 +56,23 @@ def test_the_end_is_the_end(typing: Typing) -> None:
     typing.send("\x04")
     with pytest.raises(EOFError):
         typing.lines.prompt("› ")
+
+
+def test_ctrl_z_suspends_and_the_line_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
+    with create_pipe_input() as terminal, create_app_session(input=terminal):
+        lines = EditedLines(None)
+        terminal.send_text("half a \x1aline\r")
+        assert lines.prompt("› ") == "half a line"
+    assert sent == [(0, signal.SIGTSTP)]
+
+
+def test_a_plain_prompt_is_shown_again_when_it_comes_back(capsys: pytest.CaptureFixture[str]) -> None:
+    with shown("› "):
+        signal.raise_signal(signal.SIGCONT)
+    signal.raise_signal(signal.SIGCONT)
+    assert capsys.readouterr().out == "› › "
 
 
 def test_a_dumb_terminal_is_sent_no_escape_sequence(

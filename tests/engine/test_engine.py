@@ -106,8 +106,10 @@ def test_a_conversation_beyond_the_context_is_refused_and_the_engine_lives(demo:
     from qwen35_local import hub
 
     engine = Engine(_core.Model(hub.embedded_model(), context_tokens=64))
-    with pytest.raises(InputError, match="context"):
+    with pytest.raises(InputError, match=r"larger --ctx or --when-full compact$"):
         ask(engine, [Message("user", "word " * 100)])
+    with pytest.raises(InputError, match=r"larger --ctx$"):
+        ask(engine, [Message("user", "word " * 100)], when_full="compact")
     assert ask(engine, [Message("user", "Hello!")]).message.text
 
 

@@ -198,7 +198,7 @@ def test_a_disk_without_room_is_refused_before_writing(folder: Path, monkeypatch
         free = 1 << 20
 
     monkeypatch.setattr("shutil.disk_usage", lambda path: Usage())
-    with pytest.raises(InputError, match=r"GB are needed and 0\.00 GB are free"):
+    with pytest.raises(InputError, match=r"MB are needed and 1\.0 MB are free"):
         convert(folder / "m", folder / "out.gguf")
     assert names(folder) == ["m"]
 

@@ -141,11 +141,12 @@ def check(tests: "list[Case]", format: str, profile: bool) -> None:
 
 def check_memory(model: "Synthetic", free: int) -> None:
     """Raises InputError for a model that would not fit into the memory that is free (0: not known)."""
+    from qwen35_local.cli.units import file_size
     from qwen35_local.errors import InputError
 
     if free and model.peak_bytes > free:
         raise InputError(
-            f"{model.name} as {model.mixture} takes {model.peak_bytes / 1e9:.1f} GB and {free / 1e9:.1f} GB of memory "
+            f"{model.name} as {model.mixture} takes {file_size(model.peak_bytes)} and {file_size(free)} of memory "
             f"are free; measure a smaller size, or its first layers as in {model.size}:8"
         )
 
@@ -174,6 +175,7 @@ def open_synthetic(model: "Synthetic", settings: Settings) -> Iterator[Subject]:
     import tempfile
 
     from qwen35_local.cli.progress import bar
+    from qwen35_local.cli.units import file_size
     from qwen35_local.errors import InputError
 
     with tempfile.TemporaryDirectory(prefix="qwen35-bench-", ignore_cleanup_errors=True) as folder:
@@ -186,7 +188,7 @@ def open_synthetic(model: "Synthetic", settings: Settings) -> Iterator[Subject]:
             free = shutil.disk_usage(folder).free
             if model.n_bytes > free:
                 raise InputError(
-                    f"{folder}: {model.name} takes {model.n_bytes / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; set "
+                    f"{folder}: {model.name} takes {file_size(model.n_bytes)} and {file_size(free)} are free; set "
                     "TMPDIR to a larger disk"
                 )
             with bar(f"writing {model.name}", "MB") as progress:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 import typer
 
 from qwen35_local.cli.argument import MODEL_HELP
+from qwen35_local.cli.units import counted
 
 if TYPE_CHECKING:
     from qwen35_local import _core
@@ -197,7 +198,7 @@ def show(facts: dict[str, Any]) -> None:
         rows.append(("kind", facts["kind"]))
     for row in facts["types"]:
         size = f"{row['bytes'] / 1e6:,.1f} MB at {row['bits_per_weight']:.2f} bits per weight"
-        rows.append(("", f"{row['type']:<7} {row['tensors']} tensors, {size}"))
+        rows.append(("", f"{row['type']:<7} {counted(row['tensors'], 'tensor')}, {size}"))
     if "layers" in facts:
         experts = f" · {facts['experts_per_token']} of {facts['experts']} experts" if facts["experts"] else ""
         rows += [
@@ -209,7 +210,8 @@ def show(facts: dict[str, Any]) -> None:
             ("MTP", "yes" if facts["has_mtp"] else "no"),
         ]
     if facts["vision_tensors"]:
-        rows.append(("vision", f"{facts['vision_tensors']} tensors, {facts['vision_bytes'] / 1e6:,.1f} MB, not used"))
+        size = f"{facts['vision_bytes'] / 1e6:,.1f} MB"
+        rows.append(("vision", f"{counted(facts['vision_tensors'], 'tensor')}, {size}, not used"))
     if "tokenizer" in facts:
         rows += [("tokenizer", describe_tokenizer(facts)), ("template", describe_template(facts))]
     rows += [("license", str(facts["license"]))] if facts["license"] else []

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from qwen35_local.cli import fit
 from qwen35_local.cli.subject import Extras, Subject
 from qwen35_local.cli.terminal import printable_line
-from qwen35_local.cli.units import file_size, size
+from qwen35_local.cli.units import counted, file_size, size
 from qwen35_local.models.memory import Plan
 
 PARTS = {
@@ -125,8 +125,7 @@ def show_parts(console: Any, answer: Answer, subject: Subject, plan: Plan) -> No
         table.add_row(PARTS[part], size(n_bytes) if n_bytes else "none", notes[part])
         if part == "weights":
             for share in footprint.by_type:
-                noun = "tensor" if share.tensors == 1 else "tensors"
-                table.add_row(f"  {share.dtype}", size(share.n_bytes), f"{share.tensors} {noun}", style="dim")
+                table.add_row(f"  {share.dtype}", size(share.n_bytes), counted(share.tensors, "tensor"), style="dim")
     table.add_section()
     table.add_row("together", size(plan.memory.total), verdict(plan, answer.source), style="bold")
     console.print(table)

@@ -12,7 +12,7 @@ import typer
 from qwen35_local.cli.argument import MODEL_HELP
 from qwen35_local.cli.options import Threads
 from qwen35_local.cli.terminal import printable
-from qwen35_local.cli.units import file_size
+from qwen35_local.cli.units import counted, file_size
 
 if TYPE_CHECKING:
     from qwen35_local.quantize import Progress, Report
@@ -108,9 +108,9 @@ def _print(report: "Report") -> None:
     total = sum(tensor.n_bytes for tensor in report.tensors)
     for dtype, n_bytes in report.bytes_by_type().items():
         count = sum(tensor.dtype == dtype for tensor in report.tensors)
-        lines.append(f"  {dtype:<7}{file_size(n_bytes):>10}  {n_bytes / total:6.1%}  {_counted(count, 'tensor')}")
+        lines.append(f"  {dtype:<7}{file_size(n_bytes):>10}  {n_bytes / total:6.1%}  {counted(count, 'tensor')}")
     if report.vision:
-        lines.append(f"left out: {_counted(len(report.vision), 'vision tensor')} ({printable(report.vision[0])} ...)")
+        lines.append(f"left out: {counted(len(report.vision), 'vision tensor')} ({printable(report.vision[0])} ...)")
     worst = report.worst()
     if worst:
         lines.append("largest relative errors (root of squared error over squared weights):")
@@ -120,10 +120,6 @@ def _print(report: "Report") -> None:
         memory = f", {file_size(report.peak_bytes)} of memory at most" if report.peak_bytes else ""
         lines.append(f"took {report.seconds:.1f} s, {speed:.0f} MB/s{memory}")
     typer.echo("\n".join(lines))
-
-
-def _counted(n: int, thing: str) -> str:
-    return f"{n} {thing}" if n == 1 else f"{n} {thing}s"
 
 
 def _count(n: int) -> str:

@@ -13,6 +13,7 @@ from qwen35_local.cli.progress import bar
 from qwen35_local.cli.session import Session, last_said
 from qwen35_local.cli.shelf import Shelf
 from qwen35_local.cli.terminal import Pen, printable_line
+from qwen35_local.cli.units import counted
 from qwen35_local.engine.reply import Compacted, Done, Event
 from qwen35_local.errors import Qwen35Error
 
@@ -160,7 +161,9 @@ class Repl:
             self.pen.line("A tiny model that ships with the program: a demonstration, not an assistant.", dim=True)
         if self.session.messages:
             said = last_said(self.session.messages)
-            self.pen.line(f"“{said}” · {len(self.session.messages)} messages · {self.session.name}", dim=True)
+            self.pen.line(
+                f"“{said}” · {counted(len(self.session.messages), 'message')} · {self.session.name}", dim=True
+            )
         self.pen.line("/help lists commands · Alt-Enter: new line · Ctrl-C: stop the reply · Ctrl-D: leave", dim=True)
 
 
@@ -202,7 +205,8 @@ def statistics(done: Done) -> str:
     """The line under a reply."""
     u = done.usage
     return (
-        f"{u.generated_tokens} tokens · {u.tokens_per_second:.1f} tok/s · first token {u.first_token_seconds:.2f} s · "
+        f"{counted(u.generated_tokens, 'token')} · {u.tokens_per_second:.1f} tok/s · "
+        f"first token {u.first_token_seconds:.2f} s · "
         f"prompt {u.prompt_tokens} = {u.reused_tokens} reused + {u.evaluated_tokens} read"
     )
 

@@ -27,6 +27,7 @@ def selftest(
     from qwen35_local.cli.model import model_path, open_file
     from qwen35_local.cli.progress import bar
     from qwen35_local.cli.terminal import notice
+    from qwen35_local.cli.units import counted
     from qwen35_local.engine.selftest import Mismatch, Tally, run
 
     path = model_path(model)
@@ -48,7 +49,7 @@ def selftest(
         )
         sys.exit(1)
     typer.echo(
-        f"{scenarios} conversations, {total.replies} replies with the bits of a cold run; "
+        f"{counted(scenarios, 'conversation')}, {total.replies:,} replies with the bits of a cold run; "
         f"{total.reused_tokens:,} tokens reused, {total.evaluated_tokens:,} read "
         f"(seeds {seed} to {seed + scenarios - 1})"
     )

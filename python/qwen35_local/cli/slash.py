@@ -12,6 +12,7 @@ from qwen35_local.chat.messages import Message
 from qwen35_local.cli.session import SETTINGS, last_said, read_tool_file
 from qwen35_local.cli.shelf import age
 from qwen35_local.cli.terminal import printable_line
+from qwen35_local.cli.units import counted
 from qwen35_local.engine.reply import Done
 from qwen35_local.errors import InputError
 
@@ -128,7 +129,7 @@ def branch(repl: "Repl", rest: str) -> None:
         return
     for name, messages in sorted(session.branches.items()):
         sign = "*" if name == session.branch else " "
-        repl.pen.line(f"{sign} {name:<16}{len(messages):>4} messages  {last_said(messages)}", dim=True)
+        repl.pen.line(f"{sign} {name:<16}{counted(len(messages), 'message'):>13}  {last_said(messages)}", dim=True)
 
 
 def sessions(repl: "Repl", rest: str) -> None:
@@ -148,7 +149,7 @@ def sessions(repl: "Repl", rest: str) -> None:
     repl.keep_memory()
     reason = shelf.take(session, rest)
     repl.last = None
-    repl.pen.line(f"({len(session.messages)} messages; the last: “{last_said(session.messages)}”)", dim=True)
+    repl.pen.line(f"({counted(len(session.messages), 'message')}; the last: “{last_said(session.messages)}”)", dim=True)
     if reason is not None:
         repl.pen.line(f"(the model reads it again: {reason})", dim=True)
     repl.settle()
@@ -167,7 +168,7 @@ def reasons(done: Done) -> list[str]:
     reuse = done.reuse
     source = f", from {reuse.source}" if reuse.source else ""
     lines = [
-        f"prompt      {done.usage.prompt_tokens:,} tokens",
+        f"prompt      {counted(done.usage.prompt_tokens, 'token')}",
         f"reused      {reuse.reused_tokens:,}{source}",
         f"read        {reuse.evaluated_tokens:,} now, {reuse.idle_tokens:,} since the reply before",
     ]
@@ -204,7 +205,7 @@ def load(repl: "Repl", rest: str) -> None:
     """/load FILE: go on with a saved conversation"""
     path = file_argument("/load", rest)
     repl.session.load(path)
-    repl.pen.line(f"({len(repl.session.messages)} messages from {path})", dim=True)
+    repl.pen.line(f"({counted(len(repl.session.messages), 'message')} from {path})", dim=True)
 
 
 def tools(repl: "Repl", rest: str) -> None:

@@ -43,4 +43,9 @@ def file_size(n_bytes: int) -> str:
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if n_bytes >= scale:
             return f"{n_bytes / scale:,.2f} {unit}"
-    return f"{n_bytes} bytes"
+    return counted(n_bytes, "byte")
+
+
+def counted(n: int, thing: str) -> str:
+    """As in "1 tensor", "2 tensors"."""
+    return f"{n:,} {thing}" if n == 1 else f"{n:,} {thing}s"

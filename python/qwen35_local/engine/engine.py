@@ -18,7 +18,7 @@ from qwen35_local.engine.compaction import shortened
 from qwen35_local.engine.encoding import Encoded, encode
 from qwen35_local.engine.idle import Idle
 from qwen35_local.engine.ledger import Ledger, Written, digest
-from qwen35_local.engine.reply import Compacted, Difference, Event, Reason, Reply, Request, Reuse
+from qwen35_local.engine.reply import Compacted, Difference, Event, Reason, Reply, Request, Reuse, WhenFull, make_room
 from qwen35_local.engine.timeline import Progress, Start, Timeline
 from qwen35_local.errors import InputError, TemplateError
 from qwen35_local.fields import TEXT, Fields
@@ -144,7 +144,7 @@ class Engine:
         self._keep(encoded, reply)
         reuse = self._reuse(start, evaluated)
         self._idle_tokens = 0
-        yield reply.done(reason, len(encoded.tokens), reuse)
+        yield reply.done(reason, len(encoded.tokens), reuse, request.when_full)
 
     def prefill(self, request: Request, progress: Progress = lambda done, total: None) -> Prefilled:
         """Reads the prompt of a request and no further. Raises what `reply` does, and _core.Cancelled."""
@@ -251,16 +251,16 @@ class Engine:
             messages, dropped = shortened(request.messages, count, self.context_tokens // 2)
             if dropped:
                 encoded = self.encode(replace(request, messages=messages))
-                self._check_room(encoded)
+                self._check_room(encoded, request.when_full)
                 return encoded, Compacted(dropped, before, len(encoded.tokens))
-        self._check_room(encoded)
+        self._check_room(encoded, request.when_full)
         return encoded, None
 
-    def _check_room(self, encoded: Encoded) -> None:
+    def _check_room(self, encoded: Encoded, when_full: WhenFull) -> None:
         if len(encoded.tokens) >= self.context_tokens:
             raise InputError(
                 f"the conversation is {len(encoded.tokens)} tokens and the context {self.context_tokens}; "
-                "/clear it, or start again with a larger --ctx or --when-full compact"
+                f"{make_room(when_full)}"
             )
 
     def _reuse(self, start: Start, evaluated: int) -> Reuse:

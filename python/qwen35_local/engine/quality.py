@@ -162,7 +162,7 @@ def measure(
     vocabularies differ.
     """
     if len(tokens) < 2:
-        raise InputError(f"the text has {len(tokens)} token(s); at least 2 are needed to score one")
+        raise InputError(f"tokens of the text: {len(tokens)}; at least 2 are needed to score one")
     if base is not None and base.n_vocab != source.n_vocab:
         raise InputError(f"the vocabularies differ: {source.n_vocab} rows against {base.n_vocab}")
     losses: list[Floats] = []

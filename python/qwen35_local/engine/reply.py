@@ -17,9 +17,14 @@ EXPLANATIONS: dict[Reason, str] = {
     "stop": "the model ended its turn",
     "tool_calls": "the model called a tool",
     "length": "the reply reached its token limit",
-    "context": "the context is full; /clear, or start again with a larger --ctx or --when-full compact",
+    "context": "the context is full",
     "cancelled": "interrupted",
 }
+
+
+def make_room(when_full: WhenFull) -> str:
+    """What to do about a full context."""
+    return "/clear, or start again with a larger --ctx" + (" or --when-full compact" if when_full == "stop" else "")
 
 
 @dataclass(frozen=True)
@@ -103,9 +108,12 @@ class Done:
     usage: Usage
     reuse: Reuse = Reuse()
 
+    when_full: WhenFull = "stop"
+
     @property
     def explanation(self) -> str:
-        return EXPLANATIONS[self.reason]
+        advice = f"; {make_room(self.when_full)}" if self.reason == "context" else ""
+        return EXPLANATIONS[self.reason] + advice
 
 
 Event: TypeAlias = events.Event | Compacted | Done
@@ -144,7 +152,7 @@ class Reply:
             case ToolCallStart():
                 pass
 
-    def done(self, reason: Reason, n_prompt: int, reuse: Reuse) -> Done:
+    def done(self, reason: Reason, n_prompt: int, reuse: Reuse, when_full: WhenFull) -> Done:
         usage = Usage(
             prompt_tokens=n_prompt,
             reused_tokens=reuse.reused_tokens,
@@ -154,4 +162,4 @@ class Reply:
             first_token_seconds=self._first_token_seconds,
             seconds=time.monotonic() - self._started,
         )
-        return Done(reason, self.message, usage, reuse)
+        return Done(reason, self.message, usage, reuse, when_full)

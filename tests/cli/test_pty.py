@@ -1,0 +1,98 @@
+"""The whole program in a terminal of its own, which answers no question about its cursor."""
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+if sys.platform == "win32":
+    pytest.skip("terminals as POSIX has them", allow_module_level=True)
+
+import fcntl
+import pty
+import termios
+
+PATIENCE_SECONDS = 60.0
+
+
+class Terminal:
+    """A conversation on the far side of a pseudo-terminal."""
+
+    def __init__(self, home: Path, *arguments: str, **environment: str) -> None:
+        self._end, theirs = pty.openpty()
+        self.program = subprocess.Popen(
+            [sys.executable, "-m", "qwen35_local", "chat", "--no-think", "--temperature", "0", *arguments],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            env={**os.environ, "TERM": "xterm", "LC_ALL": "C.UTF-8", "QWEN35_HOME": str(home), **environment},
+        )
+        os.close(theirs)
+        self._shown = b""
+
+    def wait_for(self, pattern: str) -> str:
+        """What was shown until then, without escape sequences."""
+        while True:
+            screen = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", self._shown).decode("utf-8", "replace")
+            if re.search(pattern, screen, re.DOTALL):
+                self._shown = b""
+                return screen
+            assert select.select([self._end], [], [], PATIENCE_SECONDS)[0], screen
+            self._shown += os.read(self._end, 1 << 16)
+
+    def type(self, text: str) -> None:
+        os.write(self._end, text.encode())
+
+    def close(self) -> int:
+        """Closes the window; returns the exit code."""
+        os.close(self._end)
+        return self.program.wait(PATIENCE_SECONDS)
+
+
+@pytest.fixture
+def terminals() -> Iterator[list[Terminal]]:
+    opened: list[Terminal] = []
+    yield opened
+    for terminal in opened:
+        if terminal.program.poll() is None:
+            terminal.program.kill()
+            terminal.program.wait()
+
+
+def test_a_conversation_from_greeting_to_a_closed_window(tmp_path: Path, terminals: list[Terminal]) -> None:
+    terminal = Terminal(tmp_path)
+    terminals.append(terminal)
+    assert "CPR" not in terminal.wait_for("Ctrl-D: leave.*›")
+    terminal.type("What is the\rcapital of France?\r")
+    assert "Paris" in terminal.wait_for("tok/s.*›")
+    terminal.type("/hlep\r")
+    terminal.wait_for(r"did you mean /help\?.*›")
+    assert terminal.close() == 128 + signal.SIGHUP
+    saved = next((tmp_path / "sessions").iterdir())
+    assert "capital of France?" in (saved / "conversation.json").read_text()
+    assert (saved / "state.json").exists()
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize("term", ["xterm", "dumb"])
+def test_a_home_that_takes_nothing_is_told_once(tmp_path: Path, terminals: list[Terminal], term: str) -> None:
+    (tmp_path / "file").write_text("")
+    terminal = Terminal(tmp_path / "file", TERM=term)
+    terminals.append(terminal)
+    shown = terminal.wait_for("Ctrl-D: leave.*›")
+    assert shown.count("is not a folder") == 1
+    assert "--no-save" in shown
+    terminal.type("What is the capital of France?\r")
+    shown = terminal.wait_for("tok/s.*›")
+    assert "Paris" in shown
+    assert "not kept" not in shown
+    terminal.type("\x04")
+    assert terminal.program.wait(PATIENCE_SECONDS) == 0

@@ -1,0 +1,33 @@
+"""Sizes and counts as people read them."""
+
+import pytest
+
+from qwen35_local.chat.messages import Message
+from qwen35_local.cli.units import counted, file_size
+from qwen35_local.engine.reply import Done, Usage
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "shown"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (999, "999 bytes"),
+        (1_500, "1.50 kB"),
+        (7_340_032, "7.34 MB"),
+        (5_680_522_464, "5.68 GB"),
+    ],
+)
+def test_a_size_always_shows_something(n_bytes: int, shown: str) -> None:
+    assert file_size(n_bytes) == shown
+
+
+def test_one_is_not_many() -> None:
+    assert [counted(n, "tensor") for n in (0, 1, 2, 1234)] == ["0 tensors", "1 tensor", "2 tensors", "1,234 tensors"]
+
+
+def test_nobody_is_advised_what_is_on() -> None:
+    full = "the context is full; /clear, or start again with a larger --ctx"
+    assert Done("context", Message("assistant"), Usage()).explanation == f"{full} or --when-full compact"
+    assert Done("context", Message("assistant"), Usage(), when_full="compact").explanation == full
+    assert Done("length", Message("assistant"), Usage()).explanation == "the reply reached its token limit"
