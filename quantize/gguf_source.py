@@ -61,7 +61,9 @@ def open_gguf(path: Path) -> GgufSource:
         raise FileFormatError(f"{path}: {file.refusal}")
     dropped = (*_DROPPED, *(f"{file.metadata['general.architecture']}.{key}" for key in _OLLAMA_KEYS))
     metadata: dict[str, object] = {key: value for key, value in file.metadata.items() if not key.startswith(dropped)}
-    entries = {t.name: Entry(Path(t.path), t.name, t.dtype, t.shape, t.offset, t.n_bytes) for t in file.tensors}
+    entries = {
+        t.name: Entry(Path(t.path), t.name, t.dtype, t.shape, t.offset, t.n_bytes, source=file) for t in file.tensors
+    }
     embedding = entries.get("token_embd.weight")
     if embedding is None or len(embedding.shape) != 2:
         raise FileFormatError(f"{path}: no token_embd.weight; expected a complete text model.")

@@ -19,7 +19,8 @@ FLOATS = ("F32", "F16", "BF16")
 class Entry:
     """A tensor in a file: `n_bytes` of `dtype` (as GGUF spells it) at byte `offset`; shape slowest dimension first.
 
-    `scales`: of an FP8 tensor, one per block."""
+    `scales`: of an FP8 tensor, one per block. `source`: the open file of a GGUF's tensor, which is read instead of the
+    path."""
 
     path: Path
     name: str
@@ -28,6 +29,7 @@ class Entry:
     offset: int
     n_bytes: int
     scales: "Entry | None" = None
+    source: _core.GgufFile | None = None
 
     @property
     def n_values(self) -> int:
@@ -102,6 +104,12 @@ class RowReader:
         buffer: NDArray[np.uint8] | None = getattr(self._scratch, "buffer", None)
         if buffer is None or buffer.size < size:
             buffer = self._scratch.buffer = np.empty(size, np.uint8)
+        if entry.source is not None:
+            try:
+                entry.source.read_into(entry.name, first * row_bytes, buffer[:size])
+            except _core.FormatError as error:
+                raise FileFormatError(str(error)) from error
+            return buffer[:size]
         view = buffer.data[:size]
         with self._lock:
             file = self._open(entry.path)

@@ -16,7 +16,7 @@ from qwen35_local.engine.reply import Done, Event, Request, Usage
 class ScriptedEngine:
     """Replies with the texts given, in order; a ToolCall in the script is a call."""
 
-    name = "scripted"
+    name = identity = "scripted"
     summary = "no weights"
     context_tokens = 100
     tokens_held = 0

@@ -75,9 +75,7 @@ def test_a_disk_that_fills_up_is_said_once_and_the_conversation_goes_on(
     def full(number: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    repl = Repl(
-        Session(scripted("one", "two", "three", "four"), name="talk"), Shelf(tmp_path, lambda model: "scripted")
-    )
+    repl = Repl(Session(scripted("one", "two", "three", "four"), name="talk"), Shelf(tmp_path))
     kept = tmp_path / "talk/conversation.json"
     repl.take("a")
     before = kept.read_text()
@@ -120,7 +118,7 @@ def test_what_killed_programs_began_is_removed_and_nothing_else(tmp_path: Path) 
         (talk / name).write_text("")
     store.remove_stale(talk, "other.json")
     assert len(list(talk.iterdir())) == 7
-    Shelf(tmp_path, lambda model: "").tidy()
+    Shelf(tmp_path).tidy()
     assert sorted(path.name for path in talk.iterdir()) == sorted(others)
 
 

@@ -286,13 +286,13 @@ def test_why_explains_the_last_prompt(scripted: Any, capsys: pytest.CaptureFixtu
 def test_a_conversation_is_kept_and_taken_up_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With the embedded model: a second program reads nothing of the first one's conversation again."""
     model = _core.Model(hub.embedded_model())
-    name = store.identity(hub.embedded_model(), model)
+    name = store.identity(b"", model)
 
     def start() -> Repl:
-        session = Session(Engine(model), name="talk", thinking=True)
+        session = Session(Engine(model, identity=name), name="talk", thinking=True)
         session.choose("temperature", "0")
         session.choose("max_tokens", "60")
-        return Repl(session, Shelf(tmp_path / "sessions", lambda model: name))
+        return Repl(session, Shelf(tmp_path / "sessions"))
 
     first = start()
     first.take("My name is Ann.")
@@ -334,7 +334,7 @@ def test_a_conversation_is_kept_and_taken_up_again(tmp_path: Path, capsys: pytes
 
 
 def test_clearing_forgets_what_was_kept(scripted: Any, tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path / "sessions", lambda model: "scripted")
+    shelf = Shelf(tmp_path / "sessions")
     repl = Repl(Session(scripted("one"), name="talk"), shelf)
     repl.take("/help")
     assert not shelf.has("talk")

@@ -209,17 +209,37 @@ def test_a_kill_leaves_what_was_there(tmp_path: Path, demo: _core.Model) -> None
 
 
 def test_the_identity_tells_models_apart(tmp_path: Path, demo: _core.Model) -> None:
-    path = hub.embedded_model()
-    name = store.identity(path, demo)
-    assert name == store.identity(path, _core.Model(path, threads=1))
-    assert name != store.identity(path, _core.Model(path, context_tokens=2 * demo.context_tokens))
-    changed = bytearray(path.read_bytes())
-    tensor = _core.GgufFile(path).tensors[-1]
-    at = len(changed) - tensor.n_bytes
-    changed[at] ^= 1
-    other = tmp_path / "other.gguf"
-    other.write_bytes(changed)
-    assert name != store.identity(other, demo)
+    path = tmp_path / "model.gguf"
+    path.write_bytes(hub.embedded_model().read_bytes())
+    file = _core.GgufFile(path)
+    content = store.content(file)
+    name = store.identity(content, demo)
+    assert name == store.identity(store.content(_core.GgufFile(path)), _core.Model(file, threads=1))
+    assert name != store.identity(content, _core.Model(file, context_tokens=2 * demo.context_tokens))
+    tensor, time_ns = file.tensors[-1], path.stat().st_mtime_ns
+    for change in ("byte", "time"):
+        other = tmp_path / f"{change}.gguf"
+        changed = bytearray(path.read_bytes())
+        changed[tensor.offset] ^= change == "byte"
+        other.write_bytes(changed)
+        os.utime(other, ns=(time_ns, time_ns + (10**9 if change == "time" else 0)))
+        assert store.content(_core.GgufFile(other)) != content
+
+
+def test_the_identity_is_that_of_the_open_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(hub.embedded_model().read_bytes())
+    file = _core.GgufFile(path)
+    content = store.content(file)
+    (tmp_path / "other").write_bytes(b"something else")
+    (tmp_path / "other").replace(path)
+    assert store.content(file) == content
+    path = tmp_path / "in place.gguf"
+    path.write_bytes(hub.embedded_model().read_bytes())
+    file = _core.GgufFile(path)
+    os.utime(path, ns=(0, 0))
+    with pytest.raises(_core.FormatError, match="was changed while it was in use"):
+        store.content(file)
 
 
 def test_what_no_utf8_can_hold_is_kept(tmp_path: Path) -> None:

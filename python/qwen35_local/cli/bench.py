@@ -156,16 +156,17 @@ def load(path: Path, settings: Settings, synthetic: "Synthetic | None" = None) -
     import time
 
     from qwen35_local import _core
-    from qwen35_local.cli.model import open_file
+    from qwen35_local.cli.model import open_file, say_if_read
     from qwen35_local.engine import machine
 
-    if synthetic is None:
-        open_file(path)
     machine.forget_peak_memory()
     begin = time.perf_counter()
     tensors = synthetic.pattern if synthetic is not None else None
-    model = _core.Model(path, threads=settings.threads, profile=settings.profiles, tensors=tensors)
-    return Subject(model, path if synthetic is None else None, time.perf_counter() - begin)
+    file = open_file(path) if synthetic is None else path
+    model = _core.Model(file, threads=settings.threads, profile=settings.profiles, tensors=tensors)
+    seconds = time.perf_counter() - begin
+    say_if_read(path, model)
+    return Subject(model, path if synthetic is None else None, seconds)
 
 
 @contextmanager

@@ -70,7 +70,7 @@ def chat(
     if (resume or name) and not is_conversation:
         raise InputError("--continue and --session go on with a conversation on a terminal; leave -p and --json out")
     home = home_to_keep_in() if is_conversation and save else None
-    shelf = open_shelf(model) if is_conversation and (home or resume or name) else None
+    shelf = open_shelf() if is_conversation and (home or resume or name) else None
     if shelf is not None and resume:
         name = name or shelf.newest()
     disk = scratch_folder(home) if home is not None and cache_disk else None
@@ -122,16 +122,12 @@ def is_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def open_shelf(model: str | None) -> "Shelf":
+def open_shelf() -> "Shelf":
     """Where conversations are kept."""
-    from functools import cache as once
-
     from qwen35_local import hub
-    from qwen35_local.cli.model import model_path
     from qwen35_local.cli.shelf import Shelf
-    from qwen35_local.engine.store import identity
 
-    return Shelf(hub.home() / "sessions", once(lambda loaded: identity(model_path(model), loaded)))
+    return Shelf(hub.home() / "sessions")
 
 
 def begin(session: "Session", shelf: "Shelf", name: str | None) -> None:

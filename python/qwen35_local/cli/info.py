@@ -55,7 +55,7 @@ def describe(path: Path, file: "_core.GgufFile") -> dict[str, Any]:
             problems.append(str(error))
     facts: dict[str, Any] = {
         "file": str(path),
-        "bytes": path.stat().st_size,
+        "bytes": file.n_bytes,
         "gguf_version": file.version,
         **texts,
         "parameters": sum(n_values(tensor) for tensor in tensors),

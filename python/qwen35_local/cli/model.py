@@ -38,8 +38,17 @@ def open_core(name: str | None, *, context_tokens: int = 0, threads: int = 0) ->
     from qwen35_local import _core
 
     path = model_path(name)
-    open_file(path)
-    return _core.Model(path, context_tokens=context_tokens, threads=threads)
+    model = _core.Model(open_file(path), context_tokens=context_tokens, threads=threads)
+    say_if_read(path, model)
+    return model
+
+
+def say_if_read(path: Path, model: "_core.Model") -> None:
+    if not model.was_mapped:
+        notice(
+            f"{printable_line(str(path), 500)}: its file system cannot map files into memory; the model was read "
+            "instead, which is the same but slower to start"
+        )
 
 
 def open_engine(
@@ -76,8 +85,7 @@ def open_engine(
         notice(f"keys and values are kept in {chosen}: the widest format that fits; --kv says otherwise")
     planned_bytes = 1 << 30 if plan is None else plan.memory.snapshots
     engine = load(
-        path,
-        file.metadata,
+        file,
         context_tokens=context_tokens if plan is None else plan.context_tokens,
         threads=threads,
         kv=chosen,
@@ -87,6 +95,7 @@ def open_engine(
     )
     if not engine.template.text:
         notice(f"{path.name} carries no chat template; the family's own is used ({engine.template.name})")
+    say_if_read(path, engine.model)
     own = subject.footprint.config.context_tokens
     if context_tokens > own:
         notice(

@@ -24,17 +24,18 @@ def selftest(
     interruptions, evictions and restarts; every reply's logits must have the bits of a cold run. Exit code 1 at the
     first that has not."""
     from qwen35_local import _core
-    from qwen35_local.cli.model import model_path, open_file
+    from qwen35_local.cli.model import model_path, open_file, say_if_read
     from qwen35_local.cli.progress import bar
     from qwen35_local.cli.terminal import notice
     from qwen35_local.cli.units import counted
     from qwen35_local.engine.selftest import Mismatch, Tally, run
 
     path = model_path(model)
-    open_file(path)
-    models = [_core.Model(path, context_tokens=ctx, threads=threads)]
+    file = open_file(path)
+    models = [_core.Model(file, context_tokens=ctx, threads=threads)]
+    say_if_read(path, models[0])
     if models[0].threads > 1:
-        models.append(_core.Model(path, context_tokens=ctx, threads=1))
+        models.append(_core.Model(file, context_tokens=ctx, threads=1))
     total = Tally()
     try:
         with bar("checking", "conversations") as progress:

@@ -2,11 +2,9 @@
 
 import re
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from qwen35_local import _core
 from qwen35_local.cli.session import Session
 from qwen35_local.engine.ledger import Written
 from qwen35_local.engine.store import STATE, load, read_json, remove_stale, save, write_json
@@ -30,10 +28,8 @@ class Shelf:
     """`conversation.json` holds what was said, with the tokens of the replies, and is written after every reply; the
     snapshots beside it are written when the conversation is left."""
 
-    def __init__(self, root: Path, identity: Callable[[_core.Model], str]) -> None:
-        """`identity`: of the model, asked for when snapshots are written or read."""
+    def __init__(self, root: Path) -> None:
         self.root = root
-        self._identity = identity
 
     def tidy(self) -> None:
         """Removes what killed programs began to write."""
@@ -53,7 +49,7 @@ class Shelf:
         engine = session.engine
         engine.close()
         entries = engine.points([session.request(messages) for messages in session.branches.values() if messages])
-        save(self._folder(session.name), entries, self._identity(engine.model), engine.kv)
+        save(self._folder(session.name), entries, engine.identity, engine.kv)
 
     def take(self, session: Session, name: str) -> str | None:
         """Makes `session` the saved one of this name. Returns why the model has to read it again, None when it does
@@ -77,7 +73,7 @@ class Shelf:
             engine.ledger.keep(reply)
         engine.close()
         try:
-            load(folder, engine.cache, engine.model, self._identity(engine.model), engine.kv)
+            load(folder, engine.cache, engine.model, engine.identity, engine.kv)
         except FileNotFoundError:
             return "it was not left in the usual way"
         except (OSError, FileFormatError) as error:

@@ -1,5 +1,6 @@
 """Conversations in, events out: the one stream that every face of the program is a view of."""
 
+import secrets
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -57,13 +58,16 @@ class Engine:
         cache_bytes: int = 1 << 30,
         disk: Disk | None = None,
         timeline: Callable[[_core.Sequence, PrefixCache], Timeline] = Timeline,
+        identity: str | None = None,
     ) -> None:
         """`metadata` and `tokenizer`: the model's, where the caller has them already. `kv`: format of keys and values.
-        `cache_bytes`: memory for snapshots beyond the newest; `disk`: where they go then.
+        `cache_bytes`: memory for snapshots beyond the newest; `disk`: where they go then. `identity`: of the model
+        (`store.identity`); without one it is like no other.
         Raises FileFormatError or TemplateError when the file's tokenizer or template cannot be used."""
         if metadata is None:
             metadata = model.metadata
         self.model = model
+        self.identity = identity or secrets.token_hex(32)
         self.kv = kv
         self.tokenizer = tokenizer or Tokenizer(metadata)
         self.template = Template.for_file(metadata)

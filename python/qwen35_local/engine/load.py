@@ -1,11 +1,10 @@
 """From a file to an engine: the vocabulary is read while the weights are packed."""
 
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from qwen35_local import _core
+from qwen35_local.engine import store
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.spill import Spill
 from qwen35_local.errors import naming
@@ -13,8 +12,7 @@ from qwen35_local.text.tokenizer import Tokenizer
 
 
 def load(
-    path: Path,
-    metadata: Mapping[str, Any],
+    file: _core.GgufFile,
     *,
     context_tokens: int = 0,
     threads: int = 0,
@@ -23,11 +21,21 @@ def load(
     disk_folder: Path | None = None,
     disk_bytes: int = 0,
 ) -> Engine:
-    """`metadata` is that of the GGUF at `path`. Raises _core.FormatError, _core.InputError, FileFormatError and
-    TemplateError."""
+    """Everything is read from `file` as it was opened, whatever its path has come to name since. Raises
+    _core.FormatError, _core.InputError, FileFormatError and TemplateError."""
+    metadata = file.metadata
     with ThreadPoolExecutor(max_workers=1) as beside:
         tokenizer = beside.submit(Tokenizer, metadata)
-        model = _core.Model(path, context_tokens=context_tokens, threads=threads)
+        content = beside.submit(store.content, file)
+        model = _core.Model(file, context_tokens=context_tokens, threads=threads)
         disk = None if disk_folder is None else Spill(disk_folder, model, kv, disk_bytes)
-    with naming(path):
-        return Engine(model, kv=kv, disk=disk, metadata=metadata, tokenizer=tokenizer.result(), cache_bytes=cache_bytes)
+    with naming(Path(file.paths[0])):
+        return Engine(
+            model,
+            kv=kv,
+            disk=disk,
+            metadata=metadata,
+            tokenizer=tokenizer.result(),
+            cache_bytes=cache_bytes,
+            identity=store.identity(content.result(), model),
+        )

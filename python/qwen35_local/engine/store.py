@@ -46,16 +46,18 @@ _PARTIAL = re.compile(r"\..+\.partial-([0-9]+)-[0-9a-f]{8}")
 Bytes = NDArray[np.uint8]
 
 
-def identity(path: Path, model: _core.Model) -> str:
-    """Names a model, as far as its memory depends on it: the file's size, its beginning (metadata and directory), the
-    beginning of every tensor, how the model was loaded (rope, context), and the program's version."""
-    file = _core.GgufFile(path)
-    digest = sha256(f"{path.stat().st_size} {model.device.split('-')[0]} {LAYOUT} {_core.__version__}\n".encode())
+def content(file: _core.GgufFile) -> bytes:
+    """Digest of what tells a file, and every part of it, from another: sizes, times of change, headers, and how each
+    tensor begins. Raises _core.FormatError when it was changed since it was opened."""
+    return sha256(file.fingerprint()).digest()
+
+
+def identity(file_content: bytes, model: _core.Model) -> str:
+    """Names a model, as far as its memory depends on it: the content of the file that it was loaded from, how it was
+    loaded (rope, context), and the program's version."""
+    digest = sha256(f"{model.device.split('-')[0]} {LAYOUT} {_core.__version__}\n".encode())
     digest.update(json.dumps(model.config, sort_keys=True).encode())
-    with path.open("rb") as raw:
-        digest.update(raw.read(16 << 20))
-    for tensor in file.tensors:
-        digest.update(file.tensor(tensor.name)[:1024].tobytes())
+    digest.update(file_content)
     return digest.hexdigest()
 
 
