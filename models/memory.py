@@ -16,6 +16,7 @@ from qwen35_local.models.config import ModelConfig
 
 # Values and bytes of a block in the file, then columns and bytes of a unit of 32 rows in a panel.
 _AFFINE = (32, 1536)
+_LEVELS = (32, 784)
 _TYPES = {
     "F32": (1, 4, 1, 128),
     "F16": (1, 2, 1, 64),
@@ -26,18 +27,18 @@ _TYPES = {
     "Q5_1": (32, 24, *_AFFINE),
     "Q8_0": (32, 34, 32, 1088),
     "Q2_K": (256, 84, *_AFFINE),
-    "Q3_K": (256, 110, *_AFFINE),
+    "Q3_K": (256, 110, *_LEVELS),
     "Q4_K": (256, 144, 256, 4736),
     "Q5_K": (256, 176, 256, 5760),
     "Q6_K": (256, 210, 256, 6720),
     "IQ4_NL": (32, 18, 32, 576),
     "IQ4_XS": (256, 136, 256, 4416),
-    "IQ2_XXS": (256, 66, *_AFFINE),
-    "IQ2_XS": (256, 74, *_AFFINE),
-    "IQ2_S": (256, 82, *_AFFINE),
-    "IQ3_XXS": (256, 98, *_AFFINE),
-    "IQ3_S": (256, 110, *_AFFINE),
-    "MXFP4": (32, 17, *_AFFINE),
+    "IQ2_XXS": (256, 66, *_LEVELS),
+    "IQ2_XS": (256, 74, *_LEVELS),
+    "IQ2_S": (256, 82, *_LEVELS),
+    "IQ3_XXS": (256, 98, *_LEVELS),
+    "IQ3_S": (256, 110, *_LEVELS),
+    "MXFP4": (32, 17, *_LEVELS),
 }
 _PANEL_ROWS = 32
 _VECTORS = ("norm.weight", "ssm_a", "ssm_dt.bias", "ssm_conv1d.weight")  # held as F32, unpacked

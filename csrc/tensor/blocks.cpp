@@ -157,7 +157,8 @@ void decode_grids(const std::byte* src, float* dst, std::size_t n) {
     std::memcpy(&block, src + i * sizeof(Block), sizeof(Block));
     for (std::size_t g = 0; g < kValues / 32; ++g, dst += 32) {
       const GridGroup group = read_group(block, g);
-      for (std::size_t c = 0; c < 32; ++c) dst[c] = group.scale[c / 16] * static_cast<float>(group.q[c]);
+      for (std::size_t c = 0; c < 32; ++c)
+        dst[c] = group.scale[c / 16] * static_cast<float>(group.levels[group.codes[c]]);
     }
   }
 }

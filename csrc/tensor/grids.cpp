@@ -182,23 +182,18 @@ constexpr std::uint16_t kIq3SGrid[512] = {
 };
 // clang-format on
 
-constexpr std::int8_t kLevels2[4] = {8, 25, 43, 0};
-constexpr std::int8_t kLevels3Xxs[8] = {4, 12, 20, 28, 36, 44, 52, 62};
-constexpr std::int8_t kLevels3S[8] = {1, 3, 5, 7, 9, 11, 13, 15};
+// Magnitudes, then the same below zero.
+constexpr std::int8_t kLevelsIq2[16] = {8, 25, 43, 0, 0, 0, 0, 0, -8, -25, -43, 0, 0, 0, 0, 0};
+constexpr std::int8_t kLevelsIq3Xxs[16] = {4, 12, 20, 28, 36, 44, 52, 62, -4, -12, -20, -28, -36, -44, -52, -62};
+constexpr std::int8_t kLevelsIq3S[16] = {1, 3, 5, 7, 9, 11, 13, 15, -1, -3, -5, -7, -9, -11, -13, -15};
 constexpr std::int8_t kLevelsMxfp4[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
-// Eight values of a 2-bit point, or four of a 3-bit one; bit i of `signs` negates the i-th.
-void put_point2(std::uint16_t point, unsigned signs, std::int8_t* q) noexcept {
-  for (unsigned i = 0; i < 8; ++i) {
-    const int level = kLevels2[point >> (2 * i) & 3];
-    q[i] = static_cast<std::int8_t>((signs >> i & 1) != 0 ? -level : level);
-  }
-}
-
-void put_point3(std::uint16_t point, const std::int8_t (&levels)[8], unsigned signs, std::int8_t* q) noexcept {
-  for (unsigned i = 0; i < 4; ++i) {
-    const int level = levels[point >> (3 * i) & 7];
-    q[i] = static_cast<std::int8_t>((signs >> i & 1) != 0 ? -level : level);
+// The codes of a point of `kCount` levels, kBits each; bit i of `signs` negates the i-th.
+template <unsigned kBits, unsigned kCount>
+void put_point(std::uint16_t point, unsigned signs, std::uint8_t* codes) noexcept {
+  for (unsigned i = 0; i < kCount; ++i) {
+    const unsigned magnitude = static_cast<unsigned>(point) >> (kBits * i) & ((1u << kBits) - 1);
+    codes[i] = static_cast<std::uint8_t>(magnitude | (signs >> i & 1u) << 3);
   }
 }
 
@@ -211,9 +206,8 @@ std::uint32_t word_of(const std::uint8_t* bytes) noexcept {
   return word;
 }
 
-void set_scales(GridGroup& to, float first, float second) noexcept {
-  to.scale[0] = first;
-  to.scale[1] = second;
+GridGroup group_of(const std::int8_t (&levels)[16], float first, float second) noexcept {
+  return {.codes = {}, .scale = {first, second}, .levels = levels};
 }
 
 // (s + 1/2) / 4 and (s + 1/2) / 2 of the block's scale: exact, as is every product with a level.
@@ -224,72 +218,68 @@ float quarter_scale(std::uint16_t scale, unsigned s) noexcept {
 }  // namespace
 
 GridGroup read_group(const BlockIQ2_XXS& b, std::size_t g) noexcept {
-  GridGroup group;
   const std::uint32_t tail = word_of(b.codes + 8 * g + 4);
-  for (unsigned i = 0; i < 4; ++i) {
-    put_point2(kIq2XxsGrid[b.codes[8 * g + i]], even_signs(tail >> (7 * i) & 127), group.q + 8 * i);
-  }
   const float scale = quarter_scale(b.scale, tail >> 28);
-  set_scales(group, scale, scale);
+  GridGroup group = group_of(kLevelsIq2, scale, scale);
+  for (unsigned i = 0; i < 4; ++i) {
+    put_point<2, 8>(kIq2XxsGrid[b.codes[8 * g + i]], even_signs(tail >> (7 * i) & 127), group.codes + 8 * i);
+  }
   return group;
 }
 
 GridGroup read_group(const BlockIQ2_XS& b, std::size_t g) noexcept {
-  GridGroup group;
+  GridGroup group =
+      group_of(kLevelsIq2, quarter_scale(b.scale, b.scales[g] & 15), quarter_scale(b.scale, b.scales[g] >> 4));
   for (std::size_t i = 0; i < 4; ++i) {
     const unsigned code = b.codes[4 * g + i];
-    put_point2(kIq2XsGrid[code & 511], even_signs(code >> 9), group.q + 8 * i);
+    put_point<2, 8>(kIq2XsGrid[code & 511], even_signs(code >> 9), group.codes + 8 * i);
   }
-  set_scales(group, quarter_scale(b.scale, b.scales[g] & 15), quarter_scale(b.scale, b.scales[g] >> 4));
   return group;
 }
 
 GridGroup read_group(const BlockIQ2_S& b, std::size_t g) noexcept {
-  GridGroup group;
+  GridGroup group =
+      group_of(kLevelsIq2, quarter_scale(b.scale, b.scales[g] & 15), quarter_scale(b.scale, b.scales[g] >> 4));
   for (std::size_t i = 0; i < 4; ++i) {
     const unsigned code = b.codes[4 * g + i] | (b.high[g] >> (2 * i) & 3u) << 8;
-    put_point2(kIq2SGrid[code], b.signs[4 * g + i], group.q + 8 * i);
+    put_point<2, 8>(kIq2SGrid[code], b.signs[4 * g + i], group.codes + 8 * i);
   }
-  set_scales(group, quarter_scale(b.scale, b.scales[g] & 15), quarter_scale(b.scale, b.scales[g] >> 4));
   return group;
 }
 
 GridGroup read_group(const BlockIQ3_XXS& b, std::size_t g) noexcept {
-  GridGroup group;
   const std::uint32_t tail = word_of(b.tails + 4 * g);
+  const float scale = 2.0f * quarter_scale(b.scale, tail >> 28);
+  GridGroup group = group_of(kLevelsIq3Xxs, scale, scale);
   for (unsigned i = 0; i < 8; ++i) {
     const unsigned signs = even_signs(tail >> (7 * (i / 2)) & 127);
-    put_point3(kIq3XxsGrid[b.codes[8 * g + i]], kLevels3Xxs, signs >> (4 * (i % 2)), group.q + 4 * i);
+    put_point<3, 4>(kIq3XxsGrid[b.codes[8 * g + i]], signs >> (4 * (i % 2)), group.codes + 4 * i);
   }
-  const float scale = 2.0f * quarter_scale(b.scale, tail >> 28);
-  set_scales(group, scale, scale);
   return group;
 }
 
 GridGroup read_group(const BlockIQ3_S& b, std::size_t g) noexcept {
-  GridGroup group;
+  const int s = b.scales[g / 2] >> (4 * (g % 2)) & 15;
+  const float scale = half_to_float(b.scale) * static_cast<float>(1 + 2 * s);
+  GridGroup group = group_of(kLevelsIq3S, scale, scale);
   for (std::size_t i = 0; i < 8; ++i) {
     const unsigned code = b.codes[8 * g + i] | (b.high[g] >> i & 1u) << 8;
     const unsigned signs = static_cast<unsigned>(b.signs[4 * g + i / 2]) >> (4 * (i % 2));
-    put_point3(kIq3SGrid[code], kLevels3S, signs, group.q + 4 * i);
+    put_point<3, 4>(kIq3SGrid[code], signs, group.codes + 4 * i);
   }
-  const int s = b.scales[g / 2] >> (4 * (g % 2)) & 15;
-  const float scale = half_to_float(b.scale) * static_cast<float>(1 + 2 * s);
-  set_scales(group, scale, scale);
   return group;
 }
 
 // The levels are doubled, and so half the power of two: 2^(exponent - 128), below 2^-126 a subnormal number.
 GridGroup read_group(const BlockMXFP4& b, std::size_t) noexcept {
-  GridGroup group;
-  for (std::size_t j = 0; j < 16; ++j) {
-    group.q[j] = kLevelsMxfp4[b.codes[j] & 15];
-    group.q[j + 16] = kLevelsMxfp4[b.codes[j] >> 4];
-  }
   const std::uint32_t exponent = b.exponent;
   const std::uint32_t bits = exponent < 2 ? 0x00200000u << exponent : (exponent - 1) << 23;
   const float scale = std::bit_cast<float>(bits);
-  set_scales(group, scale, scale);
+  GridGroup group = group_of(kLevelsMxfp4, scale, scale);
+  for (std::size_t j = 0; j < 16; ++j) {
+    group.codes[j] = b.codes[j] & 15;
+    group.codes[j + 16] = b.codes[j] >> 4;
+  }
   return group;
 }
 

@@ -11,13 +11,13 @@ using cpu::kPanelRows, cpu::PanelFormat, cpu::RoundedBlock;
 
 constexpr const char* kNames[cpu::kPanelFormats] = {"panel_matmul Q4_0", "panel_matmul IQ4_NL", "panel_matmul IQ4_XS",
                                                     "panel_matmul Q4_K", "panel_matmul Q5_K",   "panel_matmul Q6_K",
-                                                    "panel_matmul Q8_0", "panel_matmul affine", "panel_matmul F32",
-                                                    "panel_matmul F16",  "panel_matmul BF16"};
+                                                    "panel_matmul Q8_0", "panel_matmul levels", "panel_matmul affine",
+                                                    "panel_matmul F32",  "panel_matmul F16",    "panel_matmul BF16"};
 
 constexpr const char* kTileNames[cpu::kPanelFormats] = {"tile_matmul Q4_0", "tile_matmul IQ4_NL", "tile_matmul IQ4_XS",
                                                         "tile_matmul Q4_K", "tile_matmul Q5_K",   "tile_matmul Q6_K",
-                                                        "tile_matmul Q8_0", "tile_matmul affine", "tile_matmul F32",
-                                                        "tile_matmul F16",  "tile_matmul BF16"};
+                                                        "tile_matmul Q8_0", "tile_matmul levels", "tile_matmul affine",
+                                                        "tile_matmul F32",  "tile_matmul F16",    "tile_matmul BF16"};
 
 // Blocks of very different size; some of zeros, some whose codes are all extreme, some not numbers.
 std::vector<float> activations(Random& random, std::size_t rows, std::size_t cols, bool has_damage) {
@@ -58,6 +58,8 @@ std::vector<typename cpu::PanelReader<kFormat>::Unit> panel(Random& random, std:
       for (std::uint16_t& value : unit.values) value = float_to_bf16(random.uniform(-1.0f, 1.0f));
     } else if constexpr (kFormat == PanelFormat::kF32 || kFormat == PanelFormat::kF16) {
       fill(random, unit.values);
+    } else if constexpr (kFormat == PanelFormat::kLevels) {
+      for (auto& half : unit.scale) fill(random, half);
     } else if constexpr (kFormat == PanelFormat::kAffine) {
       for (auto& half : unit.scale) fill(random, half);
       for (auto& half : unit.min) fill(random, half);
@@ -169,7 +171,7 @@ void compare_matmul(Comparison& c) {
   using enum PanelFormat;
   Random random(1);
   compare_rounding(c, random);
-  compare_panels<kQ4_0, kIQ4_NL, kIQ4_XS, kQ4_K, kQ5_K, kQ6_K, kQ8_0, kAffine, kF32, kF16, kBF16>(c, random);
+  compare_panels<kQ4_0, kIQ4_NL, kIQ4_XS, kQ4_K, kQ5_K, kQ6_K, kQ8_0, kLevels, kAffine, kF32, kF16, kBF16>(c, random);
   for (std::size_t count = 1; count < 70; ++count) {
     const auto gate = random.floats(count, 110.0f), up = random.floats(count);
     std::vector<float> got(count), expected(count);

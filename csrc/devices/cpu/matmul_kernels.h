@@ -12,7 +12,7 @@
 
 namespace qwen35::cpu {
 
-// How a panel stores its weights; types without a layout of their own are held exactly by kAffine.
+// How a panel stores its weights; types without a layout of their own are held exactly by kLevels or kAffine.
 enum class PanelFormat : std::uint8_t {
   kQ4_0,
   kIQ4_NL,
@@ -21,13 +21,14 @@ enum class PanelFormat : std::uint8_t {
   kQ5_K,
   kQ6_K,
   kQ8_0,
+  kLevels,
   kAffine,
   kF32,
   kF16,
   kBF16
 };
 
-inline constexpr std::size_t kPanelFormats = 11;
+inline constexpr std::size_t kPanelFormats = 12;
 inline constexpr std::size_t kPanelRows = 32;
 inline constexpr std::size_t kRoundedColumns = 32;
 

@@ -144,51 +144,46 @@ void pack_block(PanelAffine* to, std::size_t row, const BlockQ2_K& b) noexcept {
   for (std::size_t c = 0; c < kSuperBlock; ++c) set_code(to[c / 32], row, c % 32, two_bits(b.codes, c));
 }
 
-void pack_block(PanelAffine* to, std::size_t row, const BlockQ3_K& b) noexcept {
-  const float scale = half_to_float(b.scale);
-  for (std::size_t g = 0; g < 16; ++g) {
-    const int low = b.scales[g % 8] >> (g < 8 ? 0 : 4) & 15;
-    const int top = b.scales[8 + g % 4] >> (2 * (g / 4)) & 3;
-    set_half(to[g / 2], row, g % 2, scale * static_cast<float>((low | top << 4) - 32), 0.0f);
+// ---- the types that kLevels holds --------------------------------------------------------------------------------
+
+void pack_group(PanelLevels& to, std::size_t row, const GridGroup& group) noexcept {
+  for (std::size_t half = 0; half < 2; ++half) to.scale[half][row] = group.scale[half];
+  for (std::size_t c = 0; c < 16; ++c) {
+    to.codes[c / 4][row][c % 4] = static_cast<std::uint8_t>(group.codes[c] | group.codes[c + 16] << 4);
   }
-  for (std::size_t c = 0; c < kSuperBlock; ++c) {
-    set_code(to[c / 32], row, c % 32, (two_bits(b.codes, c) | (b.high[c % 32] >> (c / 32) & 1) << 2) - 4);
-  }
+  std::memcpy(to.levels, group.levels, sizeof to.levels);
 }
 
-template <class Block, std::size_t kValues>
-void pack_grids(PanelAffine* to, std::size_t row, const Block& b) noexcept {
-  for (std::size_t g = 0; g < kValues / 32; ++g) {
-    const GridGroup group = read_group(b, g);
-    for (std::size_t half = 0; half < 2; ++half) set_half(to[g], row, half, group.scale[half], 0.0f);
-    for (std::size_t c = 0; c < 32; ++c) set_code(to[g], row, c, group.q[c]);
-  }
+template <class Block>
+void pack_block(PanelLevels* to, std::size_t row, const Block& b) noexcept {
+  constexpr std::size_t kGroups = std::is_same_v<Block, BlockMXFP4> ? 1 : kSuperBlock / kBlock;
+  for (std::size_t g = 0; g < kGroups; ++g) pack_group(to[g], row, read_group(b, g));
 }
 
-void pack_block(PanelAffine* to, std::size_t row, const BlockIQ2_XXS& b) noexcept {
-  pack_grids<BlockIQ2_XXS, 256>(to, row, b);
-}
-void pack_block(PanelAffine* to, std::size_t row, const BlockIQ2_XS& b) noexcept {
-  pack_grids<BlockIQ2_XS, 256>(to, row, b);
-}
-void pack_block(PanelAffine* to, std::size_t row, const BlockIQ2_S& b) noexcept {
-  pack_grids<BlockIQ2_S, 256>(to, row, b);
-}
-void pack_block(PanelAffine* to, std::size_t row, const BlockIQ3_XXS& b) noexcept {
-  pack_grids<BlockIQ3_XXS, 256>(to, row, b);
-}
-void pack_block(PanelAffine* to, std::size_t row, const BlockIQ3_S& b) noexcept {
-  pack_grids<BlockIQ3_S, 256>(to, row, b);
-}
-void pack_block(PanelAffine* to, std::size_t row, const BlockMXFP4& b) noexcept {
-  pack_grids<BlockMXFP4, 32>(to, row, b);
+constexpr std::int8_t kLevelsQ3[16] = {-4, -3, -2, -1, 0, 1, 2, 3};
+
+void pack_block(PanelLevels* to, std::size_t row, const BlockQ3_K& b) noexcept {
+  GridGroup group{.codes = {}, .scale = {}, .levels = kLevelsQ3};
+  for (std::size_t g = 0; g < 8; ++g) {
+    for (std::size_t half = 0; half < 2; ++half) {
+      const std::size_t s = 2 * g + half;
+      const int low = b.scales[s % 8] >> (s < 8 ? 0 : 4) & 15;
+      const int top = b.scales[8 + s % 4] >> (2 * (s / 4)) & 3;
+      group.scale[half] = half_to_float(b.scale) * static_cast<float>((low | top << 4) - 32);
+    }
+    for (std::size_t c = 0; c < 32; ++c) {
+      group.codes[c] = static_cast<std::uint8_t>(two_bits(b.codes, 32 * g + c) | (b.high[c] >> g & 1) << 2);
+    }
+    pack_group(to[g], row, group);
+  }
 }
 
 // ---- rows --------------------------------------------------------------------------------------------------------
 
 template <class Block, class Panel, std::size_t kValues = kBlock>
 void pack_blocks(const std::byte* source, std::byte* panel, std::size_t row, std::size_t cols) noexcept {
-  constexpr std::size_t kUnits = std::is_same_v<Panel, PanelAffine> ? kValues / 32 : 1;
+  constexpr bool kIsPlain = std::is_same_v<Panel, PanelAffine> || std::is_same_v<Panel, PanelLevels>;
+  constexpr std::size_t kUnits = kIsPlain ? kValues / 32 : 1;
   auto* units = reinterpret_cast<Panel*>(panel);
   for (std::size_t i = 0; i < cols / kValues; ++i) {
     Block block;  // file blocks are not aligned
@@ -231,19 +226,19 @@ PackRow row_packer(DType dtype) noexcept {
     case DType::kQ2_K:
       return pack_blocks<BlockQ2_K, PanelAffine, kSuperBlock>;
     case DType::kQ3_K:
-      return pack_blocks<BlockQ3_K, PanelAffine, kSuperBlock>;
+      return pack_blocks<BlockQ3_K, PanelLevels, kSuperBlock>;
     case DType::kIQ2_XXS:
-      return pack_blocks<BlockIQ2_XXS, PanelAffine, kSuperBlock>;
+      return pack_blocks<BlockIQ2_XXS, PanelLevels, kSuperBlock>;
     case DType::kIQ2_XS:
-      return pack_blocks<BlockIQ2_XS, PanelAffine, kSuperBlock>;
+      return pack_blocks<BlockIQ2_XS, PanelLevels, kSuperBlock>;
     case DType::kIQ2_S:
-      return pack_blocks<BlockIQ2_S, PanelAffine, kSuperBlock>;
+      return pack_blocks<BlockIQ2_S, PanelLevels, kSuperBlock>;
     case DType::kIQ3_XXS:
-      return pack_blocks<BlockIQ3_XXS, PanelAffine, kSuperBlock>;
+      return pack_blocks<BlockIQ3_XXS, PanelLevels, kSuperBlock>;
     case DType::kIQ3_S:
-      return pack_blocks<BlockIQ3_S, PanelAffine, kSuperBlock>;
+      return pack_blocks<BlockIQ3_S, PanelLevels, kSuperBlock>;
     case DType::kMXFP4:
-      return pack_blocks<BlockMXFP4, PanelAffine>;
+      return pack_blocks<BlockMXFP4, PanelLevels>;
     case DType::kF32:
       return pack_values<PanelF32>;
     case DType::kF16:

@@ -5,7 +5,7 @@
 //   codes[j][row][b]   nibbles: column 4 j + b low, column 16 + 4 j + b high; bytes: column 4 j + b, plus 128
 //
 // Bytes per weight: Q4_0 and IQ4_NL 0.5625 (as in the file), IQ4_XS 0.539 (file 0.531), Q4_K 0.578 (0.5625),
-// Q5_K 0.703 (0.6875), Q6_K 0.820 and Q8_0 1.0625 (as in the file), Affine 1.5, floats as in the file.
+// Q5_K 0.703 (0.6875), Q6_K 0.820 and Q8_0 1.0625 (as in the file), Levels 0.766, Affine 1.5, floats as in the file.
 //
 // This header is included by files compiled for one instruction set: types only.
 #pragma once
@@ -77,6 +77,13 @@ struct PanelQ8_0 {
   PanelBytes codes;
 };
 
+// scale[half] * levels[q].
+struct PanelLevels {
+  float scale[2][kPanelRows];
+  PanelNibbles codes;
+  std::int8_t levels[16];
+};
+
 // scale[half] * q + min[half].
 struct PanelAffine {
   float scale[2][kPanelRows];
@@ -95,6 +102,7 @@ struct Panel16 {  // F16 and BF16
 inline constexpr std::size_t kPanelAlignment = 64;
 static_assert(sizeof(Panel4) == 576 && sizeof(PanelIQ4_XS) == 4416 && sizeof(PanelQ4_K) == 4736);
 static_assert(sizeof(PanelQ5_K) == 5760 && sizeof(PanelQ6_K) == 6720 && sizeof(PanelQ8_0) == 1088);
+static_assert(sizeof(PanelLevels) == 784);
 static_assert(sizeof(PanelAffine) == 1536 && sizeof(PanelF32) == 128 && sizeof(Panel16) == 64);
 
 }  // namespace qwen35::cpu

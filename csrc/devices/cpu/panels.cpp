@@ -22,6 +22,14 @@ PanelFormat panel_format(DType dtype) noexcept {
       return PanelFormat::kQ6_K;
     case DType::kQ8_0:
       return PanelFormat::kQ8_0;
+    case DType::kQ3_K:
+    case DType::kIQ2_XXS:
+    case DType::kIQ2_XS:
+    case DType::kIQ2_S:
+    case DType::kIQ3_XXS:
+    case DType::kIQ3_S:
+    case DType::kMXFP4:
+      return PanelFormat::kLevels;
     case DType::kF32:
       return PanelFormat::kF32;
     case DType::kF16:
@@ -32,13 +40,6 @@ PanelFormat panel_format(DType dtype) noexcept {
     case DType::kQ5_0:
     case DType::kQ5_1:
     case DType::kQ2_K:
-    case DType::kQ3_K:
-    case DType::kIQ2_XXS:
-    case DType::kIQ2_XS:
-    case DType::kIQ2_S:
-    case DType::kIQ3_XXS:
-    case DType::kIQ3_S:
-    case DType::kMXFP4:
       break;
   }
   return PanelFormat::kAffine;

@@ -182,6 +182,19 @@ struct PanelReader<PanelFormat::kQ8_0> {
 };
 
 template <>
+struct PanelReader<PanelFormat::kLevels> {
+  using Unit = PanelLevels;
+  static constexpr std::size_t kColumns = 32;
+  static constexpr bool kHasHalves = true, kHasMins = false;
+  static void read(const Unit& unit, std::size_t, std::size_t row, RowCodes& to) noexcept {
+    read_nibbles(unit.codes, row, to.q);
+    for (int& q : to.q) q = unit.levels[q];
+    set_scale(to, 0.0f);
+    for (std::size_t half = 0; half < 2; ++half) to.scale[half] = unit.scale[half][row];
+  }
+};
+
+template <>
 struct PanelReader<PanelFormat::kAffine> {
   using Unit = PanelAffine;
   static constexpr std::size_t kColumns = 32;
@@ -235,6 +248,8 @@ decltype(auto) with_reader(PanelFormat format, Visit&& visit) {
       return visit(PanelReader<PanelFormat::kQ6_K>{});
     case PanelFormat::kQ8_0:
       return visit(PanelReader<PanelFormat::kQ8_0>{});
+    case PanelFormat::kLevels:
+      return visit(PanelReader<PanelFormat::kLevels>{});
     case PanelFormat::kAffine:
       return visit(PanelReader<PanelFormat::kAffine>{});
     case PanelFormat::kF32:

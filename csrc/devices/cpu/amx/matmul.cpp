@@ -195,6 +195,7 @@ void add_amx_matmul(MatmulTable& table) noexcept {
   set(PanelFormat::kQ5_K, tile_matmul<FormatQ5_K<V>>);
   set(PanelFormat::kQ6_K, tile_matmul<FormatQ6_K<V>>);
   set(PanelFormat::kQ8_0, tile_matmul<FormatQ8_0<V>>);
+  set(PanelFormat::kLevels, tile_matmul<FormatLevels<V>>);
   set(PanelFormat::kAffine, tile_matmul<FormatAffine<V>>);
 }
 

@@ -33,9 +33,14 @@ struct Avx2Integers : Avx2Bytes {
   };
 
   static I whole_bytes(I x) noexcept { return _mm256_xor_si256(x, repeat(0x80)); }
-  static I levels(I nibbles) noexcept {
-    const __m128i table = _mm_setr_epi8(-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113);
+  static I look_up(__m128i table, I nibbles) noexcept {
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), nibbles);
+  }
+  static I look_up(const std::int8_t* table, I nibbles) noexcept {
+    return look_up(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)), nibbles);
+  }
+  static I levels(I nibbles) noexcept {
+    return look_up(_mm_setr_epi8(-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113), nibbles);
   }
 };
 

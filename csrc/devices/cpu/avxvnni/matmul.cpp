@@ -23,6 +23,11 @@ struct AvxVnniIntegers : Avx2Bytes {
   };
 
   static I whole_bytes(I x) noexcept { return x; }
+  static I look_up(const std::int8_t* table, I nibbles) noexcept {
+    const __m128i above_zero =
+        _mm_xor_si128(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)), _mm_set1_epi8(-128));
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(above_zero), nibbles);
+  }
   static I levels(I nibbles) noexcept {
     const __m128i table = _mm_setr_epi8(1, 24, 45, 63, 79, 93, 106, 118, -127, -115, -103, -90, -75, -59, -39, -15);
     return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), nibbles);

@@ -45,9 +45,12 @@ struct NeonIntegers : Neon {
     if constexpr (n != 0) return vreinterpretq_s32_u8(vshrq_n_u8(vreinterpretq_u8_s32(x), n));
   }
   static I whole_bytes(I x) noexcept { return veorq_s32(x, repeat(0x80)); }
+  static I look_up(const std::int8_t* table, I nibbles) noexcept {
+    return vreinterpretq_s32_s8(vqtbl1q_s8(vld1q_s8(table), vreinterpretq_u8_s32(nibbles)));
+  }
   static I levels(I nibbles) noexcept {
     constexpr std::int8_t kLevels[] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
-    return vreinterpretq_s32_s8(vqtbl1q_s8(vld1q_s8(kLevels), vreinterpretq_u8_s32(nibbles)));
+    return look_up(kLevels, nibbles);
   }
 
   static F to_float(I x) noexcept { return vcvtq_f32_s32(x); }

@@ -80,6 +80,9 @@ struct Zipped : NeonIntegers {
     return {N::shift_right<n>(x.first), N::shift_right<n>(x.second)};
   }
   static I whole_bytes(I x) noexcept { return {N::whole_bytes(x.first), N::whole_bytes(x.second)}; }
+  static I look_up(const std::int8_t* table, I x) noexcept {
+    return {N::look_up(table, x.first), N::look_up(table, x.second)};
+  }
   static I levels(I x) noexcept { return {N::levels(x.first), N::levels(x.second)}; }
 };
 
@@ -231,6 +234,7 @@ void add_neon_i8mm_matmul(MatmulTable& table) noexcept {
   set(PanelFormat::kQ5_K, pair_matmul<FormatQ5_K>);
   set(PanelFormat::kQ6_K, pair_matmul<FormatQ6_K>);
   set(PanelFormat::kQ8_0, pair_matmul<FormatQ8_0>);
+  set(PanelFormat::kLevels, pair_matmul<FormatLevels>);
   set(PanelFormat::kAffine, pair_matmul<FormatAffine>);
 }
 

@@ -126,7 +126,7 @@ void add_reference_matmul(MatmulTable& table) noexcept {
   using enum PanelFormat;
   table.round_rows = round_rows;
   table.silu_multiply = silu_multiply;
-  add_formats<kQ4_0, kIQ4_NL, kIQ4_XS, kQ4_K, kQ5_K, kQ6_K, kQ8_0, kAffine, kF32, kF16, kBF16>(table);
+  add_formats<kQ4_0, kIQ4_NL, kIQ4_XS, kQ4_K, kQ5_K, kQ6_K, kQ8_0, kLevels, kAffine, kF32, kF16, kBF16>(table);
 }
 
 }  // namespace qwen35::cpu

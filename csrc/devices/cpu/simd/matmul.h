@@ -290,6 +290,7 @@ void add_matmul(MatmulTable& table) noexcept {
   set(PanelFormat::kQ5_K, rounded_matmul<V, FormatQ5_K<V>>);
   set(PanelFormat::kQ6_K, rounded_matmul<V, FormatQ6_K<V>>);
   set(PanelFormat::kQ8_0, rounded_matmul<V, FormatQ8_0<V>>);
+  set(PanelFormat::kLevels, rounded_matmul<V, FormatLevels<V>>);
   set(PanelFormat::kAffine, rounded_matmul<V, FormatAffine<V>>);
   set(PanelFormat::kF32, exact_matmul<V, FormatF32<V>>);
   set(PanelFormat::kF16, exact_matmul<V, FormatF16<V>>);

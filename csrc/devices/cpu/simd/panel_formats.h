@@ -133,6 +133,19 @@ struct FormatQ8_0 : FormatBase<V, 8, kByteOffset<V>, 1, false, false> {
 };
 
 template <class V>
+struct FormatLevels : FormatBase<V, 8, kByteOffset<V>, 1, true, false> {
+  using Unit = PanelLevels;
+  using Base = FormatBase<V, 8, kByteOffset<V>, 1, true, false>;
+  template <std::size_t half, std::size_t j>
+  static auto codes(const Unit& u, std::size_t, std::size_t lane) noexcept {
+    return V::look_up(u.levels, Base::template nibbles<half, j>(u.codes, lane));
+  }
+  static auto scale(const Unit& u, std::size_t, std::size_t half, std::size_t lane) noexcept {
+    return V::load(u.scale[half] + lane);
+  }
+};
+
+template <class V>
 struct FormatAffine : FormatBase<V, 8, kByteOffset<V>, 1, true, true> {
   using Unit = PanelAffine;
   template <std::size_t half, std::size_t j>
