@@ -88,10 +88,15 @@ def test_signals_that_others_handle_stay_theirs(folder: Path) -> None:
 
 @POSIX
 def test_signals_are_given_back(folder: Path) -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
-    with PartialFile(folder / "out.gguf"):
-        assert signal.getsignal(signal.SIGTERM) is not before[0]
-    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == before
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, signal.SIG_DFL) for number in numbers]
+    try:
+        with PartialFile(folder / "out.gguf"):
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        assert [signal.getsignal(number) for number in numbers] == [signal.SIG_DFL, signal.SIG_DFL]
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def test_outside_of_the_main_thread(folder: Path) -> None:
