@@ -121,7 +121,7 @@ def _fetch(record: Pulled, file: RemoteFile, advance: Callable[[int], None]) -> 
             f"{file.path} of {record.repository} came with the wrong checksum ({digest.hexdigest()[:12]}…; "
             f"{wire.host()} lists {file.digest[:12]}…) and was removed; pull again, or take another type"
         )
-    with partial.open("rb") as written:
+    with partial.open("r+b") as written:
         os.fsync(written.fileno())
     partial.replace(blob)
     return True
