@@ -11,7 +11,7 @@ from stores import Stores, gguf
 from typer.testing import CliRunner, Result
 
 from qwen35_local import _core
-from qwen35_local.cli import pull
+from qwen35_local.cli import pull, rm
 from qwen35_local.cli.app import app
 from qwen35_local.cli.info import describe
 from qwen35_local.errors import InputError
@@ -21,8 +21,8 @@ CHECKPOINT = Path(__file__).parents[2] / "models/demo/checkpoint"
 runner = CliRunner()
 
 
-def run(*arguments: str, code: int = 0) -> Result:
-    result = runner.invoke(app, [*arguments], catch_exceptions=False)
+def run(*arguments: str, code: int = 0, stdin: str | None = None) -> Result:
+    result = runner.invoke(app, [*arguments], input=stdin, catch_exceptions=False)
     assert result.exit_code == code, result.output
     return result
 
@@ -84,7 +84,9 @@ def test_bench_and_selftest_open_it_too(ollama: Path, monkeypatch: pytest.Monkey
     assert opened == [ollama, "qwen35-demo"]
 
 
-def test_a_checkpoint_of_the_hub_cache_is_converted_once_and_named(disk: Stores) -> None:
+def test_a_checkpoint_of_the_hub_cache_is_converted_once_and_named(
+    disk: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = {path.name: path.read_bytes() for path in CHECKPOINT.iterdir()}
     disk.hub("ann/Demo", files)
     facts = json.loads(run("info", "ann/Demo", "--json").stdout)
@@ -102,7 +104,10 @@ def test_a_checkpoint_of_the_hub_cache_is_converted_once_and_named(disk: Stores)
     assert ours[0]["name"].startswith("Demo-")
     assert json.loads(run("info", ours[0]["name"], "--json").stdout)["name"] == "Demo"
     assert "--yes" in refusal("rm", ours[0]["name"])
-    run("rm", ours[0]["name"], "--yes")
+    monkeypatch.setattr(rm, "can_ask", lambda: True)
+    assert "Remove Demo-" in run("rm", ours[0]["name"], code=1, stdin="n\n").stderr
+    assert [row for row in listed() if row["is_ours"]] == ours
+    run("rm", ours[0]["name"], stdin="y\n")
     assert [row["name"] for row in listed()] == ["ann/Demo"]
 
 

@@ -21,8 +21,13 @@ def rm(
     found = to_remove(model)
     what = f"{printable_line(found.name)} ({file_size(found.bytes)}, {printable_line(str(found.path), 500)})"
     if not yes:
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        if not can_ask():
             raise InputError(f"{what} would be removed; --yes does it where nobody can be asked")
-        typer.confirm(f"Remove {what}?", abort=True, err=True)
+        if not typer.confirm(f"Remove {what}?", err=True):
+            raise typer.Exit(1)
     remove(found)
     notice(f"removed {what}")
+
+
+def can_ask() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
