@@ -35,7 +35,9 @@ def chat(
         str | None, typer.Option("--session", metavar="NAME", help="Go on with this saved conversation, or start it.")
     ] = None,
     save: Annotated[bool, typer.Option("--save/--no-save", help="Keep the conversation, for --continue.")] = True,
-    tools: Annotated[Path | None, typer.Option(help="JSON list of tools, in OpenAI's form, to offer.")] = None,
+    tools: Annotated[
+        Path | None, typer.Option(help="JSON list of tools to offer, in the form of OpenAI, Anthropic or MCP.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One event per line as JSON, on stdout.")] = False,
     temperature: Annotated[float | None, setting("temperature", "0 is greedy. Unset: the official preset.")] = None,
     top_k: Annotated[int | None, setting("top_k", "Keep the k most likely tokens; 0: all.")] = None,
