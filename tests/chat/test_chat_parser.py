@@ -55,6 +55,13 @@ CORPUS: dict[str, tuple[str, bool, list[Any]]] = {
     "text": ("Hello, a < b <3 </x>.\n", False, [("text", "Hello, a < b <3 </x>.\n")]),
     "reasoning": ("why\n\nnot\n</think>\n\nSo.", True, [("reason", "why\n\nnot"), ("text", "So.")]),
     "endless reasoning": ("hm ", True, [("reason", "hm ")]),
+    "reasoning opened again": (
+        "a\n</think>\n\n<think>\nb\n</think>\n\nc",
+        True,
+        [("reason", "a"), ("text", "<think>\nb\n</think>\n\nc")],
+    ),
+    "reasoning opened again, for good": ("a</think>\n\n<think>\nb", True, [("reason", "a"), ("text", "<think>\nb")]),
+    "closers alone": ("a</think>\n\n</think>\n</think>", True, [("reason", "a"), ("text", "</think>")]),
     "empty reasoning": ("\n\n</think>\n\n  So.", True, [("text", "  So.")]),
     "reasoning opened by the model": ("<think>\na\n</think>\n\nb", False, [("reason", "a"), ("text", "b")]),
     "reasoning opened twice": ("\n<think>\na\n</think>\nb", True, [("reason", "a"), ("text", "b")]),
@@ -161,6 +168,11 @@ CORPUS: dict[str, tuple[str, bool, list[Any]]] = {
     "json in json": ('<tool_call>{"name": "f", "arguments": "{\\"a\\": 1}"}</tool_call>', False, called("f", a=1)),
     "json of something else": ('<tool_call>{"a": 1}</tool_call>', False, [("text", '<tool_call>{"a": 1}</tool_call>')]),
     "broken json": ('<tool_call>{"name": <b>', False, [("text", '<tool_call>{"name": <b>')]),
+    "json that ends with the thinking": (
+        'a <tool_call>{"name": "f\\\\</think>\n\nb',
+        True,
+        [("reason", 'a <tool_call>{"name": "f\\\\'), ("text", "b")],
+    ),
     "endless json": ('<tool_call>\n{"name": "f', False, [("text", '<tool_call>\n{"name": "f')]),
 }
 

@@ -61,7 +61,28 @@ MENTIONS: dict[str, tuple[str, str, list[Any]]] = {
     "closer as the answer": ("a‹/think›\n\n‹/think›\n", "reasoning", [("reason", "a"), ("text", "</think>")]),
     "closer twice": ("a‹/think›\n‹/think›\n\nb", "reasoning", [("reason", "a"), ("text", "b")]),
     "token in the answer": ("a ‹think›\nb ‹/think› c", "answer", [("text", "a <think>\nb </think> c")]),
-    "thinking after all": ("‹think›\na\n‹/think›\n\nb", "answer", [("reason", "a"), ("text", "b")]),
+    # Thinking is closed once.
+    "thinking after all": (
+        "‹think›\na\n‹/think›\n\nb",
+        "answer",
+        [("text", "<think>\na\n</think>\n\nb")],
+    ),
+    "thinking again": ("a‹/think›\n\n‹think›\nb", "reasoning", [("reason", "a"), ("text", "<think>\nb")]),
+    "call, then thinking again": (
+        f"a‹/think›{LOOK}\n‹think›\nb",
+        "reasoning",
+        [("reason", "a"), *called(city="Bern"), ("text", "<think>\nb")],
+    ),
+    "call in the thinking, then more of it": (
+        f"a {LOOK}\n‹think›\nb‹/think›c",
+        "reasoning",
+        [("reason", "a"), *called(city="Bern"), ("reason", "b"), ("text", "c")],
+    ),
+    "json that ends with the thinking": (
+        'a ‹tool_call›{"name": "</think>f‹/think›\n\nb',
+        "reasoning",
+        [("reason", 'a <tool_call>{"name": "</think>f'), ("text", "b")],
+    ),
     "thinking of its own": ("‹think›a‹/think›b", "", [("reason", "a"), ("text", "b")]),
 }
 
@@ -127,11 +148,23 @@ def test_letters_alone_are_one_text(output: str, is_reasoning: bool) -> None:
     assert fed([(output, False)], "reasoning" if is_reasoning else "answer") == ([kind(text)] if text else [])
 
 
+def shown(events: list[Event], kind: type[ReasoningDelta] | type[TextDelta]) -> str:
+    return "".join(event.text for event in events if isinstance(event, kind))
+
+
 @given(st.sampled_from(["‹think›", "‹/think›", "<think>", "</think>"]), st.text("abc .", max_size=4))
 def test_an_answer_about_a_tag_is_shown(tag: str, rest: str) -> None:
     """Thinking closed, then an answer that begins with a tag: something is visible."""
-    events = fed(pieces("hm‹/think›\n\n" + tag + rest), "reasoning")
-    assert "".join(event.text for event in events if isinstance(event, TextDelta)).strip()
+    assert shown(fed(pieces("hm‹/think›\n\n" + tag + rest), "reasoning"), TextDelta).strip()
+
+
+@given(mixed.filter(lambda output: "<function=" not in output), mixed)
+def test_nothing_behind_the_thinking_is_thinking(thought: str, rest: str) -> None:
+    """Whatever follows the first closer is visible: text, or a call."""
+    thought = thought.replace("‹/think›", "")
+    events = fed(pieces(f"{thought}‹/think›{rest}"), "reasoning")
+    assert shown(events, ReasoningDelta) == shown(fed(pieces(thought + "‹/think›"), "reasoning"), ReasoningDelta)
+    assert not rest.strip() or any(not isinstance(event, ReasoningDelta) for event in events)
 
 
 def test_a_call_needs_its_token_also_in_pieces() -> None:

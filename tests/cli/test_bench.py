@@ -232,6 +232,9 @@ def test_interruption_leaves_nothing(bench: Bench, fake: Path, monkeypatch: pyte
         ('echo \'[{"n_prompt": 9, "n_gen": 0, "n_depth": 0, "avg_ts": 1.0}]\'', "expected JSON"),
         ('echo \'[{"n_prompt": 8, "n_gen": 0, "n_depth": 0, "avg_ts": 0}]\'', "expected JSON"),
         ("echo '7'", "expected JSON"),
+        ("exec cat /dev/zero", "prints more than 4 MiB"),
+        ("yes loading | head -c 300000 >&2; echo 'no memory' >&2; exit 4", "exit code 4: no memory"),
+        ('echo \'[{"n_prompt": 8, "n_gen": 0, "n_depth": 0, "avg_ts": NaN}]\'', "expected JSON"),
     ],
 )
 def test_a_llama_bench_that_fails_is_named(bench: Bench, model: Path, tmp_path: Path, script: str, said: str) -> None:

@@ -1,6 +1,10 @@
 """What `qwen35 perplexity` scores of a text file: the characters that are in it, by the tokens they are."""
 
+import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +12,7 @@ import numpy as np
 import pytest
 
 from qwen35_local import _core, hub
-from qwen35_local.cli.perplexity import perplexity
+from qwen35_local.cli.perplexity import perplexity, read_ids
 from qwen35_local.engine import quality
 from qwen35_local.errors import FileFormatError, InputError
 from qwen35_local.text.tokenizer import Tokenizer
@@ -89,3 +93,105 @@ def test_what_cannot_be_scored_is_said(score: Any, data: bytes, fault: str) -> N
 def test_special_is_about_a_text(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--ids"):
         perplexity(str(hub.embedded_model()), ids=tmp_path / "ids.txt", special=True)
+
+
+def npy(array: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def npy_of_shape(shape: str) -> bytes:
+    """An array that does not have the shape its header names."""
+    return npy(np.zeros(3, np.int32)).replace(b"(3,), }".ljust(20), f"({shape}), }}".ljust(20).encode())
+
+
+IDS = [700, 3, 9]
+ZIP = io.BytesIO()
+np.savez(ZIP, a=np.array(IDS))
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("a.txt", b"700 3\n 9\n"),
+        ("a.txt", b"700,3,9"),
+        ("a.npy", npy(np.array(IDS, np.uint64))),
+        ("a.npy", npy(np.array(IDS, np.int16))),
+    ],
+)
+def test_token_ids(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    assert read_ids(tmp_path / name, 1000).tolist() == IDS
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "fault"),
+    [
+        ("a.txt", b"7 x", "'x' is no token id; expected whole numbers"),
+        ("a.txt", b"7 -1", "'-1' is no token id"),
+        ("a.txt", b"7 1.5", "'1.5' is no token id"),
+        ("a.txt", b"7 " + b"9" * 5000, "'9999999999999999999999999999999999999999' is no token id"),
+        ("a.txt", b"\0" * 50, ".* is no token id"),
+        ("a.txt", b"7 1000", "id 1000 at position 1 is outside the vocabulary of 1000"),
+        ("a.npy", b"", "not a readable .npy file of token ids"),
+        ("a.npy", b"7 8 9", "not a readable .npy file of token ids"),
+        ("a.npy", ZIP.getvalue(), "not a readable .npy file of token ids"),
+        ("a.npy", npy(np.array([{}], object)), "not a readable .npy file of token ids"),
+        ("a.npy", npy_of_shape("9**9,"), "not a readable .npy file of token ids"),
+        ("a.npy", npy_of_shape("(9,"), "not a readable .npy file of token ids"),
+        ("a.npy", npy_of_shape("9" * 15), "not a readable .npy file of token ids"),
+        ("a.npy", npy_of_shape("9999,"), "not a readable .npy file of token ids"),
+        ("a.npy", npy(np.array(IDS, np.int32))[:-1], "not a readable .npy file of token ids"),
+        ("a.npy", npy(np.array([IDS])), r"shape \(1, 3\) of int64; expected token ids, with one axis"),
+        ("a.npy", npy(np.array([1.5, 2])), r"shape \(2,\) of float64; expected token ids"),
+        ("a.npy", npy(np.array(["a"])), ".* expected token ids"),
+        ("a.npy", npy(np.array([7, -1])), "id -1 at position 1"),
+        ("a.npy", npy(np.array([2**64 - 1], np.uint64)), "id 18446744073709551615 at position 0"),
+    ],
+)
+def test_what_is_no_token_ids(tmp_path: Path, name: str, data: bytes, fault: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(InputError, match=f"{name}: {fault}"):
+        read_ids(tmp_path / name, 1000)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", ZIP.getvalue(), npy(np.zeros(3)), npy(np.array([["a"]])), npy(np.zeros((3, 3)))[:-1]]
+)
+def test_what_is_no_logits(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.npy").write_bytes(data)
+    with pytest.raises(InputError, match=r"a\.npy: .*logits \[tokens, vocabulary\]"):
+        quality.SavedLogits(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "pipe"])
+def test_files_without_an_end(tmp_path: Path, target: str) -> None:
+    """None is waited for or read on and on; a pipe without a writer is empty."""
+    if target == "pipe":
+        os.mkfifo(tmp_path / "pipe")
+    for name in ("a.npy", "a.txt"):
+        (tmp_path / name).symlink_to(target)
+    with pytest.raises(InputError, match="no regular file"):
+        read_ids(tmp_path / "a.npy", 1000)
+    with pytest.raises(InputError, match="no regular file"):
+        quality.SavedLogits(tmp_path / "a.npy")
+    for options in ({"file": tmp_path / "a.txt"}, {"ids": tmp_path / "a.txt"}):
+        with pytest.raises((InputError, FileFormatError), match=r"is a device|is empty|no tokens"):
+            perplexity(str(hub.embedded_model()), **options)  # type: ignore[arg-type]
+
+
+def test_an_endless_text_of_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qwen35_local.cli.perplexity.IDS_LIMIT_BYTES", 1 << 20)
+    (tmp_path / "a.txt").write_bytes(b"7 " * (1 << 19) + b"7")
+    with pytest.raises(FileFormatError, match=r"a\.txt: larger than 1 MiB"):
+        read_ids(tmp_path / "a.txt", 1000)
+
+
+@pytest.mark.parametrize("options", [["-"], ["--ids", "-"]])
+def test_a_dash_is_stdin(demo: _core.Model, options: list[str]) -> None:
+    tokens = Tokenizer(demo.metadata).encode(LINE)
+    given = LINE.encode() if options == ["-"] else " ".join(map(str, tokens)).encode()
+    command = [sys.executable, "-m", "qwen35_local", "perplexity", str(hub.embedded_model()), *options, "--json"]
+    done = subprocess.run(command, input=given, capture_output=True, check=True)
+    assert json.loads(done.stdout) == measured(demo, tokens)

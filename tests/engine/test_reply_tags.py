@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from qwen35_local import _core
+from qwen35_local.chat.events import TextDelta
 from qwen35_local.chat.messages import Message
 from qwen35_local.chat.presets import Sampling
 from qwen35_local.engine.engine import Engine
@@ -91,6 +92,30 @@ def test_the_next_prompt_quotes_and_goes_on(engine: Engine, ask: Ask, keep_think
     before_reply = engine.encode(Request([QUESTION], Sampling(), (TOOL,))).last_turn_at
     behind_reply = first.usage.prompt_tokens + first.usage.generated_tokens - 1
     assert second.usage.reused_tokens == (behind_reply if keep_thinking else before_reply)
+
+
+@pytest.mark.parametrize("thinking", [True, False])
+def test_thinking_that_is_opened_again_is_the_answer(engine: Engine, ask: Ask, thinking: bool) -> None:
+    """It never closes, and what it says is visible, goes into the next prompt, and is not read again."""
+    parts = (*(("hm", "</think>", "\n\n") if thinking else ()), "<think>", "\nBecause.")
+    special = [1, 3] if thinking else [0]
+    first = ask([QUESTION], *parts, is_special=special, keep_thinking=True, thinking=thinking)
+    assert first.message == Message("assistant", "<think>\nBecause.", reasoning="hm" if thinking else "")
+    messages = [QUESTION, first.message, Message("user", "Go on.")]
+    request = Request(messages, Sampling(), (TOOL,), keep_thinking=True, thinking=thinking)
+    assert "<think>\nBecause." in engine.tokenizer.decode(engine.encode(request).tokens)
+    second = ask(messages, "ok", keep_thinking=True, thinking=thinking)
+    assert second.usage.reused_tokens == first.usage.prompt_tokens + first.usage.generated_tokens - 1
+
+
+def test_a_call_that_is_cut_short_is_shown_as_text(engine: Engine, ask: Ask) -> None:
+    request = Request([QUESTION], Sampling(), (TOOL,))
+    cut = QUOTED.removeprefix("<tool_call>").partition("\n</parameter>")[0]
+    done = ask([QUESTION], "hm", "</think>", "<tool_call>", cut, is_special=[1, 2])
+    assert done.message == Message("assistant", "<tool_call>" + cut, reasoning="hm")
+    assert done.reason == "stop"
+    shown = "".join(event.text for event in engine.reply(request) if isinstance(event, TextDelta))
+    assert shown == done.message.text
 
 
 def test_a_message_that_comes_back_without_its_thinking_is_not_cut(engine: Engine, ask: Ask) -> None:

@@ -7,6 +7,9 @@ them, and fall back to JSON calls. Every text is accepted; what is no call comes
 A step acts only on what no further input can change, so the events do not depend on how the output was cut. What is
 undecided is at most a tag, 64 characters of white space and the tag after it; the work is linear in the output.
 
+Thinking is closed once, by the prompt or by the model: whatever comes after that is the answer, also where it opens
+thinking again, which may never close.
+
 Where the tokens are known, `<think>`, `<tool_call>` and the other tags that are tokens count only as these: a model
 that speaks of a tag in plain letters has written text.
 """
@@ -142,29 +145,19 @@ class OutputParser:
             if not self._text:
                 return False
             tag = self._text.tag(self._prose_tags())
-            is_meant = tag and self._is_meant(tag)
-            if is_meant is None:
+            if tag is None:
                 return False
-            if tag and is_meant:
+            is_quoted = tag == "<function=" and self._tail == "<tool_call>"  # in plain letters
+            if tag and not is_quoted:
                 self._open(tag)
                 return True
             self._add_prose(self._text.take(1))
-
-    def _is_meant(self, tag: str) -> bool | None:
-        """Whether the tag here is no mention of it; None: more text tells.
-
-        Thinking that was closed opens again only as the template opens it, on a line of its own: an answer may begin
-        with the tag's name. A bare `<function=` behind a `<tool_call>` in plain letters belongs to what is quoted."""
-        if tag == "<think>" and self._in_answer:
-            newline = self._text.tag(("\n",), len(tag))
-            return None if newline is None else newline != ""
-        return tag != "<function=" or self._tail != "<tool_call>"
 
     def _prose_tags(self) -> list[str]:
         tags = []
         if self._in_reasoning or self._is_fresh or self._reasoning_is_unclosed:
             tags.append("</think>")
-        if self._is_fresh:
+        if self._is_fresh and not self._in_answer:
             tags.append("<think>")
         if self._schemas:
             tags += ["<tool_call>", "<function="]
@@ -286,6 +279,12 @@ class OutputParser:
             found = self._text.search(_JSON_SIGN, int(self._call.is_escaped))
             sign, end = found or ("", len(self._text))
             if sign and sign in "<\\" and not self._call.is_in_string:
+                self._take(end - 1)
+                return self._not_a_call()
+            closer = self._text.tag(("</think>",), end - 1) if sign == "<" and self._in_reasoning else ""
+            if closer is None:
+                return False
+            if closer:  # a string without an end would hold the answer
                 self._take(end - 1)
                 return self._not_a_call()
             self._call.is_escaped &= end == 0

@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 
 KvFormat = Literal["f32", "f16", "q8", "q4", "k8v4"]
 
+IDS_LIMIT_BYTES = 64 << 20  # ten million ids; .npy has no limit, as it is mapped
+
 
 def perplexity(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=f"{MODEL_HELP}.", show_default=False)],
-    file: Annotated[Path | None, typer.Argument(help="Text to score, in UTF-8.", show_default=False)] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="Text to score, in UTF-8, of at most 1 GiB; -: stdin.", show_default=False)
+    ] = None,
     ids: Annotated[
-        Path | None, typer.Option(help="Token ids instead of a text: .npy, or numbers separated by spaces.")
+        Path | None, typer.Option(help="Token ids instead of a text: .npy, or numbers separated by spaces; -: stdin.")
     ] = None,
     special: Annotated[
         bool, typer.Option("--special", help="Read what spells a control token in the text as that token.")
@@ -51,6 +55,7 @@ def perplexity(
         raise InputError("give a text file or --ids FILE, one of the two")
     if special and ids is not None:
         raise InputError("--special is about a text; with --ids every id is the token it says")
+    file, ids = stdin_for_dash(file), stdin_for_dash(ids)
     text = "" if file is None else read_text(file)
     loaded = load(model, threads)
     tokens = encode(file, text, loaded, special=special) if ids is None else read_ids(ids, loaded.n_vocab)
@@ -114,25 +119,31 @@ def encode(file: Path | None, text: str, model: "_Model", *, special: bool) -> "
 
 
 def read_ids(path: Path, n_vocab: int) -> "NDArray[np.int32]":
-    """Token ids [T] from .npy or from text. Raises InputError."""
+    """Token ids [T] from .npy, or from text of at most IDS_LIMIT_BYTES. Raises InputError, FileFormatError, OSError."""
     import numpy as np
 
+    from qwen35_local import bounded_file
+    from qwen35_local.engine import npy_file
     from qwen35_local.errors import InputError
 
-    try:
-        if path.suffix == ".npy":
-            values = np.load(path, allow_pickle=False)
-        else:
-            values = np.array([int(word) for word in path.read_text().replace(",", " ").split()], dtype=np.int64)
-    except ValueError as error:
-        raise InputError(f"{path}: not token ids ({error}); expected .npy integers or numbers between spaces") from None
-    if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
-        raise InputError(f"{path}: shape {values.shape} of {values.dtype}; expected one row of integers")
+    if path.suffix == ".npy":
+        values = npy_file.mapped(path, "token ids", 1, np.integer)
+    else:
+        words = bounded_file.read(path, IDS_LIMIT_BYTES, accepts_pipe=True).replace(b",", b" ").split()
+        wrong_word = next((word for word in words if not word.isdigit() or len(word) > 10), None)
+        if wrong_word is not None:
+            said = wrong_word[:40].decode("utf-8", "replace")
+            raise InputError(f"{path}: {said!r} is no token id; expected whole numbers between spaces or commas")
+        values = np.fromiter(map(int, words), np.int64, len(words))
     wrong = np.flatnonzero((values < 0) | (values >= n_vocab))
     if len(wrong):
         raise InputError(f"{path}: id {values[wrong[0]]} at position {wrong[0]} is outside the vocabulary of {n_vocab}")
     ids: NDArray[np.int32] = values.astype(np.int32)
     return ids
+
+
+def stdin_for_dash(path: Path | None) -> Path | None:
+    return Path("/dev/stdin") if path == Path("-") else path
 
 
 class LogitWriter:

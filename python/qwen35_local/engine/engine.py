@@ -297,8 +297,7 @@ class Engine:
 
         def emit(parsed: list[events.Event]) -> Iterator[Event]:
             for event in parsed:
-                reply.add(event)
-                yield event
+                yield reply.add(event)
 
         try:
             while True:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qwen35_local import _core
+from qwen35_local.engine import npy_file
 from qwen35_local.errors import InputError
 
 PIECE_TOKENS = 64
@@ -81,15 +82,10 @@ class ModelLogits:
 
 
 class SavedLogits:
-    """Rows of an .npy file [T, V] in the order they were written."""
+    """Rows of an .npy file [T, V] in the order they were written. Raises InputError, OSError."""
 
     def __init__(self, path: Path) -> None:
-        try:
-            self._rows = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: not a readable .npy file of logits ({error})") from None
-        if self._rows.ndim != 2:
-            raise InputError(f"{path}: shape is {self._rows.shape}; expected [tokens, vocabulary]")
+        self._rows = npy_file.mapped(path, "logits [tokens, vocabulary]", 2, np.floating)
         self.n_vocab = int(self._rows.shape[1])
         self._next = 0
 

@@ -137,20 +137,22 @@ class Reply:
         self.n_tokens += 1
         self.reasoning_tokens += in_reasoning
 
-    def add(self, event: events.Event) -> None:
+    def add(self, event: events.Event) -> events.Event:
+        """Makes the event part of the message; returns what is to be shown of it."""
+        if isinstance(event, ToolCallDone) and not event.is_closed:
+            # Its last argument may be cut short, so it must never be run; as text nothing of it is lost.
+            event = TextDelta(event.raw)
         message = self.message
         match event:
             case ReasoningDelta(piece):
                 self.message = replace(message, reasoning=(message.reasoning or "") + piece)
             case TextDelta(piece):
                 self.message = replace(message, content=message.text + piece)
-            case ToolCallDone(is_closed=False, raw=raw):
-                # Its last argument may be cut short, so it must never be run; as text nothing of it is lost.
-                self.message = replace(message, content=message.text + raw)
             case ToolCallDone(call=call):
                 self.message = replace(message, tool_calls=(*message.tool_calls, call))
             case ToolCallStart():
                 pass
+        return event
 
     def done(self, reason: Reason, n_prompt: int, reuse: Reuse, when_full: WhenFull) -> Done:
         usage = Usage(
