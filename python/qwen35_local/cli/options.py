@@ -46,7 +46,9 @@ def gibibytes(help: str, *, show_default: bool = True) -> Any:
     return typer.Option(parser=parsed_as(kind), metavar="GIB", help=help, show_default=show_default)
 
 
-Threads = Annotated[int, count("--threads", high=MOST_THREADS, help="0: as many as this process may use.")]
+_THREADS: dict[str, Any] = {"high": MOST_THREADS, "help": "0: as many as this process may use."}
+Threads = Annotated[int, count("--threads", "-t", **_THREADS)]
+ThreadsInFull = Annotated[int, count("--threads", **_THREADS)]  # where -t is the type
 Memory = Annotated[
     str | None,
     typer.Option(metavar="SIZE", help="24G, 24GiB, 24GB, 24000M. Unset: what is free here.", show_default=False),

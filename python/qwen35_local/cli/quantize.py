@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qwen35_local.cli.argument import MODEL_HELP
-from qwen35_local.cli.options import Threads
+from qwen35_local.cli.options import ThreadsInFull
 from qwen35_local.cli.terminal import printable
 from qwen35_local.cli.units import counted, file_size
 
@@ -45,7 +45,7 @@ def quantize(
             help="Accept a source that was rounded before: a GGUF of lower precision, norms of MLX.",
         ),
     ] = False,
-    threads: Threads = 0,
+    threads: ThreadsInFull = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Convert a checkpoint to a quantised GGUF that this program and llama.cpp can load."""
