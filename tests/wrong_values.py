@@ -1,4 +1,4 @@
-"""A value of every type that GGUF metadata can hold, to be put where another type is expected."""
+"""A value of every type that GGUF metadata or JSON can hold, to be put where another type is expected."""
 
 import math
 from typing import Any
@@ -27,6 +27,14 @@ VALUES: list[Any] = [
     ["text"],
     ["", "a b"],
     [[1], ["text"]],
+]
+
+JSON_VALUES: list[Any] = [
+    *(value for value in VALUES if "nan" not in repr(value) and "inf" not in repr(value)),
+    None,
+    {},
+    {"a": 1},
+    {"a": []},
 ]
 
 

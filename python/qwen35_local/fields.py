@@ -27,7 +27,8 @@ def _is_integer(value: object) -> bool:
 
 def integer(low: int, high: int) -> Kind[int]:
     """A whole number, Python's or numpy's, and no bool."""
-    return Kind(f"an integer from {low} to {high}", lambda v: _is_integer(v) and low <= v <= high)
+    expected = str(low) if low == high else f"an integer from {low} to {high}"
+    return Kind(expected, lambda v: _is_integer(v) and low <= v <= high)
 
 
 def number(low: float = -math.inf, high: float = math.inf) -> Kind[float]:

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wrong_values import VALUES, is_one_of
+from wrong_values import JSON_VALUES, is_one_of
 
 from qwen35_local.chat.messages import Message
 from qwen35_local.cli.session import Session, read_tool_file
 from qwen35_local.errors import Qwen35Error
 
-JSON_VALUES = [*(v for v in VALUES if "nan" not in repr(v) and "inf" not in repr(v)), None, {}, {"a": 1}, {"a": []}]
 TEXTS = ["", "text", "\x1b[31m\n"]
 FLAGS = [True, False, None]
 FIELDS: dict[str, list[Any]] = {

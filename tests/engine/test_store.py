@@ -10,6 +10,7 @@ from random import Random
 
 import numpy as np
 import pytest
+from wrong_values import JSON_VALUES, is_one_of
 
 from qwen35_local import _core, hub
 from qwen35_local.engine import store
@@ -105,17 +106,42 @@ def test_a_newer_version_is_refused(demo: _core.Model, tmp_path: Path) -> None:
     saved(filled(demo), tmp_path)
     content = store.read_json(tmp_path / store.STATE)
     store.write_json(tmp_path / store.STATE, {**content, "version": 2})
-    with pytest.raises(FileFormatError, match="version 2"):
+    with pytest.raises(FileFormatError, match="version is 2; expected 1"):
         loaded(demo, tmp_path)
 
 
-@pytest.mark.parametrize("hostile", [None, 3, [3], [{}], [{"label": 1}], {"a": 1}])
-def test_a_list_of_other_things_is_refused(demo: _core.Model, tmp_path: Path, hostile: object) -> None:
+DIGITS = "0123456789abcdef" * 4
+NO_PARTS = [DIGITS + "0", DIGITS.upper(), DIGITS + "\n", [DIGITS, 7], "../" + DIGITS[3:]]
+VALUES = [*JSON_VALUES, [{}], [[]], [None], *NO_PARTS]
+SNAPSHOT = ("label", "tokens", "memory", "logits", "pages")
+
+
+@pytest.mark.parametrize("field", ["format", "version", "model", "kv", "snapshots", *SNAPSHOT])
+def test_each_field_with_each_type(demo: _core.Model, tmp_path: Path, field: str) -> None:
+    """Refused by its name; nothing is loaded then."""
     saved(filled(demo), tmp_path)
     content = store.read_json(tmp_path / store.STATE)
-    store.write_json(tmp_path / store.STATE, {**content, "snapshots": hostile})
-    with pytest.raises(FileFormatError, match="list of snapshots"):
-        loaded(demo, tmp_path)
+    snapshot = content["snapshots"][-1]
+    accepted = {"label": [value for value in VALUES if isinstance(value, str)], "logits": [None], "snapshots": [[]]}
+    cache = PrefixCache()
+    for value in VALUES:
+        if is_one_of(value, accepted.get(field, [])):
+            continue
+        changed = {**snapshot, field: value}
+        whole = {**content, "snapshots": [changed]} if field in SNAPSHOT else {**content, field: value}
+        store.write_json(tmp_path / store.STATE, whole)
+        with pytest.raises(FileFormatError) as refused:
+            store.load(tmp_path, cache, demo, "model", "f16")
+        said = {"format": "not a saved state", "model": "model", "kv": "kv", "pages": ""}.get(field, field)
+        assert said in str(refused.value) or "another model" in str(refused.value) or "kept as" in str(refused.value)
+    assert len(cache) == 0
+
+
+def test_a_list_in_the_place_of_all(demo: _core.Model, tmp_path: Path) -> None:
+    for value in JSON_VALUES:
+        store.write_json(tmp_path / store.STATE, value)
+        with pytest.raises(FileFormatError, match="not a saved state"):
+            loaded(demo, tmp_path)
 
 
 def test_parts_of_the_wrong_kind_or_number_are_refused(demo: _core.Model, tmp_path: Path) -> None:

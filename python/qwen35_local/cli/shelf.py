@@ -9,6 +9,7 @@ from qwen35_local.cli.session import Session
 from qwen35_local.engine.ledger import Written
 from qwen35_local.engine.store import STATE, load, read_json, remove_stale, save, write_json
 from qwen35_local.errors import FileFormatError, InputError
+from qwen35_local.fields import ANY_LIST, Fields
 
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,63}")
 _CONVERSATION = "conversation.json"
@@ -59,18 +60,15 @@ class Shelf:
             content = read_json(folder / _CONVERSATION)
         except OSError as error:
             raise InputError(f"no saved conversation {name!r} ({error.strerror}); /sessions lists them") from None
-        replies = content.get("replies") if isinstance(content, dict) else None
-        if not isinstance(replies, list):
-            raise FileFormatError(f"{folder / _CONVERSATION}: has no list of replies")
+        fields = Fields(content if isinstance(content, dict) else {})
         try:
-            written = [Written.from_dict(reply) for reply in replies]
-        except InputError as error:
+            written = [Written.from_dict(reply) for reply in fields.need("replies", ANY_LIST)]
+        except (InputError, FileFormatError) as error:
             raise FileFormatError(f"{folder / _CONVERSATION}: {error}") from None
         session.take(content, str(folder / _CONVERSATION))
         session.name = name
         engine = session.engine
-        for reply in written:
-            engine.ledger.keep(reply)
+        engine.remember(written)
         engine.close()
         try:
             load(folder, engine.cache, engine.model, engine.identity, engine.kv)

@@ -150,6 +150,15 @@ class Engine:
         self._idle_tokens = 0
         yield reply.done(reason, len(encoded.tokens), reuse, request.when_full)
 
+    def remember(self, replies: Iterable[Written]) -> None:
+        """Replies of an earlier run, so that their messages stand for the same tokens again. Those whose tokens are not
+        their text to this model's tokenizer, or that no reply can hold, are left out."""
+        for reply in replies:
+            ids = reply.tokens
+            has_own_tokens = all(n < self.tokenizer.vocab_size and not self.tokenizer.is_control(n) for n in ids)
+            if has_own_tokens and self.tokenizer.decode(ids) == reply.text:
+                self.ledger.keep(reply)
+
     def prefill(self, request: Request, progress: Progress = lambda done, total: None) -> Prefilled:
         """Reads the prompt of a request and no further. Raises what `reply` does, and _core.Cancelled."""
         self.close()

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from qwen35_local.chat.messages import Message
-from qwen35_local.errors import InputError
+from qwen35_local.fields import OBJECT, TEXT, Fields, integer, list_of
+
+_IDS = list_of(integer(0, (1 << 31) - 1))
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,15 @@ class Written:
 
     @classmethod
     def from_dict(cls, data: Any) -> "Written":
-        """Raises InputError."""
-        body = data if isinstance(data, dict) else {}
-        opening, text, after, tokens = (body.get(key) for key in ("opening", "text", "after", "tokens"))
-        if not (isinstance(opening, str) and isinstance(text, str) and isinstance(after, str)):
-            raise InputError("a kept reply needs opening, text and after")
-        if not isinstance(tokens, list) or not all(type(n) is int and 0 <= n < 1 << 31 for n in tokens):
-            raise InputError("the tokens of a kept reply must be a list of token ids")
-        return cls(Message.from_dict(body.get("message")), opening, tuple(tokens), text, after)
+        """Raises FileFormatError or InputError."""
+        fields = Fields(data if isinstance(data, dict) else {}, "a kept reply: ")
+        return cls(
+            Message.from_dict(fields.need("message", OBJECT)),
+            fields.need("opening", TEXT),
+            tuple(fields.need("tokens", _IDS)),
+            fields.need("text", TEXT),
+            fields.need("after", TEXT),
+        )
 
 
 class Ledger:

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from qwen35_local import _core, bounded_file, json_file
 from qwen35_local.engine.cache import Entry, PrefixCache
 from qwen35_local.errors import FileFormatError
+from qwen35_local.fields import OBJECTS, TEXT, Fields, Kind, integer, list_of
 from qwen35_local.process import runs
 
 VERSION = 1
@@ -41,6 +42,9 @@ SUFFIX = ".part"
 _PART_LIMIT_BYTES = 1 << 30
 _JSON_LIMIT_BYTES = 256 << 20
 
+_PART: Kind[str] = Kind(
+    "the 64 digits that name a part", lambda v: type(v) is str and re.fullmatch("[0-9a-f]{64}", v) is not None
+)
 _PARTIAL = re.compile(r"\..+\.partial-([0-9]+)-[0-9a-f]{8}")
 
 Bytes = NDArray[np.uint8]
@@ -94,18 +98,21 @@ def write_snapshot(folder: Path, entry: Entry, snapshot: _core.Snapshot, known: 
 def load(folder: Path, cache: PrefixCache, model: _core.Model, name: str, kv: str) -> int:
     """Puts the snapshots of a folder into the cache; returns how many. Raises FileFormatError saying why they cannot be
     used, OSError; the cache is then as it was."""
-    content = read_json(folder / STATE)
     where = folder / STATE
+    content = read_json(where)
     if not isinstance(content, dict) or content.get("format") != "qwen35-state":
         raise FileFormatError(f"{where}: not a saved state")
-    if content.get("version") != VERSION:
-        raise FileFormatError(f"{where}: version {content.get('version')!r}; this program reads version {VERSION}")
-    if content.get("model") != name:
+    fields = Fields(content, f"{where}: ")
+    fields.need("version", integer(VERSION, VERSION))
+    if fields.need("model", TEXT) != name:
         raise FileFormatError(f"{where}: made by another model, context length or version of this program")
-    if content.get("kv") != kv:
-        raise FileFormatError(f"{where}: keys and values are kept as {content.get('kv')!r}, and here as {kv!r}")
+    if (kept := fields.need("kv", TEXT)) != kv:
+        raise FileFormatError(f"{where}: keys and values are kept as {kept!r}, and here as {kv!r}")
+    items = [
+        _item(Fields(item, f"{where}: snapshots[{n}].")) for n, item in enumerate(fields.need("snapshots", OBJECTS))
+    ]
     pages: dict[str, _core.Page | Bytes] = {}
-    found = [read_snapshot(folder, item, model, kv, pages) for item in _items(content.get("snapshots"), where)]
+    found = [read_snapshot(folder, item, model, kv, pages) for item in items]
     for snapshot, label, logits in found:
         cache.insert(snapshot, label, logits)
     return len(found)
@@ -139,26 +146,15 @@ def read_snapshot(
     return snapshot, item["label"], logits
 
 
-def _items(snapshots: Any, where: Path) -> list[Mapping[str, Any]]:
-    """The list of snapshots, every part of it of the right type."""
-
-    def is_name(value: Any) -> bool:
-        return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
-
-    def is_good(item: Any) -> bool:
-        return (
-            isinstance(item, dict)
-            and isinstance(item.get("label"), str)
-            and is_name(item.get("tokens"))
-            and is_name(item.get("memory"))
-            and (is_name(item.get("logits")) or ("logits" in item and item["logits"] is None))
-            and isinstance(item.get("pages"), list)
-            and all(map(is_name, item["pages"]))
-        )
-
-    if not isinstance(snapshots, list) or not all(map(is_good, snapshots)):
-        raise FileFormatError(f"{where}: not a list of snapshots")
-    return snapshots
+def _item(fields: Fields) -> dict[str, Any]:
+    """A snapshot as `write_snapshot` describes it. Raises FileFormatError."""
+    return {
+        "label": fields.need("label", TEXT),
+        "tokens": fields.need("tokens", _PART),
+        "memory": fields.need("memory", _PART),
+        "logits": fields.find("logits", _PART),
+        "pages": fields.need("pages", list_of(_PART)),
+    }
 
 
 def parts(item: Mapping[str, Any]) -> list[str]:
