@@ -60,8 +60,10 @@ class TensorSpec:
     member: str | None = None
 
 
-# Put in front of a tensor's own name, any number of times, by transformers, MLX, PEFT, DDP and torch.compile.
-_PREFIX = re.compile(r"^(?:(?:model|language_model|base_model|module|_orig_mod)\.)+")
+# Put in front of a tensor's own name, any number of times, by transformers, MLX, PEFT and DDP.
+_PREFIX = re.compile(r"^(?:(?:model|language_model|base_model|module)\.)+")
+# Put anywhere by torch.compile, FSDP and activation checkpointing, which wrap a model or each of its layers.
+_WRAPPER = re.compile(r"(?:(?<=\.)|^)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 _VISION = re.compile(r"^(?:visual|vision_tower|vision_model|multi_modal_projector)\.")
 _EXPERT_STACK = re.compile(r"\.(?:experts|switch_mlp)\.(gate_up|gate|up|down)_proj(?:\.weight)?$")
 _IGNORED = re.compile(r"(^|\.)rotary_emb\.inv_freq$")
@@ -69,17 +71,21 @@ _IGNORED = re.compile(r"(^|\.)rotary_emb\.inv_freq$")
 
 def canonical_name(name: str) -> str:
     """A checkpoint's name for a tensor, however it was wrapped when it was saved, as the table spells it."""
-    return _EXPERT_STACK.sub(r".experts.\1_proj", _PREFIX.sub("", name))
+    return _EXPERT_STACK.sub(r".experts.\1_proj", _unwrapped(name))
 
 
 def is_vision(name: str) -> bool:
     """Whether a checkpoint's tensor belongs to the vision tower or its projector."""
-    return _VISION.match(_PREFIX.sub("", name)) is not None
+    return _VISION.match(_unwrapped(name)) is not None
 
 
 def is_ignored(name: str) -> bool:
     """Whether a checkpoint's tensor is a constant that the configuration implies."""
     return _IGNORED.search(name) is not None
+
+
+def _unwrapped(name: str) -> str:
+    return _PREFIX.sub("", _WRAPPER.sub("", name))
 
 
 def tensor_table(config: ModelConfig) -> list[TensorSpec]:

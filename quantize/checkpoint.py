@@ -6,6 +6,7 @@ from pathlib import Path
 
 from qwen35_local import json_file
 from qwen35_local.errors import FileFormatError
+from qwen35_local.models import huggingface
 from qwen35_local.models.checkpoint_name import checkpoint_name, repository_of
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.tensors import Change, TensorSpec, canonical_name, is_ignored, is_vision, tensor_table
@@ -83,21 +84,24 @@ def open_checkpoint(folder: Path, *, allow_rounded: bool = False) -> Checkpoint:
 
     Raises FileFormatError."""
     raw = _read_config(folder)
-    found = Checkpoint(folder, raw, ModelConfig.from_hf(raw), {})
-    scales: dict[str, Entry] = {}
-    for entry in weight_files.find(folder, found.warnings):
-        _sort_in(found, entry, scales)
-    quantised.attach_scales(found.entries, scales)
-    quantised.check(found.entries, raw, found.warnings)
+    fields = huggingface.fields(raw)
+    found = _Tensors()
+    warnings: list[str] = []
+    for entry in weight_files.find(folder, warnings):
+        found.add(entry)
+    quantised.attach_scales(found.entries, found.scales)
+    quantised.check(found.entries, raw, warnings)
     text = raw.get("text_config")
     is_stated = any(isinstance(s, dict) and s.get("tie_word_embeddings") is not None for s in (raw, text))
-    config = settle.settle_rows(found.config, found.entries, found.warnings)
-    config = settle.settle_mtp(config, found.entries, found.warnings)
-    config = settle.settle_head(config, is_stated, found.entries, found.left_out, found.warnings)
-    found = replace(found, config=config)
+    config = settle.settle_rows(fields, found.entries, warnings)
+    config = settle.settle_mtp(config, found.entries, warnings)
+    config = settle.settle_head(config, is_stated, found.entries, found.left_out, warnings)
+    checkpoint = Checkpoint(
+        folder, raw, config, found.entries, vision=found.vision, left_out=found.left_out, warnings=warnings
+    )
     table = tensor_table(config)
-    _check_complete(found, table)
-    return replace(found, stored_gains=_stored_gains(found, table, allow_rounded))
+    _check_complete(checkpoint, table)
+    return replace(checkpoint, stored_gains=_stored_gains(checkpoint, table, allow_rounded))
 
 
 def _read_config(folder: Path) -> dict[str, object]:
@@ -109,27 +113,38 @@ def _read_config(folder: Path) -> dict[str, object]:
     raise FileFormatError(f"{folder}: no config.json here; expected the folder of a Hugging Face checkpoint.")
 
 
-def _sort_in(checkpoint: Checkpoint, entry: Entry, scales: dict[str, Entry]) -> None:
-    name = entry.name
-    if is_vision(name):
-        checkpoint.vision.append(name)
-        return
-    is_scale = name.endswith(fp8.SCALE_SUFFIX)
-    canonical = canonical_name(name.removesuffix(fp8.SCALE_SUFFIX))
-    if is_ignored(canonical):
-        checkpoint.left_out.append(name)
-        return
-    place = scales if is_scale else checkpoint.entries
-    if canonical in place:
-        first = place[canonical]
-        raise FileFormatError(
-            f"{entry.path}: tensor {name} is there twice; {first.path.name} holds {first.name}, which is the same one."
-        )
-    place[canonical] = entry
+@dataclass(slots=True)
+class _Tensors:
+    """The tensors of the files by what they are for: `entries` and their `scales` by canonical name."""
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    scales: dict[str, Entry] = field(default_factory=dict)
+    vision: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+    def add(self, entry: Entry) -> None:
+        """Raises FileFormatError for a second tensor of the same canonical name."""
+        name = entry.name
+        if is_vision(name):
+            self.vision.append(name)
+            return
+        is_scale = name.endswith(fp8.SCALE_SUFFIX)
+        canonical = canonical_name(name.removesuffix(fp8.SCALE_SUFFIX))
+        if is_ignored(canonical):
+            self.left_out.append(name)
+            return
+        place = self.scales if is_scale else self.entries
+        if canonical in place:
+            first = place[canonical]
+            raise FileFormatError(
+                f"{entry.path}: tensor {name} is there twice; {first.path.name} holds {first.name}, which is the same "
+                "one."
+            )
+        place[canonical] = entry
 
 
 def _check_complete(checkpoint: Checkpoint, table: list[TensorSpec]) -> None:
-    """Every tensor of the table is there and nothing else is."""
+    """Every tensor of the table is there, in a shape it can have, and nothing else is."""
     wanted: set[str] = set()
     for spec in table:
         if spec.source in checkpoint.entries or spec.member is None:
@@ -139,14 +154,20 @@ def _check_complete(checkpoint: Checkpoint, table: list[TensorSpec]) -> None:
         else:
             wanted.update(spec.member.format(e=e) for e in range(spec.shape[0]))
     missing = sorted(wanted - checkpoint.entries.keys())
+    unknown = sorted(checkpoint.entries[name].name for name in checkpoint.entries.keys() - wanted)
     if missing:
-        raise FileFormatError(f"{checkpoint.folder}: {_some(missing)} missing from the checkpoint.")
-    unknown = sorted(checkpoint.entries.keys() - wanted)
+        instead = f"; {_some(unknown)} there, which no model of the family has" if unknown else ""
+        raise FileFormatError(
+            f"{checkpoint.folder}: {_some(missing)} missing from the checkpoint{instead}. Download the weights again, "
+            "or save them again with save_pretrained of transformers."
+        )
     if unknown:
         raise FileFormatError(
             f"{checkpoint.folder}: {_some(unknown)} not part of the model that config.json describes; its layer count "
             "or architecture may be wrong."
         )
+    for spec in table:
+        checkpoint.runs(spec)
 
 
 def _stored_gains(checkpoint: Checkpoint, table: list[TensorSpec], allow_rounded: bool) -> gains.Stored:
@@ -155,6 +176,12 @@ def _stored_gains(checkpoint: Checkpoint, table: list[TensorSpec], allow_rounded
     norms = {s.source: checkpoint.entry(s.source, s.source_shapes) for s in table if s.change is Change.PLUS_ONE}
     verdict = gains.judge(norms)
     checkpoint.warnings.extend(f"{name} may hold w or 1 + w: taken as w, like the others" for name in verdict.doubtful)
+    traces = [e.name for name, e in checkpoint.entries.items() if _is_as_mlx_saves(name, e)]
+    if verdict.doubtful and traces:
+        raise FileFormatError(
+            f"{checkpoint.folder}: {verdict.doubtful[0]} may hold w or 1 + w: {traces[0]} is named or laid out as MLX "
+            "saves it, and no value of the norm speaks against it. Start from the original checkpoint."
+        )
     if verdict.stored is gains.Stored.GAIN:
         if verdict.is_rounded and not allow_rounded:
             raise FileFormatError(
@@ -165,6 +192,11 @@ def _stored_gains(checkpoint: Checkpoint, table: list[TensorSpec], allow_rounded
         rounded = ", rounded to 16 bits" if verdict.is_rounded else ""
         checkpoint.warnings.append(f"the norms hold 1 + w{rounded}, as MLX saves them: taken as they are")
     return verdict.stored
+
+
+def _is_as_mlx_saves(canonical: str, entry: Entry) -> bool:
+    is_channels_last = canonical.endswith("conv1d.weight") and len(entry.shape) == 3 and entry.shape[-1] == 1
+    return is_channels_last or entry.name.startswith("language_model.")
 
 
 def _some(names: Iterable[str]) -> str:

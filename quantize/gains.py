@@ -10,8 +10,10 @@ forget it for some tensors. A gain that is increased twice ruins the model witho
   demo model. Their limit is 0.95.
 * The last bits say more: 1 + w, added in a type of n significant bits, is a multiple of 2^-n for every w above -1
   (1/256 in BF16). Values of w that are below 1/2, as some are in any layer, are mostly not.
+* A tensor that needs more bits than all the others has been computed with; one that lies 1/2 above those like it, with
+  no value that only w can have, has been increased.
 * The last norm has w of 0.4 to 2.6, which overlaps with 1 + w: it follows the others, and where nothing shows that it
-  is w, that is said.
+  is w, that is said; where other tensors are laid out as MLX does, it is refused.
 
 Parts come from different tools (jundot/omlx#1507: the MTP block stored in one way, the rest in the other), so norms are
 judged by family and then have to agree.
@@ -28,7 +30,8 @@ from qwen35_local.errors import FileFormatError
 from qwen35_local.quantize.rows import Entry, RowReader
 
 _SHARE = 0.01  # of the values of a tensor: fewer are strays
-_MIXED_SHARE = 0.25  # of the tensors of a family, where single ones cannot be told
+_MIXED_SHARE = 0.25  # of the norms of queries and keys, of which single ones cannot be told
+_OUTLIER = 0.5  # half of what an increase adds; families spread less
 _LAYER_LIMIT, _QUERY_KEY_LIMIT = 0.5, 0.95  # between the means of w and of 1 + w
 _ADDED_TWICE = 1.6  # 1 + w is 1.2 at most in front of layers, in the mean
 
@@ -71,8 +74,8 @@ class Gains:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How a checkpoint stores its gains, and whether storing 1 + w rounded it. `doubtful`: norms taken as w because the
-    others are, and for no reason of their own."""
+    """How a checkpoint stores its gains, and whether storing 1 + w rounded it. `doubtful`: names of norms taken as w
+    because the others are, and for no reason of their own."""
 
     stored: Stored
     is_rounded: bool = False
@@ -98,12 +101,25 @@ def judge(norms: Mapping[str, Entry]) -> Verdict:
         if other is not verdict:
             raise _mixed(first, verdict, gains)
     if verdict is Stored.OFFSET:
-        return Verdict(verdict, doubtful=tuple(g.entry.name for g in last if g.mean and not (g.fine or g.negative)))
+        return Verdict(verdict, doubtful=_doubtful(first, last, families))
     for gains in last:
         if gains.mean < _LAYER_LIMIT or gains.stored(_QUERY_KEY_LIMIT) is Stored.OFFSET:
             raise _mixed(first, verdict, gains)
     every = [gains for family in (last, *families.values()) for gains in family]
     return Verdict(verdict, any(g.entry.dtype != "F32" for g in every) or all(g.bits < 24 for g in every))
+
+
+def _doubtful(first: Gains, last: list[Gains], families: Mapping[tuple[str, float], list[Gains]]) -> tuple[str, ...]:
+    """Names of norms that may hold 1 + w though the others hold w. Raises FileFormatError for those that do."""
+    unclear = [gains for gains in last if gains.mean and not (gains.fine or gains.negative)]
+    certain = [gains for gains in last if gains not in unclear]
+    for (_, limit), family in families.items():
+        for gains in family:
+            (unclear if gains.stored(limit) is None and gains.negative < _SHARE else certain).append(gains)
+    computed = next((gains for gains in unclear if gains.bits > max(other.bits for other in certain)), None)
+    if computed is not None:
+        raise _mixed(first, Stored.OFFSET, computed)
+    return tuple(gains.entry.name for gains in unclear if gains in last or gains.mean >= _QUERY_KEY_LIMIT)
 
 
 def _read(norms: Mapping[str, Entry]) -> Iterator[tuple[str, Gains]]:
@@ -127,8 +143,10 @@ def _family(limit: float, family: list[Gains]) -> Stored:
     mean = sum(gains.mean for gains in family) / len(family)
     negative = sum(gains.negative for gains in family) / len(family)
     if Stored.OFFSET in certain:
-        odd = [gains for gains in family if gains.stored(limit) is None and gains.mean >= limit]
-        if len(odd) >= _MIXED_SHARE * len(family):
+        unclear = [gains for gains in family if gains.stored(limit) is None]
+        level = sum(gains.mean for gains in family if gains not in unclear) / (len(family) - len(unclear))
+        odd = [gains for gains in unclear if gains.mean >= (level + _OUTLIER if limit == _LAYER_LIMIT else limit)]
+        if odd and (limit == _LAYER_LIMIT or len(odd) >= _MIXED_SHARE * len(family)):
             raise _mixed(certain[Stored.OFFSET], Stored.OFFSET, odd[0])
         return Stored.OFFSET
     where = f"{family[0].entry.path}: the values of {family[0].entry.name} and the {len(family) - 1} norms like it"

@@ -30,6 +30,10 @@ def check(entries: dict[str, Entry], config: dict[str, object], warnings: list[s
     """Raises FileFormatError for weights in types that cannot be read."""
     method = _method(config)
     packed = next((e for e in entries.values() if e.dtype not in FLOATS and e.scales is None), None)
+    if packed is not None and packed.dtype == "F64":
+        raise FileFormatError(
+            f"{packed.path}: tensor {packed.name} is F64; save the checkpoint again in F32, F16 or BF16."
+        )
     if packed is not None:
         lacks = f" without {packed.name}{fp8.SCALE_SUFFIX}" if packed.dtype == fp8.DTYPE else ""
         how = f" ({method})" if method else ""

@@ -1,6 +1,7 @@
 """Where config.json and the tensors disagree, the tensors are right; what was believed against config.json is said."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -15,17 +16,18 @@ _CHUNK_VALUES = 1 << 20
 Entries = dict[str, Entry]
 
 
-def settle_rows(config: ModelConfig, entries: Entries, warnings: list[str]) -> ModelConfig:
-    """The vocabulary has as many rows as the embedding table."""
+def settle_rows(fields: dict[str, Any], entries: Entries, warnings: list[str]) -> ModelConfig:
+    """The configuration of `fields`, those of config.json, with as many tokens as the embedding table has rows. Raises
+    FileFormatError."""
     table = entries.get(_TABLE)
-    if table is None or len(table.shape) != 2 or table.shape[0] == config.vocabulary:
-        return config
-    warnings.append(
-        f"config.json says vocab_size {config.vocabulary}; the embedding table has {table.shape[0]} rows, which count"
-    )
+    if table is None or len(table.shape) != 2 or table.shape[0] == fields["vocabulary"]:
+        return ModelConfig(**fields)
     rows = table.shape[0]
+    warnings.append(
+        f"config.json says vocab_size {fields['vocabulary']}; the embedding table has {rows} rows, which count"
+    )
     # Which token lacks a row is for the tokenizer to say.
-    return replace(config, vocabulary=rows, eos_ids=tuple(token for token in config.eos_ids if token < rows))
+    return ModelConfig(**fields | {"vocabulary": rows, "eos_ids": tuple(t for t in fields["eos_ids"] if t < rows)})
 
 
 def settle_mtp(config: ModelConfig, entries: Entries, warnings: list[str]) -> ModelConfig:

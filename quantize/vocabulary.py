@@ -7,6 +7,7 @@ from pathlib import Path
 from qwen35_local import json_file
 from qwen35_local.errors import FileFormatError
 from qwen35_local.fields import OBJECTS, TEXT, Fields
+from qwen35_local.other_file import other_file
 from qwen35_local.quantize import sentencepiece_model
 
 # Splits of `tokenizer.json`. The family's own pattern is this one with combining marks counted as letters.
@@ -126,8 +127,15 @@ def _byte_level_splits(tokenizer: dict[str, object]) -> list[str] | None:
     steps = [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
     if not any(step.get("type") == "ByteLevel" for step in steps):
         return None
-    patterns = [step.get("pattern") for step in steps if step.get("type") == "Split"]
-    return [str(p.get("Regex", p.get("String"))) for p in patterns if isinstance(p, dict)]
+    return [_described(step) for step in steps if step.get("type") == "Split"]
+
+
+def _described(split: dict[str, object]) -> str:
+    """The regex of a Split that keeps what matches and what lies between; else all that the step says."""
+    pattern = split.get("pattern")
+    regex = pattern.get("Regex") if isinstance(pattern, dict) else None
+    is_plain = split.get("behavior", "Isolated") == "Isolated" and not split.get("invert")
+    return regex if isinstance(regex, str) and is_plain else str(split)
 
 
 def _check_split(path: Path, splits: list[str], warnings: list[str]) -> None:
@@ -137,7 +145,7 @@ def _check_split(path: Path, splits: list[str], warnings: list[str]) -> None:
         raise FileFormatError(
             f"{path}: cuts text with {'; '.join(splits)[:200] or 'no pattern'!r}; known: those of Qwen2, Qwen3.5."
         )
-    if splits[0] == _QWEN2_SPLIT:
+    if splits[0].count(r"\p{M}") < 2:
         warnings.append(
             f"{path.name} cuts text as Qwen2 does, without combining marks; written with Qwen3.5's pattern (qwen35)"
         )
@@ -194,9 +202,12 @@ def _template(folder: Path, settings: dict[str, object]) -> dict[str, object]:
     path = folder / "chat_template.jinja"
     if path.exists():
         try:
-            text = path.read_bytes()[: 1 << 20].decode("utf-8-sig")
+            data = path.read_bytes()[: 1 << 20]
+            text = data.decode("utf-8-sig")
         except (OSError, UnicodeError) as error:
             raise FileFormatError(f"{path}: cannot be read as UTF-8 text ({error}).") from error
+        if (what := other_file(data[:512])) is not None:
+            raise FileFormatError(f"{path}: no chat template: {what}.")
         return {"tokenizer.chat_template": text}
     alone = json_file.read_object_if_there(folder / "chat_template.json")
     for values, file in ((settings, "tokenizer_config.json"), (alone, "chat_template.json")):

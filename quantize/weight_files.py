@@ -11,13 +11,15 @@ from pathlib import Path
 from qwen35_local import json_file
 from qwen35_local.errors import FileFormatError
 from qwen35_local.models.tensors import canonical_name, is_ignored, is_vision
+from qwen35_local.quantize import fp8
 from qwen35_local.quantize.rows import Entry
 from qwen35_local.quantize.shard import read_shard
 
 INDEX = "model.safetensors.index.json"
 _NUMBERED = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<total>\d{5})\.safetensors")
-_ADAPTER = re.compile(r"\.(lora_[A-Za-z_]+|base_layer|modules_to_save|ia3_\w+)\b")
-_SAMPLE_BYTES = 1 << 16
+_ADAPTER = re.compile(r"\.(lora_[A-Za-z_]+|base_layer|modules_to_save|original_module|ia3_\w+)\b")
+_ADAPTER_LEFT_OUT = "{} is an adapter, which a conversion does not apply; merge it into the weights first"
+_CHUNK_BYTES = 1 << 20
 
 Shards = dict[Path, dict[str, Entry]]
 
@@ -38,11 +40,16 @@ def find(folder: Path, warnings: list[str]) -> list[Entry]:
             if index is None or path.name in index.values():
                 raise
             warnings.append(f"{error} The index does not list it; left out")
-    weights = {path: shard for path, shard in shards.items() if not _is_adapter(path, shard, warnings)}
+    full = {path: shard for path, shard in shards.items() if shard}
+    weights = {path: shard for path, shard in full.items() if not _is_adapter(path, shard, warnings)}
     if not weights and index is None:
-        raise FileFormatError(f"{folder}: only an adapter is here; merge it into its base model first.")
+        what = "only an adapter is here; merge it into its base model first" if full else "no file here holds a tensor"
+        raise FileFormatError(f"{folder}: {what}.")
     main = _listed(folder, index, weights, warnings) if index is not None else _whole(folder, weights)
     held = {path: weights.pop(path) for path in main}
+    for path in sorted(folder.glob("adapter_model.*")):
+        if path.suffix != ".safetensors":
+            warnings.append(_ADAPTER_LEFT_OUT.format(path.name))
     entries = [entry for shard in held.values() for entry in shard.values()]
     for path, shard in weights.items():
         entries += _joined(path, shard, entries, warnings, every_file_counts=index is None)
@@ -70,7 +77,7 @@ def _is_adapter(path: Path, shard: dict[str, Entry], warnings: list[str]) -> boo
             f"{path}: tensor {wrapped[0][:120]} belongs to an adapter that was not merged into the weights around it; "
             "merge it first (PEFT: merge_and_unload)."
         )
-    warnings.append(f"{path.name} is an adapter, which a conversion does not apply; merge it into the weights first")
+    warnings.append(_ADAPTER_LEFT_OUT.format(path.name))
     return True
 
 
@@ -96,7 +103,7 @@ def _listed(folder: Path, index: dict[str, str], shards: Shards, warnings: list[
     problem = _index_problem(folder, index, shards)
     if problem is None:
         return sorted(listed)
-    wanted = {canonical for name in index if _body(canonical := canonical_name(name))}
+    wanted = {canonical for name in index if _body(canonical := canonical_name(name).removesuffix(fp8.SCALE_SUFFIX))}
     for paths in _sets(shards):
         # Files of the index alone would be a download that is not complete, or parts of two.
         if not listed.issuperset(paths) and wanted <= {canonical_name(name) for path in paths for name in shards[path]}:
@@ -110,7 +117,8 @@ def _index_problem(folder: Path, index: dict[str, str], shards: Shards) -> str |
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         return f"{len(missing)} of {len(names)} shards are missing, first {missing[0]}"
-    wrong = [name for name, shard in index.items() if name not in shards.get(folder / shard, ())]
+    held = {path: {canonical_name(name) for name in shard} for path, shard in shards.items()}
+    wrong = [name for name, shard in index.items() if canonical_name(name) not in held.get(folder / shard, ())]
     if wrong:
         return (
             f"tensor {wrong[0][:120]} should be in {index[wrong[0]]} but is not; {len(wrong)} such entries: the index "
@@ -179,16 +187,14 @@ def _names(paths: list[Path]) -> str:
 
 
 def _alike(one: Entry, other: Entry) -> bool:
-    """Whether two tensors look the same: dtype, shape, the first and the last bytes."""
+    """Whether two tensors are the same, byte for byte."""
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
-    return _ends(one) == _ends(other)
-
-
-def _ends(entry: Entry) -> bytes:
-    n = min(entry.n_bytes, _SAMPLE_BYTES)
-    with entry.path.open("rb") as file:
-        file.seek(entry.offset)
-        head = file.read(n)
-        file.seek(entry.offset + entry.n_bytes - n)
-        return head + file.read(n)
+    with one.path.open("rb") as left, other.path.open("rb") as right:
+        left.seek(one.offset)
+        right.seek(other.offset)
+        for at in range(0, one.n_bytes, _CHUNK_BYTES):
+            n = min(_CHUNK_BYTES, one.n_bytes - at)
+            if left.read(n) != right.read(n):
+                return False
+    return True

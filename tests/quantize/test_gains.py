@@ -121,16 +121,37 @@ PARTS: dict[str, Chosen] = {
 @pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])
 @pytest.mark.parametrize("part", PARTS)
 def test_some_norms_only(part: str, dtype: str, source: str, tmp_path: Path) -> None:
-    """A part of any kind is told, in every type in which it can be: one layer among eight, in more than 8 bits, and
-    a last norm that nothing but its level speaks about are not."""
+    """A part of any kind is told, in every type; but for a last norm that nothing but its level speaks about."""
     tensors = norms(tmp_path, source, dtype)
-    if part == "one layer" and dtype != "BF16":
-        pytest.skip("one layer of eight may have larger gains")
     if part == "all but the last" and source != "demo":
         pytest.skip("w of the last norm lies where gains do")
     write(tmp_path / "x.safetensors", increased(tensors, PARTS[part]))
     with pytest.raises(FileFormatError, match=r"stores its gains as|neither w"):
         judge(read_norms(tmp_path / "x.safetensors"))
+
+
+@pytest.mark.parametrize("name", ["model.language_model.norm.weight", "mtp.norm.weight"])
+@pytest.mark.parametrize("dtype", ["F16", "F32"])
+def test_a_last_norm_that_needs_more_bits_than_the_others_was_increased(name: str, dtype: str, tmp_path: Path) -> None:
+    tensors = norms(tmp_path, "demo", dtype)
+    write(tmp_path / "x.safetensors", increased(tensors, lambda n: n == name))
+    with pytest.raises(FileFormatError, match=rf"tensor {name} .* stores its gains as 1 \+ w"):
+        judge(read_norms(tmp_path / "x.safetensors"))
+
+
+@pytest.mark.parametrize("trace", ["names", "convolutions"])
+def test_a_last_norm_that_may_be_increased_beside_what_mlx_left(trace: str, folder: Path) -> None:
+    change(
+        folder,
+        lambda t: {n: tensor(np.abs(v.values()), v.dtype) if n == "mtp.norm.weight" else v for n, v in t.items()},
+    )
+    change(folder, lambda t: increased(t, lambda name: name == "mtp.norm.weight"))
+    assert "mtp.norm.weight may hold w or 1 + w" in converted(folder)[1][0]
+    change(
+        folder, channels_last if trace == "convolutions" else lambda t: {"language_model." + n: v for n, v in t.items()}
+    )
+    with pytest.raises(FileFormatError, match=r"mtp.norm.weight may hold w or 1 \+ w.*as MLX\s+saves"):
+        converted(folder)
 
 
 @pytest.mark.parametrize("source", ["demo", "random", "narrow"])

@@ -76,6 +76,9 @@ PREFIXES: dict[str, Callable[[str], str]] = {
     "mlx": lambda n: "language_model.model." + bare(n),
     "data parallel": lambda n: "module." + n,
     "compiled": lambda n: "_orig_mod." + n,
+    "compiled layer by layer": lambda n: n.replace("layers.1.", "layers.1._orig_mod."),
+    "fsdp": lambda n: "_fsdp_wrapped_module." + n.replace("layers.0.", "layers.0._fsdp_wrapped_module."),
+    "recomputed layers": lambda n: n.replace("layers.2.", "layers.2._checkpoint_wrapped_module."),
     "none": bare,
     "mixed": lambda n: ("model.language_model." if "layers.1." in n else "base_model.model.model.") + bare(n),
 }
@@ -88,6 +91,15 @@ def test_prefixes(kind: str, dense: Folders) -> None:
     report, is_same = dense.convert(folder)
     assert is_same
     assert not report.warnings
+
+
+def test_a_prefix_that_nobody_knows(dense: Folders) -> None:
+    folder = dense.copy()
+    change(folder, renamed(lambda n: "transformer." + bare(n)))
+    message = refused(folder)
+    assert "embed_tokens.weight" in message
+    assert "transformer.embed_tokens.weight" in message
+    assert "save_pretrained" in message
 
 
 def test_prefixes_that_name_one_tensor_twice(dense: Folders) -> None:
@@ -152,6 +164,13 @@ def test_quantisation_that_only_the_configuration_knows_of(scope: str, dense: Fo
     report, is_same = dense.convert(folder)
     assert is_same
     assert any("bitsandbytes" in warning for warning in report.warnings)
+
+
+def test_weights_in_64_bits(dense: Folders) -> None:
+    folder = dense.copy()
+    name = "model.layers.0.mlp.up_proj.weight"
+    change(folder, lambda t: t.update({name: Tensor("F64", [256, 256], bytes(256 * 256 * 8))}))
+    assert f"{name} is F64; save the checkpoint again in F32" in refused(folder)
 
 
 @pytest.mark.parametrize(("method", "dtype"), [("gptq", "I32"), ("bitsandbytes", "U8"), ("", "F8_E5M2")])
@@ -238,7 +257,7 @@ class TestHead:
 class TestRows:
     """Rows of the embedding table against `vocab_size` and the tokenizer."""
 
-    @pytest.mark.parametrize("stated", [300, 4096])
+    @pytest.mark.parametrize("stated", [200, 300, 4096])
     def test_the_table_counts(self, stated: int, dense: Folders) -> None:
         folder = dense.copy()
         change_json(folder, "config.json", lambda c: c.update(vocab_size=stated))
@@ -313,6 +332,14 @@ def test_a_tokenizer_that_was_not_downloaded(dense: Folders) -> None:
     assert "Git LFS pointer" in message
 
 
+@pytest.mark.parametrize(("data", "what"), [(LFS, "Git LFS pointer"), ("<!DOCTYPE html>", "web page"), ("", "empty")])
+def test_a_template_that_was_not_downloaded(data: str, what: str, dense: Folders) -> None:
+    folder = dense.copy()
+    (folder / "chat_template.jinja").write_text(data)
+    assert "chat_template.jinja" in (message := refused(folder))
+    assert what in message
+
+
 def test_only_a_pickle(dense: Folders) -> None:
     folder = dense.copy()
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
@@ -332,6 +359,14 @@ def test_every_command_says_what_was_found(
     monkeypatch.setenv("QWEN35_HOME", str(tmp_path))
     assert model_path(str(folder)).is_file()
     assert wanted in capsys.readouterr().err
+
+
+def test_a_shape_that_cannot_be_is_refused_before_anything_is_converted(dense: Folders) -> None:
+    folder = dense.copy()
+    name = "model.layers.0.mlp.up_proj.weight"
+    change(folder, lambda t: t.update({name: t[name]._replace(shape=[128, 512])}))
+    with pytest.raises(FileFormatError, match=r"up_proj.weight has shape \[128, 512\]"):
+        describe_checkpoint(folder)
 
 
 def test_safetensors_bytes_round_to_nearest_even() -> None:

@@ -91,6 +91,15 @@ def test_another_model_beside_the_shards(index: bool, folder: Path) -> None:
     assert "of-00002.safetensors" in message
 
 
+def test_one_byte_in_the_middle_makes_another_model(folder: Path) -> None:
+    tensors = split(folder)
+    name = "model.embed_tokens.weight"
+    data = bytearray(tensors[name].data)
+    data[len(data) // 2] ^= 1
+    write(folder / "model.safetensors", {name: tensors[name]._replace(data=bytes(data))})
+    assert f"{name} is there twice with different values" in refused(folder)
+
+
 SHARD = "model-00001-of-00002.safetensors"
 
 
@@ -109,6 +118,13 @@ def one_shard_is_left(folder: Path) -> None:
     (folder / INDEX).write_text(json.dumps({"weight_map": weight_map}))
 
 
+def index_of_an_fp8_model(folder: Path) -> None:
+    index_of_shards_that_are_gone(folder)
+    weight_map = json.loads((folder / INDEX).read_text())["weight_map"]
+    weight_map["model.layers.0.mlp.up_proj.weight_scale_inv"] = SHARD
+    (folder / INDEX).write_text(json.dumps({"weight_map": weight_map}))
+
+
 def index_of_a_model_with_an_image_encoder(folder: Path) -> None:
     index_of_shards_that_are_gone(folder)
     weight_map = json.loads((folder / INDEX).read_text())["weight_map"]
@@ -118,7 +134,8 @@ def index_of_a_model_with_an_image_encoder(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "stale", [index_of_shards_that_are_gone, one_shard_is_left, index_of_a_model_with_an_image_encoder]
+    "stale",
+    [index_of_an_fp8_model, index_of_shards_that_are_gone, one_shard_is_left, index_of_a_model_with_an_image_encoder],
 )
 def test_a_stale_index_beside_a_complete_file(stale: Callable[[Path], None], folder: Path, clean: Path) -> None:
     stale(folder)
@@ -157,6 +174,19 @@ def test_an_adapter_beside_the_weights(name: str, folder: Path, clean: Path) -> 
     assert f"{name} is an adapter" in warning
 
 
+def test_an_adapter_in_a_pickle_beside_the_weights(folder: Path, clean: Path) -> None:
+    (folder / "adapter_model.bin").touch()
+    (warning,) = converted(folder, clean)
+    assert "adapter_model.bin is an adapter" in warning
+
+
+def test_the_original_of_a_module_that_an_adapter_replaces(folder: Path) -> None:
+    name = "model.embed_tokens.weight"
+    change(folder, lambda t: {n.replace("embed_tokens.", "embed_tokens.original_module."): v for n, v in t.items()})
+    assert name.replace("weight", "original_module.weight") in (message := refused(folder))
+    assert "merge it first" in message
+
+
 def test_an_adapter_alone(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     write(folder / "adapter_model.safetensors", adapter(folder))
@@ -191,6 +221,26 @@ def test_foreign_weights_that_the_index_does_not_list(folder: Path, clean: Path)
     (warning,) = converted(folder, clean)
     assert "classifier.safetensors" in warning
     assert "score.weight" in warning
+
+
+def test_an_index_that_spells_the_prefixes_in_another_way(folder: Path, clean: Path) -> None:
+    split(folder)
+    text = (folder / INDEX).read_text()
+    (folder / INDEX).write_text(text.replace('"model.layers.', '"base_model.model.model.layers.'))
+    assert "base_model" in (folder / INDEX).read_text()
+    assert not converted(folder, clean)
+
+
+@pytest.mark.parametrize("index", [True, False])
+def test_a_file_without_tensors(index: bool, folder: Path, clean: Path) -> None:
+    split(folder, index=index)
+    write(folder / "extra.safetensors", {})
+    assert not converted(folder, clean)
+
+
+def test_only_files_without_tensors(folder: Path) -> None:
+    write(folder / "model.safetensors", {})
+    assert "no file here holds a tensor" in refused(folder)
 
 
 def test_files_without_numbers_and_without_an_index(folder: Path, clean: Path) -> None:

@@ -76,10 +76,10 @@ def subjects(
             raise InputError(f"--type: {argument} is a file, whose tensors have their types; leave it out")
         return [with_extras(found.path, _core.GgufFile(found.path, header=True), extras)]
     if isinstance(found, Checkpoint):
-        raw = json_file.read_object(found.folder / "config.json")
-        name, config = checkpoint_name(found.folder, raw), ModelConfig.from_hf(raw)
+        name, config, notices = _of_folder(found.folder)
         said = mixture or (found.type if found.is_type_said else None)
-        return [of_config(name, argument, config, each, extras) for each in types_of(said)]
+        made = [of_config(name, argument, config, each, extras) for each in types_of(said)]
+        return [replace(subject, notices=notices) for subject in made]
     if isinstance(found.name, SizeName):
         size = size_named(found.name.size)
         return [of_size(size, each, extras) for each in types_of(found.name.type)]
@@ -88,6 +88,18 @@ def subjects(
         config = ModelConfig.from_hf(json_file.read_object(header.folder / "config.json"))
         return [of_config(found.name.name, argument, config, each, extras) for each in types_of(found.name.type)]
     return [replace(with_extras(header.path, _core.GgufFile(header.path, header=True), extras), argument=argument)]
+
+
+def _of_folder(folder: Path) -> tuple[str, ModelConfig, tuple[str, ...]]:
+    """Name and configuration of a checkpoint, with what is odd about it. Without weights config.json is believed; with
+    them, what a conversion would make of both. Raises FileFormatError."""
+    from qwen35_local.quantize.checkpoint import open_checkpoint
+
+    if any(folder.glob("*.safetensors")):
+        checkpoint = open_checkpoint(folder, allow_rounded=True)
+        return checkpoint.name, checkpoint.config, tuple(checkpoint.warnings)
+    raw = json_file.read_object(folder / "config.json")
+    return checkpoint_name(folder, raw), ModelConfig.from_hf(raw), ()
 
 
 def types_of(mixture: str | None) -> tuple[str, ...]:
