@@ -275,6 +275,12 @@ def test_bad_input_is_refused_with_one_message(bench: Bench, model: Path, argume
     assert said in err and "Traceback" not in err
 
 
+def test_every_file_is_looked_at_before_anything_is_measured(bench: Bench, model: Path) -> None:
+    code, out, err = bench(model, __file__)
+    assert (code, out) == (2, "")
+    assert "not a GGUF file" in err
+
+
 def test_a_model_larger_than_the_memory_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "memory_bytes", lambda: (1 << 30, 1 << 32))
     code, _, err = bench("--synthetic", "27b")

@@ -81,7 +81,7 @@ def bench(
     """Reading and writing speed, as a share of this machine's own memory and 8-bit rates: medians, and as spread the
     90th less the 10th percentile over the median."""
     from qwen35_local.cli.bench_report import open_report
-    from qwen35_local.cli.model import model_path
+    from qwen35_local.cli.model import model_path, open_file
     from qwen35_local.engine import machine, speed
     from qwen35_local.engine.llama_bench import LlamaBench
     from qwen35_local.quantize.synthetic import synthetic as make
@@ -91,7 +91,7 @@ def bench(
     check(tests, format, profile)
     made = [make(text, type) for text in synthetic or ()]
     wanted: list[str | None] = [*models] if models else [] if made else [None]
-    named = [model_path(name) for name in wanted]
+    named = [open_file(model_path(name)) for name in wanted]
     rival = LlamaBench(against) if against is not None else None
     for model in made:
         check_memory(model, machine.memory_bytes()[0])
@@ -99,8 +99,8 @@ def bench(
         with working("measuring the machine"):
             report.begin(found := machine.measure(threads))
         settings = Settings(tests, found.threads, repetitions, rival, profile)
-        for path in named:
-            measure(load(path, settings), settings, found, report)
+        for file in named:
+            measure(load(file, settings), settings, found, report)
         for model in made:
             with open_synthetic(model, settings) as subject:
                 measure(subject, settings, found, report)
@@ -151,20 +151,20 @@ def check_memory(model: "Synthetic", free: int) -> None:
         )
 
 
-def load(path: Path, settings: Settings, synthetic: "Synthetic | None" = None) -> Subject:
-    """`path` is a header when a synthetic model is given."""
+def load(file: "_core.GgufFile", settings: Settings, synthetic: "Synthetic | None" = None) -> Subject:
+    """`file` is a header when a synthetic model is given."""
     import time
 
     from qwen35_local import _core
-    from qwen35_local.cli.model import open_file, say_if_read
+    from qwen35_local.cli.model import say_if_read
     from qwen35_local.engine import machine
 
     machine.forget_peak_memory()
     begin = time.perf_counter()
     tensors = synthetic.pattern if synthetic is not None else None
-    file = open_file(path) if synthetic is None else path
     model = _core.Model(file, threads=settings.threads, profile=settings.profiles, tensors=tensors)
     seconds = time.perf_counter() - begin
+    path = Path(file.paths[0])
     say_if_read(path, model)
     return Subject(model, path if synthetic is None else None, seconds)
 
@@ -175,6 +175,7 @@ def open_synthetic(model: "Synthetic", settings: Settings) -> Iterator[Subject]:
     import shutil
     import tempfile
 
+    from qwen35_local import _core
     from qwen35_local.cli.progress import bar
     from qwen35_local.cli.units import file_size
     from qwen35_local.errors import InputError
@@ -184,7 +185,7 @@ def open_synthetic(model: "Synthetic", settings: Settings) -> Iterator[Subject]:
         if settings.rival is None:
             model.write_header(path)
             with working(f"making {model.name}"):
-                subject = load(path, settings, model)
+                subject = load(_core.GgufFile(path, header=True), settings, model)
         else:
             free = shutil.disk_usage(folder).free
             if model.n_bytes > free:
@@ -194,7 +195,7 @@ def open_synthetic(model: "Synthetic", settings: Settings) -> Iterator[Subject]:
                 )
             with bar(f"writing {model.name}", "MB") as progress:
                 model.write(path, lambda done, total: progress(done // 1_000_000, total // 1_000_000))
-            subject = load(path, settings)
+            subject = load(_core.GgufFile(path), settings)
         yield subject
 
 
