@@ -59,7 +59,7 @@ arm:
 	  { echo "make arm needs $$tool (Debian: g++-aarch64-linux-gnu, qemu-user, cmake)" >&2; exit 2; }; done
 	cmake -S . -B build/arm --toolchain cmake/aarch64-linux-gnu.cmake -DQWEN35_BINDINGS=OFF -DQWEN35_WERROR=ON \
 	  -DQWEN35_NATIVE_TESTS=ON
-	cmake --build build/arm --parallel
+	cmake --build build/arm --parallel $$(getconf _NPROCESSORS_ONLN)
 	qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu max build/arm/isa_twins neon neon_i8mm
 
 # The plan of memory against what processes really hold. What else runs on the machine can disturb it.
