@@ -81,6 +81,25 @@ def test_files(tmp_path: Path) -> None:
         json_file.read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("data", "of_a_model", "of_a_person"),
+    [
+        (b"", "it is empty; download it again", "it is empty"),
+        (b"<!DOCTYPE html>", "it is a saved web page; download the file itself, logged", "it is a saved web page"),
+        (b"version https://git-lfs.github.com/spec/v1", "it is a Git LFS pointer: the file", "it is a Git LFS pointer"),
+        (b"PK\x03\x04", "it is a zip archive, as torch.save writes it; give", "it is a zip archive"),
+    ],
+)
+def test_what_to_do_depends_on_whose_file_it_is(tmp_path: Path, data: bytes, of_a_model: str, of_a_person: str) -> None:
+    """A file of a model was downloaded; a list of tools is the person's own."""
+    path = tmp_path / "a.json"
+    path.write_bytes(data)
+    with pytest.raises(FileFormatError, match=rf"a\.json: not valid JSON: {of_a_model}"):
+        json_file.read_object(path)
+    with pytest.raises(FileFormatError, match=rf"a\.json: not valid JSON: {of_a_person}\.$"):
+        json_file.read(path)
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 def test_what_is_no_file(tmp_path: Path) -> None:
     for device in ("/dev/zero", "/dev/null"):

@@ -38,7 +38,7 @@ def number(low: float = -math.inf, high: float = math.inf) -> Kind[float]:
         is_number = type(value) is float or (isinstance(value, Real) and not isinstance(value, bool))
         return is_number and low <= value <= high and math.isfinite(value)
 
-    within = "" if (low, high) == (-math.inf, math.inf) else f" from {low:g} to {high:g}"
+    within = "" if (low, high) == (-math.inf, math.inf) else f" from {low:.15g} to {high:.15g}"
     return Kind(f"a finite number{within}", fits)
 
 

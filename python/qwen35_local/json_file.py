@@ -15,9 +15,10 @@ _WRITTEN_DEPTH = 80  # a conversation's file has some levels around it
 _DIGITS = 4300  # Python's own limit for an integer
 
 
-def parse(data: bytes, what: str, *, lone_surrogates: bool = False) -> object:
+def parse(data: bytes, what: str, *, lone_surrogates: bool = False, is_of_a_model: bool = True) -> object:
     """The JSON value in `data`; `what` names it in errors. Integers may have any size, numbers must be finite.
-    `lone_surrogates`: accept their escapes, which text of a model can hold. Raises FileFormatError."""
+    `lone_surrogates`: accept their escapes, which text of a model can hold. `is_of_a_model`: it was downloaded, and can
+    be again. Raises FileFormatError."""
 
     def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
         found = dict(pairs)
@@ -48,8 +49,9 @@ def parse(data: bytes, what: str, *, lone_surrogates: bool = False) -> object:
     except UnicodeError as error:
         raise FileFormatError(f"{what}: not valid UTF-8 text ({error}).") from error
     except ValueError as error:
-        reason = other_file(data[:512]) or f"({error})"
-        raise FileFormatError(f"{what}: not valid JSON: {reason}.") from error
+        found = other_file(data[:512], is_of_a_model=is_of_a_model)
+        reason = f": {found}" if found else f" ({error})"
+        raise FileFormatError(f"{what}: not valid JSON{reason}.") from error
     if not is_shallow(value):
         raise FileFormatError(f"{what}: nested too deeply; expected at most {DEPTH} levels.")
     return value
@@ -81,7 +83,7 @@ def read(path: Path, *, lone_surrogates: bool = False) -> object:
         data = bounded_file.read(path, LIMIT_BYTES, accepts_pipe=True)
     except OSError as error:
         raise FileFormatError(f"{path}: cannot be read ({error.strerror}).") from error
-    return parse(data, str(path), lone_surrogates=lone_surrogates)
+    return parse(data, str(path), lone_surrogates=lone_surrogates, is_of_a_model=False)
 
 
 def read_object(path: Path, limit_bytes: int = LIMIT_BYTES) -> dict[str, object]:

@@ -67,6 +67,22 @@ def test_each_option_with_each_wrong_value(
         assert value[:5] in message, message
         assert "expected" in message or " is not " in message, message
         assert "Traceback" not in message
+        assert "Value error" not in message and "e+" not in message.partition("expected")[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--kv=f32"], "Invalid value for '--kv': 'f32' is not one of 'f16', 'q8', 'k8v4', 'q4', 'auto'."),
+        (["--cache=-1"], "Invalid value for '--cache': '-1' is not a finite number from 0 to 1048576"),
+    ],
+)
+def test_the_words(
+    words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["qwen35", *CHAT, *words])
+    assert app.run() == 2
+    assert said in capsys.readouterr().err
 
 
 def test_the_limit_of_threads_is_the_cores(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

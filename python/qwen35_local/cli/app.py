@@ -54,6 +54,8 @@ def run() -> int:
         return 130
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # of click, whose copy inside typer has no name
+            if isinstance(getattr(error, "message", None), str):
+                error.message = error.message.removeprefix("Value error, ")  # type: ignore[attr-defined]  # pydantic's
             error.show()
             return int(error.exit_code)
         core = sys.modules.get("qwen35_local._core")

@@ -15,7 +15,7 @@ def parse_bytes(option: str, text: str) -> int:
     base = 1000 if found and found[4] and found[2] and not found[3] else 1024
     n_bytes = number * base ** _POWERS[found[2]] if found else 0
     if found is None or not 1 <= n_bytes < 1 << 53 or (found[3] and not found[2]):
-        raise InputError(f"{option} is {text!r}; expected a size as in 24G, 24GiB, 24GB or 24000M")
+        raise InputError(f"{option} is {text!r}; expected a size of a byte or more, as in 24G, 24GiB, 24GB or 24000M")
     return int(n_bytes)
 
 
@@ -29,7 +29,7 @@ def parse_tokens(option: str, text: str) -> int:
     found = re.fullmatch(r"([0-9]{1,9})([kKmM]?)", text.strip().replace(",", "").replace("_", ""))
     tokens = int(found[1]) * {"": 1, "k": 1024, "m": 1_000_000}[found[2].lower()] if found else 0
     if tokens < 1:
-        raise InputError(f"{option} is {text!r}; expected a number of tokens as in 262144, 256k or 1M")
+        raise InputError(f"{option} is {text!r}; expected a token or more, as in 262144, 256k or 1M")
     return tokens
 
 
