@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
-from typing import TypeGuard
-
-import numpy as np
 
 from qwen35_local.errors import FileFormatError
+from qwen35_local.fields import FLAG, Fields, Kind
+from qwen35_local.fields import integer as an_integer
+from qwen35_local.fields import number as a_number
 
 # Wide enough for any plausible relative of the family, narrow enough that a product of two of them stays far below
 # 64 bits and a layer loop stays short.
-INTEGERS: dict[str, tuple[int, int]] = {
+_INTEGERS = {
     "vocabulary": (1, 1 << 24),
     "hidden": (1, 1 << 17),
     "layers": (1, 1024),
@@ -38,7 +38,7 @@ INTEGERS: dict[str, tuple[int, int]] = {
     "block_count": (1, 1025),
     "delta_inner_width": (1, 1 << 20),
 }
-FLOATS: dict[str, tuple[float, float]] = {
+_FLOATS = {
     "rms_eps": (1e-12, 0.1),
     "rope_theta": (1.5, 1e12),
     "partial_rotary_factor": (1e-3, 1.0),
@@ -48,44 +48,29 @@ FLOATS: dict[str, tuple[float, float]] = {
 }
 
 
+INTEGERS: dict[str, Kind[int]] = {name: an_integer(*limits) for name, limits in _INTEGERS.items()}
+FLOATS: dict[str, Kind[float]] = {name: a_number(*limits) for name, limits in _FLOATS.items()}
+_WHERE = "model configuration: "
+
+
 def refuse(name: str, value: object, expected: str) -> FileFormatError:
     """The one error of a configuration: which field, what it holds, what was expected."""
-    return FileFormatError(f"model configuration: {name} is {reprlib.repr(value)}; expected {expected}")
+    found = "missing" if value is None else reprlib.repr(value)
+    return FileFormatError(f"{_WHERE}{name} is {found}; expected {expected}.")
 
 
-def is_integer(value: object) -> TypeGuard[int]:
-    """Whether `value` is a Python or numpy integer and no bool."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+def check(bound: str, value: object, name: str | None = None) -> None:
+    """Raises FileFormatError unless `value` is a number within INTEGERS[bound] or FLOATS[bound]."""
+    kind: Kind[float] = INTEGERS.get(bound) or FLOATS[bound]
+    if not kind.fits(value):
+        raise refuse(name or bound, value, kind.expected)
 
 
-def integer(bound: str, value: object, name: str | None = None) -> int:
-    """`value` as an int within INTEGERS[bound]; `name` is what the source calls the field."""
-    low, high = INTEGERS[bound]
-    if not is_integer(value) or not low <= value <= high:
-        raise refuse(name or bound, value, f"an integer from {low} to {high}")
-    return int(value)
-
-
-def number(bound: str, value: object, name: str | None = None) -> float:
-    """`value` as a finite float within FLOATS[bound]."""
-    low, high = FLOATS[bound]
-    if not (is_integer(value) or isinstance(value, float | np.floating)) or not low <= value <= high:
-        raise refuse(name or bound, value, f"a number from {low:g} to {high:g}")
-    return float(value)
-
-
-def sequence(value: object, name: str, longest: int) -> list[object]:
-    """`value` as a list of at most `longest` entries; numpy arrays become lists of numpy scalars."""
-    if not isinstance(value, list | tuple | np.ndarray) or np.ndim(np.empty(len(value))) != 1 or len(value) > longest:
-        raise refuse(name, value, f"a list of at most {longest} entries")
-    return list(value)
-
-
-class Source:
-    """Untrusted metadata: every read is checked, a null counts as absent, and errors name the key with its prefix."""
+class Source(Fields):
+    """Untrusted metadata of a configuration; errors name the key with its prefix."""
 
     def __init__(self, values: Mapping[str, object], prefix: str = "") -> None:
-        self.values = values
+        super().__init__(values, _WHERE + prefix)
         self.prefix = prefix
 
     def get(self, key: str) -> object:
@@ -95,35 +80,29 @@ class Source:
         return self.prefix + key
 
     def integer(self, key: str, bound: str, default: int | None = None) -> int:
-        return integer(bound, self._value(key, default), self.name(key))
+        kind = INTEGERS[bound]
+        return int(self.need(key, kind) if default is None else self.find(key, kind, default))
 
     def number(self, key: str, bound: str, default: float | None = None) -> float:
-        return number(bound, self._value(key, default), self.name(key))
+        kind = FLOATS[bound]
+        return float(self.need(key, kind) if default is None else self.find(key, kind, default))
 
     def integers(self, key: str, bound: str, longest: int) -> tuple[int, ...]:
         """One integer or a list of them."""
-        value = self._value(key, None)
-        if is_integer(value):
-            return (integer(bound, value, self.name(key)),)
-        return tuple(integer(bound, entry, self.name(key)) for entry in sequence(value, self.name(key), longest))
+        one = INTEGERS[bound]
+        expected = f"{one.expected}, or a list of at most {longest}"
+        few: Kind[list[int]] = Kind(
+            expected, lambda v: one.fits(v) or (type(v) is list and len(v) <= longest and all(map(one.fits, v)))
+        )
+        value = self.need(key, few)
+        return tuple(map(int, value)) if isinstance(value, list) else (int(value),)
 
     def flag(self, key: str, default: bool) -> bool:
-        value = self._value(key, default)
-        if not isinstance(value, bool | np.bool_):
-            raise refuse(self.name(key), value, "true or false")
-        return bool(value)
+        return self.find(key, FLAG, default)
 
     def expect(self, key: str, *allowed: object) -> None:
         """Nothing, or one of the values that this runtime implements."""
         value = self.get(key)
-        same = [value == a and ((is_integer(value) and is_integer(a)) or type(value) is type(a)) for a in allowed]
+        same = [value == a and isinstance(value, bool) == isinstance(a, bool) for a in allowed]
         if value is not None and not any(same):
-            raise refuse(self.name(key), value, " or ".join(map(repr, allowed)) + "; other kinds are not supported")
-
-    def _value(self, key: str, default: object) -> object:
-        value = self.get(key)
-        if value is None:
-            value = default
-        if value is None:
-            raise refuse(self.name(key), None, "a value; the field is missing")
-        return value
+            raise self.refuse(key, " or ".join(map(repr, allowed)) + "; other kinds are not supported")

@@ -6,17 +6,48 @@ The GGUF keys are those of architectures `qwen35` and `qwen35moe` as llama.cpp w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import InitVar, dataclass, field, fields, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qwen35_local.fields import integer as an_integer
 from qwen35_local.models import bounds, huggingface
 from qwen35_local.models.bounds import Source, refuse
 from qwen35_local.models.rope import Yarn
 
 GgufValue: TypeAlias = str | np.uint32 | np.float32 | NDArray[np.int32]
+
+_GGUF_COUNTS = {
+    "context_tokens": "context_length",
+    "hidden": "embedding_length",
+    "heads": "attention.head_count",
+    "kv_heads": "attention.head_count_kv",
+    "head_width": "attention.key_length",
+    "rope_width": "rope.dimension_count",
+    "conv_taps": "ssm.conv_kernel",
+    "delta_key_width": "ssm.state_size",
+    "delta_key_heads": "ssm.group_count",
+    "delta_value_heads": "ssm.time_step_rank",
+    "full_attention_interval": "full_attention_interval",
+}
+_GGUF_EXPERTS = {
+    "experts": "expert_count",
+    "experts_per_token": "expert_used_count",
+    "expert_feed_forward": "expert_feed_forward_length",
+    "shared_expert_feed_forward": "expert_shared_feed_forward_length",
+}
+_GGUF_DENSE = {"feed_forward": "feed_forward_length"}
+_GGUF_DEFAULTS = {"rope_width": 64, "full_attention_interval": 4}
+_GGUF_KEYS = {
+    **_GGUF_COUNTS,
+    **_GGUF_EXPERTS,
+    **_GGUF_DENSE,
+    "vocabulary": "vocab_size",
+    "delta_value_width": "ssm.inner_size / ssm.time_step_rank",
+    "rope_sections": "rope.dimension_sections",
+}
 
 DTYPES = ("bfloat16", "float16", "float32")
 
@@ -57,45 +88,47 @@ class ModelConfig:
     mtp_layers: int = 0  # multi-token-prediction blocks after the main layers, 0 or 1
     eos_ids: tuple[int, ...] = ()  # as the source lists them
     dtype: str = field(default="bfloat16", compare=False)  # how the checkpoint says it stores its weights
+    keys: InitVar[Mapping[str, str] | None] = None  # what the source calls the fields, for errors
 
-    def __post_init__(self) -> None:
-        for entry in fields(self):
-            value = getattr(self, entry.name)
-            if entry.name in bounds.INTEGERS:
+    def __post_init__(self, keys: Mapping[str, str] | None) -> None:
+        names = {entry.name: (keys or {}).get(entry.name, entry.name) for entry in fields(self)}
+        for name in names:
+            value = getattr(self, name)
+            if name in bounds.INTEGERS or name in bounds.FLOATS:
                 for item in value if isinstance(value, tuple) else (value,):
-                    bounds.integer(entry.name, item)
-            elif entry.name in bounds.FLOATS:
-                bounds.number(entry.name, value)
-        self._check_heads()
-        self._check_feed_forward()
+                    bounds.check(name, item, names[name])
+        self._check_heads(names)
+        self._check_feed_forward(names)
         if any(token >= self.vocabulary for token in self.eos_ids):
-            raise refuse("eos_ids", self.eos_ids, f"token ids below vocabulary = {self.vocabulary}")
+            raise refuse(names["eos_ids"], list(self.eos_ids), f"token ids below the vocabulary's {self.vocabulary}")
         if self.dtype not in DTYPES:
-            raise refuse("dtype", self.dtype, " or ".join(DTYPES))
+            raise refuse(names["dtype"], self.dtype, " or ".join(DTYPES))
 
-    def _check_heads(self) -> None:
-        if self.heads % self.kv_heads:
-            raise refuse("heads", self.heads, f"a multiple of kv_heads = {self.kv_heads}")
-        if self.delta_value_heads % self.delta_key_heads:
-            expected = f"a multiple of delta_key_heads = {self.delta_key_heads}"
-            raise refuse("delta_value_heads", self.delta_value_heads, expected)
+    def _check_heads(self, names: Mapping[str, str]) -> None:
+        for name, part in (("heads", "kv_heads"), ("delta_value_heads", "delta_key_heads")):
+            count = getattr(self, part)
+            if getattr(self, name) % count:
+                raise refuse(names[name], getattr(self, name), f"a multiple of {names[part]} = {count}")
         if self.rope_width % 2 or self.rope_width > self.head_width:
-            raise refuse("rope_width", self.rope_width, f"an even number up to head_width = {self.head_width}")
+            expected = f"an even number up to {names['head_width']} = {self.head_width}"
+            raise refuse(names["rope_width"], self.rope_width, expected)
         if len(self.rope_sections) != 3 or sum(self.rope_sections) < self.rope_width // 2:
-            raise refuse("rope_sections", self.rope_sections, f"three counts that cover {self.rope_width // 2} pairs")
+            expected = f"three counts that cover the {self.rope_width // 2} pairs of {names['rope_width']}"
+            raise refuse(names["rope_sections"], list(self.rope_sections), expected)
 
-    def _check_feed_forward(self) -> None:
+    def _check_feed_forward(self, names: Mapping[str, str]) -> None:
         routed = ("experts_per_token", "expert_feed_forward", "shared_expert_feed_forward")
         present, absent = (routed, ("feed_forward",)) if self.is_moe else (("feed_forward",), routed)
         kind = "with" if self.is_moe else "without"
         for name in present:
             if not getattr(self, name):
-                raise refuse(name, 0, f"a positive number in a model {kind} experts")
+                raise refuse(names[name], 0, f"a positive number in a model {kind} experts")
         for name in absent:
             if getattr(self, name):
-                raise refuse(name, getattr(self, name), f"0 in a model {kind} experts")
+                raise refuse(names[name], getattr(self, name), f"0 in a model {kind} experts")
         if self.experts_per_token > self.experts:
-            raise refuse("experts_per_token", self.experts_per_token, f"at most experts = {self.experts}")
+            expected = f"at most {names['experts']} = {self.experts}"
+            raise refuse(names["experts_per_token"], self.experts_per_token, expected)
 
     @property
     def is_moe(self) -> bool:
@@ -132,7 +165,7 @@ class ModelConfig:
     @classmethod
     def from_hf(cls, config: Mapping[str, object]) -> ModelConfig:
         """A parsed `config.json`, its text settings flat or under `text_config`. Raises `FileFormatError`."""
-        return cls(**huggingface.fields(config))
+        return cls(**huggingface.fields(config), keys=huggingface.KEYS)
 
     @classmethod
     def from_gguf(
@@ -148,20 +181,27 @@ class ModelConfig:
         if architecture not in ("qwen35", "qwen35moe"):
             raise refuse("general.architecture", architecture, "'qwen35' or 'qwen35moe'")
         prefix = f"{architecture}."
-        source = Source({k.removeprefix(prefix): v for k, v in metadata.items() if k.startswith(prefix)}, prefix)
+        own = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
+        source = Source({key: v.tolist() if isinstance(v, np.ndarray) else v for key, v in own.items()}, prefix)
         source.expect("ssm.v_head_reordered", True)
         if vocabulary is None:
             tokens = metadata.get("tokenizer.ggml.tokens")
             counted = len(tokens) if isinstance(tokens, list | tuple | np.ndarray) else None
             vocabulary = source.integer("vocab_size", "vocabulary", counted)
-        ends = [metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot")]
-        eos_ids = dict.fromkeys(bounds.integer("eos_ids", end) for end in ends if end is not None)
+        tokenizer, token_id = Source(metadata), an_integer(0, vocabulary - 1)
+        ends = [tokenizer.find(f"tokenizer.ggml.{name}_token_id", token_id) for name in ("eos", "eot")]
+        eos_ids = dict.fromkeys(int(end) for end in ends if end is not None)
         common: dict[str, Any] = {
             "vocabulary": vocabulary,
             "embeddings_are_tied": embeddings_are_tied,
             "eos_ids": tuple(eos_ids),
         }
-        return cls(**common, **_gguf_widths(source, architecture == "qwen35moe"), **_gguf_rope(source))
+        named = {name: source.name(key) for name, key in _GGUF_KEYS.items()}
+        return cls(**common, **_gguf_widths(source, architecture == "qwen35moe"), **_gguf_rope(source), keys=named)
+
+    @property
+    def _gguf_feed_forward(self) -> dict[str, str]:
+        return _GGUF_EXPERTS if self.is_moe else _GGUF_DENSE
 
     def to_gguf(self) -> dict[str, GgufValue]:
         """`general.architecture` and every `{architecture}.*` key, as values of the type that GGUF stores.
@@ -169,30 +209,13 @@ class ModelConfig:
         numpy.uint32 and numpy.float32 scalars, an int32 array for the RoPE sections, plain strings. Tokenizer and
         `general.*` descriptions are the converter's to add.
         """
-        integers = {
+        integers = {key: getattr(self, name) for name, key in {**_GGUF_COUNTS, **self._gguf_feed_forward}.items()}
+        integers |= {
             "block_count": self.block_count,
-            "context_length": self.context_tokens,
-            "embedding_length": self.hidden,
-            "attention.head_count": self.heads,
-            "attention.head_count_kv": self.kv_heads,
-            "attention.key_length": self.head_width,
             "attention.value_length": self.head_width,
-            "rope.dimension_count": self.rope_width,
-            "ssm.conv_kernel": self.conv_taps,
-            "ssm.state_size": self.delta_key_width,
-            "ssm.group_count": self.delta_key_heads,
-            "ssm.time_step_rank": self.delta_value_heads,
             "ssm.inner_size": self.delta_value_heads * self.delta_value_width,
-            "full_attention_interval": self.full_attention_interval,
         }
         floats = {"attention.layer_norm_rms_epsilon": self.rms_eps, "rope.freq_base": self.rope_theta}
-        if self.is_moe:
-            integers["expert_count"] = self.experts
-            integers["expert_used_count"] = self.experts_per_token
-            integers["expert_feed_forward_length"] = self.expert_feed_forward
-            integers["expert_shared_feed_forward_length"] = self.shared_expert_feed_forward
-        else:
-            integers["feed_forward_length"] = self.feed_forward
         if self.mtp_layers:
             integers["nextn_predict_layers"] = self.mtp_layers
         values: dict[str, GgufValue] = {"rope.dimension_sections": np.array([*self.rope_sections, 0], np.int32)}
@@ -217,39 +240,22 @@ def _gguf_number(source: Source, key: str, bound: str, default: float | None = N
 def _gguf_widths(source: Source, is_moe: bool) -> dict[str, Any]:
     blocks = source.integer("block_count", "block_count")
     mtp_layers = source.integer("nextn_predict_layers", "mtp_layers", 0)
+    if blocks <= mtp_layers:
+        raise source.refuse("block_count", f"more than {source.name('nextn_predict_layers')} = {mtp_layers}")
+    if is_moe and not source.integer("expert_count", "experts"):
+        raise source.refuse("expert_count", "a positive number in a mixture of experts")
     value_heads = source.integer("ssm.time_step_rank", "delta_value_heads")
     inner = source.integer("ssm.inner_size", "delta_inner_width")
     if inner % value_heads:
-        raise refuse(source.name("ssm.inner_size"), inner, f"a multiple of ssm.time_step_rank = {value_heads}")
-    head_width = source.integer("attention.key_length", "head_width")
-    source.expect("attention.value_length", head_width)
-    feed_forward: dict[str, Any] = (
-        {
-            "experts": source.integer("expert_count", "experts"),
-            "experts_per_token": source.integer("expert_used_count", "experts_per_token"),
-            "expert_feed_forward": source.integer("expert_feed_forward_length", "expert_feed_forward"),
-            "shared_expert_feed_forward": source.integer(
-                "expert_shared_feed_forward_length", "shared_expert_feed_forward"
-            ),
-        }
-        if is_moe
-        else {"feed_forward": source.integer("feed_forward_length", "feed_forward")}
-    )
+        raise source.refuse("ssm.inner_size", f"a multiple of {source.name('ssm.time_step_rank')} = {value_heads}")
+    source.expect("attention.value_length", source.integer("attention.key_length", "head_width"))
+    keys = _GGUF_COUNTS | (_GGUF_EXPERTS if is_moe else _GGUF_DENSE)
     return {
+        **{name: source.integer(key, name, _GGUF_DEFAULTS.get(name)) for name, key in keys.items()},
         "layers": blocks - mtp_layers,
         "mtp_layers": mtp_layers,
-        "hidden": source.integer("embedding_length", "hidden"),
-        "heads": source.integer("attention.head_count", "heads"),
-        "kv_heads": source.integer("attention.head_count_kv", "kv_heads"),
-        "head_width": head_width,
-        "delta_key_heads": source.integer("ssm.group_count", "delta_key_heads"),
-        "delta_value_heads": value_heads,
-        "delta_key_width": source.integer("ssm.state_size", "delta_key_width"),
         "delta_value_width": inner // value_heads,
-        "conv_taps": source.integer("ssm.conv_kernel", "conv_taps"),
-        "full_attention_interval": source.integer("full_attention_interval", "full_attention_interval", 4),
         "rms_eps": _gguf_number(source, "attention.layer_norm_rms_epsilon", "rms_eps"),
-        **feed_forward,
     }
 
 
@@ -260,6 +266,7 @@ def _gguf_rope(source: Source) -> dict[str, Any]:
     yarn = None
     if source.get("rope.scaling.type") == "yarn":
         yarn = Yarn(
+            keys={"beta_fast": source.name("rope.scaling.yarn_beta_fast")},
             factor=_gguf_number(source, "rope.scaling.factor", "factor"),
             original_context_tokens=source.integer("rope.scaling.original_context_length", "context_tokens", context),
             beta_fast=_gguf_number(source, "rope.scaling.yarn_beta_fast", "beta", 32.0),
@@ -267,9 +274,7 @@ def _gguf_rope(source: Source) -> dict[str, Any]:
             attention_factor=_gguf_number(source, "rope.scaling.yarn_attn_factor", "magnitude", 1.0),
         )
     return {
-        "context_tokens": context,
         "rope_theta": _gguf_number(source, "rope.freq_base", "rope_theta", 1e7),
-        "rope_width": source.integer("rope.dimension_count", "rope_width", 64),
         "rope_sections": (
             (11, 11, 10) if sections is None else source.integers("rope.dimension_sections", "rope_sections", 4)[:3]
         ),

@@ -10,12 +10,51 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from qwen35_local.models import bounds
+from qwen35_local.fields import TEXT, list_of
 from qwen35_local.models.bounds import Source, refuse
 from qwen35_local.models.rope import Yarn, default_magnitude
 
 FAMILY = re.compile(r"qwen3_[568](_moe)?(_text)?|Qwen3_[568](Moe)?(ForConditionalGeneration|ForCausalLM|(Text)?Model)")
 FAMILY_NAMES = "qwen3_5 or qwen3_5_moe (Qwen3.5, Qwen3.6 or Qwen3.8)"
+
+
+_COUNTS = {
+    "vocabulary": "vocab_size",
+    "hidden": "hidden_size",
+    "heads": "num_attention_heads",
+    "kv_heads": "num_key_value_heads",
+    "delta_value_heads": "linear_num_value_heads",
+    "delta_key_heads": "linear_num_key_heads",
+    "delta_key_width": "linear_key_head_dim",
+    "delta_value_width": "linear_value_head_dim",
+    "conv_taps": "linear_conv_kernel_dim",
+    "context_tokens": "max_position_embeddings",
+    "head_width": "head_dim",
+}
+_DENSE = {"feed_forward": "intermediate_size"}
+_EXPERTS = {
+    "experts_per_token": "num_experts_per_tok",
+    "expert_feed_forward": "moe_intermediate_size",
+    "shared_expert_feed_forward": "shared_expert_intermediate_size",
+}
+_DEFAULTS = {
+    "delta_key_heads": 16,
+    "delta_key_width": 128,
+    "delta_value_width": 128,
+    "conv_taps": 4,
+    "context_tokens": 262144,
+    "head_width": 256,
+}
+KEYS = {
+    **_COUNTS,
+    **_DENSE,
+    **_EXPERTS,
+    "experts": "num_experts",
+    "eos_ids": "eos_token_id",
+    "rope_width": "head_dim * partial_rotary_factor",
+    "rope_sections": "mrope_section",
+}
+"""What a `config.json` calls the fields of `ModelConfig`."""
 
 
 def fields(config: Mapping[str, object]) -> dict[str, Any]:
@@ -72,39 +111,22 @@ def _layers(text: Source) -> dict[str, Any]:
     layers = text.integer("num_hidden_layers", "layers")
     interval = text.integer("full_attention_interval", "full_attention_interval", 4)
     if text.get("layer_types") is not None:
-        kinds = bounds.sequence(text.get("layer_types"), text.name("layer_types"), 1024)
+        kinds = text.need("layer_types", list_of(TEXT))
         if "full_attention" in kinds:
             interval = kinds.index("full_attention") + 1
         pattern = ["linear_attention" if (i + 1) % interval else "full_attention" for i in range(layers)]
         if kinds != pattern:
             expected = f"{layers} entries, 'linear_attention' but for every {interval}th, which is 'full_attention'"
-            raise refuse(text.name("layer_types"), kinds, expected)
+            raise text.refuse("layer_types", expected)
     key = "mtp_num_hidden_layers" if text.get("num_nextn_predict_layers") is None else "num_nextn_predict_layers"
     mtp_layers = text.integer(key, "mtp_layers", 0)
     return {"layers": layers, "full_attention_interval": interval, "mtp_layers": mtp_layers}
 
 
 def _widths(text: Source) -> dict[str, Any]:
-    widths = {
-        "vocabulary": text.integer("vocab_size", "vocabulary"),
-        "hidden": text.integer("hidden_size", "hidden"),
-        "heads": text.integer("num_attention_heads", "heads"),
-        "kv_heads": text.integer("num_key_value_heads", "kv_heads"),
-        "delta_value_heads": text.integer("linear_num_value_heads", "delta_value_heads"),
-        "delta_key_heads": text.integer("linear_num_key_heads", "delta_key_heads", 16),
-        "delta_key_width": text.integer("linear_key_head_dim", "delta_key_width", 128),
-        "delta_value_width": text.integer("linear_value_head_dim", "delta_value_width", 128),
-        "conv_taps": text.integer("linear_conv_kernel_dim", "conv_taps", 4),
-        "experts": _experts(text),
-    }
-    if not widths["experts"]:
-        return {**widths, "feed_forward": text.integer("intermediate_size", "feed_forward")}
-    return {
-        **widths,
-        "experts_per_token": text.integer("num_experts_per_tok", "experts_per_token"),
-        "expert_feed_forward": text.integer("moe_intermediate_size", "expert_feed_forward"),
-        "shared_expert_feed_forward": text.integer("shared_expert_intermediate_size", "shared_expert_feed_forward"),
-    }
+    experts = _experts(text)
+    keys = _COUNTS | (_EXPERTS if experts else _DENSE)
+    return {"experts": experts} | {name: text.integer(key, name, _DEFAULTS.get(name)) for name, key in keys.items()}
 
 
 def _rope(text: Source) -> dict[str, Any]:
@@ -138,11 +160,9 @@ def _rope(text: Source) -> dict[str, Any]:
         )
     sections = rope.integers("mrope_section", "rope_sections", 4) if rope.get("mrope_section") is not None else None
     return {
-        "head_width": head_width,
         "rope_width": int(head_width * rope.number("partial_rotary_factor", "partial_rotary_factor", 0.25)),
         "rope_theta": rope.number("rope_theta", "rope_theta", 1e7),
         "rope_sections": (sections or (11, 11, 10))[:3],
         "rms_eps": text.number("rms_norm_eps", "rms_eps", 1e-6),
-        "context_tokens": context,
         "yarn": yarn,
     }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import InitVar, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,14 +28,17 @@ class Yarn:
     beta_slow: float = 1.0  # rotations below which it is divided by `factor`
     attention_factor: float = 1.0  # multiplies cos and sin on top of default_magnitude(factor)
 
-    def __post_init__(self) -> None:
-        bounds.number("factor", self.factor, "yarn.factor")
-        bounds.integer("context_tokens", self.original_context_tokens, "yarn.original_context_tokens")
-        bounds.number("beta", self.beta_fast, "yarn.beta_fast")
-        bounds.number("beta", self.beta_slow, "yarn.beta_slow")
-        bounds.number("magnitude", self.attention_factor, "yarn.attention_factor")
+    keys: InitVar[Mapping[str, str] | None] = None  # what the source calls the fields, for errors
+
+    def __post_init__(self, keys: Mapping[str, str] | None) -> None:
+        bounds.check("factor", self.factor, "yarn.factor")
+        bounds.check("context_tokens", self.original_context_tokens, "yarn.original_context_tokens")
+        bounds.check("beta", self.beta_fast, "yarn.beta_fast")
+        bounds.check("beta", self.beta_slow, "yarn.beta_slow")
+        bounds.check("magnitude", self.attention_factor, "yarn.attention_factor")
         if self.beta_fast <= self.beta_slow:
-            raise refuse("yarn.beta_fast", self.beta_fast, f"more than beta_slow = {self.beta_slow:g}")
+            name = (keys or {}).get("beta_fast", "yarn.beta_fast")
+            raise refuse(name, self.beta_fast, f"more than beta_slow = {self.beta_slow:g}")
 
     @property
     def magnitude(self) -> float:

@@ -5,7 +5,7 @@ import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from qwen35_local.errors import FileFormatError, InputError
 
@@ -86,12 +86,16 @@ class Fields:
         self.values = values
         self.where = where
 
-    def find(self, key: str, kind: Kind[T]) -> T | None:
-        """The value, or None where there is none. Raises FileFormatError when it is of another kind."""
+    @overload
+    def find(self, key: str, kind: Kind[T]) -> T | None: ...
+    @overload
+    def find(self, key: str, kind: Kind[T], default: T) -> T: ...
+    def find(self, key: str, kind: Kind[T], default: T | None = None) -> T | None:
+        """The value, or `default` where there is none. Raises FileFormatError when it is of another kind."""
         value: Any = self.values.get(key)
         if value is not None and not kind.fits(value):
             raise self.refuse(key, kind.expected)
-        return value  # type: ignore[no-any-return]
+        return default if value is None else value
 
     def need(self, key: str, kind: Kind[T]) -> T:
         """The value. Raises FileFormatError when there is none, or it is of another kind."""

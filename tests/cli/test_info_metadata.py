@@ -9,6 +9,8 @@ from wrong_values import VALUES
 
 from qwen35_local import _core, hub
 from qwen35_local.cli.info import describe, show
+from qwen35_local.cli.subject import Extras, of_file
+from qwen35_local.errors import FileFormatError
 
 DEMO = hub.embedded_model()
 FILE = _core.GgufFile(DEMO, header=True)
@@ -20,7 +22,7 @@ KEYS += ["tokenizer.chat_template", "tokenizer.ggml.scores", "tokenizer.ggml.bos
 
 
 def described(metadata: dict[str, Any]) -> dict[str, Any]:
-    named = ("tensors", "version", "kind", "refusal", "notices", "vision")
+    named = ("tensors", "n_bytes", "version", "kind", "refusal", "notices", "vision")
     file: Any = SimpleNamespace(metadata=metadata, **{name: getattr(FILE, name) for name in named})
     return describe(DEMO, file)
 
@@ -47,8 +49,24 @@ def test_each_key_with_each_type(key: str, capsys: pytest.CaptureFixture[str]) -
         printed = capsys.readouterr().out
         assert "\x1b" not in printed
         if good is not None and not is_of_the_type(value, good):
-            assert key in said or "rope_sections" in said, value  # checked together with the rotated width
+            assert key in said, value
             assert "unusable: " in printed or "problem  " in printed, value
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_plan_refuses_each_key_of_the_configuration(key: str) -> None:
+    """By its name. What a plan does not need may be anything."""
+    good = FILE.metadata.get(key)
+    named = ("tensors", "kind", "refusal", "notices")
+    for value in VALUES:
+        file: Any = SimpleNamespace(metadata=GOOD | {key: value}, **{name: getattr(FILE, name) for name in named})
+        try:
+            of_file(DEMO, file, Extras())
+        except FileFormatError as error:
+            assert str(DEMO) in str(error)
+            assert key in str(error) or is_of_the_type(value, good), (value, str(error))
+        else:
+            assert is_of_the_type(value, good) or not key.startswith("qwen35."), value
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from wrong_values import VALUES
 
 from qwen35_local.errors import FileFormatError
 from qwen35_local.models.config import ModelConfig
@@ -156,43 +158,46 @@ def test_which_blocks_attend() -> None:
 
 
 BROKEN: list[tuple[dict[str, Any], str]] = [
-    ({}, "model_type is None"),
+    ({}, "model_type is missing"),
     (flat(model_type="qwen3_next"), "model_type .*qwen3_next.*expected qwen3_5 or qwen3_5_moe"),
     (flat(architectures=["LlamaForCausalLM"]), "LlamaForCausalLM"),
     ({**DENSE, "text_config": [1]}, "text_config is"),
     (flat(model_type=["qwen3_5"]), "model_type"),
-    (flat(hidden_size=...), "hidden_size is None; expected a value"),
+    (flat(hidden_size=...), "hidden_size is missing; expected an integer"),
     (flat(hidden_size=True), "hidden_size is True; expected an integer from 1"),
     (flat(hidden_size="1024"), "hidden_size is '1024'"),
     (flat(hidden_size=1024.0), r"hidden_size is 1024\.0"),
     (flat(hidden_size=10**400), "hidden_size is 1000"),
     (flat(num_hidden_layers=-1), "num_hidden_layers is -1"),
     (flat(num_hidden_layers=10**9), "num_hidden_layers is 1000000000; expected an integer from 1 to 1024"),
-    (flat(num_key_value_heads=3), "heads is 8; expected a multiple of kv_heads = 3"),
-    (flat(linear_num_value_heads=24), "delta_value_heads is 24; expected a multiple of delta_key_heads = 16"),
-    (flat(intermediate_size=0), "feed_forward is 0; expected a positive number in a model without experts"),
+    (flat(num_key_value_heads=3), "num_attention_heads is 8; expected a multiple of num_key_value_heads = 3"),
+    (flat(linear_num_value_heads=24), "linear_num_value_heads is 24; expected a multiple of linear_num_key_heads = 16"),
+    (flat(intermediate_size=0), "intermediate_size is 0; expected a positive number in a model without experts"),
     (flat(rms_norm_eps=float("nan")), "rms_norm_eps is nan"),
     (flat(rms_norm_eps=0), "rms_norm_eps is 0"),
     (flat(rope_parameters={"rope_theta": float("inf")}), "rope_parameters.rope_theta is inf"),
     (flat(rope_parameters={"rope_theta": 10**400}), "rope_theta is 1000"),
     (flat(rope_parameters="default"), "rope_parameters is 'default'"),
     (flat(rope_parameters={"rope_type": "llama3"}), "rope_type is 'llama3'; expected 'default'"),
-    (flat(rope_parameters={"mrope_section": [1, 1, 1]}), "three counts that cover 32 pairs"),
+    (
+        flat(rope_parameters={"mrope_section": [1, 1, 1]}),
+        r"mrope_section is \[1, 1, 1\]; expected three counts that cover the 32 pairs",
+    ),
     (flat(rope_parameters={"mrope_section": [11] * 9}), "a list of at most 4"),
-    (flat(rope_parameters={"mrope_section": [11, 11, "10"]}), "mrope_section is '10'"),
+    (flat(rope_parameters={"mrope_section": [11, 11, "10"]}), "mrope_section is a list of 3 entries"),
     (flat(rope_parameters={"mrope_section": [11, 11, [10]]}), "mrope_section is"),
-    (flat(rope_parameters={**YARN, "factor": None}), "factor is None"),
+    (flat(rope_parameters={**YARN, "factor": None}), "factor is missing"),
     (flat(rope_parameters={**YARN, "factor": 0.5}), "factor is 0.5"),
     (flat(rope_parameters={**YARN, "truncate": False}), "truncate is False"),
     (flat(rope_parameters={**YARN, "beta_fast": 1, "beta_slow": 2}), "yarn.beta_fast"),
     (flat(partial_rotary_factor=0.5, rope_parameters={"partial_rotary_factor": 2}), "partial_rotary_factor is 2"),
-    (flat(head_dim=30), "rope_width is 7"),
+    (flat(head_dim=30), r"head_dim \* partial_rotary_factor is 7; expected an even number up to head_dim = 30"),
     (flat(layer_types=PATTERN[:-1]), "layer_types is"),
     (flat(layer_types=["linear_attention", *PATTERN[:-1]]), "every 5th"),
     (flat(layer_types=["linear_attention"] * 24), "layer_types is"),
     (flat(layer_types=["full_attention", {}] * 12), "layer_types is"),
     (flat(layer_types=7), "layer_types is 7"),
-    (flat(eos_token_id=248320), "eos_ids"),
+    (flat(eos_token_id=248320), "eos_token_id is"),
     (flat(eos_token_id=-1), "eos_token_id is -1"),
     (flat(eos_token_id=[[1]]), "eos_token_id is"),
     (flat(tie_word_embeddings=1), "tie_word_embeddings is 1; expected true or false"),
@@ -205,8 +210,8 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     (flat(mtp_use_dedicated_embeddings=True), "mtp_use_dedicated_embeddings"),
     (flat(num_experts=8), "num_experts is 8; expected 0 in a qwen3_5_text model"),
     (changed(MOE, num_experts=0), "text_config.num_experts is 0; expected a positive number"),
-    (changed(MOE, num_experts_per_tok=257), "experts_per_token is 257; expected at most experts = 256"),
-    (changed(MOE, shared_expert_intermediate_size=0), "shared_expert_feed_forward is 0"),
+    (changed(MOE, num_experts_per_tok=257), "num_experts_per_tok is 257; expected at most num_experts = 256"),
+    (changed(MOE, shared_expert_intermediate_size=0), "shared_expert_intermediate_size is 0"),
     (changed(MOE, mlp_only_layers=[1]), "mlp_only_layers"),
     (changed(MOE, norm_topk_prob=False), "norm_topk_prob is False"),
 ]
@@ -294,15 +299,19 @@ def test_gguf_variants_of_other_writers() -> None:
     ("key", "value", "message"),
     [
         ("general.architecture", "llama", "general.architecture is 'llama'; expected 'qwen35' or 'qwen35moe'"),
-        ("qwen35.block_count", None, "qwen35.block_count is None"),
-        ("qwen35.block_count", 1, "layers is 0"),
+        ("qwen35.block_count", None, "qwen35.block_count is missing"),
+        ("qwen35.block_count", 1, "qwen35.block_count is 1; expected more than qwen35.nextn_predict_layers = 1"),
         ("qwen35.ssm.inner_size", 2049, "ssm.inner_size is 2049; expected a multiple"),
         ("qwen35.attention.value_length", 128, "attention.value_length is 128; expected 256"),
-        ("qwen35.attention.head_count_kv", [2, 4], r"head_count_kv is \[2, 4\]; expected an integer"),
+        ("qwen35.attention.head_count_kv", [2, 4], "head_count_kv is a list of 2 entries .int.; expected an integer"),
         ("qwen35.rope.scaling.type", "linear", "rope.scaling.type is 'linear'"),
         ("qwen35.rope.freq_base", float("nan"), "rope.freq_base is nan"),
         ("qwen35.ssm.v_head_reordered", False, "v_head_reordered is False; expected True"),
-        ("tokenizer.ggml.eos_token_id", 1 << 24, "eos_ids is 16777216"),
+        (
+            "tokenizer.ggml.eos_token_id",
+            1 << 24,
+            "tokenizer.ggml.eos_token_id is 16777216; expected an integer from 0 to 248319",
+        ),
     ],
 )
 def test_refuses_gguf(key: str, value: object, message: str) -> None:
@@ -311,6 +320,30 @@ def test_refuses_gguf(key: str, value: object, message: str) -> None:
         ModelConfig.from_gguf(metadata, vocabulary=248320)
 
 
+ALL_KEYS = {
+    "dense": {**SMALLEST.with_yarn(4).to_gguf(), "qwen35.ssm.v_head_reordered": True},
+    "moe": SIZES["Qwen3.5-35B-A3B"].config.to_gguf(),
+}
+TOKENS = {"tokenizer.ggml.eos_token_id": np.uint32(7), "tokenizer.ggml.eot_token_id": np.uint32(8)}
+
+
+@pytest.mark.parametrize("kind", ALL_KEYS)
+@pytest.mark.parametrize("value", [*VALUES, [11, 11, "10", 0], [11, 11, 10.0, 0], [0, 0, 0, 0], [1] * 5], ids=repr)
+def test_each_key_with_each_type(kind: str, value: Any) -> None:
+    """Another type is refused by the key that has it; a number that fits no other, by the key of one of them."""
+    good = ALL_KEYS[kind] | TOKENS
+    real = re.compile("|".join(map(re.escape, good)))
+    for key in good:
+        try:
+            ModelConfig.from_gguf(good | {key: value}, vocabulary=248320)
+        except FileFormatError as error:
+            is_a_number = type(value) in (int, float)
+            assert real.search(str(error)) if is_a_number else key in str(error), (key, str(error))
+        else:
+            is_number_or_one = type(value) in (int, float) or key.endswith("v_head_reordered") or value == [7]
+            assert is_number_or_one, (key, value)
+
+
 def test_gguf_without_a_vocabulary_is_refused() -> None:
-    with pytest.raises(FileFormatError, match=r"qwen35\.vocab_size is None"):
+    with pytest.raises(FileFormatError, match=r"qwen35\.vocab_size is missing"):
         ModelConfig.from_gguf(SMALLEST.to_gguf())
