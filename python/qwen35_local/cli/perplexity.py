@@ -127,7 +127,7 @@ def read_ids(path: Path, n_vocab: int) -> "NDArray[np.int32]":
     from qwen35_local.errors import InputError
 
     if path.suffix == ".npy":
-        values = npy_file.mapped(path, "token ids", 1, np.integer)
+        values = npy_file.mapped(path, "token ids", 1, "iu")
     else:
         words = bounded_file.read(path, IDS_LIMIT_BYTES, accepts_pipe=True).replace(b",", b" ").split()
         wrong_word = next((word for word in words if not word.isdigit() or len(word) > 10), None)

@@ -85,7 +85,7 @@ class SavedLogits:
     """Rows of an .npy file [T, V] in the order they were written. Raises InputError, OSError."""
 
     def __init__(self, path: Path) -> None:
-        self._rows = npy_file.mapped(path, "logits [tokens, vocabulary]", 2, np.floating)
+        self._rows = npy_file.mapped(path, "logits [tokens, vocabulary]", 2, "f")
         self.n_vocab = int(self._rows.shape[1])
         self._next = 0
 
