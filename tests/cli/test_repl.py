@@ -220,6 +220,23 @@ def test_editing_answers_an_old_message_again(scripted: Any, monkeypatch: pytest
     assert said(repl) == [("user", "a, but better"), ("assistant", "three")]  # not changed, not answered
 
 
+@pytest.mark.parametrize("key", [EOFError, KeyboardInterrupt])
+def test_a_key_that_gives_an_edit_up(scripted: Any, monkeypatch: pytest.MonkeyPatch, key: type[BaseException]) -> None:
+    """Ctrl-D or Ctrl-C: nothing is changed, and the conversation goes on."""
+    repl = conversation(scripted, "one")
+    repl.take("a")
+
+    def left(*words: Any, **options: Any) -> str:
+        raise key
+
+    lines = Lines()
+    monkeypatch.setattr(lines, "prompt", left)
+    monkeypatch.setattr(repl, "_lines", lines)
+    repl.take("/edit")
+    assert said(repl) == [("user", "a"), ("assistant", "one")]
+    assert not repl.is_over
+
+
 @pytest.mark.parametrize("wrong", ["/edit 3", "/edit 0", "/edit last"])
 def test_editing_what_was_not_said_is_refused(scripted: Any, wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
     repl = conversation(scripted, "one")

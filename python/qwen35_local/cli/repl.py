@@ -94,7 +94,7 @@ class Repl:
                 self.reply()
         except Qwen35Error as error:
             self.pen.line(f"! {error}")
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, EOFError):  # at a question of a command: it is given up
             self.pen.end_line()
         self.keep()
 
