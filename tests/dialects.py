@@ -47,6 +47,24 @@ def mtp_gone_and_blocks_counted_down(config: ModelConfig, weights: Weights) -> W
     return Written(without_mtp(config, weights), {"block_count": np.uint32(config.layers)})
 
 
+def mtp_gone_and_its_key(config: ModelConfig, weights: Weights) -> Written:
+    return Written(without_mtp(config, weights), {"nextn_predict_layers": None})
+
+
+def mtp_layer_left_alone(config: ModelConfig, weights: Weights) -> Written:
+    """Its own tensors and its key gone, those that it has like any layer still there, and not counted."""
+    return Written(
+        {name: w for name, w in weights.items() if ".nextn." not in name},
+        {"nextn_predict_layers": None, "block_count": np.uint32(config.layers)},
+    )
+
+
+def mtp_layer_left_and_counted(config: ModelConfig, weights: Weights) -> Written:
+    written = mtp_layer_left_alone(config, weights)
+    del written.keys["block_count"]
+    return written
+
+
 def mtp_half_gone(config: ModelConfig, weights: Weights) -> Written:
     gone = (f"blk.{config.layers}.attn_k.weight", f"blk.{config.layers}.nextn.enorm.weight")
     return Written({name: w for name, w in weights.items() if name not in gone})
@@ -174,4 +192,14 @@ WITH_MTP: dict[str, Dialect] = {
     )
 }
 EXPERTS: dict[str, Dialect] = {f.__name__: f for f in (fused, experts_unmeasured)}
-LOSING_MTP: dict[str, Dialect] = {f.__name__: f for f in (mtp_gone, mtp_gone_and_blocks_counted_down, mtp_half_gone)}
+LOSING_MTP: dict[str, Dialect] = {
+    f.__name__: f
+    for f in (
+        mtp_gone,
+        mtp_gone_and_blocks_counted_down,
+        mtp_gone_and_its_key,
+        mtp_half_gone,
+        mtp_layer_left_alone,
+        mtp_layer_left_and_counted,
+    )
+}

@@ -57,7 +57,8 @@ FileKind kind_of(const GgufDirectory& file) {
   const std::string_view type = text(file, "general.type");
   const std::string_view architecture = text(file, "general.architecture");
   if (type == "mmproj" || architecture == "clip") return {"projector", kProjector};
-  if (type == "adapter" || architecture == "controlvector" || file.find_value("adapter.type") != nullptr) {
+  if (type == "adapter" || architecture == "controlvector" || file.find_value("adapter.type") != nullptr ||
+      has_part(file, ".lora_a")) {
     return {"adapter", kAdapter};
   }
   if (type == "imatrix" || file.find_value("imatrix.chunk_count") != nullptr) return {"importance matrix", kImportance};

@@ -60,6 +60,12 @@ bool is_main_layer(const GgufDirectory& file, const std::string& architecture, s
   return interval != 0 && (block + 1) % interval == 0 && file.find(block_prefix(block) + "attn_q.weight") != nullptr;
 }
 
+// Whether the last block is no main layer: the layers of the family end with one that attends, and this is the next.
+bool is_beyond(const GgufDirectory& file, const std::string& architecture, std::uint64_t block) {
+  const std::uint64_t interval = find_count(file, architecture + ".full_attention_interval").value_or(0);
+  return interval > 1 && block % interval == 0 && !is_main_layer(file, architecture, block);
+}
+
 // The main layers and the MTP blocks that are there, or should be; nothing for a file without. The counts are not
 // always right: writers have left the MTP block out of block_count, and dropped the key that tells it from the layers.
 std::optional<Blocks> find_blocks(const GgufDirectory& file, const std::string& architecture) {
@@ -70,8 +76,8 @@ std::optional<Blocks> find_blocks(const GgufDirectory& file, const std::string& 
     const bool is_layer = !predicts(file, main) && is_main_layer(file, architecture, main);
     return Blocks{is_layer ? main + mtp : main, mtp};
   }
-  if (main > 1 && predicts(file, main - 1)) return Blocks{main - 1, 1};
-  if (predicts(file, main) || has_prefix(file, kPrefix)) return Blocks{main, 1};
+  if (main > 1 && (predicts(file, main - 1) || is_beyond(file, architecture, main - 1))) return Blocks{main - 1, 1};
+  if (has_prefix(file, block_prefix(main)) || has_prefix(file, kPrefix)) return Blocks{main, 1};
   return std::nullopt;
 }
 
@@ -172,6 +178,9 @@ void settle_mtp(EditedDirectory& file, const Gguf& source, const std::string& ar
   const auto blocks = find_blocks(file, architecture);
   if (!blocks) return;
   const std::string count_key = architecture + ".block_count", mtp_key = architecture + ".nextn_predict_layers";
+  const std::string counted = file.find_value(mtp_key) != nullptr
+                                  ? mtp_key + " is " + std::to_string(blocks->mtp)
+                                  : count_key + " is " + std::to_string(blocks->main + blocks->mtp);
   std::string wrong = rename_block(file, source, block_prefix(blocks->main));
   const std::vector<std::string> missing = missing_tensors(file, *blocks, architecture == "qwen35moe");
   if (wrong.empty() && !missing.empty()) wrong = "missing are " + shown(missing);
@@ -183,7 +192,7 @@ void settle_mtp(EditedDirectory& file, const Gguf& source, const std::string& ar
   file.move_tensors([&](const GgufTensor& tensor) { return is_part(tensor.name, *blocks); }, broken);
   notices.push_back(!broken.empty()
                         ? "the multi-token-prediction block is left out (" + wrong + "): the model runs without it"
-                        : mtp_key + " is " + std::to_string(blocks->mtp) +
+                        : counted +
                               ", but the multi-token-prediction block is not in the file: the model runs without it");
   file.set(count_key, static_cast<std::uint32_t>(blocks->main));
   file.remove(mtp_key);

@@ -16,6 +16,8 @@ constexpr const char* kOldModel =
 constexpr const char* kPage =
     "a web page, saved where a model was meant to be; download the file itself (its page has a link for that)";
 constexpr const char* kBigEndian = "a GGUF for big-endian machines; get the usual, little-endian file of this model";
+constexpr const char* kPointer =
+    "a Git LFS pointer, which stands for a file that was not fetched; run `git lfs pull` in its repository";
 constexpr const char* kZip =
     "a zip archive, as PyTorch checkpoints are; give a GGUF, or the folder of a checkpoint with *.safetensors";
 constexpr const char* kPickle =
@@ -28,8 +30,6 @@ struct Signature {
 
 constexpr Signature kSignatures[] = {
     {"FUGG"sv, kBigEndian},
-    {"version https://git-lfs"sv,
-     "a Git LFS pointer, which stands for a file that was not fetched; run `git lfs pull` in its repository"},
     {"lmgg"sv, kOldModel},
     {"fmgg"sv, kOldModel},
     {"tjgg"sv, kOldModel},
@@ -45,6 +45,7 @@ constexpr Signature kSignatures[] = {
      kUnpack},
     {"BZh"sv, kUnpack},
     {"7z\xbc\xaf\x27\x1c"sv, kUnpack},
+    {"Rar!\x1a\x07"sv, kUnpack},
     {"\x93NUMPY"sv, "a NumPy array; a model is expected, as a GGUF or a checkpoint folder"},
     {"\x89HDF\r\n\x1a\n"sv, "an HDF5 file; give a GGUF, or the folder of a checkpoint with *.safetensors"},
 };
@@ -59,18 +60,13 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(std::min(text.find_first_not_of(" \t\r\n"sv), text.size()));
 }
 
-bool begins_with_any_case(std::string_view text, std::string_view lower) {
-  return text.size() >= lower.size() && std::equal(lower.begin(), lower.end(), text.begin(), [](char a, char b) {
-           return a == (b >= 'A' && b <= 'Z' ? static_cast<char>(b - 'A' + 'a') : b);
-         });
-}
-
-// Eight bytes of length, little-endian, then a JSON object of that length.
-bool is_safetensors(std::string_view text, std::uint64_t size) {
+// Eight bytes of length, little-endian, then a JSON object of that length; the file may be cut short.
+bool is_safetensors(std::string_view text) {
+  constexpr std::uint64_t kMostHeaderBytes = 100'000'000;  // as the format's own reader allows
   if (text.size() < 9) return false;
   std::uint64_t length = 0;
   for (std::size_t i = 8; i-- > 0;) length = length << 8 | static_cast<unsigned char>(text[i]);
-  return length >= 2 && length <= size - 8 && text[8] == '{';
+  return length >= 2 && length <= kMostHeaderBytes && text[8] == '{';
 }
 
 // Protocol 2 or later; then, as a rule, a frame, a global, a dictionary or a tuple.
@@ -91,20 +87,19 @@ bool is_text(std::string_view text) {
 
 bool begins_as_gguf(std::span<const std::byte> beginning) noexcept { return as_text(beginning).starts_with("GGUF"sv); }
 
-std::string describe_foreign(std::span<const std::byte> beginning, std::uint64_t size) {
+std::string describe_foreign(std::span<const std::byte> beginning) {
   constexpr std::size_t kLooked = 512;
   const std::string_view text = as_text(beginning.first(std::min(beginning.size(), kLooked)));
   for (const Signature& signature : kSignatures) {
     if (text.starts_with(signature.bytes)) return signature.meaning;
   }
-  if (is_safetensors(text, size)) {
+  if (is_safetensors(text)) {
     return "the weights of a checkpoint (safetensors); give its folder, which has config.json, or a GGUF";
   }
   if (is_pickle(text)) return kPickle;
   const std::string_view words = trimmed(text);
-  for (const std::string_view tag : {"<!doctype"sv, "<html"sv, "<head"sv, "<?xml"sv, "<error"sv, "<!--"sv}) {
-    if (begins_with_any_case(words, tag)) return kPage;
-  }
+  if (words.starts_with("version https://git-lfs"sv)) return kPointer;
+  if (words.starts_with('<') && is_text(words)) return kPage;
   if (words.starts_with('{') || words.starts_with('[')) {
     return "JSON text: a part of a checkpoint, whose folder can be given, or a server's answer in place of a file that "
            "it does not give out; then download the model again, logged in where its repository asks for that";

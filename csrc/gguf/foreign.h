@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
 #include <span>
 #include <string>
 
@@ -12,7 +11,7 @@ constexpr std::size_t kMagicBytes = 4;
 
 bool begins_as_gguf(std::span<const std::byte> beginning) noexcept;
 
-// One phrase: what a file of this size that begins so is, and what to give instead.
-std::string describe_foreign(std::span<const std::byte> beginning, std::uint64_t size);
+// One phrase: what a file that begins so is, and what to give instead.
+std::string describe_foreign(std::span<const std::byte> beginning);
 
 }  // namespace qwen35

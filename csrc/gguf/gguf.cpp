@@ -14,17 +14,18 @@ Gguf::Gguf(const std::filesystem::path& path, GgufExtent extent) : extent_(exten
   GgufHeader header = read_part(path);
   version_ = header.version;
   GgufDirectory::operator=(std::move(header));
-  if (const auto split = Split::of(*this, path)) {
+  const auto split = Split::of(*this, path);
+  if (split) {
     for (std::uint64_t number = 1; number < split->count(); ++number) {
       const std::filesystem::path sibling = split->find(number);
       header = read_part(sibling);
       split->check(header, sibling, number);
       append(header, static_cast<std::size_t>(number));
     }
-    split->check_tensors(tensors_.size());
   }
   index_tensors();
   require_unique_names();
+  if (split) split->check_tensors(tensors_.size());
 }
 
 GgufHeader Gguf::read_part(const std::filesystem::path& path) {

@@ -116,10 +116,11 @@ std::string_view GgufParser::read_name(const char* what) {
   const std::string_view name = read_string(what);
   if (name.empty() || name.size() > kMaxNameBytes) {
     fail(std::string(what) + " of " + std::to_string(name.size()) + " bytes; 1 to " + std::to_string(kMaxNameBytes) +
-         " are allowed");
+         " are allowed; the file is damaged");
   }
   if (!is_printable_ascii(name)) {
-    fail(std::string(what) + " before byte " + std::to_string(position()) + " is not printable ASCII");
+    fail(std::string(what) + " before byte " + std::to_string(position()) +
+         " is not printable ASCII; the file is damaged");
   }
   return name;
 }
@@ -129,12 +130,12 @@ GgufHeader GgufParser::parse() {
   const auto tensor_count = read<std::uint64_t>("tensor count");
   const auto value_count = read<std::uint64_t>("metadata count");
   if (value_count > left() / kMinValueBytes) {
-    fail(std::to_string(value_count) + " metadata keys do not fit in a file of this size");
+    fail(std::to_string(value_count) + " metadata keys do not fit in a file of this size; it is truncated or damaged");
   }
   for (std::uint64_t i = 0; i < value_count; ++i) parse_value();
   index_values();
   if (tensor_count > left() / kMinTensorBytes) {
-    fail(std::to_string(tensor_count) + " tensors do not fit in a file of this size");
+    fail(std::to_string(tensor_count) + " tensors do not fit in a file of this size; it is truncated or damaged");
   }
   if (tensor_count > std::numeric_limits<std::uint32_t>::max() / kMostParts) fail("too many tensors");
   for (std::uint64_t i = 0; i < tensor_count; ++i) parse_tensor();
@@ -152,7 +153,7 @@ GgufHeader GgufParser::parse() {
 
 void GgufParser::parse_version() {
   const std::span read(begin_, end_);
-  if (!begins_as_gguf(read)) fail("not a GGUF file: " + describe_foreign(read, file_.size()));
+  if (!begins_as_gguf(read)) fail("not a GGUF file: " + describe_foreign(read));
   at_ += kMagicBytes;
   header_.version = this->read<std::uint32_t>("version");
   if (header_.version == 1)
@@ -191,7 +192,7 @@ void GgufParser::skip_values(GgufValue& value) {
   const std::uint64_t smallest = value.type_ == GgufType::kString ? sizeof(std::uint64_t) : width(value.type_);
   if (value.count_ > left() / smallest) {
     fail("key " + in_quotes(value.key_) + ": " + std::to_string(value.count_) + " values of type " + name(value.type_) +
-         " run past the end of the file (" + std::to_string(left()) + " bytes left)");
+         " run past the end of the file (" + std::to_string(left()) + " bytes left); it is truncated or damaged");
   }
   if (value.type_ != GgufType::kString) {
     need(value.count_ * smallest, "array");
@@ -258,7 +259,8 @@ void GgufParser::parse_tensor() {
     const bool is_header = extent_ == GgufExtent::kHeader;
     const auto room = is_header ? std::uint64_t{std::numeric_limits<std::int64_t>::max()} : file_.size();
     if (blocks > room / type->block_bytes) {
-      fail(label + ": " + shape_text(tensor.shape) + " of type " + type->name + " is larger than the file");
+      fail(label + ": " + shape_text(tensor.shape) + " of type " + type->name +
+           " is larger than the file, which is truncated or damaged");
     }
     tensor.bytes = static_cast<std::size_t>(blocks * type->block_bytes);
   }

@@ -57,6 +57,16 @@ auto naming(const std::filesystem::path& path, const Read& read) {
   }
 }
 
+// What to open instead of a part that is not the first.
+std::string advice(const std::filesystem::path& path, const std::optional<std::filesystem::path>& wanted,
+                   std::uint64_t count) {
+  const std::string ending = "the file whose name ends in " + suffix(0, count);
+  if (!wanted) return "; open its first part instead, " + ending;
+  if (wanted->native() == path.native()) return " under the name of the first; get the parts of one model again";
+  if (is_there(*wanted)) return "; open its first part instead, " + wanted->string();
+  return "; open its first part instead, " + wanted->filename().string() + ", which has to lie beside this file";
+}
+
 }  // namespace
 
 std::optional<Split> Split::of(const GgufDirectory& first, const std::filesystem::path& path) {
@@ -69,10 +79,7 @@ std::optional<Split> Split::of(const GgufDirectory& first, const std::filesystem
                " is no part of a split model; up to " + std::to_string(kMostParts) + " parts are read");
   }
   const auto wanted = sibling(path, 0, count);
-  if (number != 0) {
-    split.fail("this is " + ordinal(number, count) + " of a split model; open its first part instead, " +
-               (wanted && is_there(*wanted) ? wanted->string() : "the file whose name ends in " + suffix(0, count)));
-  }
+  if (number != 0) split.fail("this is " + ordinal(number, count) + " of a split model" + advice(path, wanted, count));
   if (!wanted || wanted->native() != path.native()) {
     split.fail("this is " + ordinal(0, count) +
                " of a split model under another name, so that the other parts cannot be found; call it " +
@@ -101,7 +108,7 @@ void Split::check(const GgufDirectory& part, const std::filesystem::path& path, 
     const auto no = part.get_uint("split.no"), count = part.get_uint("split.count");
     if (!no || !count) return differ("this is no part of a split model");
     if (*no != number || *count != count_) {
-      differ("this is part " + std::to_string(*no) + " (counted from 0) of " + std::to_string(*count));
+      differ("this is " + ordinal(*no, *count));
     }
     for (const char* key : {"split.tensors.count", "general.alignment"}) {
       const auto here = part.get_uint(key);

@@ -218,3 +218,37 @@ def test_files_that_are_no_model(kind: str, tmp_path: Path) -> None:
     assert facts["kind"] == kind and not facts["is_supported"] and what in facts["refusal"]
     shown = run("info", path).stdout
     assert f"kind        {kind}" in shown and "problem     " in shown
+
+
+def test_an_adapter_is_told_by_its_tensors(tmp_path: Path) -> None:
+    plain = random_model(tmp_path, tiny_config()).path
+    pair = {f"blk.0.ffn_up.weight.lora_{half}": np.ones((8, 8), np.float32) for half in "ab"}
+    path = rewrite(plain, tmp_path / "x.gguf", name=lambda n: None, add=pair)
+    assert "adapter (LoRA" in refusal("chat", path, "-p", "x")
+
+
+def test_plan_says_what_keeps_a_file_from_being_run(tmp_path: Path) -> None:
+    plain, ask = random_model(tmp_path, tiny_config()).path, ("--memory", "4G", "--ctx", "512")
+    less = rewrite(plain, tmp_path / "less.gguf", name=lambda n: None if n == "blk.3.ffn_up.weight" else n)
+    more = rewrite(plain, tmp_path / "more.gguf", add={"blk.0.x.weight": np.ones(8, np.float32)})
+    assert "no complete model: 1 tensor missing, first blk.3.ffn_up.weight" in run("plan", less, *ask).stderr
+    assert "no complete model: 1 tensor unexpected, first blk.0.x.weight" in run("plan", more, *ask).stderr
+    assert run("plan", plain, *ask).stderr == ""
+    heads = {"qwen35.attention.head_count_kv": [0, 0, 0, -1]}
+    path = rewrite(plain, tmp_path / "heads.gguf", put=heads)
+    assert refusal("plan", path, *ask) == refusal("chat", path, "-p", "x")
+
+
+def test_bench_opens_its_files_before_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from qwen35_local.engine import machine
+
+    monkeypatch.setattr(machine, "measure", lambda threads: pytest.fail("the machine is measured for nothing"))
+    (tmp_path / "x.gguf").write_text("<html>")
+    (tmp_path / "out.csv").write_text("kept")
+    assert "a web page" in refusal("bench", hub.embedded_model(), tmp_path / "x.gguf", "--output", tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text() == "kept"
+
+
+def test_selftest_names_the_file(tmp_path: Path) -> None:
+    path = random_model(tmp_path, tiny_config()).path
+    assert refusal("selftest", path, "--scenarios", "1", "--ctx", "512").startswith(f"{path}: tokenizer.ggml.tokens")

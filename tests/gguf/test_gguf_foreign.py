@@ -36,12 +36,15 @@ def array() -> bytes:
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:%b\nsize 5680522464\n" % (b"0" * 64)
 KINDS = {
     "pointer": (POINTER, "Git LFS pointer.*`git lfs pull`"),
+    "pointer of an editor": (b"\xef\xbb\xbf" + POINTER.replace(b"\n", b"\r\n"), "Git LFS pointer"),
     "page": (b"<!DOCTYPE html>\n<html>", "a web page.*download the file itself"),
     "page behind a mark": (b"\xef\xbb\xbf\r\n  <HTML lang='en'>", "a web page"),
     "store's refusal": (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "a web page"),
+    "script": (b"<script>location = '/login'</script>", "a web page"),
     "server's answer": (b'{"error": "Access to model is restricted"}', "JSON text.*logged in"),
     "text": (b"Entry not found", "it is text"),
     "safetensors": (safetensors(), r"safetensors\); give its folder"),
+    "safetensors cut short": (struct.pack("<Q", 90_000) + b'{"w": {"dtype": "F32"', r"safetensors\); give its folder"),
     "zip": (archive(), "zip archive, as PyTorch"),
     "pickle 2": (pickle.dumps({"w": 1}, 2), "a Python pickle"),
     "pickle 4": (pickle.dumps({"w": 1}, 4), "a Python pickle"),
@@ -52,6 +55,7 @@ KINDS = {
     "7z": (b"7z\xbc\xaf\x27\x1c" + bytes(20), "compressed file"),
     "array": (array(), "a NumPy array"),
     "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(20), "an HDF5 file"),
+    "rar": (b"Rar!\x1a\x07\x01\0" + bytes(20), "compressed file"),
     "swapped magic": (b"FUGG" + bytes(20), "big-endian"),
     "big-endian": (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "big-endian machines; get the usual"),
     "version 1": (b"GGUF" + struct.pack("<III", 1, 0, 0), "version 1, of 2023"),

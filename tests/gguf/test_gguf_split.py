@@ -76,7 +76,7 @@ def test_another_part_names_the_first(split: list[Path], number: int) -> None:
         split[number], rf"this is part {number + 1} of 3 .*open its first part instead, .*model-00001-of-00003\.gguf$"
     )
     split[0].unlink()
-    refused(split[number], r"the file whose name ends in -00001-of-00003\.gguf")
+    refused(split[number], r"model-00001-of-00003\.gguf, which has to lie beside this file")
     moved = split[number].rename(split[0].with_name("other.gguf"))
     refused(moved, rf"other\.gguf: this is part {number + 1} of 3 .* ends in -00001-of-00003\.gguf")
 
@@ -109,7 +109,9 @@ def test_parts_under_each_others_names(split: list[Path]) -> None:
     second = split[1].read_bytes()
     split[1].write_bytes(split[2].read_bytes())
     split[2].write_bytes(second)
-    refused(split[0], r"00002-of-00003\.gguf: this is part 2 \(counted from 0\) of 3, and part 2 of 3 of model-00001")
+    refused(split[0], r"00002-of-00003\.gguf: this is part 3 of 3, and part 2 of 3 of model-00001")
+    split[1].replace(split[0])
+    refused(split[0], "this is part 3 of 3 of a split model under the name of the first; get the parts")
 
 
 def test_a_part_that_is_none(split: list[Path]) -> None:
@@ -122,8 +124,8 @@ def test_a_part_that_is_none(split: list[Path]) -> None:
 CHANGES = {
     "general.architecture": (value(STRING, "qwen35moe"), "another architecture"),
     "general.alignment": (value(U32, 64), "general.alignment is 64, not as in the first part"),
-    "split.count": (value(U16, 4), r"part 1 \(counted from 0\) of 4"),
-    "split.no": (value(U16, 7), r"part 7 \(counted from 0\) of 3"),
+    "split.count": (value(U16, 4), r"part 2 of 4"),
+    "split.no": (value(U16, 7), r"part 8 of 3"),
     "split.tensors.count": (value(U64, 8), "split.tensors.count is 8, not as in the first part"),
 }
 
@@ -151,6 +153,8 @@ def test_the_parts_own_alignment_counts(tmp_path: Path) -> None:
 def test_a_tensor_in_two_parts(tmp_path: Path) -> None:
     files = parts(model(), COUNT)
     files[2].tensors = [*files[2].tensors[:-1], files[0].tensors[0]]
+    refused(write(tmp_path, "model", files)[0], r"00003-of-00003\.gguf: tensor 't0' occurs twice, .* another part")
+    files[2].tensors.append(model().tensors[-1])  # announced or not
     refused(write(tmp_path, "model", files)[0], r"00003-of-00003\.gguf: tensor 't0' occurs twice, .* another part")
 
 

@@ -204,7 +204,8 @@ def test_what_is_not_there_is_refused(disk: Stores, text: str) -> None:
 def test_what_is_no_file_is_refused(disk: Stores) -> None:
     Path("link").symlink_to("nowhere")
     assert "a link to nothing" in refusal("./link")
-    assert "not a regular file" in refusal("/dev/null")
+    Path("device").symlink_to("/dev/null")
+    assert "not a regular file" in refusal("./device") and "not a regular file" in refusal("/dev/null")
     assert "sizes are 0.8b" in refusal("10b")
     with pytest.raises(InputError, match="two types"):
         resolve("9b:Q8_0", "Q4_K_M")

@@ -29,6 +29,7 @@ def selftest(
     from qwen35_local.cli.terminal import notice
     from qwen35_local.cli.units import counted
     from qwen35_local.engine.selftest import Mismatch, Tally, run
+    from qwen35_local.errors import naming
 
     path = model_path(model)
     file = open_file(path)
@@ -38,7 +39,7 @@ def selftest(
         models.append(_core.Model(file, context_tokens=ctx, threads=1))
     total = Tally()
     try:
-        with bar("checking", "conversations") as progress:
+        with naming(path), bar("checking", "conversations") as progress:
             progress(0, scenarios)
             for done, tally in enumerate(run(models, scenarios, seed, kv=kv or ""), 1):
                 total += tally

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qwen35_local.cli.units import counted
 from qwen35_local.errors import FileFormatError, naming
 from qwen35_local.fields import TEXT, TEXTS, Fields
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.memory import Footprint, Stored
+from qwen35_local.models.tensors import gguf_shapes
 
 if TYPE_CHECKING:
     from qwen35_local import _core
@@ -43,11 +45,14 @@ def of_file(path: Path, file: "_core.GgufFile", extras: Extras, *, type: str = "
     shapes = {tensor.name: tensor.shape for tensor in tensors}
     embedding = shapes.get("token_embd.weight")
     with naming(path):
-        config = ModelConfig.from_gguf(
-            metadata,
-            vocabulary=embedding[0] if embedding else None,
-            embeddings_are_tied="output.weight" not in shapes,
-        )
+        try:
+            config = ModelConfig.from_gguf(
+                metadata,
+                vocabulary=embedding[0] if embedding else None,
+                embeddings_are_tied="output.weight" not in shapes,
+            )
+        except FileFormatError as error:
+            raise FileFormatError(file.refusal or str(error)) from None
         tokens = Fields(metadata).find("tokenizer.ggml.tokens", TEXTS) or []
         name = Fields(metadata).find("general.name", TEXT) or path.stem
     footprint = Footprint(
@@ -58,5 +63,16 @@ def of_file(path: Path, file: "_core.GgufFile", extras: Extras, *, type: str = "
         predicts=extras.mtp,
         threads=extras.threads,
     )
-    notices = (*file.notices, *([file.refusal] if file.refusal is not None else []))
+    notices = (*file.notices, *([file.refusal] if file.refusal is not None else []), *_incomplete(config, shapes))
     return Subject(name, str(path), type, True, footprint, notices)
+
+
+def _incomplete(config: ModelConfig, shapes: dict[str, tuple[int, ...]]) -> list[str]:
+    """What keeps a file from being run although its configuration can be read."""
+    expected = gguf_shapes(config, shapes).keys()
+    found = {"missing": sorted(expected - shapes.keys()), "unexpected": sorted(shapes.keys() - expected)}
+    return [
+        f"this is no complete model: {counted(len(names), 'tensor')} {what}, first {names[0]}"
+        for what, names in found.items()
+        if names
+    ]

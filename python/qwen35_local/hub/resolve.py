@@ -104,7 +104,7 @@ def of_path(path: Path, *, as_source: bool = False) -> Found:
     if not contents.is_folder(path):
         what = "no such file or folder"
         if os.path.lexists(path):
-            what = "a link to nothing" if path.is_symlink() else "not a regular file"
+            what = "not a regular file" if path.exists() else "a link to nothing"
         raise InputError(f"{path}: {what}; expected a GGUF, a checkpoint folder or a name as in 9b or OWNER/NAME")
     folder = contents.snapshot(path) or path
     models = contents.ggufs(contents.files_below(folder, depth=1))
