@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from qwen35_local import json_file
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FileFormatError, naming
 from qwen35_local.models import huggingface
 from qwen35_local.models.checkpoint_name import checkpoint_name, repository_of
 from qwen35_local.models.config import ModelConfig
@@ -84,7 +84,8 @@ def open_checkpoint(folder: Path, *, allow_rounded: bool = False) -> Checkpoint:
 
     Raises FileFormatError."""
     raw = _read_config(folder)
-    fields = huggingface.fields(raw)
+    with naming(folder / "config.json"):
+        fields = huggingface.fields(raw)
     found = _Tensors()
     warnings: list[str] = []
     for entry in weight_files.find(folder, warnings):

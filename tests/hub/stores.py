@@ -51,8 +51,11 @@ class Stores:
         files = {"config.json": b'{"model_type": "qwen3_5"}', "model.safetensors.index.json": index}
         return self.hub(repository, files | {name: name.encode() for name in names[:present]})
 
-    def ollama(self, name: str, content: bytes, type: str | None = None, folder: str = "manifests") -> Path:
-        """A tag, as in "registry.ollama.ai/library/qwen3.5:9b"; gives its blob."""
+    def ollama(
+        self, name: str, content: bytes, type: str | None = None, folder: str = "manifests", beside: str = "template"
+    ) -> Path:
+        """A tag, as in "registry.ollama.ai/library/qwen3.5:9b", with one more layer `beside` the model; gives its
+        blob."""
         root = self.home / ".ollama/models"
         layers = [{"mediaType": "application/vnd.ollama.image.license", "digest": "sha256:" + "1" * 64, "size": 1}]
         blob = put(root / "blobs" / f"sha256-{hashlib.sha256(content).hexdigest()}", content)
@@ -62,6 +65,9 @@ class Stores:
                 "digest": blob.name.replace("-", ":"),
                 "size": len(content),
             }
+        )
+        layers.append(
+            {"mediaType": f"application/vnd.ollama.image.{beside}", "digest": "sha256:" + "2" * 64, "size": 1}
         )
         config = json.dumps({"model_format": "gguf", "file_type": type or "unknown"}).encode()
         settings = put(root / "blobs" / f"sha256-{hashlib.sha256(config).hexdigest()}", config)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from stores import Stores, gguf
 from typer.testing import CliRunner, Result
 
 from qwen35_local import _core
-from qwen35_local.cli import pull, rm
+from qwen35_local.cli import question
 from qwen35_local.cli.app import app
 from qwen35_local.cli.info import describe
-from qwen35_local.errors import InputError
+from qwen35_local.cli.model import find, header_of, model_path
+from qwen35_local.errors import FileFormatError, InputError
 from qwen35_local.hub import embedded_model
 
 CHECKPOINT = Path(__file__).parents[2] / "models/demo/checkpoint"
@@ -96,15 +98,15 @@ def test_a_checkpoint_of_the_hub_cache_is_converted_once_and_named(
     assert ([row["type"] for row in plan["plans"]][:2], plan["plans"][0]["model"]) == (["BF16", "Q8_0"], "Demo")
     plan = json.loads(run("plan", "ann/Demo:Q8_0", "--json", "--memory", "4G", "--ctx", "1024").stdout)
     assert [row["type"] for row in plan["plans"]] == ["Q8_0"]
-    question = ("chat", "ann/Demo:Q8_0", "-p", "Hello!", "--max-tokens", "2")
-    assert "converting" in run(*question).stderr
-    assert "converting" not in run(*question).stderr
+    asked = ("chat", "ann/Demo:Q8_0", "-p", "Hello!", "--max-tokens", "2")
+    assert "converting" in run(*asked).stderr
+    assert "converting" not in run(*asked).stderr
     ours = [row for row in listed() if row["is_ours"]]
     assert [(row["type"], row["store"]) for row in ours] == [("Q8_0", "ours")]
     assert ours[0]["name"].startswith("Demo-")
     assert json.loads(run("info", ours[0]["name"], "--json").stdout)["name"] == "Demo"
     assert "--yes" in refusal("rm", ours[0]["name"])
-    monkeypatch.setattr(rm, "can_ask", lambda: True)
+    monkeypatch.setattr(question, "can_ask", lambda: True)
     assert "Remove Demo-" in run("rm", ours[0]["name"], code=1, stdin="n\n").stderr
     assert [row for row in listed() if row["is_ours"]] == ours
     run("rm", ours[0]["name"], stdin="y\n")
@@ -164,12 +166,13 @@ def test_chat_of_a_name_downloads_it_once_it_is_agreed_to(
     disk: Stores, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.add("unsloth/Qwen3.5-4B-GGUF", {"Qwen3.5-4B-Q4_K_M.gguf": embedded_model().read_bytes()})
-    question = ("chat", "4b", "-p", "Hello!", "--max-tokens", "2")
-    assert "`qwen35 pull 4b --yes`" in refusal(*question)
-    monkeypatch.setattr(pull, "agreed", lambda again, is_advised: True)
-    assert "4b in Q4_K_M: 7.29 MB, fits with" in run(*question).stderr
+    asked = ("chat", "4b", "-p", "Hello!", "--max-tokens", "2")
+    assert "`qwen35 pull 4b --yes`" in refusal(*asked)
+    monkeypatch.setattr(question, "can_ask", lambda: True)
+    monkeypatch.setattr(question, "agreed", lambda text, is_advised: True)
+    assert "4b in Q4_K_M: 7.29 MB, fits with" in run(*asked).stderr
     sent = hub.sent
-    assert "4b: found in the hub's cache" in run(*question).stderr
+    assert "4b: found in the hub's cache" in run(*asked).stderr
     assert hub.sent == sent
     assert [(row["name"], row["is_ours"]) for row in listed()] == [("unsloth/Qwen3.5-4B-GGUF:Q4_K_M", True)]
     run("rm", "4b", "--yes")
@@ -188,12 +191,30 @@ def test_what_no_hub_can_be_asked_for_says_where_it_looked(disk: Stores, cache: 
     assert "qwen35 pull 4b --convert" in refusal("quantize", "4b")
 
 
+@pytest.mark.parametrize("ask", [model_path, lambda name: header_of(find(name))])
+def test_a_model_that_is_here_in_part_is_said_once(
+    disk: Stores, cache: Path, capsys: pytest.CaptureFixture[str], ask: Callable[[str], object]
+) -> None:
+    disk.ollama("registry.ollama.ai/library/qwen3.5:27b", b"x").unlink()
+    with pytest.raises(InputError) as refused:
+        ask("27b")
+    assert (capsys.readouterr().err + str(refused.value)).count("`ollama pull qwen3.5:27b`") == 1
+
+
+def test_a_checkpoint_whose_configuration_is_wrong_is_named(disk: Stores) -> None:
+    folder = disk.checkpoint("Qwen/Qwen3.5-9B")
+    for command in (["plan"], ["info"], ["quantize", "--dry-run"]):
+        with pytest.raises(FileFormatError) as caught:
+            run(command[0], str(folder), *command[1:])
+        assert str(caught.value).startswith(f"{folder}/config.json: ")
+
+
 def test_list(disk: Stores, ollama: Path) -> None:
     disk.hub("other/llama-GGUF", {"llama-Q4_K_M.gguf": gguf("l", "llama")})
     disk.lm_studio("evil/m/a\x1b[31m\nb-Q4_K_M.gguf")
     disk.ollama("registry.ollama.ai/library/qwen3.5:27b", b"x").unlink()
     shown = run("list")
-    assert "1 of other families are not shown" in shown.stderr
+    assert "not shown: 1 model of other families" in shown.stderr
     assert not set("\x1b\r") & set(shown.output)
     lines = shown.stdout.splitlines()
     assert len(lines) == 3

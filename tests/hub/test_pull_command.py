@@ -165,28 +165,25 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize(
-    ("typed", "is_advised", "is_agreed"),
-    [
-        *(("\n", True, True), ("y\n", True, True), ("n\n", True, False), ("what\n", True, False), ("", True, False)),
-        *(("\n", False, False), ("Yes\n", False, True), ("", False, False)),
-    ],
-)
-def test_the_question(monkeypatch: pytest.MonkeyPatch, typed: str, is_advised: bool, is_agreed: bool) -> None:
-    asked = Terminal()
-    monkeypatch.setattr(sys, "stdin", Terminal(typed))
-    monkeypatch.setattr(sys, "stderr", asked)
-    assert command.agreed("qwen35 pull 9b", is_advised) is is_agreed
-    assert asked.getvalue() == ("Download it? [Y/n] " if is_advised else "Download it all the same? [y/N] ")
-
-
 def test_no_is_no(hub: LoopbackHub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add(UNSLOTH, {FILE: DEMO})
-    monkeypatch.setattr(command, "agreed", lambda again, is_advised: False)
+    asked = Terminal()
+    monkeypatch.setattr(sys, "stdin", Terminal("no\n"))
+    monkeypatch.setattr(sys, "stderr", asked)
     with pytest.raises(typer.Exit) as caught:
         command.pull("9b", None, False, False)
     assert caught.value.exit_code == 1
+    assert asked.getvalue().endswith("Download it? [Y/n] ")
     assert not cache.exists()
+
+
+def test_a_terminal_that_cannot_redraw_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "dumb")
+    with command.download_bar(0, 10_000_000) as update:
+        update(5_000_000)
+    assert screen.getvalue().startswith("50 % (5.00 MB of 10.00 MB), ")
 
 
 def test_the_bar_has_bytes_rate_and_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """Finding an offer on a hub, and reading the header of a file that nobody has downloaded."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +122,23 @@ def test_header_that_never_ends_is_bounded(hub: LoopbackHub, monkeypatch: pytest
     hub.add(UNSLOTH, {FILE: DEMO})
     assert remote.header(remote.find(NINE)).stat().st_size == 40_000
     assert hub.sent == 40_000
+
+
+def test_header_that_cannot_be_kept(hub: LoopbackHub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.add(UNSLOTH, {FILE: DEMO})
+    offer = remote.find(NINE)
+    monkeypatch.setattr(remote, "extend", full)
+    with pytest.raises(InputError, match=r"ours/headers: No space left on device; .* QWEN35_HOME"):
+        remote.header(offer)
+    (cache.parent / "file").write_bytes(b"")
+    monkeypatch.setenv("QWEN35_HOME", str(cache.parent / "file"))
+    with pytest.raises(InputError, match=r"file/headers: Not a directory; .* QWEN35_HOME"):
+        remote.header(offer)
+
+
+def full(*arguments: object) -> None:
+    """As a write does, without a file's name."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_config_of_a_checkpoint(hub: LoopbackHub) -> None:

@@ -158,9 +158,19 @@ def test_folders(disk: Stores) -> None:
     assert "m-00001-of-00002.gguf" in refusal("parts")
     put(Path("two/a.gguf"), Q4)
     put(Path("two/b.gguf"), Q4)
-    assert "two/a.gguf" in refusal("two") and "two/b.gguf" in refusal("two")
+    assert "(two/a.gguf)" in refusal("two") and "(two/b.gguf)" in refusal("two")
     Path("empty").mkdir()
     assert "expected one GGUF, or config.json" in refusal("empty")
+
+
+def test_a_manifest_of_ollama(disk: Stores) -> None:
+    blob = disk.ollama("registry.ollama.ai/library/qwen3.5:9b", Q4)
+    manifest = disk.home / ".ollama/models/manifests/registry.ollama.ai/library/qwen3.5/9b"
+    assert path_of(str(manifest)) == blob
+    blob.unlink()
+    assert "ollama pull qwen3.5:9b" in refusal(str(manifest))
+    put(manifest.with_name("other"), b"{}")
+    assert path_of(str(manifest.with_name("other"))) == manifest.with_name("other")
 
 
 def test_a_checkpoint_with_a_gguf_in_it(disk: Stores) -> None:

@@ -154,6 +154,26 @@ def test_a_broken_manifest_is_left_out(disk: Stores, manifest: bytes) -> None:
     assert one(list(ollama.models())).name == "qwen3.5:9b"
 
 
+@pytest.mark.parametrize(("beside", "said"), [("adapter", "with an adapter"), ("model", "made of 2 model files")])
+def test_what_is_more_than_one_gguf_is_not_run_in_part(disk: Stores, beside: str, said: str) -> None:
+    disk.ollama("registry.ollama.ai/ann/tuned:latest", Q4, beside=beside)
+    problem = one(list(ollama.models())).problem
+    assert problem is not None and said in problem
+
+
+@pytest.mark.parametrize("beside", ["projector", "system", "params", "license"])
+def test_what_a_model_runs_without_is_no_problem(disk: Stores, beside: str) -> None:
+    disk.ollama("registry.ollama.ai/ann/tuned:latest", Q4, beside=beside)
+    assert one(list(ollama.models())).problem is None
+
+
+def test_the_whole_name_may_be_said_to_any_length(disk: Stores) -> None:
+    disk.ollama("registry.ollama.ai/library/qwen3.5:latest", Q4)
+    found = one(list(ollama.models()))
+    for name in ("qwen3.5", "library/qwen3.5", "registry.ollama.ai/library/qwen3.5"):
+        assert found.is_called(name) and found.is_called(f"{name}:latest")
+
+
 def test_a_blob_that_is_missing_is_said(disk: Stores) -> None:
     disk.ollama("registry.ollama.ai/library/qwen3.5:9b", Q4).unlink()
     problem = one(list(ollama.models())).problem

@@ -9,7 +9,7 @@ from qwen35_local import json_file
 from qwen35_local.cli.model import header_of
 from qwen35_local.cli.subject import Extras, Subject, of_file
 from qwen35_local.cli.units import spelled
-from qwen35_local.errors import InputError
+from qwen35_local.errors import InputError, naming
 from qwen35_local.models.checkpoint_name import checkpoint_name
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.memory import (
@@ -99,7 +99,8 @@ def _of_folder(folder: Path) -> tuple[str, ModelConfig, tuple[str, ...]]:
         checkpoint = open_checkpoint(folder, allow_rounded=True)
         return checkpoint.name, checkpoint.config, tuple(checkpoint.warnings)
     raw = json_file.read_object(folder / "config.json")
-    return checkpoint_name(folder, raw), ModelConfig.from_hf(raw), ()
+    with naming(folder / "config.json"):
+        return checkpoint_name(folder, raw), ModelConfig.from_hf(raw), ()
 
 
 def types_of(mixture: str | None) -> tuple[str, ...]:

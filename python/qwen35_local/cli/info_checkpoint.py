@@ -5,6 +5,7 @@ from typing import Any
 
 from qwen35_local import json_file
 from qwen35_local.cli.info import bits_per_weight, config_facts, n_values, template, tokenizer, types
+from qwen35_local.errors import naming
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.registry import parameters
 from qwen35_local.quantize.checkpoint import open_checkpoint
@@ -14,7 +15,9 @@ from qwen35_local.quantize.vocabulary import tokenizer_metadata
 def describe_config(folder: Path, n_bytes: int) -> dict[str, Any]:
     """Of a checkpoint of `n_bytes` that is on a hub, of which the folder has config.json alone. Raises
     FileFormatError."""
-    config = ModelConfig.from_hf(json_file.read_object(folder / "config.json"))
+    raw = json_file.read_object(folder / "config.json")
+    with naming(folder / "config.json"):
+        config = ModelConfig.from_hf(raw)
     counts = parameters(config)
     return _common(config) | {
         "name": None,

@@ -18,6 +18,7 @@ def list(
     """Models of the family on this disk: our own, and those of the hub's cache, Ollama and LM Studio, which are used in
     place. Each name can be given to every command."""
     from qwen35_local.cli.terminal import notice
+    from qwen35_local.cli.units import counted
     from qwen35_local.hub import disk
     from qwen35_local.hub.resolve import searched
 
@@ -30,7 +31,7 @@ def list(
     if not models:
         notice(f"no models of the family in {searched()}; `qwen35 pull 9b` gets one")
     if len(models) < len(everything):
-        notice(f"{len(everything) - len(models)} of other families are not shown; --all shows them")
+        notice(f"not shown: {counted(len(everything) - len(models), 'model')} of other families (--all)")
 
 
 def is_shown(model: "Stored") -> bool:

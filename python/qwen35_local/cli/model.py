@@ -183,8 +183,6 @@ def model_path(name: str | None) -> Path:
     if isinstance(found, Absent):
         from qwen35_local.cli.pull import obtain
 
-        if found.problem is not None:
-            notice(f"{found.name}: {printable_line(found.problem)}")
         with on_a_hub(found):
             return obtain(found.name)
     return converted(found) if isinstance(found, Checkpoint) else found.path
@@ -235,13 +233,14 @@ def header_of(found: "Absent") -> "tuple[ModelFile | Checkpoint, Offer]":
 
 @contextmanager
 def on_a_hub(found: "Absent") -> Iterator[None]:
-    """Where no hub answers, a model that is not on this disk is said to be missing here."""
+    """Says what is on this disk in part. Where no hub answers, the model is said to be missing here."""
     from qwen35_local.errors import InputError
     from qwen35_local.hub import wire
     from qwen35_local.hub.resolve import searched
 
+    if found.problem is not None:
+        notice(f"{found.name}: {printable_line(found.problem, 500)}")
     try:
         yield
     except wire.Unreachable as error:
-        problem = f"; {found.problem}" if found.problem else ""
-        raise InputError(f"{found.name}: not on this disk (looked in {searched()}{problem}), and {error}") from None
+        raise InputError(f"{found.name}: not on this disk (looked in {searched()}), and {error}") from None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qwen35_local.cli.terminal import notice, printable_line
+from qwen35_local.cli.terminal import is_dumb, notice, printable_line
 
 if TYPE_CHECKING:
     from qwen35_local.hub.names import RepositoryName, SizeName
@@ -51,6 +51,8 @@ def obtain(
     Says what would be downloaded and whether it fits, and asks on a terminal. Raises typer.Exit when the answer is no,
     InputError without a terminal and without `yes`, and what `hub.remote.find` and `hub.pull.download` raise."""
     from qwen35_local.cli.offered import Offered
+    from qwen35_local.cli.question import agreed, can_ask
+    from qwen35_local.errors import InputError
     from qwen35_local.hub import remote
     from qwen35_local.hub.pull import check_space, download, place
 
@@ -61,8 +63,12 @@ def obtain(
         notice(line)
     if have < offer.n_bytes:
         check_space(offer, offered.converted_bytes)
-        if not yes and not agreed(f"qwen35 pull {command(name, type, as_checkpoint)}", offered.fits):
-            raise typer.Exit(1)
+        if not yes:
+            if not can_ask():
+                again = command(name, type, as_checkpoint)
+                raise InputError(f"nobody to ask here; `qwen35 pull {again} --yes` downloads it")
+            if not agreed("Download it?" if offered.fits else "Download it all the same?", is_advised=offered.fits):
+                raise typer.Exit(1)
     highest = have
     try:
         with download_bar(have, offer.n_bytes) as update:
@@ -93,18 +99,6 @@ def command(name: "SizeName | RepositoryName", type: str | None, as_checkpoint: 
     return f"{name}{f' --type {type}' if type else ''}{' --convert' if as_checkpoint else ''}"
 
 
-def agreed(again: str, is_advised: bool) -> bool:
-    """Asks on a terminal. Raises InputError when there is nobody to ask."""
-    from qwen35_local.errors import InputError
-
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise InputError(f"nobody to ask here; `{again} --yes` downloads it")
-    sys.stderr.write("Download it? [Y/n] " if is_advised else "Download it all the same? [y/N] ")
-    sys.stderr.flush()
-    answer = sys.stdin.readline()
-    return answer.strip().lower() in (("", "y", "yes") if is_advised and answer else ("y", "yes"))
-
-
 def percent(done: int, total: int) -> str:
     from qwen35_local.cli.units import file_size
 
@@ -114,7 +108,7 @@ def percent(done: int, total: int) -> str:
 @contextmanager
 def download_bar(have: int, total: int) -> Iterator[Callable[[int], None]]:
     """Yields `update(done)`: a bar with bytes, rate and time left on a terminal, else a line for every tenth."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or is_dumb():
         yield lines_of_tenths(have, total)
         return
     from rich import progress as rich_progress

@@ -1,6 +1,5 @@
 """`qwen35 rm`: a model of ours leaves this disk."""
 
-import sys
 from typing import Annotated
 
 import typer
@@ -13,6 +12,7 @@ def rm(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Remove a model that this program converted or downloaded. What other programs keep is left to them."""
+    from qwen35_local.cli.question import agreed, can_ask
     from qwen35_local.cli.terminal import notice, printable_line
     from qwen35_local.cli.units import file_size
     from qwen35_local.errors import InputError
@@ -23,11 +23,7 @@ def rm(
     if not yes:
         if not can_ask():
             raise InputError(f"{what} would be removed; --yes does it where nobody can be asked")
-        if not typer.confirm(f"Remove {what}?", err=True):
+        if not agreed(f"Remove {what}?", is_advised=False):
             raise typer.Exit(1)
     remove(found)
     notice(f"removed {what}")
-
-
-def can_ask() -> bool:
-    return sys.stdin.isatty() and sys.stderr.isatty()

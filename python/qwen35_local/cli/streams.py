@@ -17,6 +17,8 @@ def prepare() -> None:
     _open_closed()
     if sys.stdin is None:
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - for as long as the program runs
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
     if sys.stdout is sys.__stdout__:
         sys.stdout = _text(1, sys.stdout)
     if sys.stderr is sys.__stderr__:

@@ -95,7 +95,7 @@ def _join(first: Part, found: dict[int, Path]) -> Gguf:
     problem = None
     if missing:
         name = f"{first.stem}-{missing[0]:05d}-of-{first.count:05d}.gguf"
-        problem = f"{len(missing)} of its {first.count} parts are missing, first {name}"
+        problem = f"parts of it are missing ({len(missing)} of {first.count}), first {name}"
     return Gguf(files[0], files, type_in(first.stem), problem)
 
 

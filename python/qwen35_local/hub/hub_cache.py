@@ -83,5 +83,5 @@ def _checkpoint(repository: str, snapshot: Path, ours: set[Path]) -> Stored:
         repository=repository,
         is_checkpoint=True,
         is_ours=all(path.absolute() in ours for path in weights),
-        problem=f"{len(missing)} of its weight files are missing, first {missing[0]}" if missing else None,
+        problem=f"weight files that it lists are missing ({len(missing)}), first {missing[0]}" if missing else None,
     )

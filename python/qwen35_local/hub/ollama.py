@@ -19,6 +19,7 @@ from qwen35_local.hub.stored import Stored
 
 STORE = "Ollama"
 _MODEL = "application/vnd.ollama.image.model"
+_ADAPTER = "application/vnd.ollama.image.adapter"
 _SYSTEM_FOLDERS = ("/usr/share/ollama/.ollama/models", "/var/lib/ollama/models", "/var/lib/ollama")
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 _OWN_REGISTRIES = ("registry.ollama.ai", "ollama.com")
@@ -53,9 +54,17 @@ def _manifests(root: Path) -> Iterator[Path]:
         yield from filter(is_file, level)
 
 
+def of_manifest(path: Path) -> Stored | None:
+    """The model of a manifest that is given by its path; None for any other file."""
+    above = path.absolute().parents
+    is_one = len(above) > 4 and above[3].name.startswith("manifest") and is_folder(above[4] / "blobs")
+    return _model(above[4], path.absolute()) if is_one else None
+
+
 def _model(root: Path, manifest: Path) -> Stored | None:
     content = read_json(manifest)
-    digest = _digest_of_model(content.get("layers"))
+    digests = _digests(content.get("layers"), _MODEL)
+    digest = digests[0] if digests else None
     if digest is None:
         return None
     registry, namespace, model, tag = manifest.parts[-4:]
@@ -63,7 +72,11 @@ def _model(root: Path, manifest: Path) -> Stored | None:
     names = _names(registry, namespace, model, tag)
     meant = _meant(names[0])
     problem = None
-    if not is_file(blob):
+    if len(digests) > 1:
+        problem = f"it is made of {len(digests)} model files, which Ollama alone can join; expected one"
+    elif _digests(content.get("layers"), _ADAPTER):
+        problem = "it is a model with an adapter, which is not applied here; merge the two into one GGUF"
+    elif not is_file(blob):
         problem = f"its file {blob.name[:19]}… is missing or cannot be read; `ollama pull {names[0]}` brings it back"
     return Stored(
         STORE,
@@ -79,12 +92,10 @@ def _model(root: Path, manifest: Path) -> Stored | None:
     )
 
 
-def _digest_of_model(layers: object) -> str | None:
-    """Of the one layer that is a GGUF. A digest that is not one names no file."""
-    for layer in layers if isinstance(layers, list) else ():
-        if isinstance(layer, dict) and layer.get("mediaType") == _MODEL:
-            return _plain(layer.get("digest"))
-    return None
+def _digests(layers: object, kind: str) -> list[str | None]:
+    """Of the layers of this media type; None for one that names no file."""
+    found = (layer for layer in layers if isinstance(layer, dict)) if isinstance(layers, list) else ()
+    return [_plain(layer.get("digest")) for layer in found if layer.get("mediaType") == kind]
 
 
 def _plain(digest: object) -> str | None:
@@ -102,12 +113,13 @@ def _type(root: Path, content: dict[str, object]) -> str | None:
 
 def _names(registry: str, namespace: str, model: str, tag: str) -> list[str]:
     """From what Ollama itself prints to the whole of it; the tag "latest" need not be said."""
-    whole = f"{registry}/{namespace}/{model}"
-    short = whole
+    spoken = [f"{registry}/{namespace}/{model}"]
     if registry in _OWN_REGISTRIES:
-        short = model if namespace == "library" else f"{namespace}/{model}"
-    names = [f"{short}:{tag}", f"{whole}:{tag}"]
-    return [*names, short, whole] if tag == "latest" else names
+        spoken.insert(0, f"{namespace}/{model}")
+        if namespace == "library":
+            spoken.insert(0, model)
+    names = [f"{name}:{tag}" for name in spoken]
+    return names + spoken if tag == "latest" else names
 
 
 def _size(registry: str, namespace: str, model: str, tag: str) -> str | None:

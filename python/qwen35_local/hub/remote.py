@@ -57,14 +57,18 @@ def header(offer: Offer) -> Path:
     folder = home() / "headers" / offer.files[0].digest
     wanted = offer.files[:1] if offer.is_checkpoint else offer.files
     targets = [folder / Path(file.path).name for file in wanted]
-    if not all(target.is_file() for target in targets):
-        folder.mkdir(parents=True, exist_ok=True)
-        _forget_headers(folder.parent)
-        for file, target in zip(wanted, targets, strict=True):
-            if offer.is_checkpoint:
-                _fetch_config(offer, file, target)
-            else:
-                _fetch_header(offer, file, target)
+    missing = [pair for pair in zip(wanted, targets, strict=True) if not pair[1].is_file()]
+    try:
+        if missing:
+            folder.mkdir(parents=True, exist_ok=True)
+            _forget_headers(folder.parent)
+        for file, target in missing:
+            (_fetch_config if offer.is_checkpoint else _fetch_header)(offer, file, target)
+    except OSError as error:
+        raise InputError(
+            f"{folder.parent}: {error.strerror or error}; headers are kept there: make it a folder that can be "
+            "written, with room, or set QWEN35_HOME to another"
+        ) from None
     return folder if offer.is_checkpoint else targets[0]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qwen35_local.errors import InputError
-from qwen35_local.hub import contents, disk
+from qwen35_local.hub import contents, disk, ollama
 from qwen35_local.hub.conversions import conversion
 from qwen35_local.hub.filename import plain_type
 from qwen35_local.hub.names import Name, OtherName, RepositoryName, SizeName, parse
@@ -100,7 +100,7 @@ def of_path(path: Path, *, as_source: bool = False) -> Found:
     a repository in a hub's cache. Raises InputError."""
     path = path.expanduser()
     if contents.is_file(path):
-        return _checkpoint(path.parent) if path.name == "config.json" else ModelFile(path)
+        return _of_file(path)
     if not contents.is_folder(path):
         what = "no such file or folder"
         if os.path.lexists(path):
@@ -117,12 +117,24 @@ def of_path(path: Path, *, as_source: bool = False) -> Found:
     if has_weights or (contents.is_file(folder / "config.json") and not models):
         return _checkpoint(folder)
     if len(models) > 1:
-        raise ambiguous(str(path), [str(model.path) for model in models])
+        raise ambiguous(str(path), [f"{model.type or 'a GGUF'} ({model.path})" for model in models])
     if not models:
         raise InputError(f"{path}: a folder without a model; expected one GGUF, or config.json and *.safetensors")
     if models[0].problem:
         raise InputError(f"{models[0].path}: {models[0].problem}; get it into the same folder")
     return ModelFile(models[0].path)
+
+
+def _of_file(path: Path) -> Found:
+    """A GGUF, unless it is a file that names one: a checkpoint's config.json, a manifest of Ollama's."""
+    if path.name == "config.json":
+        return _checkpoint(path.parent)
+    model = ollama.of_manifest(path)
+    if model is None:
+        return ModelFile(path)
+    if model.problem is not None:
+        raise InputError(f"{path}: {described(model)}: {model.problem}")
+    return ModelFile(model.path, stored=model)
 
 
 def ambiguous(text: str, meanings: list[str]) -> InputError:
