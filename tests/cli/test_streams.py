@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -34,86 +35,110 @@ MORE = {
     "perplexity": ["perplexity", DEMO, "TEMPORARY/text.txt"],
     "chat --json": ["chat", "-p", "Hello!", "--max-tokens", "4", "--json"],
     "bench": ["bench", "--synthetic", "9000b"],
+    "list --json": ["list", "--json"],
+    "pull": ["pull", "nobody/ü"],
+    "rm": ["rm", "nobody/ü"],
 }
-REFUSED = {"usage", "refused", "bench"}
+EVERY = COMMANDS | MORE
+REFUSED = {"usage", "refused", "bench", "pull", "rm"}
 
-# Each command in a process of its own that has the program already imported.
-SCRIPT = """
-import json, os, sys
-with open(sys.argv[1]) as file:
-    commands, redirect = json.load(file)
-from qwen35_local.cli import app, main, model
-from qwen35_local.engine import load
-codes = {}
-for name, arguments in commands.items():
-    if os.fork() == 0:
-        exec(redirect)
-        sys.argv = ["qwen35", *arguments]
-        main.main()
-    codes[name] = os.waitstatus_to_exitcode(os.wait()[1])
-with open(sys.argv[1], "w") as file:
-    json.dump(codes, file)
-"""
 CLOSED = "os.close({0}); sys.{1} = sys.__{1}__ = None"
 FULL = "os.dup2(os.open('/dev/full', os.O_WRONLY), {0})"
-UNREAD = "import os; r, w = os.pipe(); os.close(r); os.dup2(w, {0})"
+UNREAD = "r, w = os.pipe(); os.close(r); os.dup2(w, {0})"
+CASES = {
+    "stdout closed": (CLOSED.format(1, "stdout"), COMMANDS),
+    "stderr closed": (CLOSED.format(2, "stderr"), COMMANDS),
+    "stdout full": (FULL.format(1), COMMANDS),
+    "stdout unread": (UNREAD.format(1), EVERY),
+    "stderr unread": (UNREAD.format(2), COMMANDS),
+}
+
+# Each command in a process of its own, forked from one that has the program imported already.
+SCRIPT = """
+import gc, importlib, json, os, pkgutil, sys
+import gguf
+from qwen35_local import cli, engine, hub, quantize
+from qwen35_local.cli import main
+for package in (cli, engine, hub, quantize):
+    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+gc.freeze()
+folder = sys.argv[1]
+with open(f"{folder}/cases.json") as file:
+    cases = json.load(file)
+codes = {}
+for case, (redirect, commands) in cases.items():
+    codes[case] = {}
+    for name, arguments in commands.items():
+        if os.fork() == 0:
+            for number in (1, 2):
+                os.dup2(os.open(f"{folder}/{case}.{number}", os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+            exec(redirect)
+            sys.argv = ["qwen35", *arguments]
+            main.main()
+        codes[case][name] = os.waitstatus_to_exitcode(os.wait()[1])
+with open(f"{folder}/codes.json", "w") as file:
+    json.dump(codes, file)
+"""
 
 
-def codes(
-    tmp_path: Path, redirect: str, chosen: dict[str, list[str]] = COMMANDS, **environment: str
-) -> tuple[dict[str, int], str, str]:
-    """The exit code of each command with its streams changed, and what all of them wrote to stdout and stderr."""
-    (tmp_path / "text.txt").write_text("A text to score. " * 4)
-    commands = {
-        name: [argument.replace("TEMPORARY", str(tmp_path)) for argument in arguments]
-        for name, arguments in chosen.items()
-    }
-    order = tmp_path / "order.json"
-    order.write_text(json.dumps([commands, redirect]))
-    run = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(order)],
+@dataclass(frozen=True)
+class Outcome:
+    """The exit code of each command, and what all of them wrote."""
+
+    codes: dict[str, int]
+    stdout: str
+    stderr: str
+
+
+def outcomes(
+    folder: Path, cases: dict[str, tuple[str, dict[str, list[str]]]], **environment: str
+) -> dict[str, Outcome]:
+    (folder / "text.txt").write_text("A text to score. " * 4)
+    (folder / "cases.json").write_text(json.dumps(cases).replace("TEMPORARY", str(folder)))
+    subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(folder)],
         stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        env={**os.environ, **environment},
+        env={**os.environ, "HOME": str(folder), "HF_HUB_OFFLINE": "1", **environment},
         check=True,
     )
-    assert "Traceback" not in run.stderr
-    assert "Exception ignored" not in run.stderr
-    return json.loads(order.read_text()), run.stdout, run.stderr
+    found = {}
+    for case, codes in json.loads((folder / "codes.json").read_text()).items():
+        stdout, stderr = ((folder / f"{case}.{number}").read_text(errors="replace") for number in (1, 2))
+        assert "Traceback" not in stderr
+        assert "Exception ignored" not in stderr
+        found[case] = Outcome(codes, stdout, stderr)
+    return found
+
+
+@pytest.fixture(scope="module")
+def changed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
+    return outcomes(tmp_path_factory.mktemp("streams"), CASES)
 
 
 def usual(chosen: dict[str, list[str]], printed: int = 0) -> dict[str, int]:
     return {name: 2 if name in REFUSED else printed for name in chosen}
 
 
-@pytest.mark.parametrize("number", [1, 2])
-def test_closed(tmp_path: Path, number: int) -> None:
-    redirect = CLOSED.format(number, ("stdout", "stderr")[number - 1])
-    assert codes(tmp_path, redirect)[0] == usual(COMMANDS)
+@pytest.mark.parametrize("case", ["stdout closed", "stderr closed", "stderr unread"])
+def test_a_stream_that_takes_nothing(changed: dict[str, Outcome], case: str) -> None:
+    assert changed[case].codes == usual(COMMANDS)
 
 
-def test_stdout_on_a_full_disk(tmp_path: Path) -> None:
-    found, _, stderr = codes(tmp_path, FULL.format(1))
-    assert found == dict.fromkeys(COMMANDS, 2)
-    assert stderr.count("qwen35: stdout: No space left on device\n") == 3
+def test_stdout_on_a_full_disk(changed: dict[str, Outcome]) -> None:
+    found = changed["stdout full"]
+    assert found.codes == dict.fromkeys(COMMANDS, 2)
+    assert found.stderr.count("qwen35: stdout: No space left on device\n") == 3
 
 
-def test_stdout_that_nobody_reads(tmp_path: Path) -> None:
-    every = COMMANDS | MORE
-    assert codes(tmp_path, UNREAD.format(1), every)[0] == usual(every, 141)
-
-
-def test_stderr_that_nobody_reads(tmp_path: Path) -> None:
-    assert codes(tmp_path, UNREAD.format(2))[0] == usual(COMMANDS)
+def test_stdout_that_nobody_reads(changed: dict[str, Outcome]) -> None:
+    assert changed["stdout unread"].codes == usual(EVERY, 141)
 
 
 def test_characters_that_the_locale_lacks(tmp_path: Path) -> None:
-    every = COMMANDS | MORE
-    found, stdout, _ = codes(tmp_path, "", every, LC_ALL="C", PYTHONUTF8="0")
-    assert found == usual(every)
-    assert "Qwen3.5-0.8B in" in stdout
+    found = outcomes(tmp_path, {"ascii": ("", EVERY)}, LC_ALL="C", PYTHONUTF8="0")["ascii"]
+    assert found.codes == usual(EVERY)
+    assert "Qwen3.5-0.8B in" in found.stdout
 
 
 def test_what_was_written_is_there_and_the_rest_is_dropped() -> None:
