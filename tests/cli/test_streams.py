@@ -55,13 +55,15 @@ CASES = {
 
 # Each command in a process of its own, forked from one that has the program imported already.
 SCRIPT = """
-import gc, importlib, json, os, pkgutil, sys
+import contextlib, gc, importlib, json, os, pkgutil, sys
 import gguf
 from qwen35_local import cli, engine, hub, quantize
-from qwen35_local.cli import main
+from qwen35_local.cli import app, main
 for package in (cli, engine, hub, quantize):
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
+with contextlib.suppress(Exception):
+    app.app(["info", "/nowhere"], standalone_mode=False)
 gc.freeze()
 folder = sys.argv[1]
 with open(f"{folder}/cases.json") as file:
