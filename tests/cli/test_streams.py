@@ -13,7 +13,7 @@ import pytest
 from qwen35_local import hub
 from qwen35_local.cli import piped
 from qwen35_local.cli.piped import read_piped
-from qwen35_local.cli.streams import Output
+from qwen35_local.cli.streams import Output, prepare
 from qwen35_local.cli.terminal import typed
 from qwen35_local.errors import InputError
 
@@ -224,6 +224,14 @@ def test_stdin_that_is_no_text_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_p
     with pytest.raises(InputError, match="stdin: Is a directory"):
         read_piped(is_needed=False)
     os.close(folder)
+
+
+def test_bytes_on_stdin_that_are_no_text_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    stdin = Stdin(monkeypatch)
+    os.write(stdin.writer, b"y\xff\n")
+    os.close(stdin.writer)
+    prepare()
+    assert sys.stdin.readline() == "y\ufffd\n"
 
 
 def test_what_the_locale_cannot_read_is_taken_for_utf_8() -> None:

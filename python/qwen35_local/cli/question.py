@@ -13,9 +13,9 @@ def agreed(question: str, *, is_advised: bool) -> bool:
     """Asks on stderr until the answer is yes or no; Enter alone is what is advised, the end of input is no. Raises
     KeyboardInterrupt. However it ends, the cursor stands at the start of a line."""
     while True:
-        sys.stderr.write(f"{question} {'[Y/n]' if is_advised else '[y/N]'} ")
-        sys.stderr.flush()
         try:
+            sys.stderr.write(f"{question} {'[Y/n]' if is_advised else '[y/N]'} ")
+            sys.stderr.flush()
             line = sys.stdin.readline()
         except KeyboardInterrupt:
             sys.stderr.write("\n")
