@@ -45,7 +45,7 @@ std::string other_family(const GgufDirectory& file) {
   const std::string_view architecture = text(file, "general.architecture");
   const std::string given = value == nullptr       ? "missing"
                             : architecture.empty() ? "no name"
-                                                   : std::string("\"") + std::string(architecture) + "\"";
+                                                   : "\"" + std::string(architecture) + "\"";
   return "general.architecture is " + given +
          ", expected qwen35 or qwen35moe: this is a model of another family or none; give a GGUF of Qwen3.5, 3.6 or "
          "3.8";

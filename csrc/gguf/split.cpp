@@ -18,7 +18,7 @@ std::string five_digits(std::uint64_t number) {
 
 // Parts are counted from 1 in names and in messages.
 std::string suffix(std::uint64_t number, std::uint64_t count) {
-  return std::string("-") + five_digits(number + 1) + "-of-" + five_digits(count) + ".gguf";
+  return "-" + five_digits(number + 1) + "-of-" + five_digits(count) + ".gguf";
 }
 
 std::string ordinal(std::uint64_t number, std::uint64_t count) {
