@@ -59,7 +59,7 @@ def test_a_conversation_survives_its_template(
     monkeypatch.setenv("QWEN35_HOME", str(tmp_path))
     session = Session(made(template), name="one")
     session.choose("max_tokens", "5")
-    repl = Repl(session, Shelf(tmp_path / "sessions", lambda loaded: "model"))
+    repl = Repl(session, Shelf(tmp_path / "sessions"))
     repl.take("no")
     assert fault in capsys.readouterr().out
     assert session.messages == []
