@@ -50,7 +50,7 @@ _KV_BLOCK = 32
 PAGE_TOKENS = 256
 CHUNK_TOKENS = 512  # a prompt is read in chunks of so many
 _WINDOW_PAGES = 3 + CHUNK_TOKENS // PAGE_TOKENS  # kept in f16 too: the first, the two newest, the chunk's
-DELTA_CHUNK = 4  # tokens that the delta memory takes up together: kDeltaChunk in csrc/backend/backend.h
+DELTA_CHUNK = 4  # tokens that the recurrent state takes up together: kDeltaChunk in csrc/backend/backend.h
 _SNAPSHOT_PAGES = 3  # of the window, that a snapshot pins
 _SNAPSHOT_BYTES = 1 << 30  # what is spent on snapshots where there is room
 _LEAST_SNAPSHOTS = 2
@@ -67,7 +67,7 @@ _HUGE_PAGE = 2 << 20
 _LINE = 64
 _FLOAT = 4
 _ROUNDED_BLOCK = 48  # 32 activations as 8-bit codes with scale and sums
-_TILE_ROWS = 16  # rows of one expert are joined up to that
+_TILE_ROWS = 16  # rows of one expert are interleaved up to that
 _QUERY_BLOCK = 128
 _KEY_SPAN = 1024
 _MOST_PARTIALS = 64 << 20
@@ -132,7 +132,7 @@ class TypeShare:
 @dataclass(frozen=True)
 class Memory:
     """Bytes by part, together the highest resident memory of a process that fills the context. `kv`: keys and values of
-    all positions; `delta`: the running memory of the DeltaNet layers of one sequence; `scratch`: what a pass works in,
+    all positions; `delta`: the recurrent state of the DeltaNet layers of one sequence; `scratch`: what a pass works in,
     and the ends of memory pages; `program`: interpreter, libraries, tokenizer. `vision` and `mtp` are 0 unless they are
     there or asked for."""
 
@@ -326,7 +326,7 @@ def delta_bytes(config: ModelConfig) -> int:
 
 
 def snapshot_bytes(config: ModelConfig, context_tokens: int, kv: str) -> int:
-    """Delta memory, the tokens, and the pages of the f16 window that only the snapshot still holds."""
+    """Recurrent state, the tokens, and the pages of the f16 window that only the snapshot still holds."""
     pinned = 0 if kv == "f16" else _SNAPSHOT_PAGES * PAGE_TOKENS * kv_token_bytes(config, "f16")
     return delta_bytes(config) + context_tokens * 4 + pinned
 
@@ -347,12 +347,14 @@ def scratch_bytes(config: ModelConfig, context_tokens: int, threads: int) -> int
 
     units = _FLOAT * rows * (c.delta_key_heads * (2 * c.delta_key_width + 1) + 2 * c.delta_value_heads)
     inputs = max(rows * max(c.hidden, queries, values, c.feed_forward), pairs * c.expert_feed_forward)
-    joined = max(inputs, (pairs + _TILE_ROWS * c.experts) * max(c.hidden, c.expert_feed_forward) if c.experts else 0)
-    rounded = (inputs + joined) // 32 * _ROUNDED_BLOCK  # row by row, and joined to tiles
+    interleaved = max(
+        inputs, (pairs + _TILE_ROWS * c.experts) * max(c.hidden, c.expert_feed_forward) if c.experts else 0
+    )
+    rounded = (inputs + interleaved) // 32 * _ROUNDED_BLOCK  # row by row, and interleaved to tiles
     partials = c.kv_heads * _ceil(context_tokens, _KEY_SPAN) * _QUERY_BLOCK * (c.head_width + 2) * _FLOAT
     products = threads * pairs * (_PANEL_ROWS * _FLOAT + 8)
     logits = 4 * _FLOAT * c.vocabulary  # copies of a row, and what the sampler sorts
-    # Open pages, packed pages, running memory and activations lie in blocks of huge pages of their own.
+    # Open pages, packed pages, recurrent state and activations lie in blocks of huge pages of their own.
     page_ends = 4 * _HUGE_PAGE
     return activations + units + rounded + min(partials, _MOST_PARTIALS) + products + logits + page_ends
 

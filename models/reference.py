@@ -176,13 +176,13 @@ def gated_delta_rule(
     return out, memory
 
 
-def route(logits: Array, chosen: int) -> tuple[NDArray[np.int64], Array]:
-    """The `chosen` largest of softmax(logits) per row, ties to the lower index, renormalised to sum 1.
+def route(logits: Array, top_k: int) -> tuple[NDArray[np.int64], Array]:
+    """The `top_k` largest of softmax(logits) per row, ties to the lower index, renormalised to sum 1.
 
     logits [T, E]; result experts and weights, both [T, K], largest first.
     """
     probabilities = softmax(logits)
-    experts = np.argsort(-probabilities, axis=-1, kind="stable")[:, :chosen]
+    experts = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top_k]
     weights = np.take_along_axis(probabilities, experts, axis=-1)
     return experts, weights / weights.sum(-1, keepdims=True)
 
@@ -345,11 +345,11 @@ class Reference:
 
     def _experts(self, w: Mapping[str, Array], h: Array) -> Array:
         """sum_i weight_i expert_i(h) + sigmoid(gate_shared . h) shared(h)."""
-        chosen, weights = route(h @ w["ffn_gate_inp.weight"].T, self.config.experts_per_token)
+        top_k, weights = route(h @ w["ffn_gate_inp.weight"].T, self.config.experts_per_token)
         shared = swiglu(h, w["ffn_gate_shexp.weight"], w["ffn_up_shexp.weight"]) @ w["ffn_down_shexp.weight"].T
         out = shared * sigmoid(h @ w["ffn_gate_inp_shexp.weight"])[:, None]
-        for expert in np.unique(chosen):
-            rows, slots = np.nonzero(chosen == expert)
+        for expert in np.unique(top_k):
+            rows, slots = np.nonzero(top_k == expert)
             inner = swiglu(h[rows], w["ffn_gate_exps.weight"][expert], w["ffn_up_exps.weight"][expert])
             out[rows] += weights[rows, slots][:, None] * (inner @ w["ffn_down_exps.weight"][expert].T)
         return out

@@ -89,7 +89,7 @@ def _dense(
     )
 
 
-def _moe(hidden: int, layers: int, heads: int, value_heads: int, experts: int, chosen: int, width: int) -> ModelConfig:
+def _moe(hidden: int, layers: int, heads: int, value_heads: int, experts: int, top_k: int, width: int) -> ModelConfig:
     return ModelConfig(
         vocabulary=248320,
         hidden=hidden,
@@ -98,7 +98,7 @@ def _moe(hidden: int, layers: int, heads: int, value_heads: int, experts: int, c
         kv_heads=2,
         delta_value_heads=value_heads,
         experts=experts,
-        experts_per_token=chosen,
+        experts_per_token=top_k,
         expert_feed_forward=width,
         shared_expert_feed_forward=width,
         mtp_layers=1,
@@ -145,20 +145,20 @@ SIZES: dict[str, Size] = {
         ),
         Size(
             "Qwen3.5-35B-A3B",
-            _moe(2048, 40, 16, 32, experts=256, chosen=8, width=512),
+            _moe(2048, 40, 16, 32, experts=256, top_k=8, width=512),
             VisionTower(*_LARGE, 2048),
             35_951_822_704,
             also=("Qwen3.6-35B-A3B",),
         ),
         Size(
             "Qwen3.5-122B-A10B",
-            _moe(3072, 48, 32, 64, experts=256, chosen=8, width=1024),
+            _moe(3072, 48, 32, 64, experts=256, top_k=8, width=1024),
             VisionTower(*_LARGE, 3072),
             125_086_497_008,
         ),
         Size(
             "Qwen3.5-397B-A17B",
-            _moe(4096, 60, 32, 64, experts=512, chosen=10, width=1024),
+            _moe(4096, 60, 32, 64, experts=512, top_k=10, width=1024),
             VisionTower(*_LARGE, 4096),
             403_397_928_944,
         ),

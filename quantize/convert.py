@@ -48,7 +48,7 @@ def convert(
     overwrite: bool = False,
     allow_requantize: bool = False,
 ) -> Report:
-    """Converts `source`, a Hugging Face folder or a GGUF, to the mixture `type`, one of `recipe.FILE_TYPES`.
+    """Converts `source`, a Hugging Face folder or a GGUF, to the preset `type`, one of `recipe.FILE_TYPES`.
 
     `name`: the model's, written into the file; default the repository's or the folder's. `out`: a path, or a folder to
     put `<Model>-<type>.gguf` in; default the current folder. `progress` is called after every slice, in this thread.
@@ -57,15 +57,15 @@ def convert(
     Qwen35Error (bad input, nothing written) and passes on KeyboardInterrupt."""
     started = time.monotonic()
     source_path = Path(source)
-    mixture = type.upper()
-    recipe.file_type(mixture)
+    preset = type.upper()
+    recipe.file_type(preset)
     if threads < 0:
         raise InputError(f"threads is {threads}; expected 0 (all) or a positive number.")
     try:
-        own_name, plan = _plan(source_path, mixture, allow_requantize)
+        own_name, plan = _plan(source_path, preset, allow_requantize)
         name = name or own_name
         plan.metadata["general.name"] = name
-        target = _target(out, name, mixture)
+        target = _target(out, name, preset)
         _check_target(target, source_path, plan, overwrite=overwrite or dry_run)
         errors: dict[str, float] = {}
         file_bytes = writer.metadata_bytes(plan.metadata) + writer.data_bytes(plan.tensors)
@@ -77,7 +77,7 @@ def convert(
     return Report(
         source=source_path,
         path=target,
-        file_type=mixture,
+        file_type=preset,
         name=name,
         tensors=[TensorReport(t.name, t.dtype, t.n_values, t.n_bytes, errors.get(t.name)) for t in plan.tensors],
         source_bytes=sum(tensor.source_bytes for tensor in plan.tensors),
@@ -90,25 +90,25 @@ def convert(
     )
 
 
-def _plan(source: Path, mixture: str, allow_requantize: bool) -> tuple[str, Plan]:
+def _plan(source: Path, preset: str, allow_requantize: bool) -> tuple[str, Plan]:
     if source.is_dir():
         checkpoint = open_checkpoint(source, allow_rounded=allow_requantize)
         return checkpoint.name, plan_checkpoint(
-            checkpoint, mixture, checkpoint_metadata(checkpoint, mixture, checkpoint.name)
+            checkpoint, preset, checkpoint_metadata(checkpoint, preset, checkpoint.name)
         )
     if source.is_file():
         if source.suffix == ".safetensors":
             raise InputError(f"{source}: give the folder of the checkpoint, not one of its files.")
         gguf = open_gguf(source)
-        return gguf.name, plan_gguf(gguf, mixture, allow_requantize=allow_requantize)
+        return gguf.name, plan_gguf(gguf, preset, allow_requantize=allow_requantize)
     raise InputError(f"{source}: no such folder or file; expected a Hugging Face checkpoint folder or a GGUF.")
 
 
-def _target(out: str | os.PathLike[str] | None, name: str, mixture: str) -> Path:
+def _target(out: str | os.PathLike[str] | None, name: str, preset: str) -> Path:
     default = re.sub(r"[^\w.+-]+", "-", name).strip("-.") or "model"
-    target = Path(f"{default}-{mixture}.gguf") if out is None else Path(out)
+    target = Path(f"{default}-{preset}.gguf") if out is None else Path(out)
     if out is not None and target.is_dir():
-        target = target / f"{default}-{mixture}.gguf"
+        target = target / f"{default}-{preset}.gguf"
     return target.absolute()
 
 

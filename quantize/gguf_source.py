@@ -93,15 +93,15 @@ def _check(source: GgufSource) -> None:
             raise FileFormatError(f"{source.path}: tensor {name} is none of the model that its metadata describe.")
 
 
-def plan_gguf(source: GgufSource, mixture: str, *, allow_requantize: bool) -> Plan:
+def plan_gguf(source: GgufSource, preset: str, *, allow_requantize: bool) -> Plan:
     """The plan for another mixture of the same model; a tensor that already has its type is copied.
 
     Raises InputError when most weights would have to be turned into a type with more bits than they have."""
     config = source.config
     model = recipe.Model(config.block_count, config.heads // config.kv_heads, config.is_moe)
     parts = [part for entry in source.entries.values() for part in _parts(entry)]
-    types = recipe.assign([(part.name, part.shape) for part in parts], mixture, model)
-    warnings = source.notices + _check_precision(source, mixture, allow_requantize)
+    types = recipe.assign([(part.name, part.shape) for part in parts], preset, model)
+    warnings = source.notices + _check_precision(source, preset, allow_requantize)
     tensors = []
     for part in parts:
         dtype, stored = types[part.name], part.runs[0].entry.dtype
@@ -109,7 +109,7 @@ def plan_gguf(source: GgufSource, mixture: str, *, allow_requantize: bool) -> Pl
         if grows and not allow_requantize:
             dtype = stored
         tensors.append(PlannedTensor(part.name, part.shape, dtype, part.shape[-1], part.runs))
-    return Plan({**source.metadata, **file_metadata(mixture)}, tensors, source.vision, warnings)
+    return Plan({**source.metadata, **file_metadata(preset)}, tensors, source.vision, warnings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,18 +142,18 @@ def _bits(dtype: str) -> float:
     return n_bytes * 8 / block
 
 
-def _check_precision(source: GgufSource, mixture: str, allow_requantize: bool) -> list[str]:
+def _check_precision(source: GgufSource, preset: str, allow_requantize: bool) -> list[str]:
     """Compares the type that holds most of the weights with the type they would get."""
     weights: dict[str, int] = {}
     for entry in source.entries.values():
         weights[entry.dtype] = weights.get(entry.dtype, 0) + entry.n_values
     main = max(weights, key=lambda dtype: weights[dtype])
-    base = recipe.file_type(mixture).base
+    base = recipe.file_type(preset).base
     if main in FLOATS:
         return []
     if _bits(main) < _bits(base) and not allow_requantize:
         raise InputError(
-            f"{source.path}: most of its weights are {main}, which {mixture} cannot improve; start from a file of "
+            f"{source.path}: most of its weights are {main}, which {preset} cannot improve; start from a file of "
             "higher precision, or insist with --allow-requantize."
         )
     if _bits(main) < _bits("Q8_0"):

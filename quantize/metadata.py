@@ -24,7 +24,7 @@ _SAMPLING = {
 }
 
 
-def checkpoint_metadata(checkpoint: Checkpoint, mixture: str, name: str) -> dict[str, object]:
+def checkpoint_metadata(checkpoint: Checkpoint, preset: str, name: str) -> dict[str, object]:
     """All metadata of the file a Hugging Face folder becomes. Raises FileFormatError."""
     count = 0
     for spec in tensor_table(checkpoint.config):
@@ -40,17 +40,17 @@ def checkpoint_metadata(checkpoint: Checkpoint, mixture: str, name: str) -> dict
         metadata["general.source.url"] = f"https://huggingface.co/{checkpoint.repository}"
     metadata["general.parameter_count"] = count
     metadata |= _sampling(checkpoint.folder)
-    metadata |= file_metadata(mixture)
+    metadata |= file_metadata(preset)
     metadata |= model
     return metadata | tokenizer_metadata(
         checkpoint.folder, checkpoint.raw_config, checkpoint.config.vocabulary, checkpoint.warnings
     )
 
 
-def file_metadata(mixture: str) -> dict[str, object]:
+def file_metadata(preset: str) -> dict[str, object]:
     """The two keys that say how a file is quantised."""
     return {
-        "general.file_type": recipe.file_type(mixture).number,
+        "general.file_type": recipe.file_type(preset).number,
         "general.quantization_version": QUANTIZATION_VERSION,
     }
 

@@ -64,12 +64,12 @@ class Plan:
         return sum(tensor.n_bytes for tensor in self.tensors)
 
 
-def plan_checkpoint(checkpoint: Checkpoint, mixture: str, metadata: Metadata) -> Plan:
+def plan_checkpoint(checkpoint: Checkpoint, preset: str, metadata: Metadata) -> Plan:
     """The plan for a Hugging Face folder. Raises FileFormatError, InputError."""
     config = checkpoint.config
     table = tensor_table(config)
     model = recipe.Model(config.block_count, config.heads // config.kv_heads, config.is_moe)
-    types = recipe.assign([(spec.name, spec.shape) for spec in table], mixture, model)
+    types = recipe.assign([(spec.name, spec.shape) for spec in table], preset, model)
     tensors = []
     for spec in table:
         runs = checkpoint.runs(spec)

@@ -1,7 +1,7 @@
 """Which type each tensor gets: the mixtures of llama.cpp's `llama-quantize`, without an importance matrix.
 
 Source: the selection rules of llama.cpp `src/llama-quant.cpp` at 007dbbf3, section 8.5 of the architecture notes. Two
-deliberate differences. `ssm_alpha` and `ssm_beta` are Q8_0 in every mixture below that, because their error is
+deliberate differences. `ssm_alpha` and `ssm_beta` are Q8_0 in every preset below that, because their error is
 multiplied into the recurrent memory at every token and they are under 0.2 % of the bytes. The rules for eight experts,
 which no model of the family has, are left out.
 """
@@ -18,7 +18,7 @@ DEFAULT_TYPE = "Q4_K_M"
 
 @dataclass(frozen=True, slots=True)
 class FileType:
-    """A named mixture: its number in `general.file_type` and the type most tensors get."""
+    """A named preset: its number in `general.file_type` and the type most tensors get."""
 
     number: int
     base: str
@@ -52,16 +52,16 @@ class Model:
 
 
 def file_type(name: str) -> FileType:
-    """The mixture called `name`, in any case. Raises InputError."""
+    """The preset called `name`, in any case. Raises InputError."""
     found = FILE_TYPES.get(name.upper())
     if found is None:
         raise InputError(f"unknown type {name!r}; choose one of {', '.join(FILE_TYPES)}.")
     return found
 
 
-def assign(tensors: Sequence[tuple[str, tuple[int, ...]]], mixture: str, model: Model) -> dict[str, str]:
+def assign(tensors: Sequence[tuple[str, tuple[int, ...]]], preset: str, model: Model) -> dict[str, str]:
     """Tensor name to type for tensors given as (name, shape), shapes slowest dimension first. Raises InputError."""
-    base = file_type(mixture).base
+    base = file_type(preset).base
     names = {name for name, _ in tensors}
     values = sorted((n for n, _ in tensors if _is_value(n)), key=_layer)
     downs = sorted((n for n, _ in tensors if _part(n).startswith("ffn_down")), key=_layer)
@@ -80,9 +80,9 @@ def assign(tensors: Sequence[tuple[str, tuple[int, ...]]], mixture: str, model: 
             elif _part(name) in ("ssm_alpha.weight", "ssm_beta.weight"):
                 wanted = "Q8_0"
             elif name in value_rank:
-                wanted = _value_type(mixture.upper(), base, value_rank[name], len(values), model)
+                wanted = _value_type(preset.upper(), base, value_rank[name], len(values), model)
             elif name in down_rank:
-                wanted = _down_type(mixture.upper(), base, down_rank[name], model.blocks)
+                wanted = _down_type(preset.upper(), base, down_rank[name], model.blocks)
             types[name] = _fit(wanted, shape[-1])
     return types
 
@@ -111,19 +111,19 @@ def _more_bits(rank: int, count: int) -> bool:
     return rank < count // 8 or rank >= 7 * count // 8 or (rank - count // 8) % 3 == 2
 
 
-def _value_type(mixture: str, base: str, rank: int, count: int, model: Model) -> str:
+def _value_type(preset: str, base: str, rank: int, count: int, model: Model) -> str:
     """`attn_v` and `attn_qkv`, which one KV head's worth of errors reaches every query head through."""
-    if mixture in ("Q4_K_M", "Q5_K_M") and _more_bits(rank, count):
+    if preset in ("Q4_K_M", "Q5_K_M") and _more_bits(rank, count):
         return "Q6_K"
-    if (mixture == "Q4_K_S" and rank < 4) or (mixture == "IQ4_XS" and model.queries_per_kv_head >= 4):
+    if (preset == "Q4_K_S" and rank < 4) or (preset == "IQ4_XS" and model.queries_per_kv_head >= 4):
         return "Q5_K"
     return base
 
 
-def _down_type(mixture: str, base: str, rank: int, blocks: int) -> str:
-    if mixture in ("Q4_K_M", "Q5_K_M") and _more_bits(rank, blocks):
+def _down_type(preset: str, base: str, rank: int, blocks: int) -> str:
+    if preset in ("Q4_K_M", "Q5_K_M") and _more_bits(rank, blocks):
         return "Q6_K"
-    if mixture in ("Q4_K_S", "IQ4_XS") and rank < blocks // 8:
+    if preset in ("Q4_K_S", "IQ4_XS") and rank < blocks // 8:
         return "Q5_K"
     return base
 

@@ -52,7 +52,7 @@ class Synthetic:
     name: str
     size: str
     config: ModelConfig
-    mixture: str
+    preset: str
     tensors: tuple[SyntheticTensor, ...]
     _by_name: dict[str, SyntheticTensor] = field(repr=False)
     _blocks: dict[str, NDArray[np.uint8]] = field(default_factory=dict, repr=False)
@@ -111,7 +111,7 @@ class Synthetic:
             "general.type": "model",
             "general.name": f"{self.name} (random weights)",
             "general.parameter_count": self.n_values,
-            **file_metadata(self.mixture),
+            **file_metadata(self.preset),
             **model,
             f"{self.config.architecture}.vocab_size": self.config.vocabulary,
             "tokenizer.ggml.model": "no_vocab",
@@ -123,7 +123,7 @@ def size_names() -> list[str]:
     return [_short(name) for name in SIZES]
 
 
-def synthetic(text: str, mixture: str = recipe.DEFAULT_TYPE) -> Synthetic:
+def synthetic(text: str, preset: str = recipe.DEFAULT_TYPE) -> Synthetic:
     """`text` is SIZE or SIZE:LAYERS as in "9b" and "35b-a3b:8". Raises InputError.
 
     Without the MTP block, which no pass over the model reads."""
@@ -142,17 +142,17 @@ def synthetic(text: str, mixture: str = recipe.DEFAULT_TYPE) -> Synthetic:
                 f"attention) up to its {config.layers}."
             )
         config = replace(config, layers=count)
-    return of_config(f"{name}:{layers}" if colon else name, config, mixture, size=size)
+    return of_config(f"{name}:{layers}" if colon else name, config, preset, size=size)
 
 
-def of_config(name: str, config: ModelConfig, mixture: str, *, size: str = "") -> Synthetic:
+def of_config(name: str, config: ModelConfig, preset: str, *, size: str = "") -> Synthetic:
     """Any model of the family. Raises InputError for an unknown type."""
-    mixture = mixture.upper()
+    preset = preset.upper()
     listed = [(spec.name, spec.shape) for spec in tensor_table(config)]
     model = recipe.Model(config.block_count, config.heads // config.kv_heads, config.is_moe)
-    types = recipe.assign(listed, mixture, model)
+    types = recipe.assign(listed, preset, model)
     tensors = tuple(SyntheticTensor(name, shape, types[name]) for name, shape in listed)
-    return Synthetic(name, size, config, mixture, tensors, {tensor.name: tensor for tensor in tensors})
+    return Synthetic(name, size, config, preset, tensors, {tensor.name: tensor for tensor in tensors})
 
 
 def _short(name: str) -> str:

@@ -27,14 +27,14 @@ inline constexpr std::size_t kPageTokens = 256;
 // a Walsh-Hadamard transform over the head, and a page has two forms: open, fp16, while it is new, and packed.
 enum class KvFormat : std::uint8_t { kF32, kF16, kQ8, kQ4, kK8V4 };
 
-constexpr bool is_packed(KvFormat format) noexcept { return format >= KvFormat::kQ8; }
+constexpr bool is_quantised(KvFormat format) noexcept { return format >= KvFormat::kQ8; }
 
 // Which form of a page a query reads depends on their positions alone, so that no way of cutting a text into calls
 // changes an answer: open the first page, the query's own and the one before it, packed all others.
-inline constexpr std::size_t kFirstPackedPage = 1;
-inline constexpr std::size_t kNewestOpenPages = 2;
-constexpr bool reads_packed(std::size_t page, std::size_t own_page) noexcept {
-  return page >= kFirstPackedPage && page + kNewestOpenPages <= own_page;
+inline constexpr std::size_t kFirstQuantisedPage = 1;
+inline constexpr std::size_t kNewestFp16Pages = 2;
+constexpr bool reads_quantised(std::size_t page, std::size_t own_page) noexcept {
+  return page >= kFirstQuantisedPage && page + kNewestFp16Pages <= own_page;
 }
 
 // A weight matrix in the device's own layout. rows() x cols(); for experts rows() counts E * rows of one expert.
@@ -91,21 +91,21 @@ struct Segment {
 // A segment and where one attention layer keeps its keys and values: pages[p] holds positions
 // [p * kPageTokens, (p + 1) * kPageTokens), kv_page_bytes() bytes each, in the device's own layout. In a packed format
 // these are the open forms, null where no row of the segment reads one, and packed[p] the packed forms,
-// packed_page_bytes() each, of every page from kFirstPackedPage on that is full after the segment.
+// quantised_page_bytes() each, of every page from kFirstQuantisedPage on that is full after the segment.
 struct KvSegment : Segment {
   std::span<std::byte* const> pages;
   KvFormat format;
   std::span<std::byte* const> packed = {};
 };
 
-// The running memory takes up tokens in chunks of so many, at positions that are multiples of it.
+// The recurrent state takes up tokens in chunks of so many, at positions that are multiples of it.
 inline constexpr std::size_t kDeltaChunk = 4;
 
-// A segment and one DeltaNet layer's running memory, read and advanced. The tokens of an unfinished chunk wait beside
+// A segment and one DeltaNet layer's recurrent state, read and advanced. The tokens of an unfinished chunk wait beside
 // it, so that the same chunks are added in the same way however tokens are cut into calls.
 struct DeltaSegment : Segment {
   float* window;  // [conv_width - 1, C] pre-convolution rows, oldest first
-  float* memory;  // [Hv, Dv / 32, Dk, 32]: tiles of 32 value columns, S[k][v] at the chunk's start (specification 2.6)
+  float* state;   // [Hv, Dv / 32, Dk, 32]: tiles of 32 value columns, S[k][v] at the chunk's start (specification 2.6)
   float* keys;    // [Hk, kDeltaChunk, Dk]: k of the chunk's tokens, unit length
   float* deltas;  // [Hv, Dv / 32, kDeltaChunk, 32]: d of the chunk's tokens
   float* decays;  // [Hv, kDeltaChunk]: exp(g) of the chunk's tokens
@@ -114,7 +114,7 @@ struct DeltaSegment : Segment {
 // What gated_delta_net needs of a layer beside its projections.
 struct DeltaParameters {
   const float* conv;     // [C, conv_width]
-  const float* a_neg;    // [Hv], -exp(A_log)
+  const float* ssm_a;    // [Hv], -exp(A_log)
   const float* dt_bias;  // [Hv]
   const float* norm;     // [Dv]
 };
@@ -141,7 +141,7 @@ class Backend {
   virtual std::unique_ptr<Buffer> allocate(std::size_t bytes) = 0;
   virtual std::size_t kv_page_bytes(KvFormat format, const AttentionShape& shape) const = 0;
   // Throws InputError when heads of this shape cannot be kept in this format.
-  virtual std::size_t packed_page_bytes(KvFormat format, const AttentionShape& shape) const = 0;
+  virtual std::size_t quantised_page_bytes(KvFormat format, const AttentionShape& shape) const = 0;
   virtual void copy(std::byte* to, const std::byte* from, std::size_t bytes) = 0;      // within the device
   virtual void upload(std::byte* to, const std::byte* from, std::size_t bytes) = 0;    // host to device
   virtual void download(std::byte* to, const std::byte* from, std::size_t bytes) = 0;  // device to host; waits
@@ -165,7 +165,7 @@ class Backend {
 
   // All of a Gated DeltaNet layer between its projections. qkv <- silu(causal depthwise convolution over [window;
   // qkv]), tap conv_width - 1 on the current token; window <- the last rows before it. Then per value head: q, k scaled
-  // to unit length, q by Dk^-1/2; decay = exp(a_neg * softplus(a + dt_bias)), beta = sigmoid(b); S <- decay S; S <- S +
+  // to unit length, q by Dk^-1/2; decay = exp(ssm_a * softplus(a + dt_bias)), beta = sigmoid(b); S <- decay S; S <- S +
   // k d^T with d = beta (v - S^T k); o = S^T q; out = rms_norm(o, norm) * silu(z). Yang et al. 2024 (Gated Delta
   // Networks), specification 2.2 to 2.8. out, z [T, Hv Dv], qkv [T, C] = [q | k | v], a and b [T, Hv].
   virtual void gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b, const DeltaParameters& parameters,
@@ -182,18 +182,18 @@ class Backend {
 
   // Top K of softmax(logits) per row, ties to the lower index, weights renormalised to sum 1. logits [T, E];
   // experts and weights hold T * K entries. Specification 4.
-  virtual void route(std::int32_t* experts, float* weights, Tensor logits, std::uint32_t chosen) = 0;
+  virtual void route(std::int32_t* experts, float* weights, Tensor logits, std::uint32_t top_k) = 0;
 
   // out[t * K + i] = silu(h[t] gate_e^T) * (h[t] up_e^T) with e = experts[t * K + i]. gate, up [E F, D]. When `up` is
   // null, gate holds both: per expert F gate rows, then F up rows. Unless `shared` is null its act becomes
   // silu(h gate^T) * (h up^T) in the same call, so that h is rounded once and all experts are one list of work.
   virtual void moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up, const std::int32_t* experts,
-                          std::uint32_t chosen, std::uint32_t expert_count, const SharedExpert* shared) = 0;
+                          std::uint32_t top_k, std::uint32_t expert_count, const SharedExpert* shared) = 0;
 
   // x[t] += sum_i weights[t * K + i] * h[t * K + i] down_e^T; then, unless `shared` is null, x += its act down^T.
   // down [E D, F].
   virtual void moe_combine(Tensor x, Tensor h, const Weight& down, const std::int32_t* experts, const float* weights,
-                           std::uint32_t chosen, std::uint32_t expert_count, const SharedExpert* shared) = 0;
+                           std::uint32_t top_k, std::uint32_t expert_count, const SharedExpert* shared) = 0;
 
   // h <- h * sigmoid(gate), gate [T, 1]: the shared expert behind its own gate.
   virtual void sigmoid_gate(Tensor h, Tensor gate) = 0;

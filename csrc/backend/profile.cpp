@@ -54,8 +54,8 @@ std::unique_ptr<Buffer> ProfiledBackend::allocate(std::size_t bytes) { return in
 std::size_t ProfiledBackend::kv_page_bytes(KvFormat format, const AttentionShape& shape) const {
   return inner_->kv_page_bytes(format, shape);
 }
-std::size_t ProfiledBackend::packed_page_bytes(KvFormat format, const AttentionShape& shape) const {
-  return inner_->packed_page_bytes(format, shape);
+std::size_t ProfiledBackend::quantised_page_bytes(KvFormat format, const AttentionShape& shape) const {
+  return inner_->quantised_page_bytes(format, shape);
 }
 
 void ProfiledBackend::copy(std::byte* to, const std::byte* from, std::size_t bytes) { inner_->copy(to, from, bytes); }
@@ -108,20 +108,20 @@ void ProfiledBackend::attend(Tensor out, Tensor q_gate, const AttentionShape& sh
   timed(kAttend, [&] { inner_->attend(out, q_gate, shape, segments); });
 }
 
-void ProfiledBackend::route(std::int32_t* experts, float* weights, Tensor logits, std::uint32_t chosen) {
-  timed(kRoute, [&] { inner_->route(experts, weights, logits, chosen); });
+void ProfiledBackend::route(std::int32_t* experts, float* weights, Tensor logits, std::uint32_t top_k) {
+  timed(kRoute, [&] { inner_->route(experts, weights, logits, top_k); });
 }
 
 void ProfiledBackend::moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up,
-                                 const std::int32_t* experts, std::uint32_t chosen, std::uint32_t expert_count,
+                                 const std::int32_t* experts, std::uint32_t top_k, std::uint32_t expert_count,
                                  const SharedExpert* shared) {
-  timed(kMoeGather, [&] { inner_->moe_gather(out, h, gate, up, experts, chosen, expert_count, shared); });
+  timed(kMoeGather, [&] { inner_->moe_gather(out, h, gate, up, experts, top_k, expert_count, shared); });
 }
 
 void ProfiledBackend::moe_combine(Tensor x, Tensor h, const Weight& down, const std::int32_t* experts,
-                                  const float* weights, std::uint32_t chosen, std::uint32_t expert_count,
+                                  const float* weights, std::uint32_t top_k, std::uint32_t expert_count,
                                   const SharedExpert* shared) {
-  timed(kMoeCombine, [&] { inner_->moe_combine(x, h, down, experts, weights, chosen, expert_count, shared); });
+  timed(kMoeCombine, [&] { inner_->moe_combine(x, h, down, experts, weights, top_k, expert_count, shared); });
 }
 
 void ProfiledBackend::sigmoid_gate(Tensor h, Tensor gate) {

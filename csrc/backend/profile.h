@@ -18,7 +18,7 @@ struct OperationTime {
 };
 
 // Memory is neither timed nor counted: what a pass spends there, and between operations, is what its caller has left
-// over. Operations take turns (Model::Turn), and so do reset() and times().
+// over. Operations take turns (Model::DeviceLock), and so do reset() and times().
 class ProfiledBackend final : public Backend {
  public:
   explicit ProfiledBackend(std::unique_ptr<Backend> inner);
@@ -33,7 +33,7 @@ class ProfiledBackend final : public Backend {
   std::unique_ptr<Weight> pack(const MatrixView& source, std::size_t groups, const Consumed& consumed) override;
   std::unique_ptr<Buffer> allocate(std::size_t bytes) override;
   std::size_t kv_page_bytes(KvFormat format, const AttentionShape& shape) const override;
-  std::size_t packed_page_bytes(KvFormat format, const AttentionShape& shape) const override;
+  std::size_t quantised_page_bytes(KvFormat format, const AttentionShape& shape) const override;
   void copy(std::byte* to, const std::byte* from, std::size_t bytes) override;
   void upload(std::byte* to, const std::byte* from, std::size_t bytes) override;
   void download(std::byte* to, const std::byte* from, std::size_t bytes) override;
@@ -51,11 +51,11 @@ class ProfiledBackend final : public Backend {
   void norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const float* q_norm, const float* k_norm, float eps,
                         const Rope& rope, const AttentionShape& shape, std::span<const KvSegment> segments) override;
   void attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::span<const KvSegment> segments) override;
-  void route(std::int32_t* experts, float* weights, Tensor logits, std::uint32_t chosen) override;
+  void route(std::int32_t* experts, float* weights, Tensor logits, std::uint32_t top_k) override;
   void moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up, const std::int32_t* experts,
-                  std::uint32_t chosen, std::uint32_t expert_count, const SharedExpert* shared) override;
+                  std::uint32_t top_k, std::uint32_t expert_count, const SharedExpert* shared) override;
   void moe_combine(Tensor x, Tensor h, const Weight& down, const std::int32_t* experts, const float* weights,
-                   std::uint32_t chosen, std::uint32_t expert_count, const SharedExpert* shared) override;
+                   std::uint32_t top_k, std::uint32_t expert_count, const SharedExpert* shared) override;
   void sigmoid_gate(Tensor h, Tensor gate) override;
   void take_rows(Tensor out, Tensor x, std::span<const std::uint32_t> rows) override;
 

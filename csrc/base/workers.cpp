@@ -50,7 +50,7 @@ std::uint32_t wait_for_change(const std::atomic<std::uint32_t>& value, std::uint
 
 Workers::Workers(unsigned threads)
     : count_(threads == 0 ? usable_threads() : threads),
-      bells_(std::make_unique<Bell[]>(count_)),
+      events_(std::make_unique<Event[]>(count_)),
       shares_(std::make_unique<Share[]>(count_)) {
   threads_.reserve(count_ - 1);
   try {
@@ -65,8 +65,8 @@ Workers::Workers(unsigned threads)
 Workers::~Workers() {
   stopped_ = true;
   for (unsigned worker = 1; worker < count_; ++worker) {
-    bells_[worker].rung.fetch_add(1, std::memory_order_release);
-    bells_[worker].rung.notify_one();
+    events_[worker].rung.fetch_add(1, std::memory_order_release);
+    events_[worker].rung.notify_one();
   }
   for (std::thread& thread : threads_) thread.join();
 }
@@ -87,7 +87,7 @@ void Workers::share_out(unsigned parts, Items items) noexcept {
 }
 
 void Workers::run(unsigned parts, Items items, void* fn, Part call) {
-  const std::scoped_lock turn(turn_);
+  const std::scoped_lock lock(mutex_);
   share_out(parts, items);
   if (parts == 1) {
     call(fn, 0);
@@ -97,8 +97,8 @@ void Workers::run(unsigned parts, Items items, void* fn, Part call) {
   call_ = call;
   busy_.store(parts - 1, std::memory_order_relaxed);
   for (unsigned worker = 1; worker < parts; ++worker) {
-    bells_[worker].rung.fetch_add(1, std::memory_order_release);
-    bells_[worker].rung.notify_one();
+    events_[worker].rung.fetch_add(1, std::memory_order_release);
+    events_[worker].rung.notify_one();
   }
   call_part(0);
   wait_for_others();
@@ -125,7 +125,7 @@ void Workers::call_part(unsigned worker) noexcept {
 
 void Workers::work(unsigned worker) noexcept {
   for (std::uint32_t seen = 0;;) {
-    seen = wait_for_change(bells_[worker].rung, seen);
+    seen = wait_for_change(events_[worker].rung, seen);
     if (stopped_) return;
     call_part(worker);
     busy_.fetch_sub(1, std::memory_order_acq_rel);

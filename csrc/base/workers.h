@@ -65,7 +65,7 @@ class Workers {
   using Part = void (*)(void*, unsigned);
 
   // One raised count per worker, each in its own cache line, so that a short loop wakes only those who take part.
-  struct alignas(64) Bell {
+  struct alignas(64) Event {
     std::atomic<std::uint32_t> rung{0};
   };
 
@@ -91,7 +91,7 @@ class Workers {
   void work(unsigned worker) noexcept;
 
   unsigned count_;
-  std::mutex turn_;
+  std::mutex mutex_;
 
   // The job: written before the bells are rung, read after.
   void* fn_ = nullptr;
@@ -103,7 +103,7 @@ class Workers {
   std::atomic<std::chrono::nanoseconds::rep> waited_{0};
 
   alignas(64) std::atomic<std::uint32_t> busy_{0};
-  std::unique_ptr<Bell[]> bells_;
+  std::unique_ptr<Event[]> events_;
   std::unique_ptr<Share[]> shares_;
   std::vector<std::thread> threads_;
 };

@@ -81,8 +81,8 @@ struct KvCache {
   KvCache(cpu::CpuBackend& backend, const std::string& format_name, const Range& shape, std::size_t count,
           std::size_t blank)
       : format(to_kv_format(format_name)) {
-    for (std::size_t p = 0; is_packed(format) && p < count; ++p) {
-      buffers.push_back(backend.allocate(backend.packed_page_bytes(format, attention_shape(shape))));
+    for (std::size_t p = 0; is_quantised(format) && p < count; ++p) {
+      buffers.push_back(backend.allocate(backend.quantised_page_bytes(format, attention_shape(shape))));
       packed.push_back(buffers.back()->data());
     }
     for (std::size_t p = 0; p < count; ++p) {
@@ -120,12 +120,12 @@ void bind_rows(py::class_<cpu::CpuBackend>& backend) {
   backend.def("take_rows", [](CpuBackend& self, Floats out, Floats x, const std::vector<std::uint32_t>& rows) {
     self.take_rows(tensor(out), tensor(x), rows);
   });
-  backend.def("route", [](CpuBackend& self, Floats logits, std::uint32_t chosen) {
+  backend.def("route", [](CpuBackend& self, Floats logits, std::uint32_t top_k) {
     const Tensor x = tensor(logits);
     const auto rows = static_cast<py::ssize_t>(x.rows);
-    py::array_t<std::int32_t> experts({rows, static_cast<py::ssize_t>(chosen)});
-    Floats weights({rows, static_cast<py::ssize_t>(chosen)});
-    self.route(experts.mutable_data(), weights.mutable_data(), x, chosen);
+    py::array_t<std::int32_t> experts({rows, static_cast<py::ssize_t>(top_k)});
+    Floats weights({rows, static_cast<py::ssize_t>(top_k)});
+    self.route(experts.mutable_data(), weights.mutable_data(), x, top_k);
     return py::make_tuple(experts, weights);
   });
 }
@@ -146,9 +146,9 @@ void bind_delta(py::class_<cpu::CpuBackend>& backend) {
   backend.def("gated_delta_net", [](CpuBackend& self, Floats out, Floats qkv, Floats z, Floats a, Floats b,
                                     std::array<Floats, 4> parameters, const std::vector<std::uint32_t>& shape,
                                     float eps, const std::vector<Range>& ranges, std::vector<DeltaArrays> memories) {
-    auto& [conv, a_neg, dt_bias, norm] = parameters;
+    auto& [conv, ssm_a, dt_bias, norm] = parameters;
     self.gated_delta_net(tensor(out), tensor(qkv), tensor(z), tensor(a), tensor(b),
-                         {contiguous(conv), contiguous(a_neg), contiguous(dt_bias), contiguous(norm)},
+                         {contiguous(conv), contiguous(ssm_a), contiguous(dt_bias), contiguous(norm)},
                          delta_shape(shape), eps, delta_segments(ranges, memories));
   });
   backend.attr("DELTA_CHUNK") = kDeltaChunk;

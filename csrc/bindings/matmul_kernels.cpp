@@ -70,16 +70,16 @@ SharedExpert shared_expert(Shared& shared) {
 std::uint32_t columns(const Indices& experts) { return static_cast<std::uint32_t>(experts.shape(1)); }
 
 // Per row and block of 32: codes, then scale, sum, and the sums of the first 16 and of all codes.
-py::tuple round_rows(const std::string& isa, Floats x) {
+py::tuple quantise_rows(const std::string& isa, Floats x) {
   const Tensor rows = tensor(x);
-  const std::size_t blocks = rows.cols / cpu::kRoundedColumns;
+  const std::size_t blocks = rows.cols / cpu::kQuantisedColumns;
   const auto n = static_cast<py::ssize_t>(rows.rows), b = static_cast<py::ssize_t>(blocks);
   py::array_t<std::int8_t> codes({n, b, py::ssize_t{32}});
   Floats scales({n, b, py::ssize_t{2}});
   Indices sums({n, b, py::ssize_t{2}});
-  std::vector<cpu::RoundedBlock> out(blocks);
+  std::vector<cpu::QuantisedBlock> out(blocks);
   for (std::size_t t = 0; t < rows.rows; ++t) {
-    cpu::kernels(cpu::find_isa(isa)).matmul.round_rows(out.data(), rows.data + t * rows.stride, blocks);
+    cpu::kernels(cpu::find_isa(isa)).matmul.quantise_rows(out.data(), rows.data + t * rows.stride, blocks);
     for (std::size_t i = 0; i < blocks; ++i) {
       const auto row = static_cast<py::ssize_t>(t), block = static_cast<py::ssize_t>(i);
       for (std::size_t c = 0; c < 32; ++c) {
@@ -146,7 +146,7 @@ void bind_matmul_kernels(py::module_& kernels) {
       },
       py::arg("cpu"), py::arg("out"), py::arg("h"), py::arg("down"), py::arg("experts"), py::arg("weights"),
       py::arg("count"), py::arg("shared") = py::none());
-  kernels.def("round_rows", &round_rows);
+  kernels.def("quantise_rows", &quantise_rows);
   kernels.def("silu_multiply", &silu_multiply);
   kernels.def("exp", &map<cpu::exp>);
   kernels.def("sigmoid", &map<cpu::sigmoid>);

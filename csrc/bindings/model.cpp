@@ -14,9 +14,9 @@
 #include "bindings/bindings.h"
 #include "bindings/formats.h"
 #include "devices/open.h"
-#include "sequence/reading.h"
 #include "sequence/sequence.h"
 #include "sequence/snapshot.h"
+#include "sequence/stepper.h"
 
 namespace py = pybind11;
 
@@ -84,7 +84,7 @@ std::shared_ptr<LoadedModel> load(const py::object& file, const std::string& dev
 
 py::dict profile_dict(const LoadedModel& loaded) {
   py::dict times;
-  const auto turn = loaded.model->take_turn();
+  const auto device = loaded.model->lock_device();
   for (const OperationTime& entry : loaded.profiled().times()) {
     times[entry.name] = py::make_tuple(entry.calls, std::chrono::duration<double>(entry.time).count());
   }
@@ -92,7 +92,7 @@ py::dict profile_dict(const LoadedModel& loaded) {
 }
 
 void reset_profile(const LoadedModel& loaded) {
-  const auto turn = loaded.model->take_turn();
+  const auto device = loaded.model->lock_device();
   loaded.profiled().reset();
 }
 
@@ -124,16 +124,16 @@ py::dict config_dict(const LoadedModel& loaded) {
   d["rope_factor"] = model.rope().factor;
   d["feed_forward"] = c.moe ? c.moe->width : c.feed_forward;
   d["experts"] = c.moe ? c.moe->experts : 0U;
-  d["experts_per_token"] = c.moe ? c.moe->chosen : 0U;
+  d["experts_per_token"] = c.moe ? c.moe->top_k : 0U;
   d["shared_feed_forward"] = c.moe ? c.moe->shared_width : std::size_t{0};
   d["trained_context_tokens"] = c.rope.original_context;
   return d;
 }
 
-Wanted to_wanted(const std::string& logits) {
-  if (logits == "none") return Wanted::kNone;
-  if (logits == "last") return Wanted::kLast;
-  if (logits == "all") return Wanted::kAll;
+Output to_output(const std::string& logits) {
+  if (logits == "none") return Output::kNone;
+  if (logits == "last") return Output::kLast;
+  if (logits == "all") return Output::kAll;
   throw InputError("logits is \"" + logits + "\", expected none, last or all");
 }
 
@@ -146,22 +146,22 @@ void check_signals() {
 struct Request {
   std::shared_ptr<Sequence> sequence;
   std::vector<Token> tokens;
-  Wanted wanted;
+  Output output;
 };
 
 py::list answer(const std::vector<Request>& requests, const py::int_& chunk_tokens) {
   const std::size_t chunk = to_count("chunk_tokens", chunk_tokens, 1);
-  std::vector<ReadItem> items;
+  std::vector<StepItem> items;
   py::list answers;
   for (const Request& request : requests) {
-    ReadItem item{request.sequence.get(), request.tokens, request.wanted, nullptr};
+    StepItem item{request.sequence.get(), request.tokens, request.output, nullptr};
     Logits logits({item.logit_rows(), request.sequence->model().config().vocabulary});
     item.logits = logits.mutable_data();
     items.push_back(item);
     answers.append(std::move(logits));
   }
   const py::gil_scoped_release release;
-  read(items, chunk, check_signals);
+  evaluate(items, chunk, check_signals);
   return answers;
 }
 
@@ -174,14 +174,14 @@ py::list forward_batch(const LoadedModel& loaded, const py::iterable& batch, con
     if (&sequence->model() != loaded.model.get()) {
       throw InputError("a sequence of the batch belongs to another model; read it with that model");
     }
-    requests.push_back({std::move(sequence), to_tokens(item[1]), to_wanted(py::cast<std::string>(item[2]))});
+    requests.push_back({std::move(sequence), to_tokens(item[1]), to_output(py::cast<std::string>(item[2]))});
   }
   return answer(requests, chunk_tokens);
 }
 
 py::object append(std::shared_ptr<Sequence> sequence, const py::object& tokens, const std::string& logits,
                   const py::int_& chunk_tokens) {
-  return answer({{std::move(sequence), to_tokens(tokens), to_wanted(logits)}}, chunk_tokens)[0];
+  return answer({{std::move(sequence), to_tokens(tokens), to_output(logits)}}, chunk_tokens)[0];
 }
 
 void bind_loaded_model(py::module_& module) {
@@ -232,14 +232,14 @@ struct PinnedPage {
     std::vector<std::byte> copy(bytes());
     {
       const py::gil_scoped_release release;
-      model->take_turn().ops().download(copy.data(), page->buffer->data(), copy.size());
+      model->lock_device().ops().download(copy.data(), page->buffer->data(), copy.size());
     }
     return to_bytes(copy);
   }
 };
 
 std::shared_ptr<Snapshot> assemble(const LoadedModel& loaded, const std::string& kv, const py::object& tokens,
-                                   const py::sequence& pages, const py::object& memory) {
+                                   const py::sequence& pages, const py::object& state) {
   std::vector<Snapshot::Part> parts;
   for (const py::handle page : pages) {
     if (py::isinstance<PinnedPage>(page)) {
@@ -248,7 +248,7 @@ std::shared_ptr<Snapshot> assemble(const LoadedModel& loaded, const std::string&
       parts.emplace_back(from_bytes(page));
     }
   }
-  const auto delta = from_bytes(memory);
+  const auto delta = from_bytes(state);
   std::vector<Token> read = to_tokens(tokens);
   const KvFormat format = to_kv_format(kv);
   const py::gil_scoped_release release;
@@ -268,17 +268,17 @@ void bind_snapshot(py::module_& module) {
                                for (Page& page : s.parts()) pages.append(PinnedPage{s.shared_model(), std::move(page)});
                                return pages;
                              })
-      .def("memory",
+      .def("state",
            [](const Snapshot& s) {
              std::vector<std::byte> bytes;
              {
                const py::gil_scoped_release release;
-               bytes = s.memory_bytes();
+               bytes = s.state_bytes();
              }
              return to_bytes(bytes);
            })
       .def_static("assemble", &assemble, py::arg("model"), py::kw_only(), py::arg("kv"), py::arg("tokens"),
-                  py::arg("pages"), py::arg("memory"))
+                  py::arg("pages"), py::arg("state"))
       .def("__len__", [](const Snapshot& s) { return s.tokens().size(); })
       .def_property_readonly("n_bytes", &Snapshot::bytes)
       .def_property_readonly("tokens", [](const Snapshot& s) { return to_array(s.tokens()); });

@@ -19,7 +19,7 @@ constexpr std::size_t kMostExperts = 4096;
 constexpr std::size_t kMostWidth = std::size_t{1} << 20;
 constexpr std::size_t kMostContext = std::size_t{1} << 24;
 constexpr std::int64_t kUnusedToken = 5;   // tokenizer.ggml.token_type of padding entries
-constexpr std::size_t kValueColumns = 32;  // delta memory is kept in tiles of this many (backend.h)
+constexpr std::size_t kValueColumns = 32;  // recurrent state is kept in tiles of this many (backend.h)
 constexpr std::size_t kHeadUnit = 16;      // attention heads are whole vectors of the widest device
 constexpr std::size_t kMostSharers = 32;   // query heads of one key/value head; the family has 4 to 16
 
@@ -166,8 +166,8 @@ void read_rope(Config& config, const Keys& keys) {
   rope.attention_factor = keys.find_real("rope.scaling.yarn_attn_factor", 1e-3, 1e3).value_or(1.0);
   // Interpolation without the ramp is another method; no model of the family asks for it.
   keys.find_real("rope.scaling.yarn_ext_factor", 1.0, 1.0);
-  const auto stretched = static_cast<std::size_t>(static_cast<double>(rope.original_context) * rope.factor);
-  config.context_tokens = std::min(std::max(config.context_tokens, stretched), kMostContext);
+  const auto scaled_context = static_cast<std::size_t>(static_cast<double>(rope.original_context) * rope.factor);
+  config.context_tokens = std::min(std::max(config.context_tokens, scaled_context), kMostContext);
 }
 
 void read_delta(Config& config, const Keys& keys) {
@@ -203,7 +203,7 @@ void read_feed_forward(Config& config, const Keys& keys) {
   }
   ExpertShape shape{};
   shape.experts = keys.need32("expert_count", 1, kMostExperts);
-  shape.chosen = keys.need32("expert_used_count", 1, shape.experts);
+  shape.top_k = keys.need32("expert_used_count", 1, shape.experts);
   shape.width = keys.need("expert_feed_forward_length", 1, kMostWidth);
   shape.shared_width = keys.need("expert_shared_feed_forward_length", 1, kMostWidth);
   config.moe = shape;

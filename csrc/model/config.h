@@ -12,7 +12,7 @@ namespace qwen35 {
 
 struct ExpertShape {
   std::uint32_t experts;     // E
-  std::uint32_t chosen;      // K
+  std::uint32_t top_k;       // K
   std::size_t width;         // F of one expert
   std::size_t shared_width;  // F of the expert that every token passes
 };

@@ -18,7 +18,7 @@ struct Pass {  // what every block needs, so that a block's own arguments are it
   // Gated DeltaNet: x += out(norm(delta_rule(conv(qkv(h)))) * silu(z(h))).
   void mix(const DeltaNetWeights& w, std::span<const DeltaSegment> segments) {
     ops.matmul(s.h, {{s.qkv, w.qkv}, {s.z, w.z}, {s.a, w.a}, {s.b, w.b}});
-    ops.gated_delta_net(s.mix, s.qkv, s.z, s.a, s.b, {w.conv, w.a_neg, w.dt_bias, w.norm}, config.delta, config.eps,
+    ops.gated_delta_net(s.mix, s.qkv, s.z, s.a, s.b, {w.conv, w.ssm_a, w.dt_bias, w.norm}, config.delta, config.eps,
                         segments);
     ops.matmul_add(s.x, s.mix, *w.out);
   }
@@ -39,13 +39,13 @@ struct Pass {  // what every block needs, so that a block's own arguments are it
 
   // Mixture of experts: the router's top K, and one shared expert behind its own gate.
   void feed(const MoeWeights& w) {
-    const auto [experts, chosen, width, shared_width] = *config.moe;
+    const auto [experts, top_k, width, shared_width] = *config.moe;
     ops.matmul(s.h, {{s.router, w.router}, {s.shared_gate, w.shared_gate}});
-    ops.route(s.experts, s.expert_weights, s.router, chosen);
+    ops.route(s.experts, s.expert_weights, s.router, top_k);
     const SharedExpert shared{s.act, w.shared.gate, w.shared.up, w.shared.down};
-    ops.moe_gather(s.expert_act, s.h, *w.gate, w.up, s.experts, chosen, experts, &shared);
+    ops.moe_gather(s.expert_act, s.h, *w.gate, w.up, s.experts, top_k, experts, &shared);
     ops.sigmoid_gate(s.act, s.shared_gate);
-    ops.moe_combine(s.x, s.expert_act, *w.down, s.experts, s.expert_weights, chosen, experts, &shared);
+    ops.moe_combine(s.x, s.expert_act, *w.down, s.experts, s.expert_weights, top_k, experts, &shared);
   }
 };
 
@@ -68,9 +68,9 @@ void forward(Backend& ops, const Weights& model, const Config& config, const Rop
     ops.rms_norm(s.h, s.x, layer.feed_forward_norm, config.eps);
     std::visit([&](const auto& w) { pass.feed(w); }, layer.feed_forward);
   }
-  const std::size_t wanted = batch.wanted.size();
-  ops.take_rows(s.h.first_rows(wanted), s.x, batch.wanted);
-  ops.rms_norm(s.last.first_rows(wanted), s.h.first_rows(wanted), model.norm, config.eps);
+  const std::size_t outputs = batch.outputs.size();
+  ops.take_rows(s.h.first_rows(outputs), s.x, batch.outputs);
+  ops.rms_norm(s.last.first_rows(outputs), s.h.first_rows(outputs), model.norm, config.eps);
 }
 
 Tensor project(Backend& ops, const Weights& model, const Activations& s, std::size_t first, std::size_t count) {

@@ -4,13 +4,13 @@
 #include <cstddef>
 
 #include "backend/backend.h"
+#include "model/activations.h"
 #include "model/config.h"
-#include "model/state.h"
 #include "model/weights.h"
 
 namespace qwen35 {
 
-// Reads the batch: every sequence's memory advances by its tokens, and s.last holds the normed rows of batch.wanted.
+// Reads the batch: every sequence's memory advances by its tokens, and s.last holds the normed rows of batch.outputs.
 // s has as many rows as the batch has tokens.
 void forward(Backend& ops, const Weights& model, const Config& config, const Rope& rope, const Activations& s,
              const Batch& batch);

@@ -51,7 +51,7 @@ Weights Model::load(const ModelFile& file, TensorSource* source) {
   }
 }
 
-Activations Model::Turn::activations(std::size_t rows, std::size_t logit_rows) {
+Activations Model::DeviceLock::activations(std::size_t rows, std::size_t logit_rows) {
   auto& scratch = model_.scratch_;
   if (!scratch || scratch->rows() < rows || scratch->logit_rows() < logit_rows) {
     const std::size_t most_rows = scratch ? std::max(rows, scratch->rows()) : rows;

@@ -8,11 +8,11 @@
 
 #include "backend/backend.h"
 #include "dialect/model_file.h"
+#include "model/activations.h"
 #include "model/config.h"
-#include "model/queue.h"
 #include "model/rope.h"
-#include "model/state.h"
 #include "model/tensor_source.h"
+#include "model/ticket_lock.h"
 #include "model/weights.h"
 
 namespace qwen35 {
@@ -33,7 +33,7 @@ class Model {
   const char* device() const noexcept { return backend_->name(); }
 
   // The device and its scratch, for one caller at a time.
-  class Turn {
+  class DeviceLock {
    public:
     Backend& ops() const noexcept { return *model_.backend_; }
     // Activations of `rows` rows; valid until the next call or the end of the turn.
@@ -41,11 +41,11 @@ class Model {
 
    private:
     friend class Model;
-    explicit Turn(Model& model) : model_(model), lock_(model.queue_) {}
+    explicit DeviceLock(Model& model) : model_(model), lock_(model.queue_) {}
     Model& model_;
-    std::unique_lock<Queue> lock_;
+    std::unique_lock<TicketLock> lock_;
   };
-  Turn take_turn() { return Turn(*this); }
+  DeviceLock lock_device() { return DeviceLock(*this); }
 
  private:
   Weights load(const ModelFile& file, TensorSource* source);
@@ -57,7 +57,7 @@ class Model {
   bool was_mapped_ = true;
   Weights weights_;
   std::unique_ptr<Scratch> scratch_;
-  Queue queue_;
+  TicketLock queue_;
 };
 
 }  // namespace qwen35

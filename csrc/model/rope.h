@@ -1,4 +1,4 @@
-// Rotation frequencies for the context that was asked for: plain, or stretched by YaRN (Peng et al. 2023).
+// Rotation frequencies for the context that was asked for: plain, or scaled by YaRN (Peng et al. 2023).
 #pragma once
 
 #include <cstddef>

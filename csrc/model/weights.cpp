@@ -29,9 +29,9 @@ std::string show(const Shape& shape) {
   return text + "]";
 }
 
-class Complaints {
+class Errors {
  public:
-  explicit Complaints(const char* what) : what_(what) {}
+  explicit Errors(const char* what) : what_(what) {}
 
   void add(std::string tensor) {
     if (named_.size() < kMostNamed) named_.push_back(std::move(tensor));
@@ -141,7 +141,7 @@ class Binder {
   const Packing* packing_;
   Weights& weights_;
   std::unordered_set<std::string> bound_;
-  Complaints missing_{"missing"}, unexpected_{"unexpected"}, shapes_{"of another shape"}, types_{"of another type"};
+  Errors missing_{"missing"}, unexpected_{"unexpected"}, shapes_{"of another shape"}, types_{"of another type"};
 };
 
 DeltaNetWeights bind_delta_net(Binder& bind, const Config& c, const std::string& block) {
@@ -151,7 +151,7 @@ DeltaNetWeights bind_delta_net(Binder& bind, const Config& c, const std::string&
           .a = bind.matrix(block + "ssm_alpha.weight", heads, c.hidden),
           .b = bind.matrix(block + "ssm_beta.weight", heads, c.hidden),
           .conv = bind.vector(block + "ssm_conv1d.weight", c.delta.conv_width, c.conv_channels()),
-          .a_neg = bind.vector(block + "ssm_a", heads),
+          .ssm_a = bind.vector(block + "ssm_a", heads),
           .dt_bias = bind.vector(block + "ssm_dt.bias", heads),
           .norm = bind.vector(block + "ssm_norm.weight", c.delta.value_width),
           .out = bind.matrix(block + "ssm_out.weight", c.hidden, c.delta_width())};

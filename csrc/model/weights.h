@@ -21,7 +21,7 @@ struct DeltaNetWeights {
   const Weight* a;       // [Hv, D], decay
   const Weight* b;       // [Hv, D], beta
   const float* conv;     // [C, conv_width]
-  const float* a_neg;    // [Hv], -exp(A_log)
+  const float* ssm_a;    // [Hv], -exp(A_log)
   const float* dt_bias;  // [Hv]
   const float* norm;     // [Dv]
   const Weight* out;     // [D, Hv Dv]

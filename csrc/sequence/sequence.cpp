@@ -5,15 +5,15 @@
 #include <utility>
 
 #include "base/error.h"
-#include "sequence/reading.h"
+#include "sequence/stepper.h"
 
 namespace qwen35 {
 
 Sequence::Sequence(std::shared_ptr<Model> model, std::size_t context_tokens, KvFormat format)
     : model_(std::move(model)),
       context_tokens_(context_tokens == 0 ? model_->context_tokens() : context_tokens),
-      pages_(model_->take_turn().ops(), model_->config(), format),
-      memory_(model_->take_turn().ops(), model_->config()) {
+      pages_(model_->lock_device().ops(), model_->config(), format),
+      state_(model_->lock_device().ops(), model_->config()) {
   if (context_tokens_ > model_->context_tokens()) {
     throw InputError("context_tokens is " + std::to_string(context_tokens_) + ", expected at most the model's " +
                      std::to_string(model_->context_tokens()) + "; load the model with more context_tokens");
@@ -22,7 +22,7 @@ Sequence::Sequence(std::shared_ptr<Model> model, std::size_t context_tokens, KvF
 
 Sequence::Use::Use(Sequence& sequence, For purpose) : sequence_(&sequence) {
   Activity expected = Activity::kIdle;
-  const Activity wanted = purpose == For::kReading ? Activity::kReading : Activity::kBusy;
+  const Activity wanted = purpose == For::kEvaluating ? Activity::kEvaluating : Activity::kBusy;
   if (!sequence.activity_.compare_exchange_strong(expected, wanted)) {
     sequence_ = nullptr;
     throw InputError("this sequence is in use by another call; one at a time, or fork() it");
@@ -40,7 +40,7 @@ void Sequence::Use::check_cancelled() const {
 }
 
 void Sequence::cancel() noexcept {
-  Activity expected = Activity::kReading;
+  Activity expected = Activity::kEvaluating;
   activity_.compare_exchange_strong(expected, Activity::kCancelled);
 }
 
@@ -57,17 +57,17 @@ std::vector<Token> Sequence::tokens() {
 
 std::size_t Sequence::state_bytes() {
   const Use use(*this, Use::For::kMoment);
-  return pages_.bytes() + memory_.bytes();
+  return pages_.bytes() + state_.bytes();
 }
 
 std::shared_ptr<Snapshot> Sequence::snapshot() {
   const Use use(*this, Use::For::kMoment);
   check_whole();
-  const auto turn = model_->take_turn();
-  DeltaMemory memory(turn.ops(), model_->config());
-  memory.copy_from(turn.ops(), memory_);
-  turn.ops().synchronize();
-  auto taken = std::make_shared<Snapshot>(model_, pages_.format(), tokens_, pages_.pinned(), std::move(memory));
+  const auto device = model_->lock_device();
+  RecurrentState state(device.ops(), model_->config());
+  state.copy_from(device.ops(), state_);
+  device.ops().synchronize();
+  auto taken = std::make_shared<Snapshot>(model_, pages_.format(), tokens_, pages_.pinned(), std::move(state));
   std::erase_if(snapshots_, [](const auto& snapshot) { return snapshot.expired(); });
   snapshots_.push_back(taken);
   return taken;
@@ -75,11 +75,11 @@ std::shared_ptr<Snapshot> Sequence::snapshot() {
 
 void Sequence::adopt(const Snapshot& snapshot) {
   std::vector<Token> tokens(snapshot.tokens().begin(), snapshot.tokens().end());
-  const auto turn = model_->take_turn();
+  const auto device = model_->lock_device();
   is_torn_ = true;  // until the last step
   pages_.replace(snapshot.pages());
-  memory_.copy_from(turn.ops(), snapshot.memory());
-  turn.ops().synchronize();
+  state_.copy_from(device.ops(), snapshot.state());
+  device.ops().synchronize();
   tokens_ = std::move(tokens);
   size_.store(tokens_.size(), std::memory_order_release);
   is_torn_ = false;
@@ -102,10 +102,10 @@ std::shared_ptr<Sequence> Sequence::fork() {
   const Use use(*this, Use::For::kMoment);
   check_whole();
   auto twin = std::make_shared<Sequence>(model_, context_tokens_, pages_.format());
-  const auto turn = model_->take_turn();
+  const auto device = model_->lock_device();
   twin->pages_.replace(pages_.pinned());
-  twin->memory_.copy_from(turn.ops(), memory_);
-  turn.ops().synchronize();
+  twin->state_.copy_from(device.ops(), state_);
+  device.ops().synchronize();
   twin->tokens_ = tokens_;
   twin->size_.store(tokens_.size(), std::memory_order_release);
   twin->snapshots_ = snapshots_;
@@ -125,8 +125,8 @@ std::size_t Sequence::return_to_prefix(std::size_t n) {
     adopt(*nearest);
     return nearest->tokens().size();
   }
-  DeltaMemory start(model_->take_turn().ops(), model_->config());
-  memory_ = std::move(start);
+  RecurrentState start(model_->lock_device().ops(), model_->config());
+  state_ = std::move(start);
   pages_.replace({});
   tokens_.clear();
   size_.store(0, std::memory_order_release);
@@ -135,7 +135,7 @@ std::size_t Sequence::return_to_prefix(std::size_t n) {
 }
 
 std::size_t Sequence::truncate(std::size_t n, std::size_t chunk_tokens, const std::function<void()>& pause) {
-  const Use use(*this, Use::For::kReading);
+  const Use use(*this, Use::For::kEvaluating);
   if (n > tokens_.size()) {
     throw InputError("cannot truncate to " + std::to_string(n) + " tokens, expected at most the " +
                      std::to_string(tokens_.size()) + " that the sequence holds");
@@ -143,7 +143,7 @@ std::size_t Sequence::truncate(std::size_t n, std::size_t chunk_tokens, const st
   if (n == tokens_.size() && !is_torn_) return 0;
   const std::vector<Token> kept(tokens_.begin(), tokens_.begin() + static_cast<std::ptrdiff_t>(n));
   const std::size_t start = return_to_prefix(n);
-  read(use, std::span(kept).subspan(start), chunk_tokens, pause);
+  evaluate(use, std::span(kept).subspan(start), chunk_tokens, pause);
   return n - start;
 }
 

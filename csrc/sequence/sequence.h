@@ -1,4 +1,4 @@
-// One mutable timeline over a model: tokens, pages of keys and values, delta memory. Whoever touches it holds a Use;
+// One mutable timeline over a model: tokens, pages of keys and values, recurrent state. Whoever touches it holds a Use;
 // only cancel() may come from elsewhere meanwhile.
 #pragma once
 
@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "model/model.h"
-#include "sequence/memory.h"
 #include "sequence/snapshot.h"
+#include "sequence/state.h"
 
 namespace qwen35 {
 
@@ -37,7 +37,7 @@ class Sequence {
   // The right to touch a sequence; throws InputError when another thread has it.
   class Use {
    public:
-    enum class For { kMoment, kReading };  // only reading can be cancelled
+    enum class For { kMoment, kEvaluating };  // only reading can be cancelled
     Use(Sequence& sequence, For purpose);
     Use(Use&& other) noexcept : sequence_(std::exchange(other.sequence_, nullptr)) {}
     Use& operator=(Use&&) = delete;
@@ -51,8 +51,8 @@ class Sequence {
   };
 
  private:
-  friend class Reading;
-  enum class Activity { kIdle, kBusy, kReading, kCancelled };
+  friend class Stepper;
+  enum class Activity { kIdle, kBusy, kEvaluating, kCancelled };
 
   void check_whole() const;
   std::size_t return_to_prefix(std::size_t n);  // the longest that can be had at once; its length
@@ -63,9 +63,9 @@ class Sequence {
   std::vector<Token> tokens_;
   std::atomic<std::size_t> size_ = 0;  // of tokens_, for other threads
   KvPages pages_;
-  DeltaMemory memory_;
+  RecurrentState state_;
   std::vector<std::weak_ptr<Snapshot>> snapshots_;  // taken on this timeline, oldest first
-  bool is_torn_ = false;                            // a pass failed midway: delta memory stands between two positions
+  bool is_torn_ = false;  // a pass failed midway: recurrent state stands between two positions
   std::atomic<Activity> activity_ = Activity::kIdle;
 };
 

@@ -1,4 +1,4 @@
-// A sequence as it stood at one moment. Immutable; costs the delta memory and the tokens, the pages are only pinned.
+// A sequence as it stood at one moment. Immutable; costs the recurrent state and the tokens, the pages are only pinned.
 #pragma once
 
 #include <cstddef>
@@ -9,44 +9,44 @@
 #include <vector>
 
 #include "model/model.h"
-#include "sequence/memory.h"
+#include "sequence/state.h"
 
 namespace qwen35 {
 
 class Snapshot {
  public:
   Snapshot(std::shared_ptr<Model> model, KvFormat format, std::vector<Token> tokens, PinnedPages pages,
-           DeltaMemory memory)
+           RecurrentState state)
       : model_(std::move(model)),
         format_(format),
         tokens_(std::move(tokens)),
         pages_(std::move(pages)),
-        memory_(std::move(memory)) {}
+        state_(std::move(state)) {}
 
   const Model& model() const noexcept { return *model_; }
   const std::shared_ptr<Model>& shared_model() const noexcept { return model_; }
   KvFormat format() const noexcept { return format_; }
   std::span<const Token> tokens() const noexcept { return tokens_; }
   const PinnedPages& pages() const noexcept { return pages_; }
-  const DeltaMemory& memory() const noexcept { return memory_; }
-  std::size_t bytes() const noexcept { return memory_.bytes() + tokens_.size() * sizeof(Token); }
+  const RecurrentState& state() const noexcept { return state_; }
+  std::size_t bytes() const noexcept { return state_.bytes() + tokens_.size() * sizeof(Token); }
 
   // ---- taken apart and put together again -------------------------------------------------------------------------
   // Every page it needs, by number, the open form before the packed one.
   std::vector<Page> parts() const;
-  std::vector<std::byte> memory_bytes() const;
+  std::vector<std::byte> state_bytes() const;
 
   using Part = std::variant<Page, std::span<const std::byte>>;
-  // Throws InputError when parts or memory are not what parts() and memory_bytes() of such a snapshot give.
+  // Throws InputError when parts or state are not what parts() and state_bytes() of such a snapshot give.
   static std::shared_ptr<Snapshot> assemble(std::shared_ptr<Model> model, KvFormat format, std::vector<Token> tokens,
-                                            std::span<const Part> parts, std::span<const std::byte> memory);
+                                            std::span<const Part> parts, std::span<const std::byte> state);
 
  private:
   std::shared_ptr<Model> model_;
   KvFormat format_;
   std::vector<Token> tokens_;
   PinnedPages pages_;
-  DeltaMemory memory_;
+  RecurrentState state_;
 };
 
 }  // namespace qwen35

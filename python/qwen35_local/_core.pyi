@@ -199,7 +199,7 @@ class WeightInfo:
 
 @final
 class Sequence:
-    """One mutable timeline over a model: tokens, KV pages, delta memory. Used by one thread at a time: a second one
+    """One mutable timeline over a model: tokens, KV pages, recurrent state. Used by one thread at a time: a second one
     gets InputError, but for len() and cancel()."""
 
     def __init__(self, model: Model, *, context_tokens: int = 0, kv: _KvFormat = "f16") -> None:
@@ -217,13 +217,13 @@ class Sequence:
     ) -> NDArray[np.float32]:
         """Reads tokens; returns logits [n, V]."""
     def snapshot(self) -> Snapshot:
-        """Pins the KV pages and copies the delta memory."""
+        """Pins the KV pages and copies the recurrent state."""
     def restore(self, snapshot: Snapshot) -> None:
         """Back to exactly what the snapshot saw, bit for bit, on whichever sequence. Raises InputError when it is of
         another model or kv format, or longer than this sequence's context."""
     def fork(self) -> Sequence: ...
     def truncate(self, n: int) -> int:
-        """Back to the first n tokens: KV is cut, delta memory restored from the nearest snapshot this sequence took
+        """Back to the first n tokens: KV is cut, recurrent state restored from the nearest snapshot this sequence took
         (kept while the Snapshot lives) or from the start, and the rest read again. Returns how many were read again."""
     def cancel(self) -> None:
         """Makes the append, forward or truncate in progress (or, if none is, nothing) raise Cancelled within one chunk,
@@ -250,7 +250,7 @@ class Snapshot:
         kv: _KvFormat,
         tokens: Seq[int] | NDArray[np.int32],
         pages: Seq[Page | NDArray[np.uint8]],
-        memory: NDArray[np.uint8],
+        state: NDArray[np.uint8],
     ) -> Snapshot:
         """A snapshot from its parts, pages in the order of `pages`. Raises InputError when a count or size is not that
         of such a snapshot; what the bytes mean is not checked: they must come from the same weights, rope and kv."""
@@ -259,8 +259,8 @@ class Snapshot:
     @property
     def pages(self) -> list[Page]:
         """Every page that it pins, by position."""
-    def memory(self) -> NDArray[np.uint8]:
-        """A copy of the running memory of the DeltaNet layers."""
+    def state(self) -> NDArray[np.uint8]:
+        """A copy of the recurrent state of the DeltaNet layers."""
     def __len__(self) -> int:
         """Tokens in the sequence when it was taken."""
     @property

@@ -9,8 +9,8 @@ import pytest
 from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDone
 from qwen35_local.chat.messages import Message, ToolCall
 from qwen35_local.chat.presets import preset
-from qwen35_local.engine.ledger import Ledger
 from qwen35_local.engine.reply import Done, Event, Request, Usage
+from qwen35_local.engine.reply_log import ReplyLog
 
 
 class ScriptedEngine:
@@ -25,8 +25,8 @@ class ScriptedEngine:
     def __init__(self, *script: str | ToolCall) -> None:
         self.script = list(script)
         self.requests: list[Request] = []
-        self.settled: list[Message] = []
-        self.ledger = Ledger()
+        self.prefilled: list[Message] = []
+        self.reply_log = ReplyLog()
         self.model = SimpleNamespace(device="none")
 
     def preset(self, *, thinking: bool) -> object:
@@ -35,8 +35,8 @@ class ScriptedEngine:
     def cancel(self) -> None:
         pass
 
-    def settle(self, request: Request, reply: Message) -> None:
-        self.settled.append(reply)
+    def prefill_ahead(self, request: Request, reply: Message) -> None:
+        self.prefilled.append(reply)
 
     def close(self) -> None:
         pass

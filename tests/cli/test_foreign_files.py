@@ -145,11 +145,11 @@ def test_fused_experts_are_described_and_planned_as_they_load(experts: tuple[Pat
         assert parts["weights"] + parts["mtp"] == _core.Model(path, threads=1).weight_bytes
 
 
-@pytest.mark.parametrize("mixture", ["BF16", "Q4_K_M"])
-def test_fused_experts_are_written_apart(mixture: str, experts: tuple[Path, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("preset", ["BF16", "Q4_K_M"])
+def test_fused_experts_are_written_apart(preset: str, experts: tuple[Path, Path], tmp_path: Path) -> None:
     out = [tmp_path / "apart.gguf", tmp_path / "fused.gguf"]
     for source, target in zip(experts, out, strict=True):
-        assert run("quantize", source, target, "--type", mixture, "--name", "m").exit_code == 0
+        assert run("quantize", source, target, "--type", preset, "--name", "m").exit_code == 0
     assert tensors(out[0]) == tensors(out[1]) and values(out[0]) == values(out[1])
 
 

@@ -14,7 +14,7 @@ from qwen35_local import hub, process
 from qwen35_local.cli.keep import home_to_keep_in, scratch_folder
 from qwen35_local.cli.repl import Repl
 from qwen35_local.cli.session import Session
-from qwen35_local.cli.shelf import Shelf
+from qwen35_local.cli.session_store import SessionStore
 from qwen35_local.engine import store
 from qwen35_local.errors import InputError
 
@@ -75,7 +75,7 @@ def test_a_disk_that_fills_up_is_said_once_and_the_conversation_goes_on(
     def full(number: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    repl = Repl(Session(scripted("one", "two", "three", "four"), name="talk"), Shelf(tmp_path))
+    repl = Repl(Session(scripted("one", "two", "three", "four"), name="talk"), SessionStore(tmp_path))
     kept = tmp_path / "talk/conversation.json"
     repl.take("a")
     before = kept.read_text()
@@ -118,7 +118,7 @@ def test_what_killed_programs_began_is_removed_and_nothing_else(tmp_path: Path) 
         (talk / name).write_text("")
     store.remove_stale(talk, "other.json")
     assert len(list(talk.iterdir())) == 7
-    Shelf(tmp_path).tidy()
+    SessionStore(tmp_path).tidy()
     assert sorted(path.name for path in talk.iterdir()) == sorted(others)
 
 

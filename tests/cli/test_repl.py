@@ -10,7 +10,7 @@ from qwen35_local import _core, hub
 from qwen35_local.chat.messages import Message, ToolCall
 from qwen35_local.cli.repl import Repl
 from qwen35_local.cli.session import Session
-from qwen35_local.cli.shelf import Shelf
+from qwen35_local.cli.session_store import SessionStore
 from qwen35_local.engine import store
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.reply import Compacted, Difference, Done, Reuse, Usage
@@ -272,7 +272,7 @@ def test_the_reply_is_settled_and_what_was_compacted_is_gone(
     repl = conversation(scripted, "one", "two")
     repl.take("a")
     engine: Any = repl.session.engine
-    assert [message.text for message in engine.settled] == ["one"]
+    assert [message.text for message in engine.prefilled] == ["one"]
     original = engine.reply
 
     def full(request: Any, *, progress: Any) -> Any:
@@ -309,20 +309,20 @@ def test_a_conversation_is_kept_and_taken_up_again(tmp_path: Path, capsys: pytes
         session = Session(Engine(model, identity=name), name="talk", thinking=True)
         session.choose("temperature", "0")
         session.choose("max_tokens", "60")
-        return Repl(session, Shelf(tmp_path / "sessions"))
+        return Repl(session, SessionStore(tmp_path / "sessions"))
 
     first = start()
     first.take("My name is Ann.")
     first.take("/branch aside")
     first.take("What is 12 + 30?")
     first.session.engine.finish_idle()
-    first.keep_memory()
+    first.keep_state()
 
     second = start()
-    assert second.shelf is not None
-    assert second.shelf.kv_format("talk") == "f16"
-    assert second.shelf.kv_format("silence") is None
-    assert second.shelf.take(second.session, "talk") is None
+    assert second.store is not None
+    assert second.store.kv_format("talk") == "f16"
+    assert second.store.kv_format("silence") is None
+    assert second.store.take(second.session, "talk") is None
     assert second.session.messages == first.session.messages
     assert second.session.branch == "aside"
     for repl in (first, second):
@@ -341,20 +341,20 @@ def test_a_conversation_is_kept_and_taken_up_again(tmp_path: Path, capsys: pytes
     state = tmp_path / "sessions" / "talk" / store.STATE
     state.write_bytes(state.read_bytes()[:-10])
     third = start()
-    assert third.shelf is not None
-    assert "damaged" in str(third.shelf.take(third.session, "talk"))
+    assert third.store is not None
+    assert "damaged" in str(third.store.take(third.session, "talk"))
     assert third.session.messages
     said_file = state.with_name("conversation.json")
     said_file.write_bytes(said_file.read_bytes().replace(b"Ann", b"Eve", 1))
     with pytest.raises(FileFormatError, match="damaged"):
-        third.shelf.take(third.session, "talk")
+        third.store.take(third.session, "talk")
 
 
 def test_clearing_forgets_what_was_kept(scripted: Any, tmp_path: Path) -> None:
-    shelf = Shelf(tmp_path / "sessions")
-    repl = Repl(Session(scripted("one"), name="talk"), shelf)
+    sessions = SessionStore(tmp_path / "sessions")
+    repl = Repl(Session(scripted("one"), name="talk"), sessions)
     repl.take("/help")
-    assert not shelf.has("talk")
+    assert not sessions.has("talk")
     repl.take("a secret")
     assert "a secret" in (tmp_path / "sessions/talk/conversation.json").read_text()
     repl.take("/clear")

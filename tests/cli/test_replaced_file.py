@@ -9,7 +9,7 @@ from qwen35_local import _core, hub
 from qwen35_local.cli.model import open_engine
 from qwen35_local.cli.repl import Repl
 from qwen35_local.cli.session import Session
-from qwen35_local.cli.shelf import Shelf
+from qwen35_local.cli.session_store import SessionStore
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def start(path: Path) -> Repl:
     session = Session(open_engine(str(path), memory="4G", context_tokens=2048, threads=1), name="talk", thinking=False)
     session.choose("temperature", "0")
     session.choose("max_tokens", "8")
-    return Repl(session, Shelf(path.parent / "sessions"))
+    return Repl(session, SessionStore(path.parent / "sessions"))
 
 
 @pytest.mark.parametrize("is_replaced", [False, True])
@@ -42,11 +42,11 @@ def test_a_replaced_file_takes_none_of_the_state(path: Path, is_replaced: bool) 
     if is_replaced:
         replace(path)
     first.session.engine.finish_idle()
-    first.keep_memory()
+    first.keep_state()
 
     second = start(path)
-    assert second.shelf is not None
-    reason = second.shelf.take(second.session, "talk")
+    assert second.store is not None
+    reason = second.store.take(second.session, "talk")
     second.take("What is my name?")
     assert second.last is not None
     if is_replaced:

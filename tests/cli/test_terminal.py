@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen35_local.cli.terminal import Pen, has_style, printable, printable_line
+from qwen35_local.cli.terminal import StyledWriter, has_style, printable, printable_line
 
 HOSTILE = ["\x1b[2J", "\x1b]52;c;aGk=\x07", "\x9b31m", "\r", "\x08", "\u202e", "\u2066", "\x00", "\x7f"]
 
@@ -56,7 +56,7 @@ def test_style_needs_a_terminal_that_wants_it(monkeypatch: pytest.MonkeyPatch) -
 
 def test_pen_ends_a_line_once() -> None:
     stream = io.StringIO()
-    pen = Pen(stream)
+    pen = StyledWriter(stream)
     pen.end_line()
     pen.write("a")
     pen.end_line()

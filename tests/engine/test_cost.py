@@ -22,8 +22,8 @@ CONFIGS = {
 VECTORS = ("norm.weight", "ssm_a", "ssm_dt.bias", "ssm_conv1d.weight")
 
 
-def load(config: ModelConfig, folder: Path, mixture: str = "Q4_K_M") -> _core.Model:
-    made = of_config("tiny", config, mixture)
+def load(config: ModelConfig, folder: Path, preset: str = "Q4_K_M") -> _core.Model:
+    made = of_config("tiny", config, preset)
     made.write_header(folder / "header.gguf")
     return _core.Model(folder / "header.gguf", threads=1, tensors=made.pattern)
 
@@ -80,7 +80,7 @@ def test_state_is_what_a_sequence_holds(config: ModelConfig, tmp_path: Path) -> 
 
 
 def test_a_narrow_cache_is_read_packed_but_for_three_pages() -> None:
-    found = Cost(0, 0, 0, 0, 0, 0, 0, experts=0, chosen=0, memory_bytes=0, kv_blocks=1)
+    found = Cost(0, 0, 0, 0, 0, 0, 0, experts=0, top_k=0, memory_bytes=0, kv_blocks=1)
     assert found.kv_bytes(1000, "f16") == 1000 * 128
     assert found.kv_bytes(768, "q8") == 768 * 128  # page 2 is its own, 1 the one before it, 0 the first
     assert found.kv_bytes(769, "q8") == 256 * 68 + 513 * 128
@@ -96,7 +96,7 @@ def test_blocks_that_predict_are_not_read(tmp_path: Path) -> None:
 
 
 def test_experts_that_many_tokens_choose() -> None:
-    moe = Cost(0, 0, 0, 0, 0, 0, 0, experts=256, chosen=8, memory_bytes=0, kv_blocks=0)
+    moe = Cost(0, 0, 0, 0, 0, 0, 0, experts=256, top_k=8, memory_bytes=0, kv_blocks=0)
     assert moe.distinct_experts(1) == pytest.approx(8)
     assert 15 < moe.distinct_experts(2) < 16
     assert moe.distinct_experts(10_000) == pytest.approx(256)

@@ -13,9 +13,9 @@ from qwen35_local.chat.events import ReasoningDelta, TextDelta
 from qwen35_local.chat.messages import Message
 from qwen35_local.chat.presets import Sampling
 from qwen35_local.engine.cache import PrefixCache
+from qwen35_local.engine.cached_sequence import CachedSequence
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.reply import Done, Event, Request
-from qwen35_local.engine.timeline import Timeline
 from qwen35_local.errors import InputError
 
 GREEDY = Sampling(temperature=0.0)
@@ -123,33 +123,33 @@ def test_a_full_context_ends_the_reply(demo: _core.Model) -> None:
 
 
 def test_marks_stay_under_the_budget(demo: _core.Model) -> None:
-    timeline = Timeline(_core.Sequence(demo), PrefixCache(1))
+    cached_sequence = CachedSequence(_core.Sequence(demo), PrefixCache(1))
     tokens = list(range(100, 164))
-    read(timeline, tokens, [16, 32, 48, 64])
+    read(cached_sequence, tokens, [16, 32, 48, 64])
     branch = [*tokens[:40], 7]
-    assert len(timeline.cache) == 1
-    assert timeline.seek(branch).reused == 0
-    np.testing.assert_array_equal(read(timeline, branch), read(Timeline(_core.Sequence(demo)), branch))
+    assert len(cached_sequence.cache) == 1
+    assert cached_sequence.seek(branch).reused == 0
+    np.testing.assert_array_equal(read(cached_sequence, branch), read(CachedSequence(_core.Sequence(demo)), branch))
 
 
 def test_a_branch_starts_from_the_longest_mark(demo: _core.Model) -> None:
-    timeline = Timeline(_core.Sequence(demo))
+    cached_sequence = CachedSequence(_core.Sequence(demo))
     tokens = list(range(100, 164))
-    read(timeline, tokens, [16, 32, 48, 64])
+    read(cached_sequence, tokens, [16, 32, 48, 64])
     branch = [*tokens[:40], 7]
-    assert timeline.seek(branch).reused == 32
-    np.testing.assert_array_equal(read(timeline, branch), read(Timeline(_core.Sequence(demo)), branch))
+    assert cached_sequence.seek(branch).reused == 32
+    np.testing.assert_array_equal(read(cached_sequence, branch), read(CachedSequence(_core.Sequence(demo)), branch))
 
 
 def test_a_page_counts_once(demo: _core.Model) -> None:
     """What the cache says it holds is what its snapshots hold, while some of them go."""
-    timeline = Timeline(_core.Sequence(demo))
+    cached_sequence = CachedSequence(_core.Sequence(demo))
     tokens = list(range(100, 900))
-    read(timeline, tokens, range(50, 800, 50))
+    read(cached_sequence, tokens, range(50, 800, 50))
     read_again = [*tokens[:300], *range(2000, 2400)]
-    timeline.seek(read_again)
-    read(timeline, read_again, range(50, 700, 50))
-    cache = timeline.cache
+    cached_sequence.seek(read_again)
+    read(cached_sequence, read_again, range(50, 700, 50))
+    cache = cached_sequence.cache
     for entry in cache:
         held = [e for e in cache if e.snapshot is not None]
         pages = {page.id: page.n_bytes for e in held for page in e.snapshot.pages}
@@ -158,7 +158,9 @@ def test_a_page_counts_once(demo: _core.Model) -> None:
     assert cache.n_bytes == 0
 
 
-def read(timeline: Timeline, tokens: Sequence[int], marks: Sequence[int] = ()) -> NDArray[np.float32]:
-    logits = timeline.read(tokens, dict.fromkeys(marks, "here"))
+def read(
+    cached_sequence: CachedSequence, tokens: Sequence[int], checkpoints: Sequence[int] = ()
+) -> NDArray[np.float32]:
+    logits = cached_sequence.read(tokens, dict.fromkeys(checkpoints, "here"))
     assert logits is not None
     return logits

@@ -12,7 +12,7 @@ import pytest
 from qwen35_local import _core
 from qwen35_local.engine import selftest
 from qwen35_local.engine.cache import Found, PrefixCache, Tokens
-from qwen35_local.engine.timeline import Start, Timeline
+from qwen35_local.engine.cached_sequence import CachedSequence, Start
 from qwen35_local.models.memory import KV_FORMATS
 
 SCENARIOS = int(os.environ.get("QWEN35_SCENARIOS", "100"))
@@ -41,22 +41,22 @@ def test_scenarios_reach_packed_pages_in_every_format(talker: Path) -> None:
     for seed in range(40):
         scenario = selftest.Scenario(models, seed)
         scenario.run(3)
-        longest[scenario.kv] = max(longest[scenario.kv], len(scenario.engine._timeline))
+        longest[scenario.kv] = max(longest[scenario.kv], len(scenario.engine._cached))
     assert min(longest.values()) > 1024
 
 
 def test_a_wrong_bit_is_found(talker: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Logits that are kept with a snapshot and come back changed in their last bit."""
-    original = Timeline.seek
+    original = CachedSequence.seek
 
-    def seek(self: Timeline, tokens: Tokens, *, wants_logits: bool = True) -> Start:
+    def seek(self: CachedSequence, tokens: Tokens, *, wants_logits: bool = True) -> Start:
         start = original(self, tokens, wants_logits=wants_logits)
         if self.logits is not None:
             self.logits = self.logits.copy()
             self.logits.view(np.int32)[0] ^= 1
         return start
 
-    monkeypatch.setattr(Timeline, "seek", seek)
+    monkeypatch.setattr(CachedSequence, "seek", seek)
     with pytest.raises(selftest.Mismatch, match=r"seed \d+, step \d+ \(.*logits"):
         list(selftest.run([_core.Model(talker, threads=1)], SCENARIOS, seed=0))
 

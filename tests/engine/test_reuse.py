@@ -31,7 +31,7 @@ class Talk:
         self.messages: list[Message] = []
         self.done: Done
 
-    def ask(self, *messages: Message | str, settle: bool = True) -> tuple[int, int]:
+    def ask(self, *messages: Message | str, prefill_ahead: bool = True) -> tuple[int, int]:
         """Adds to the conversation and has it answered; returns how many tokens were reused and evaluated."""
         self.messages += [Message("user", m) if isinstance(m, str) else m for m in messages]
         request = replace(self.request, messages=[SYSTEM, *self.messages])
@@ -43,8 +43,8 @@ class Talk:
         assert done.reuse.evaluated_tokens == 0  # the prompt stands
         self.done = done
         self.messages.append(done.message)
-        if settle:
-            self.engine.settle(request, done.message)
+        if prefill_ahead:
+            self.engine.prefill_ahead(request, done.message)
             self.engine.finish_idle()
         return prefilled.start.reused, len(tokens) - prefilled.start.reused
 
@@ -144,7 +144,7 @@ def wrote_call(talk: Talk, text: str, call: ToolCall) -> None:
     ids = [n for part in parts for n in ([special[part]] if part in special else engine.tokenizer.encode(part))]
     ids += [*engine.tokenizer.encode("</function>\n"), special["</tool_call>"]]
     for token in ids:
-        engine._timeline.step(token)
+        engine._cached.step(token)
     from qwen35_local.engine.reply import Reply
 
     reply = Reply()
@@ -152,27 +152,27 @@ def wrote_call(talk: Talk, text: str, call: ToolCall) -> None:
     reply.message = Message("assistant", reasoning="hm", tool_calls=(call,))
     engine._keep(encoded, reply)
     talk.messages[-1] = reply.message
-    engine.settle(request, reply.message)
+    engine.prefill_ahead(request, reply.message)
     engine.finish_idle()
 
 
 @pytest.mark.parametrize("thinking", [True, False])
 def test_kept_thinking_is_not_read_again(demo: _core.Model, thinking: bool) -> None:
     talk = Talk(demo, thinking=thinking, keep_thinking=True)
-    talk.ask("What is 12 + 30?", settle=False)
+    talk.ask("What is 12 + 30?", prefill_ahead=False)
     for question in ("What is the capital of Italy?", "Thank you!"):
         expected = len(talk.engine.tokenizer.encode(question)) + 20
-        assert talk.ask(question, settle=False)[1] <= expected
+        assert talk.ask(question, prefill_ahead=False)[1] <= expected
 
 
 def test_an_unfinished_settling_is_gone_on_with(talk: Talk) -> None:
-    talk.ask("Tell me a short story.", settle=False)
+    talk.ask("Tell me a short story.", prefill_ahead=False)
     request = replace(talk.request, messages=[SYSTEM, *talk.messages[:-1]])
-    settled = talk.engine._settled([SYSTEM, *talk.messages], request)
-    talk.engine.settle(request, talk.messages[-1])
+    prefilled = talk.engine._ahead([SYSTEM, *talk.messages], request)
+    talk.engine.prefill_ahead(request, talk.messages[-1])
     talk.engine.close()
     reused, evaluated = talk.ask("Thank you!")
-    assert reused + evaluated <= settled.last_turn_at + 20
+    assert reused + evaluated <= prefilled.last_turn_at + 20
     assert talk.done.reuse.reused_tokens == reused + evaluated
 
 
@@ -182,7 +182,7 @@ def test_what_is_settled_is_not_settled_again(talk: Talk) -> None:
     request = replace(talk.request, messages=[SYSTEM, *talk.messages[:-1]])
     for _ in "12":
         before = talk.engine._idle_tokens
-        talk.engine.settle(request, talk.messages[-1])
+        talk.engine.prefill_ahead(request, talk.messages[-1])
         talk.engine.finish_idle()
         assert talk.engine._idle_tokens == before
         talk.engine.prefill(replace(talk.request, messages=[SYSTEM, Message("user", "Hello!")]))
@@ -193,7 +193,7 @@ def test_what_is_settled_is_not_settled_again(talk: Talk) -> None:
 @pytest.mark.parametrize("after", [1, 2, 3])
 def test_an_interrupted_prompt_goes_on_where_it_stopped(demo: _core.Model, after: int) -> None:
     engine = Engine(demo)
-    engine._timeline.chunk_tokens = 100
+    engine._cached.chunk_tokens = 100
     messages = [SYSTEM, Message("user", "What is 12 + 30? " * 60)]
     request = Request(messages, GREEDY, max_tokens=4)
     calls = count()

@@ -15,45 +15,45 @@ from wrong_values import JSON_VALUES, is_one_of
 from qwen35_local import _core, hub
 from qwen35_local.engine import store
 from qwen35_local.engine.cache import PrefixCache
+from qwen35_local.engine.cached_sequence import CachedSequence
 from qwen35_local.engine.spill import Spill
-from qwen35_local.engine.timeline import Timeline
 from qwen35_local.errors import FileFormatError
 
 TOKENS = [100 + n % 900 for n in range(600)]  # three pages of keys and values
 MORE = [7, 8, 9]
 
 
-def filled(model: _core.Model) -> Timeline:
-    timeline = Timeline(_core.Sequence(model))
-    timeline.read(TOKENS, {100: "the system prompt", 300: "message 1", 600: "message 2, its opening"})
-    return timeline
+def filled(model: _core.Model) -> CachedSequence:
+    cached_sequence = CachedSequence(_core.Sequence(model))
+    cached_sequence.read(TOKENS, {100: "the system prompt", 300: "message 1", 600: "message 2, its opening"})
+    return cached_sequence
 
 
-def saved(timeline: Timeline, folder: Path, name: str = "model", kv: str = "f16") -> Path:
-    store.save(folder, [(e, e.snapshot) for e in timeline.cache if e.snapshot is not None], name, kv)
+def saved(cached_sequence: CachedSequence, folder: Path, name: str = "model", kv: str = "f16") -> Path:
+    store.save(folder, [(e, e.snapshot) for e in cached_sequence.cache if e.snapshot is not None], name, kv)
     return folder
 
 
-def loaded(model: _core.Model, folder: Path, name: str = "model", kv: str = "f16") -> Timeline:
-    timeline = Timeline(_core.Sequence(model))
-    store.load(folder, timeline.cache, model, name, kv)
-    return timeline
+def loaded(model: _core.Model, folder: Path, name: str = "model", kv: str = "f16") -> CachedSequence:
+    cached_sequence = CachedSequence(_core.Sequence(model))
+    store.load(folder, cached_sequence.cache, model, name, kv)
+    return cached_sequence
 
 
 @pytest.mark.parametrize("kv", ["f16", "q4"])
 @pytest.mark.parametrize("isa", ["", "reference"])
 def test_another_process_reads_nothing_again(demo: _core.Model, tmp_path: Path, kv: str, isa: str) -> None:
     """Also with other instructions."""
-    before = Timeline(_core.Sequence(demo, kv=kv))
+    before = CachedSequence(_core.Sequence(demo, kv=kv))
     before.read(TOKENS, {100: "the system prompt", 600: "where message 2 starts"})
     assert before.logits is not None
     expected = [before.logits, before._sequence.fork().append(MORE)[-1]]
     saved(before, tmp_path, kv=kv)
     code = (
         "import sys, numpy as np; from pathlib import Path; from qwen35_local import _core, hub\n"
-        "from qwen35_local.engine import store; from qwen35_local.engine.timeline import Timeline\n"
+        "from qwen35_local.engine import store; from qwen35_local.engine.cached_sequence import CachedSequence\n"
         "folder, out, kv = sys.argv[1:]; model = _core.Model(hub.embedded_model(), threads=1)\n"
-        "t = Timeline(_core.Sequence(model, kv=kv)); store.load(Path(folder), t.cache, model, 'model', kv)\n"
+        "t = CachedSequence(_core.Sequence(model, kv=kv)); store.load(Path(folder), t.cache, model, 'model', kv)\n"
         "start = t.seek([100 + n % 900 for n in range(600)]); assert start.reused == 600, start\n"
         f"np.save(out, np.stack([t.logits, t._sequence.append({MORE})[-1]]))\n"
     )
@@ -64,23 +64,23 @@ def test_another_process_reads_nothing_again(demo: _core.Model, tmp_path: Path, 
 
 
 def test_shared_pages_are_stored_and_held_once(demo: _core.Model, tmp_path: Path) -> None:
-    timeline = filled(demo)
-    saved(timeline, tmp_path)
-    ids = {page.id for entry in timeline.cache if entry.snapshot for page in entry.snapshot.pages}
-    digests = {page.data().tobytes() for e in timeline.cache if e.snapshot for page in e.snapshot.pages}
+    cached_sequence = filled(demo)
+    saved(cached_sequence, tmp_path)
+    ids = {page.id for entry in cached_sequence.cache if entry.snapshot for page in entry.snapshot.pages}
+    digests = {page.data().tobytes() for e in cached_sequence.cache if e.snapshot for page in e.snapshot.pages}
     assert len(ids) >= len(digests)
     kinds = [path.read_bytes()[12:16] for path in tmp_path.glob(f"*{store.SUFFIX}")]
     assert kinds.count(b"PAGE") == len(digests)
-    assert loaded(demo, tmp_path).cache.n_bytes <= timeline.cache.n_bytes
+    assert loaded(demo, tmp_path).cache.n_bytes <= cached_sequence.cache.n_bytes
 
 
 def test_saving_again_writes_what_is_new_and_removes_what_is_gone(demo: _core.Model, tmp_path: Path) -> None:
-    timeline = filled(demo)
-    saved(timeline, tmp_path)
+    cached_sequence = filled(demo)
+    saved(cached_sequence, tmp_path)
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    timeline.read([*TOKENS, *MORE], {603: "message 2"})
-    timeline.cache.remove(next(iter(timeline.cache)))
-    saved(timeline, tmp_path)
+    cached_sequence.read([*TOKENS, *MORE], {603: "message 2"})
+    cached_sequence.cache.remove(next(iter(cached_sequence.cache)))
+    saved(cached_sequence, tmp_path)
     after = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     kept = before.keys() & after.keys() - {store.STATE}
     assert kept
@@ -113,7 +113,7 @@ def test_a_newer_version_is_refused(demo: _core.Model, tmp_path: Path) -> None:
 DIGITS = "0123456789abcdef" * 4
 NO_PARTS = [DIGITS + "0", DIGITS.upper(), DIGITS + "\n", [DIGITS, 7], "../" + DIGITS[3:]]
 VALUES = [*JSON_VALUES, [{}], [[]], [None], *NO_PARTS]
-SNAPSHOT = ("label", "tokens", "memory", "logits", "pages")
+SNAPSHOT = ("label", "tokens", "state", "logits", "pages")
 
 
 @pytest.mark.parametrize("field", ["format", "version", "model", "kv", "snapshots", *SNAPSHOT])
@@ -149,11 +149,11 @@ def test_parts_of_the_wrong_kind_or_number_are_refused(demo: _core.Model, tmp_pa
     content = store.read_json(tmp_path / store.STATE)
     first = content["snapshots"][-1]
     for change in (
-        {"memory": first["tokens"]},
-        {"tokens": first["memory"]},
+        {"state": first["tokens"]},
+        {"tokens": first["state"]},
         {"pages": first["pages"][:-1]},
         {"pages": [*first["pages"], first["pages"][0]]},
-        {"logits": first["memory"]},
+        {"logits": first["state"]},
         {"label": 3},
     ):
         store.write_json(tmp_path / store.STATE, {**content, "snapshots": [{**first, **change}]})
@@ -188,16 +188,16 @@ def test_damage_is_found(demo: _core.Model, tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_what_was_there(demo: _core.Model, tmp_path: Path) -> None:
     """Files may not grow beyond a limit: as with a full disk, a write fails midway."""
-    timeline = filled(demo)
-    saved(timeline, tmp_path)
+    cached_sequence = filled(demo)
+    saved(cached_sequence, tmp_path)
     before = sorted(tmp_path.iterdir())
-    timeline.read([*TOKENS, *MORE], {603: "message 2"})
+    cached_sequence.read([*TOKENS, *MORE], {603: "message 2"})
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
         with pytest.raises(OSError, match="File too large"):
-            saved(timeline, tmp_path)
+            saved(cached_sequence, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert len(loaded(demo, tmp_path).cache) == 3
@@ -210,8 +210,8 @@ def test_a_kill_leaves_what_was_there(tmp_path: Path, demo: _core.Model) -> None
     saved(filled(demo), tmp_path)
     code = (
         "import os, sys; from pathlib import Path; from qwen35_local import _core, hub\n"
-        "from qwen35_local.engine import store; from qwen35_local.engine.timeline import Timeline\n"
-        "model = _core.Model(hub.embedded_model(), threads=1); t = Timeline(_core.Sequence(model))\n"
+        "from qwen35_local.engine import store; from qwen35_local.engine.cached_sequence import CachedSequence\n"
+        "model = _core.Model(hub.embedded_model(), threads=1); t = CachedSequence(_core.Sequence(model))\n"
         "left = int(sys.argv[2]); replace = Path.replace\n"
         "def dying(self, target):\n"
         "    global left\n"
@@ -275,26 +275,26 @@ def test_what_no_utf8_can_hold_is_kept(tmp_path: Path) -> None:
 
 def test_snapshots_come_back_from_disk(demo: _core.Model, tmp_path: Path) -> None:
     disk = Spill(tmp_path, demo, "f16", 1 << 30)
-    timeline = Timeline(_core.Sequence(demo), PrefixCache(1, disk, disk_tokens=50))
-    timeline.read(TOKENS, {100: "a", 300: "b", 600: "c"})
-    assert [entry.snapshot is None for entry in timeline.cache] == [True, True, False]
+    cached_sequence = CachedSequence(_core.Sequence(demo), PrefixCache(1, disk, disk_tokens=50))
+    cached_sequence.read(TOKENS, {100: "a", 300: "b", 600: "c"})
+    assert [entry.snapshot is None for entry in cached_sequence.cache] == [True, True, False]
     branch = [*TOKENS[:400], 7]
-    assert timeline.seek(branch).reused == 300
-    logits = timeline.read(branch, {})
+    assert cached_sequence.seek(branch).reused == 300
+    logits = cached_sequence.read(branch, {})
     assert logits is not None
     np.testing.assert_array_equal(logits, _core.Sequence(demo).append(branch)[-1])
     for path in tmp_path.iterdir():
         path.write_bytes(b"damaged")
-    assert timeline.seek([*TOKENS[:200], 7]).reused == 0
-    timeline.cache.clear()
+    assert cached_sequence.seek([*TOKENS[:200], 7]).reused == 0
+    cached_sequence.cache.clear()
     assert disk.n_bytes == 0
     assert not list(tmp_path.iterdir())
 
 
 def test_the_disk_has_a_budget_too(demo: _core.Model, tmp_path: Path) -> None:
     disk = Spill(tmp_path, demo, "f16", 4 << 20)
-    timeline = Timeline(_core.Sequence(demo), PrefixCache(1, disk, disk_tokens=1))
-    timeline.read(TOKENS, {at: str(at) for at in range(20, 601, 20)})
+    cached_sequence = CachedSequence(_core.Sequence(demo), PrefixCache(1, disk, disk_tokens=1))
+    cached_sequence.read(TOKENS, {at: str(at) for at in range(20, 601, 20)})
     assert disk.n_bytes <= disk.budget_bytes
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) == disk.n_bytes
-    assert 1 < len(timeline.cache) < 10
+    assert 1 < len(cached_sequence.cache) < 10

@@ -12,7 +12,7 @@ from qwen35_local.chat.messages import Message
 from qwen35_local.chat.presets import Sampling
 from qwen35_local.cli.repl import Repl
 from qwen35_local.cli.session import Session
-from qwen35_local.cli.shelf import Shelf
+from qwen35_local.cli.session_store import SessionStore
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.reply import Done, Request
 from qwen35_local.errors import FileFormatError
@@ -59,7 +59,7 @@ def test_a_conversation_survives_its_template(
     monkeypatch.setenv("QWEN35_HOME", str(tmp_path))
     session = Session(made(template), name="one")
     session.choose("max_tokens", "5")
-    repl = Repl(session, Shelf(tmp_path / "sessions"))
+    repl = Repl(session, SessionStore(tmp_path / "sessions"))
     repl.take("no")
     assert fault in capsys.readouterr().out
     assert session.messages == []
@@ -67,9 +67,9 @@ def test_a_conversation_survives_its_template(
     assert [message.role for message in session.messages] == ["user", "assistant"]
     repl.take("no")
     assert len(session.messages) == 2
-    repl.keep_memory()
+    repl.keep_state()
     session.messages[0] = replace(session.messages[0], content="no")
-    repl.keep_memory()
+    repl.keep_state()
     assert "!" in capsys.readouterr().out
 
 
@@ -78,9 +78,9 @@ def test_reading_ahead_needs_no_leave_of_the_template(made: Made) -> None:
     engine = made(ONLY_ASKED + TURNS + OPENING)
     done = answer(engine, "Hello!")
     request = Request([Message("user", "Hello!")], Sampling())
-    engine.settle(request, done.message)
+    engine.prefill_ahead(request, done.message)
     engine.finish_idle()
-    assert list(engine.points([replace(request, messages=[*request.messages, done.message])]))
+    assert list(engine.checkpoints([replace(request, messages=[*request.messages, done.message])]))
 
 
 @pytest.mark.parametrize("template", [5, 1.5, True, ["a"], []])

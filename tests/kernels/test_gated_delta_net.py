@@ -23,7 +23,7 @@ class Case:
     a: np.ndarray
     b: np.ndarray
     conv: np.ndarray  # [C, TAPS]
-    a_neg: np.ndarray
+    ssm_a: np.ndarray
     dt_bias: np.ndarray
     norm: np.ndarray
     window: np.ndarray  # [TAPS - 1, C]
@@ -49,7 +49,7 @@ class Case:
 
     @property
     def parameters(self):
-        return self.conv, self.a_neg, self.dt_bias, self.norm
+        return self.conv, self.ssm_a, self.dt_bias, self.norm
 
     def state(self):
         """What a sequence keeps, before its first token; what waits is NaN, since nothing may be read of it."""
@@ -97,7 +97,7 @@ def formula(case):
     k = k / np.sqrt((k * k).sum(-1, keepdims=True) + 1e-6)
     heads = np.arange(hv) % hk
     q, k = q[:, heads], k[:, heads]
-    decay = np.exp(case.a_neg * softplus(case.a.astype(np.float64) + case.dt_bias))
+    decay = np.exp(case.ssm_a * softplus(case.a.astype(np.float64) + case.dt_bias))
     beta = sigmoid(case.b.astype(np.float64))
     s = case.memory.astype(np.float64)
     out = np.empty((count, hv, dv))
@@ -180,7 +180,7 @@ def test_segments_do_not_see_each_other(isa):
     counts, positions = [1, 8, 3], [4, 0, 76]
     cases = [Case.of(10 + i, n, 2, 6, 32, 32) for i, n in enumerate(counts)]
     for c in cases:  # one model
-        c.conv, c.a_neg, c.dt_bias, c.norm = cases[0].parameters
+        c.conv, c.ssm_a, c.dt_bias, c.norm = cases[0].parameters
     alone = [run(cpu_of(isa, 1), c, [len(c.qkv)], p) for c, p in zip(cases, positions, strict=True)]
     qkv, z, a, b = (np.concatenate([getattr(c, f) for c in cases]) for f in ("qkv", "z", "a", "b"))
     ranges = [(sum(counts[:i]), n, p) for i, (n, p) in enumerate(zip(counts, positions, strict=True))]

@@ -33,7 +33,7 @@ def test_rounding(isa: str) -> None:
     x[1, 3], x[2, 40], x[3, 70] = np.inf, -np.inf, np.nan
     x[4, :32] = rng.uniform(-1, 1, 32) * 1e-38
     x[5, :32] = 3e36
-    codes, scales, sums = kernels.round_rows(isa, x)
+    codes, scales, sums = kernels.quantise_rows(isa, x)
 
     blocks = np.ascontiguousarray(x).reshape(50, 3, 32)
     most = np.abs(blocks).max(axis=2)
@@ -82,7 +82,7 @@ def test_against_fp64(dtype: str, isa: str) -> None:
     if dtype in FLOATS:
         rounded, step = x.astype(np.float64), np.zeros(x.shape)
     else:
-        codes, scales, _ = kernels.round_rows(isa, x)
+        codes, scales, _ = kernels.quantise_rows(isa, x)
         rounded = (codes * scales[..., :1].astype(np.float64)).reshape(x.shape)
         step = np.repeat(scales[..., 0].astype(np.float64), 32, axis=1)
     # Every partial sum is below sum |w x|, mins and codes apart counted; one rounding of 2^-24 for each of its terms.

@@ -1,4 +1,4 @@
-"""Products with chosen experts, against the dense products they are made of: the same bits, in any company."""
+"""Products with the chosen experts, against the dense products they are made of: the same bits, in any company."""
 
 import numpy as np
 import pytest

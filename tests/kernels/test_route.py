@@ -7,19 +7,19 @@ from kernel_cases import U, cpu_of, rows, same_bits
 from qwen35_local import _core
 
 
-@pytest.mark.parametrize(("experts", "chosen"), [(1, 1), (4, 4), (7, 2), (256, 8), (512, 10)])
-def test_formula(cpu, experts, chosen):
+@pytest.mark.parametrize(("experts", "top_k"), [(1, 1), (4, 4), (7, 2), (256, 8), (512, 10)])
+def test_formula(cpu, experts, top_k):
     logits = rows(np.random.default_rng(experts), 9, experts, 3.0)
-    picked, weights = cpu.route(logits, chosen)
+    picked, weights = cpu.route(logits, top_k)
     wide = np.array(logits, np.float64)
     shares = np.exp(wide - wide.max(-1, keepdims=True))
     shares /= shares.sum(-1, keepdims=True)
-    wanted = np.argsort(-shares, axis=-1, kind="stable")[:, :chosen]
+    wanted = np.argsort(-shares, axis=-1, kind="stable")[:, :top_k]
     top = np.take_along_axis(shares, wanted, -1)
     top /= top.sum(-1, keepdims=True)
     assert np.array_equal(picked, wanted)
     # logit - largest is rounded once, relative to at most 30; exp, K additions and the division.
-    assert np.all(np.abs(weights - top) <= (30 * U + 1.3e-7 + (chosen + 1) * U) * top)
+    assert np.all(np.abs(weights - top) <= (30 * U + 1.3e-7 + (top_k + 1) * U) * top)
 
 
 def test_ties_go_to_the_lower_index(cpu):
@@ -56,7 +56,7 @@ def test_rows_threads_and_isas_do_not_matter(isa):
         assert same_bits(got_weights, weights)
 
 
-@pytest.mark.parametrize("chosen", [0, 5])
-def test_impossible_choices_are_refused(cpu, chosen):
+@pytest.mark.parametrize("top_k", [0, 5])
+def test_impossible_choices_are_refused(cpu, top_k):
     with pytest.raises(_core.CoreError, match="num_experts_per_tok"):
-        cpu.route(np.zeros((1, 4), np.float32), chosen)
+        cpu.route(np.zeros((1, 4), np.float32), top_k)

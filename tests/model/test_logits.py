@@ -75,7 +75,7 @@ def test_every_instruction_set_gives_the_reference(tiny: Any, isa: str, moe: boo
     assert relative_error(np.load(out), model.logits(tokens)) < F32_BOUND
 
 
-class RoundsItsInput(np.ndarray):  # type: ignore[type-arg]
+class QuantisesItsInput(np.ndarray):  # type: ignore[type-arg]
     """A weight whose products take their other side in 8 bits, one scale per 32 values, as the kernels do."""
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
@@ -92,7 +92,7 @@ def rounding_reference(model: RandomModel) -> Reference:
     reference = model.reference()
     for name, weight in reference.weights.items():
         if weight.ndim > 1 and not name.endswith(ALWAYS_F32):
-            reference.weights[name] = weight.view(RoundsItsInput)
+            reference.weights[name] = weight.view(QuantisesItsInput)
             if name.startswith("blk."):
                 _, block, part = name.split(".", 2)
                 reference.blocks[int(block)][part] = reference.weights[name]

@@ -32,14 +32,14 @@ NOTES = {
 KV_OF_MTP = {"Qwen3.5-0.8B": 2048, "Qwen3.5-27B": 4096, "Qwen3.5-35B-A3B": 2048, "Qwen3.5-397B-A17B": 2048}
 
 
-def footprint(config: ModelConfig, mixture: str = "Q4_K_M", **changes: object) -> Footprint:
-    made = of_config("model", config, mixture)
+def footprint(config: ModelConfig, preset: str = "Q4_K_M", **changes: object) -> Footprint:
+    made = of_config("model", config, preset)
     tensors = tuple(Stored(t.name, t.shape, t.dtype) for t in made.tensors)
     return Footprint(config, tensors, vocabulary=config.vocabulary, **changes)  # type: ignore[arg-type]
 
 
-def of_size(name: str, mixture: str = "Q4_K_M") -> Footprint:
-    return footprint(replace(SIZES[name].config, mtp_layers=0), mixture)
+def of_size(name: str, preset: str = "Q4_K_M") -> Footprint:
+    return footprint(replace(SIZES[name].config, mtp_layers=0), preset)
 
 
 def test_every_size_is_in_the_notes() -> None:
@@ -92,7 +92,7 @@ def test_types_are_the_cores() -> None:
 
 @pytest.mark.parametrize("dtype", _core.block_types())
 def test_every_type_is_held_as_the_device_holds_it(tmp_path: Path, dtype: str) -> None:
-    """The mixtures write ten types; the reader takes fifteen."""
+    """The presets write ten types; the reader takes fifteen."""
     config = super_block_config()
     made = of_config("tiny", config, "F32")
     tensors = [replace(t, dtype=dtype) if "ffn_" in t.name else t for t in made.tensors]
@@ -103,7 +103,7 @@ def test_every_type_is_held_as_the_device_holds_it(tmp_path: Path, dtype: str) -
     assert held(tensors) == {weight.name: weight.n_bytes for weight in model.weights}
 
 
-@pytest.mark.parametrize("mixture", recipe.FILE_TYPES)
+@pytest.mark.parametrize("preset", recipe.FILE_TYPES)
 @pytest.mark.parametrize(
     "config",
     [
@@ -114,12 +114,12 @@ def test_every_type_is_held_as_the_device_holds_it(tmp_path: Path, dtype: str) -
     ],
     ids=["tied", "moe", "odd widths", "odd experts"],
 )
-def test_weights_are_what_the_core_holds(tmp_path: Path, mixture: str, config: ModelConfig) -> None:
-    made = of_config("tiny", config, mixture)
+def test_weights_are_what_the_core_holds(tmp_path: Path, preset: str, config: ModelConfig) -> None:
+    made = of_config("tiny", config, preset)
     made.write_header(tmp_path / "header.gguf")
     model = _core.Model(tmp_path / "header.gguf", tensors=made.pattern)
     assert held(made.tensors) == {weight.name: weight.n_bytes for weight in model.weights}
-    found = footprint(config, mixture).memory(256, "f16")
+    found = footprint(config, preset).memory(256, "f16")
     assert found.weights + found.mtp == model.weight_bytes
     sequence = _core.Sequence(model)
     assert sequence.state_bytes == found.delta

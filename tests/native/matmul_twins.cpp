@@ -1,4 +1,4 @@
-// round_rows, silu_multiply and the panel products of every format at ragged shapes.
+// quantise_rows, silu_multiply and the panel products of every format at ragged shapes.
 #include <algorithm>
 
 #include "devices/cpu/panels.h"
@@ -7,7 +7,7 @@
 namespace qwen35::twins {
 namespace {
 
-using cpu::kPanelRows, cpu::PanelFormat, cpu::RoundedBlock;
+using cpu::kPanelRows, cpu::PanelFormat, cpu::QuantisedBlock;
 
 constexpr const char* kNames[cpu::kPanelFormats] = {"panel_matmul Q4_0", "panel_matmul IQ4_NL", "panel_matmul IQ4_XS",
                                                     "panel_matmul Q4_K", "panel_matmul Q5_K",   "panel_matmul Q6_K",
@@ -81,17 +81,17 @@ void compare_panel(Comparison& c, Random& random, std::size_t rows) {
   const auto weights = panel<kFormat>(random, units);
   const auto x = activations(random, rows, cols, false);
   const std::size_t blocks = cols / 32;
-  std::vector<RoundedBlock> rounded(rows * blocks);
-  if (cpu::rounds_input(kFormat)) c.twin.matmul.round_rows(rounded.data(), x.data(), rows * blocks);
+  std::vector<QuantisedBlock> quantised(rows * blocks);
+  if (cpu::quantises_input(kFormat)) c.twin.matmul.quantise_rows(quantised.data(), x.data(), rows * blocks);
 
   const std::vector<float> before = random.floats(rows * stride);
   std::vector<float> results[2] = {before, before};
   for (int side = 0; side < 2; ++side) {
-    std::vector<const RoundedBlock*> rounded_rows;
+    std::vector<const QuantisedBlock*> quantised_rows;
     std::vector<const float*> exact_rows;
     std::vector<float*> out_rows;
     for (std::size_t i = 0; i < rows; ++i) {
-      rounded_rows.push_back(rounded.data() + i * blocks);
+      quantised_rows.push_back(quantised.data() + i * blocks);
       exact_rows.push_back(x.data() + i * cols);
       out_rows.push_back(results[side].data() + i * stride);
     }
@@ -99,7 +99,7 @@ void compare_panel(Comparison& c, Random& random, std::size_t rows) {
                               .cols = cols,
                               .live = live,
                               .rows = rows,
-                              .rounded = rounded_rows.data(),
+                              .quantised = quantised_rows.data(),
                               .exact = exact_rows.data(),
                               .out = out_rows.data(),
                               .out_first = first,
@@ -109,8 +109,8 @@ void compare_panel(Comparison& c, Random& random, std::size_t rows) {
   c.same(kNames[kFormatIndex], results[0], results[1]);
 }
 
-// The products of joined rows against the twin's of the rows themselves: more rows than a pass takes, more blocks than
-// a chunk holds.
+// The products of interleaved rows against the twin's of the rows themselves: more rows than a pass takes, more blocks
+// than a chunk holds.
 template <PanelFormat kFormat>
 void compare_tiles(Comparison& c, Random& random, std::size_t rows) {
   using Reader = cpu::PanelReader<kFormat>;
@@ -122,27 +122,27 @@ void compare_tiles(Comparison& c, Random& random, std::size_t rows) {
   const std::size_t first = random.between(0, 3), stride = first + kPanelRows + 1, blocks = cols / 32;
   const auto weights = panel<kFormat>(random, units);
   const auto x = activations(random, rows, cols, true);
-  std::vector<RoundedBlock> rounded(rows * blocks);
-  c.twin.matmul.round_rows(rounded.data(), x.data(), rows * blocks);
+  std::vector<QuantisedBlock> quantised(rows * blocks);
+  c.twin.matmul.quantise_rows(quantised.data(), x.data(), rows * blocks);
   std::vector<float> got = random.floats(rows * stride), expected = got;
-  std::vector<const RoundedBlock*> rounded_rows;
+  std::vector<const QuantisedBlock*> quantised_rows;
   std::vector<float*> got_rows, expected_rows;
   for (std::size_t i = 0; i < rows; ++i) {
-    rounded_rows.push_back(rounded.data() + i * blocks);
+    quantised_rows.push_back(quantised.data() + i * blocks);
     got_rows.push_back(got.data() + i * stride);
     expected_rows.push_back(expected.data() + i * stride);
   }
   const std::size_t groups = (rows + cpu::kTileTokens - 1) / cpu::kTileTokens;
-  std::vector<cpu::RoundedTile> tiles(groups * blocks);
+  std::vector<cpu::QuantisedTile> tiles(groups * blocks);
   for (std::size_t g = 0; g < groups; ++g) {
     const std::size_t at = g * cpu::kTileTokens, count = std::min(cpu::kTileTokens, rows - at);
-    c.ours.matmul.join_rows(tiles.data() + g * blocks, rounded_rows.data() + at, count, blocks);
+    c.ours.matmul.interleave_rows(tiles.data() + g * blocks, quantised_rows.data() + at, count, blocks);
   }
   const auto* bytes = reinterpret_cast<const std::byte*>(weights.data());
   const bool adds = rows % 2 == 0;
   tile_matmul({bytes, cols, live, rows, tiles.data(), got_rows.data(), first, adds});
   c.twin.matmul.panel_matmul[kFormatIndex](
-      {bytes, cols, live, rows, rounded_rows.data(), nullptr, expected_rows.data(), first, adds});
+      {bytes, cols, live, rows, quantised_rows.data(), nullptr, expected_rows.data(), first, adds});
   c.same(kTileNames[kFormatIndex], got, expected);
 }
 
@@ -155,13 +155,13 @@ void compare_panels(Comparison& c, Random& random) {
     (compare_tiles<kFormats>(c, random, rows), ...);
 }
 
-void compare_rounding(Comparison& c, Random& random) {
+void compare_quantised(Comparison& c, Random& random) {
   for (std::size_t blocks = 1; blocks < 200; ++blocks) {
     const auto x = activations(random, blocks, 32, true);
-    std::vector<RoundedBlock> got(blocks), expected(blocks);
-    c.ours.matmul.round_rows(got.data(), x.data(), blocks);
-    c.twin.matmul.round_rows(expected.data(), x.data(), blocks);
-    c.same_bytes("round_rows", got, expected);
+    std::vector<QuantisedBlock> got(blocks), expected(blocks);
+    c.ours.matmul.quantise_rows(got.data(), x.data(), blocks);
+    c.twin.matmul.quantise_rows(expected.data(), x.data(), blocks);
+    c.same_bytes("quantise_rows", got, expected);
   }
 }
 
@@ -170,7 +170,7 @@ void compare_rounding(Comparison& c, Random& random) {
 void compare_matmul(Comparison& c) {
   using enum PanelFormat;
   Random random(1);
-  compare_rounding(c, random);
+  compare_quantised(c, random);
   compare_panels<kQ4_0, kIQ4_NL, kIQ4_XS, kQ4_K, kQ5_K, kQ6_K, kQ8_0, kLevels, kAffine, kF32, kF16, kBF16>(c, random);
   for (std::size_t count = 1; count < 70; ++count) {
     const auto gate = random.floats(count, 110.0f), up = random.floats(count);

@@ -22,7 +22,7 @@ void compare_norms(Comparison& c, Random& random) {
     const Floats x = random.floats(n, scale), w = random.floats(n), z = random.floats(n, 20.0f);
     const Floats turns = random.floats(n);
     both(c, "rms_norm", x, [&](const Table& t, float* y) { t.rms_norm(y, x.data(), w.data(), n, 1e-6f); });
-    both(c, "unit_length", x, [&](const Table& t, float* y) { t.unit_length(y, x.data(), n, 0.1f, 1e-6f); });
+    both(c, "l2_norm", x, [&](const Table& t, float* y) { t.l2_norm(y, x.data(), n, 0.1f, 1e-6f); });
     const Floats others = random.floats(3 * n);
     both(c, "delta_dots", Floats(3), [&](const Table& t, float* y) { t.delta_dots(y, x.data(), others.data(), 3, n); });
     both(c, "sigmoid_gate", x, [&](const Table& t, float* y) { t.sigmoid_gate(y, z[0], n); });
@@ -49,9 +49,9 @@ void compare_conv(Comparison& c, Random& random) {
 
 void compare_delta(Comparison& c, Random& random) {
   for (std::size_t count = 1; count < 40; ++count) {
-    const float a_neg = random.uniform(-3.0f, 0.0f), bias = random.uniform(-1.0f, 1.0f);
+    const float ssm_a = random.uniform(-3.0f, 0.0f), bias = random.uniform(-1.0f, 1.0f);
     both(c, "delta_gates", random.floats(2 * count, 30.0f),
-         [&](const Table& t, float* y) { t.delta_gates(y, y + count, a_neg, bias, count); });
+         [&](const Table& t, float* y) { t.delta_gates(y, y + count, ssm_a, bias, count); });
   }
   for (std::size_t rows = 1; rows < 14; ++rows) {
     for (const std::size_t width : {std::size_t{4}, std::size_t{20}, std::size_t{128}}) {
@@ -62,7 +62,7 @@ void compare_delta(Comparison& c, Random& random) {
       const std::size_t memory = width * cpu::kValueTile;  // what waits follows the memory, then the outputs
       const std::size_t deltas = cpu::kDeltaSteps * cpu::kValueTile;
       both(c, "gated_delta_rule", random.floats(memory + deltas + rows * 37), [&](const Table& t, float* x) {
-        t.gated_delta_rule({.memory = x,
+        t.gated_delta_rule({.state = x,
                             .deltas = x + memory,
                             .query = query.data(),
                             .key = key.data(),
@@ -103,20 +103,20 @@ void compare_attention(Comparison& c, Random& random, std::size_t format, std::s
     }
     for (const Floats& query : queries) query_rows.push_back(query.data());
     const std::size_t first = random.between(0, 3) * cpu::kKeyTile;
-    both(c, "attend_span", Floats(count * (2 + width)), [&](const Table& t, float* x) {
-      t.attend_span[format]({.queries = query_rows.data(),
-                             .limits = limits.data(),
-                             .count = count,
-                             .pages = pages,
-                             .kv_head = count % kHeads,
-                             .kv_heads = kHeads,
-                             .width = width,
-                             .first = first,
-                             .last = kSlots,
-                             .scale = 0.3f,
-                             .largest = x,
-                             .sum = x + count,
-                             .values = x + 2 * count});
+    both(c, "attend_split", Floats(count * (2 + width)), [&](const Table& t, float* x) {
+      t.attend_split[format]({.queries = query_rows.data(),
+                              .limits = limits.data(),
+                              .count = count,
+                              .pages = pages,
+                              .kv_head = count % kHeads,
+                              .kv_heads = kHeads,
+                              .width = width,
+                              .first = first,
+                              .last = kSlots,
+                              .scale = 0.3f,
+                              .m = x,
+                              .sum = x + count,
+                              .values = x + 2 * count});
     });
   }
 }
@@ -126,8 +126,8 @@ void compare_softmax_parts(Comparison& c, Random& random) {
     const Floats later = random.floats(width), gate = random.floats(width, 30.0f);
     Floats start = random.floats(2 + width, 5.0f);  // the largest score, the sum, the values
     start[1] = 2.5f;
-    both(c, "attend_merge", start,
-         [&](const Table& t, float* x) { t.attend_merge(x, x + 1, x + 2, 1.25f, 3.5f, later.data(), width); });
+    both(c, "attend_combine", start,
+         [&](const Table& t, float* x) { t.attend_combine(x, x + 1, x + 2, 1.25f, 3.5f, later.data(), width); });
     both(c, "softmax_step", start,
          [&](const Table& t, float* x) { x[0] = t.softmax_step(x + 2, width, 0.7f, x, x + 1); });
     both(c, "scale_row", later, [&](const Table& t, float* x) { t.scale_row(x, 0.3f, width); });
@@ -140,11 +140,11 @@ void compare_softmax_parts(Comparison& c, Random& random) {
 void compare_route(Comparison& c, Random& random) {
   for (std::size_t count = 1; count < 300; count += 7) {
     const Floats logits = random.floats(count, 8.0f);
-    const std::size_t chosen = random.between(1, count < 10 ? count : 10);
-    std::vector<std::int32_t> got(chosen), expected(chosen);
-    Floats got_weights(chosen), weights(chosen);
-    c.ours.route(got.data(), got_weights.data(), logits.data(), count, chosen);
-    c.twin.route(expected.data(), weights.data(), logits.data(), count, chosen);
+    const std::size_t top_k = random.between(1, count < 10 ? count : 10);
+    std::vector<std::int32_t> got(top_k), expected(top_k);
+    Floats got_weights(top_k), weights(top_k);
+    c.ours.route(got.data(), got_weights.data(), logits.data(), count, top_k);
+    c.twin.route(expected.data(), weights.data(), logits.data(), count, top_k);
     c.same_bytes("route", got, expected);
     c.same("route", got_weights, weights);
   }

@@ -142,12 +142,12 @@ def test_layouts_of_one_model_give_the_same_file(tmp_path: Path) -> None:
 RELATIVE_RMSE = {"F16": 3e-4, "BF16": 2e-3, "Q8_0": 0.007, "Q6_K": 0.022, "Q5_K": 0.045, "Q4_K": 0.085, "Q4_0": 0.095}
 
 
-@pytest.mark.parametrize("mixture", FILE_TYPES)
+@pytest.mark.parametrize("preset", FILE_TYPES)
 @pytest.mark.parametrize("is_moe", [False, True], ids=["dense", "moe"])
-def test_every_type_reads_back_within_its_error(mixture: str, is_moe: bool, tmp_path: Path) -> None:
+def test_every_type_reads_back_within_its_error(preset: str, is_moe: bool, tmp_path: Path) -> None:
     tiny = Tiny(is_moe=is_moe, is_tied=not is_moe)
     wanted = expected(tiny, tiny_checkpoints.write(tmp_path / "m", tiny))
-    report = convert(tmp_path / "m", tmp_path / "out.gguf", mixture, threads=2)
+    report = convert(tmp_path / "m", tmp_path / "out.gguf", preset, threads=2)
     found = load(tmp_path / "out.gguf")
     assert {name: array.shape for name, array in found.items()} == {n: a.shape for n, a in wanted.items()}
     for tensor in report.tensors:
@@ -160,17 +160,17 @@ def test_every_type_reads_back_within_its_error(mixture: str, is_moe: bool, tmp_
         assert tensor.relative_rmse == pytest.approx(error, rel=1e-3, abs=1e-9), tensor.name
     reader = gguf.GGUFReader(tmp_path / "out.gguf")
     assert {t.name: t.tensor_type.name for t in reader.tensors} == {t.name: t.dtype for t in report.tensors}
-    assert reader.fields["general.file_type"].contents() == FILE_TYPES[mixture].number
+    assert reader.fields["general.file_type"].contents() == FILE_TYPES[preset].number
 
 
 def test_rows_that_are_not_whole_blocks_fall_back(tmp_path: Path) -> None:
     tiny_checkpoints.write(tmp_path / "m", Tiny(hidden=64, ffn=96))
-    for mixture, fallback in (("Q4_K_M", "Q5_0"), ("Q5_K_M", "Q5_1"), ("Q6_K", "Q8_0"), ("IQ4_XS", "IQ4_NL")):
-        report = convert(tmp_path / "m", tmp_path / f"{mixture}.gguf", mixture)
+    for preset, fallback in (("Q4_K_M", "Q5_0"), ("Q5_K_M", "Q5_1"), ("Q6_K", "Q8_0"), ("IQ4_XS", "IQ4_NL")):
+        report = convert(tmp_path / "m", tmp_path / f"{preset}.gguf", preset)
         types = {tensor.name: tensor.dtype for tensor in report.tensors}
         assert types["blk.0.ffn_gate.weight"] == fallback
         assert types["token_embd.weight"] == "Q8_0"
-        assert load(tmp_path / f"{mixture}.gguf").keys() == types.keys()
+        assert load(tmp_path / f"{preset}.gguf").keys() == types.keys()
 
 
 def test_result_does_not_depend_on_threads_or_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

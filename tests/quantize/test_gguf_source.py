@@ -16,8 +16,8 @@ from qwen35_local.quantize import convert
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("gguf_source")
     tiny_checkpoints.write(path / "m", Tiny(is_moe=True, is_tied=False))
-    for mixture in ("F32", "BF16", "Q8_0", "Q4_K_M"):
-        convert(path / "m", path / f"m-{mixture}.gguf", mixture)
+    for preset in ("F32", "BF16", "Q8_0", "Q4_K_M"):
+        convert(path / "m", path / f"m-{preset}.gguf", preset)
     return path
 
 
@@ -26,10 +26,10 @@ def fields(path: Path) -> dict[str, tuple[Any, list[str]]]:
     return {k: (f.contents(), [t.name for t in f.types]) for k, f in found.items() if not k.startswith("GGUF.")}
 
 
-@pytest.mark.parametrize(("source", "mixture"), [("F32", "Q4_K_M"), ("BF16", "Q8_0"), ("BF16", "IQ4_XS")])
-def test_same_bytes_as_from_the_checkpoint(folder: Path, tmp_path: Path, source: str, mixture: str) -> None:
-    convert(folder / "m", tmp_path / "direct.gguf", mixture)
-    report = convert(folder / f"m-{source}.gguf", tmp_path / "again.gguf", mixture)
+@pytest.mark.parametrize(("source", "preset"), [("F32", "Q4_K_M"), ("BF16", "Q8_0"), ("BF16", "IQ4_XS")])
+def test_same_bytes_as_from_the_checkpoint(folder: Path, tmp_path: Path, source: str, preset: str) -> None:
+    convert(folder / "m", tmp_path / "direct.gguf", preset)
+    report = convert(folder / f"m-{source}.gguf", tmp_path / "again.gguf", preset)
     assert (tmp_path / "direct.gguf").read_bytes() == (tmp_path / "again.gguf").read_bytes()
     assert not report.warnings
 

@@ -54,14 +54,14 @@ def test_transformers_checkpoint(is_moe: bool, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("is_moe", [False, True], ids=["dense", "moe"])
 def test_core_agrees_with_the_numpy_page(is_moe: bool, tmp_path: Path) -> None:
-    """The core reads what was written: every type the mixtures use, through the whole model."""
+    """The core reads what was written: every type the presets use, through the whole model."""
     tiny_checkpoints.write(tmp_path / "m", Tiny(is_moe=is_moe, is_tied=not is_moe))
-    for mixture in ("F32", "Q8_0", "Q4_K_M", "IQ4_XS"):
-        convert(tmp_path / "m", tmp_path / f"{mixture}.gguf", mixture)
-        model = _core.Model(tmp_path / f"{mixture}.gguf", threads=2)
+    for preset in ("F32", "Q8_0", "Q4_K_M", "IQ4_XS"):
+        convert(tmp_path / "m", tmp_path / f"{preset}.gguf", preset)
+        model = _core.Model(tmp_path / f"{preset}.gguf", threads=2)
         found = _core.Sequence(model, kv="f32").append(TOKENS, logits="all")
-        expected = reference_logits(tmp_path / f"{mixture}.gguf")
+        expected = reference_logits(tmp_path / f"{preset}.gguf")
         # With quantised weights activations are 8 bits wide, and now and then a token takes another expert: the median.
-        limit = 1e-4 if mixture == "F32" else 0.1
+        limit = 1e-4 if preset == "F32" else 0.1
         errors = np.linalg.norm(found - expected, axis=1) / np.linalg.norm(expected, axis=1)
-        assert np.median(errors) < limit, mixture
+        assert np.median(errors) < limit, preset

@@ -34,9 +34,9 @@ MOE = ModelConfig(  # the 35B-A3B with its MTP block
 )
 
 
-def types(config: ModelConfig, mixture: str) -> dict[str, str]:
+def types(config: ModelConfig, preset: str) -> dict[str, str]:
     model = recipe.Model(config.block_count, config.heads // config.kv_heads, config.is_moe)
-    return recipe.assign([(spec.name, spec.shape) for spec in tensor_table(config)], mixture, model)
+    return recipe.assign([(spec.name, spec.shape) for spec in tensor_table(config)], preset, model)
 
 
 def layers(found: dict[str, str], part: str, dtype: str) -> list[int]:
@@ -50,14 +50,14 @@ MORE_BITS_OF_25 = [0, 1, 2, 5, 8, 11, 14, 17, 20, 21, 22, 23, 24]
 MORE_BITS_OF_41 = [0, 1, 2, 3, 4, 7, 10, 13, 16, 19, 22, 25, 28, 31, 34, 35, 36, 37, 38, 39, 40]
 
 
-@pytest.mark.parametrize(("mixture", "base"), [("Q4_K_M", "Q4_K"), ("Q5_K_M", "Q5_K")])
+@pytest.mark.parametrize(("preset", "base"), [("Q4_K_M", "Q4_K"), ("Q5_K_M", "Q5_K")])
 @pytest.mark.parametrize(
     ("config", "more", "down"),
     [(SMALL, MORE_BITS_OF_25, ["ffn_down"]), (MOE, MORE_BITS_OF_41, ["ffn_down_exps", "ffn_down_shexp"])],
     ids=["dense", "moe"],
 )
-def test_medium_mixtures(mixture: str, base: str, config: ModelConfig, more: list[int], down: list[str]) -> None:
-    found = types(config, mixture)
+def test_medium_presets(preset: str, base: str, config: ModelConfig, more: list[int], down: list[str]) -> None:
+    found = types(config, preset)
     values = sorted(layers(found, "attn_qkv", "Q6_K") + layers(found, "attn_v", "Q6_K"))
     assert values == more
     for part in down:
@@ -69,7 +69,7 @@ def test_medium_mixtures(mixture: str, base: str, config: ModelConfig, more: lis
     assert found[f"blk.{config.layers}.nextn.eh_proj.weight"] == base
 
 
-def test_small_mixture() -> None:
+def test_small_preset() -> None:
     found = types(SMALL, "Q4_K_S")
     assert layers(found, "ffn_down", "Q5_K") == [0, 1, 2]
     assert sorted(layers(found, "attn_qkv", "Q5_K") + layers(found, "attn_v", "Q5_K")) == [0, 1, 2, 3]
@@ -83,18 +83,18 @@ def test_iq4_xs_lifts_values_and_the_first_downs() -> None:
     assert len(layers(found, "attn_v", "Q5_K")) == 7
 
 
-@pytest.mark.parametrize("mixture", recipe.FILE_TYPES)
-def test_output_matrix(mixture: str) -> None:
-    base = recipe.FILE_TYPES[mixture].base
+@pytest.mark.parametrize("preset", recipe.FILE_TYPES)
+def test_output_matrix(preset: str) -> None:
+    base = recipe.FILE_TYPES[preset].base
     wanted = base if base in ("F32", "F16", "BF16", "Q8_0") else "Q6_K"
-    assert types(SMALL, mixture)["token_embd.weight"] == wanted
-    assert types(MOE, mixture)["output.weight"] == wanted
-    assert types(MOE, mixture)["token_embd.weight"] == base
+    assert types(SMALL, preset)["token_embd.weight"] == wanted
+    assert types(MOE, preset)["output.weight"] == wanted
+    assert types(MOE, preset)["token_embd.weight"] == base
 
 
-@pytest.mark.parametrize("mixture", recipe.FILE_TYPES)
-def test_what_is_never_shrunk(mixture: str) -> None:
-    found = types(MOE, mixture)
+@pytest.mark.parametrize("preset", recipe.FILE_TYPES)
+def test_what_is_never_shrunk(preset: str) -> None:
+    found = types(MOE, preset)
     kept = (
         "norm.weight",
         "ssm_a",
@@ -104,7 +104,7 @@ def test_what_is_never_shrunk(mixture: str) -> None:
         "ffn_gate_inp_shexp.weight",
     )
     assert {dtype for name, dtype in found.items() if name.endswith(kept)} == {"F32"}
-    if recipe.FILE_TYPES[mixture].base not in ("F32", "F16", "BF16"):
+    if recipe.FILE_TYPES[preset].base not in ("F32", "F16", "BF16"):
         assert {d for name, d in found.items() if "ssm_alpha" in name or "ssm_beta" in name} == {"Q8_0"}
 
 

@@ -221,7 +221,7 @@ def test_output_that_is_the_source_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "out", "mixture", "message"),
+    ("source", "out", "preset", "message"),
     [
         ("nowhere", "o.gguf", "Q4_K_M", "no such folder or file"),
         ("m", "no/such/o.gguf", "Q4_K_M", "no such folder"),
@@ -230,10 +230,10 @@ def test_output_that_is_the_source_is_refused(tmp_path: Path) -> None:
         ("m/tokenizer.json", "o.gguf", "Q4_K_M", "tokenizer.json"),
     ],
 )
-def test_arguments(source: str, out: str, mixture: str, message: str, tmp_path: Path) -> None:
+def test_arguments(source: str, out: str, preset: str, message: str, tmp_path: Path) -> None:
     tiny_checkpoints.write(tmp_path / "m", Tiny())
     with pytest.raises((InputError, FileFormatError), match=message):
-        convert(tmp_path / source, tmp_path / out, mixture)
+        convert(tmp_path / source, tmp_path / out, preset)
 
 
 def test_values_that_half_precision_cannot_hold(tmp_path: Path) -> None:

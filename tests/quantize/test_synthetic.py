@@ -58,10 +58,10 @@ def test_names_are_those_of_the_registry() -> None:
     assert size_names() == [name.removeprefix("Qwen3.5-").lower() for name in SIZES]
 
 
-@pytest.mark.parametrize("mixture", FILE_TYPES)
+@pytest.mark.parametrize("preset", FILE_TYPES)
 @pytest.mark.parametrize("config", [super_block_config(), super_block_config(moe=True)], ids=["dense", "moe"])
-def test_memory_and_file_are_the_same_model(tmp_path: Path, mixture: str, config: ModelConfig) -> None:
-    model = of_config("tiny", config, mixture)
+def test_memory_and_file_are_the_same_model(tmp_path: Path, preset: str, config: ModelConfig) -> None:
+    model = of_config("tiny", config, preset)
     steps: list[tuple[int, int]] = []
     model.write(tmp_path / "whole.gguf", lambda done, total: steps.append((done, total)))
     assert steps[-1] == (model.n_bytes, model.n_bytes)

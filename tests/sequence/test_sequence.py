@@ -136,7 +136,7 @@ def test_a_snapshot_put_together_from_its_parts_is_the_same(tiny: Any, kv: Any, 
     taken = sequence.snapshot()
     expected = sequence.append(LONG_TOKENS[length : length + 300], logits="all")
     parts: list[Any] = [page.data() if i % 2 else page for i, page in enumerate(taken.pages)]
-    copy = _core.Snapshot.assemble(model, kv=kv, tokens=taken.tokens, pages=parts, memory=taken.memory())
+    copy = _core.Snapshot.assemble(model, kv=kv, tokens=taken.tokens, pages=parts, state=taken.state())
     assert copy.kv == kv and copy.tokens.tolist() == LONG_TOKENS[:length]
     assert [a.id == b.id for a, b in zip(taken.pages, copy.pages, strict=True)] == [
         i % 2 == 0 for i in range(len(parts))
@@ -146,9 +146,9 @@ def test_a_snapshot_put_together_from_its_parts_is_the_same(tiny: Any, kv: Any, 
     for damaged in (
         {"pages": parts[1:]},
         {"pages": [np.zeros(5, np.uint8), *parts[1:]]},
-        {"memory": np.zeros(3, np.uint8)},
+        {"state": np.zeros(3, np.uint8)},
     ):
-        given: Any = {"kv": kv, "tokens": taken.tokens, "pages": parts, "memory": taken.memory()} | damaged
+        given: Any = {"kv": kv, "tokens": taken.tokens, "pages": parts, "state": taken.state()} | damaged
         with pytest.raises(_core.InputError, match="expected"):
             _core.Snapshot.assemble(model, **given)
 
@@ -159,9 +159,9 @@ def test_packed_caches_let_go_of_what_nobody_reads(tiny: Any, kv: Any) -> None:
     sequence = _core.Sequence(model, kv=kv)
     empty, page = sequence.state_bytes, 2 * 256 * 2 * 32 * 2  # keys and values, positions, heads, width, fp16
     bits = {"q8": 8.5, "q4": 4.5, "k8v4": 6.5}[kv]
-    for length, open_pages, packed_pages in ((200, 1, 0), (767, 3, 1), (768, 2, 2), (1100, 3, 3), (1500, 3, 4)):
+    for length, open_pages, quantised_pages in ((200, 1, 0), (767, 3, 1), (768, 2, 2), (1100, 3, 3), (1500, 3, 4)):
         sequence.append(LONG_TOKENS[len(sequence) : length], logits="none", chunk_tokens=100)
-        assert sequence.state_bytes - empty == page * open_pages + page * bits / 16 * packed_pages
+        assert sequence.state_bytes - empty == page * open_pages + page * bits / 16 * quantised_pages
 
 
 @pytest.mark.parametrize("length", [1, 200, 256, 300])

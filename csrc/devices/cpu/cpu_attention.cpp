@@ -1,5 +1,5 @@
 // Attention on the CPU: who computes which queries against which keys. The arithmetic of a query depends on its own
-// position alone: keys in spans at fixed positions, merged in order. So whether a worker takes all spans of
+// position alone: keys in splits at fixed positions, merged in order. So whether a worker takes all splits of
 // a query or one of them changes no bit.
 #include <algorithm>
 #include <bit>
@@ -8,7 +8,7 @@
 
 #include "base/error.h"
 #include "devices/cpu/cpu_backend.h"
-#include "devices/cpu/packed_page.h"
+#include "devices/cpu/quantised_page.h"
 
 namespace qwen35::cpu {
 namespace {
@@ -39,7 +39,7 @@ void check(const AttentionShape& shape, std::span<const KvSegment> segments) {
   }
   for (const KvSegment& s : segments) {
     const std::size_t full = (s.position + s.count) / kPageTokens;
-    if (is_packed(s.format) && full > kFirstPackedPage && s.packed.size() < full) {
+    if (is_quantised(s.format) && full > kFirstQuantisedPage && s.packed.size() < full) {
       throw InputError("expected packed forms of " + std::to_string(full) + " pages, given " +
                        std::to_string(s.packed.size()));
     }
@@ -50,21 +50,21 @@ void check(const AttentionShape& shape, std::span<const KvSegment> segments) {
   }
 }
 
-// A partial softmax per query: largest [n], sum [n], values [n, A] in one block of floats.
+// A partial softmax per query: m [n], sum [n], values [n, A] in one block of floats.
 struct Partial {
-  float* largest;
+  float* m;
   float* sum;
   float* values;
 
-  Partial(float* block, std::size_t queries) : largest(block), sum(block + queries), values(sum + queries) {}
+  Partial(float* block, std::size_t queries) : m(block), sum(block + queries), values(sum + queries) {}
   static std::size_t floats(std::size_t queries, std::size_t width) { return queries * (width + 2); }
 };
 
 // Keys [first, last), read in one form.
-struct Span {
+struct KvSplit {
   std::size_t first;
   std::size_t last;
-  bool is_packed;
+  bool is_quantised;
 };
 
 // The queries of one task: all heads of one key/value head for a few consecutive rows of one page.
@@ -77,24 +77,24 @@ struct Queries {
   const KvSegment* segment = nullptr;
 
   std::size_t own_page() const { return (limits[0] - 1) / kPageTokens; }
-  // The first page that a packed format reads open again; kFirstPackedPage when nothing is read packed.
+  // The first page that a packed format reads open again; kFirstQuantisedPage when nothing is read packed.
   std::size_t first_newest_page() const {
-    return std::max(own_page() + 1, kFirstPackedPage + kNewestOpenPages) - kNewestOpenPages;
+    return std::max(own_page() + 1, kFirstQuantisedPage + kNewestFp16Pages) - kNewestFp16Pages;
   }
-  bool has_packed() const { return is_packed(segment->format) && first_newest_page() > kFirstPackedPage; }
+  bool has_quantised() const { return is_quantised(segment->format) && first_newest_page() > kFirstQuantisedPage; }
 
-  // Plain: every kKeySpan keys. Packed: the first page; the packed pages, cut at every kKeySpan keys; the newest pages.
-  std::size_t spans() const {
-    if (!is_packed(segment->format)) return ceil_div(limits[count - 1], kKeySpan);
-    return has_packed() ? 2 + ceil_div(first_newest_page() * kPageTokens, kKeySpan) : 1;
+  // Plain: every kKvSplit keys. Packed: the first page; the packed pages, cut at every kKvSplit keys; the newest pages.
+  std::size_t splits() const {
+    if (!is_quantised(segment->format)) return ceil_div(limits[count - 1], kKvSplit);
+    return has_quantised() ? 2 + ceil_div(first_newest_page() * kPageTokens, kKvSplit) : 1;
   }
-  Span span(std::size_t i) const {
-    if (!is_packed(segment->format)) return {i * kKeySpan, (i + 1) * kKeySpan, false};
+  KvSplit split(std::size_t i) const {
+    if (!is_quantised(segment->format)) return {i * kKvSplit, (i + 1) * kKvSplit, false};
     const std::size_t newest = first_newest_page() * kPageTokens, end = (own_page() + 1) * kPageTokens;
-    if (!has_packed()) return {0, end, false};
-    if (i == 0) return {0, kFirstPackedPage * kPageTokens, false};
-    if (i + 1 == spans()) return {newest, end, false};
-    return {std::max((i - 1) * kKeySpan, kFirstPackedPage * kPageTokens), std::min(i * kKeySpan, newest), true};
+    if (!has_quantised()) return {0, end, false};
+    if (i == 0) return {0, kFirstQuantisedPage * kPageTokens, false};
+    if (i + 1 == splits()) return {newest, end, false};
+    return {std::max((i - 1) * kKvSplit, kFirstQuantisedPage * kPageTokens), std::min(i * kKvSplit, newest), true};
   }
 };
 
@@ -109,7 +109,7 @@ struct AttendPlan {
   std::size_t group;       // query heads per key/value head
   std::size_t block_rows;  // rows per task
   std::size_t tasks = 0;
-  std::size_t most_spans = 0;
+  std::size_t most_splits = 0;
   std::size_t block_queries = 0;  // of the largest task
   std::size_t products = 0;       // multiplications in all
 
@@ -123,7 +123,7 @@ struct AttendPlan {
     for (const KvSegment& segment : segments) {
       if (segment.count == 0) continue;
       tasks += blocks(segment) * shape.kv_heads;
-      most_spans = std::max(most_spans, queries(tasks - 1).spans());
+      most_splits = std::max(most_splits, queries(tasks - 1).splits());
       products += 2 * segment.count * (segment.position + segment.count) * shape.heads * shape.width;
       block_queries = std::max(block_queries, std::min(block_rows, segment.count) * group);
     }
@@ -161,48 +161,50 @@ struct AttendPlan {
 
   float scale() const { return 1.0F / std::sqrt(static_cast<float>(shape.width)); }
 
-  void run_span(const Table& table, const Queries& q, std::size_t number, const Partial& to, std::byte* scratch) const {
-    const Span span = q.span(number);
-    if (span.is_packed) {
-      const std::size_t first = span.first / kPageTokens, count = span.last / kPageTokens - first;
-      attend_packed(table, PackedPage(q.segment->format, shape),
+  void run_split(const Table& table, const Queries& q, std::size_t number, const Partial& to,
+                 std::byte* scratch) const {
+    const KvSplit split = q.split(number);
+    if (split.is_quantised) {
+      const std::size_t first = split.first / kPageTokens, count = split.last / kPageTokens - first;
+      attend_packed(table, QuantisedPage(q.segment->format, shape),
                     {.queries = q.rows,
                      .count = q.count,
                      .pages = q.segment->packed.subspan(first, count),
                      .kv_head = q.kv_head,
                      .scale = scale(),
-                     .largest = to.largest,
+                     .m = to.m,
                      .sum = to.sum,
                      .values = to.values},
                     scratch);
       return;
     }
-    table.attend_span[index(q.segment->format)]({.queries = q.rows,
-                                                 .limits = q.limits,
-                                                 .count = q.count,
-                                                 .pages = q.segment->pages.data(),
-                                                 .kv_head = q.kv_head,
-                                                 .kv_heads = shape.kv_heads,
-                                                 .width = shape.width,
-                                                 .first = span.first,
-                                                 .last = span.last,
-                                                 .scale = scale(),
-                                                 .largest = to.largest,
-                                                 .sum = to.sum,
-                                                 .values = to.values});
+    table.attend_split[index(q.segment->format)]({.queries = q.rows,
+                                                  .limits = q.limits,
+                                                  .count = q.count,
+                                                  .pages = q.segment->pages.data(),
+                                                  .kv_head = q.kv_head,
+                                                  .kv_heads = shape.kv_heads,
+                                                  .width = shape.width,
+                                                  .first = split.first,
+                                                  .last = split.last,
+                                                  .scale = scale(),
+                                                  .m = to.m,
+                                                  .sum = to.sum,
+                                                  .values = to.values});
   }
 
-  void merge(const Table& table, const Queries& q, std::size_t span, const Partial& total, const Partial& later) const {
+  void merge(const Table& table, const Queries& q, std::size_t split, const Partial& total,
+             const Partial& later) const {
     for (std::size_t i = 0; i < q.count; ++i) {
-      if (q.limits[i] <= q.span(span).first) continue;
-      table.attend_merge(total.largest + i, total.sum + i, total.values + i * shape.width, later.largest[i],
-                         later.sum[i], later.values + i * shape.width, shape.width);
+      if (q.limits[i] <= q.split(split).first) continue;
+      table.attend_combine(total.m + i, total.sum + i, total.values + i * shape.width, later.m[i], later.sum[i],
+                           later.values + i * shape.width, shape.width);
     }
   }
 
   void finish(const Table& table, const Queries& q, const Partial& total) const {
     for (std::size_t i = 0; i < q.count; ++i) {
-      if (is_packed(q.segment->format)) table.hadamard(total.values + i * shape.width, shape.width);  // back
+      if (is_quantised(q.segment->format)) table.hadamard(total.values + i * shape.width, shape.width);  // back
       const std::size_t row = q.first_row + i / group, head = q.kv_head * group + i % group;
       table.attend_finish(out.data + row * out.stride + head * shape.width, total.values + i * shape.width,
                           total.sum[i], query(row, head) + shape.width, shape.width);
@@ -214,8 +216,8 @@ std::size_t CpuBackend::kv_page_bytes(KvFormat format, const AttentionShape& sha
   return std::size_t{2} * kPageTokens * shape.kv_heads * shape.width * element_bytes(format);
 }
 
-std::size_t CpuBackend::packed_page_bytes(KvFormat format, const AttentionShape& shape) const {
-  return PackedPage(format, shape).bytes();
+std::size_t CpuBackend::quantised_page_bytes(KvFormat format, const AttentionShape& shape) const {
+  return QuantisedPage(format, shape).bytes();
 }
 
 // cos and sin, [rows, 2, pairs]. Angles in double: at position 10^6 a float angle would be off by 0.03. Every layer of
@@ -258,7 +260,7 @@ void CpuBackend::norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const float
   if (2 * pairs > width) {
     throw Error("rotary dimensions " + std::to_string(2 * pairs) + " exceed the head width " + std::to_string(width));
   }
-  const auto turn = take_turn();
+  const auto device = lock_device();
   const float* angles = rope_table(rope, segments, q_gate.rows);
   const auto one = [&](const KvSegment& s, std::size_t row) {
     const float* cosine = angles + row * 2 * pairs;
@@ -266,13 +268,13 @@ void CpuBackend::norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const float
     for (std::size_t h = 0; h < shape.heads; ++h) {
       float* query = q_gate.data + row * q_gate.stride + h * 2 * width;
       table_.norm_rope(query, q_norm, width, eps, cosine, cosine + pairs, pairs);
-      if (is_packed(s.format)) table_.hadamard(query, width);
+      if (is_quantised(s.format)) table_.hadamard(query, width);
     }
     for (std::size_t g = 0; g < shape.kv_heads; ++g) {
       float* key = k.data + row * k.stride + g * width;
       float* value = v.data + row * v.stride + g * width;
       table_.norm_rope(key, k_norm, width, eps, cosine, cosine + pairs, pairs);
-      if (is_packed(s.format)) {
+      if (is_quantised(s.format)) {
         table_.hadamard(key, width);
         table_.hadamard(value, width);
       }
@@ -287,13 +289,13 @@ void CpuBackend::norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const float
   };
   workers_.each(q_gate.rows, rows, kRowGrain);
   for (const KvSegment& s : segments) {
-    if (is_packed(s.format)) pack_pages(s, PackedPage(s.format, shape));
+    if (is_quantised(s.format)) quantise_pages(s, QuantisedPage(s.format, shape));
   }
 }
 
 // Packs the pages that the segment has filled.
-void CpuBackend::pack_pages(const KvSegment& s, const PackedPage& page) {
-  const std::size_t first = std::max(s.position / kPageTokens, kFirstPackedPage);
+void CpuBackend::quantise_pages(const KvSegment& s, const QuantisedPage& page) {
+  const std::size_t first = std::max(s.position / kPageTokens, kFirstQuantisedPage);
   const std::size_t last = (s.position + s.count) / kPageTokens;
   if (first >= last) return;
   workers_.each_item((last - first) * page.panels(), [&](std::size_t item, unsigned) {
@@ -304,54 +306,54 @@ void CpuBackend::pack_pages(const KvSegment& s, const PackedPage& page) {
 
 void CpuBackend::attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::span<const KvSegment> segments) {
   check(shape, segments);
-  const auto turn = take_turn();
+  const auto device = lock_device();
   const AttendPlan plan(out, q_gate, shape, segments);
   const std::size_t floats = Partial::floats(plan.block_queries, shape.width);
-  const bool few_tasks = plan.tasks < std::size_t{2} * workers_.count() && plan.most_spans > 1;
-  if (workers_.count() > 1 && few_tasks && plan.tasks * plan.most_spans * floats * sizeof(float) <= kPartsBytes) {
-    attend_spans(plan);
+  const bool few_tasks = plan.tasks < std::size_t{2} * workers_.count() && plan.most_splits > 1;
+  if (workers_.count() > 1 && few_tasks && plan.tasks * plan.most_splits * floats * sizeof(float) <= kPartsBytes) {
+    attend_splits(plan);
   } else {
     attend_rows(plan);
   }
 }
 
-// A worker takes a task through all its spans. The longest tasks, at the end of a segment, go first.
+// A worker takes a task through all its splits. The longest tasks, at the end of a segment, go first.
 void CpuBackend::attend_rows(const AttendPlan& plan) {
   const std::size_t floats = Partial::floats(kQueryBlock, plan.shape.width);
   float* scratch = attend_parts_.reserve<float>(2 * floats * workers_.count());
-  const std::size_t packed_bytes = packed_scratch_bytes(plan.shape.width);
-  std::byte* packed = attend_packed_.reserve<std::byte>(packed_bytes * workers_.count());
+  const std::size_t packed_bytes = quantised_scratch_bytes(plan.shape.width);
+  std::byte* packed = attend_quantised_.reserve<std::byte>(packed_bytes * workers_.count());
   const auto run_task = [&](std::size_t item, unsigned worker) {
     const Queries q = plan.queries(plan.tasks - 1 - item);
     const Partial total(scratch + 2 * worker * floats, q.count), later(scratch + (2 * worker + 1) * floats, q.count);
-    plan.run_span(table_, q, 0, total, packed + worker * packed_bytes);
-    for (std::size_t span = 1; span < q.spans(); ++span) {
-      plan.run_span(table_, q, span, later, packed + worker * packed_bytes);
-      plan.merge(table_, q, span, total, later);
+    plan.run_split(table_, q, 0, total, packed + worker * packed_bytes);
+    for (std::size_t split = 1; split < q.splits(); ++split) {
+      plan.run_split(table_, q, split, later, packed + worker * packed_bytes);
+      plan.merge(table_, q, split, total, later);
     }
     plan.finish(table_, q, total);
   };
   workers_.each_item(plan.tasks, run_task, plan.most_workers());
 }
 
-// Decoding a long context: few tasks of many spans, so the spans are spread too.
-void CpuBackend::attend_spans(const AttendPlan& plan) {
-  const std::size_t floats = Partial::floats(plan.block_queries, plan.shape.width), spans = plan.most_spans;
-  float* scratch = attend_parts_.reserve<float>(plan.tasks * spans * floats);
-  const std::size_t packed_bytes = packed_scratch_bytes(plan.shape.width);
-  std::byte* packed = attend_packed_.reserve<std::byte>(packed_bytes * workers_.count());
-  const auto part = [&](std::size_t task, std::size_t span, const Queries& q) {
-    return Partial(scratch + (task * spans + span) * floats, q.count);
+// Decoding a long context: few tasks of many splits, so the splits are spread too.
+void CpuBackend::attend_splits(const AttendPlan& plan) {
+  const std::size_t floats = Partial::floats(plan.block_queries, plan.shape.width), splits = plan.most_splits;
+  float* scratch = attend_parts_.reserve<float>(plan.tasks * splits * floats);
+  const std::size_t packed_bytes = quantised_scratch_bytes(plan.shape.width);
+  std::byte* packed = attend_quantised_.reserve<std::byte>(packed_bytes * workers_.count());
+  const auto part = [&](std::size_t task, std::size_t split, const Queries& q) {
+    return Partial(scratch + (task * splits + split) * floats, q.count);
   };
-  workers_.each_item(plan.tasks * spans, [&](std::size_t item, unsigned worker) {
-    const std::size_t task = item / spans, span = item % spans;
+  workers_.each_item(plan.tasks * splits, [&](std::size_t item, unsigned worker) {
+    const std::size_t task = item / splits, split = item % splits;
     const Queries q = plan.queries(task);
-    if (span < q.spans()) plan.run_span(table_, q, span, part(task, span, q), packed + worker * packed_bytes);
+    if (split < q.splits()) plan.run_split(table_, q, split, part(task, split, q), packed + worker * packed_bytes);
   });
   workers_.each_item(plan.tasks, [&](std::size_t task, unsigned) {
     const Queries q = plan.queries(task);
     const Partial total = part(task, 0, q);
-    for (std::size_t span = 1; span < q.spans(); ++span) plan.merge(table_, q, span, total, part(task, span, q));
+    for (std::size_t split = 1; split < q.splits(); ++split) plan.merge(table_, q, split, total, part(task, split, q));
     plan.finish(table_, q, total);
   });
 }

@@ -31,7 +31,7 @@ std::size_t rows_per_worker(std::size_t cols) {
 
 }  // namespace
 
-static_assert(kPageSlots == kPageTokens && kKeySpan % kPageTokens == 0 && kPageTokens % kKeyTile == 0);
+static_assert(kPageSlots == kPageTokens && kKvSplit % kPageTokens == 0 && kPageTokens % kKeyTile == 0);
 
 std::byte* Scratch::grow(std::size_t bytes) {
   if (bytes > bytes_) {
@@ -55,7 +55,7 @@ void CpuBackend::upload(std::byte* to, const std::byte* from, std::size_t bytes)
 void CpuBackend::download(std::byte* to, const std::byte* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
 
 void CpuBackend::rms_norm(Tensor out, Tensor x, const float* weight, float eps) {
-  const auto turn = take_turn();
+  const auto device = lock_device();
   const auto rows = [&](std::size_t begin, std::size_t end, unsigned) {
     for (std::size_t t = begin; t < end; ++t) {
       table_.rms_norm(out.data + t * out.stride, x.data + t * x.stride, weight, x.cols, eps);
@@ -64,22 +64,22 @@ void CpuBackend::rms_norm(Tensor out, Tensor x, const float* weight, float eps) 
   workers_.each(x.rows, rows, rows_per_worker(x.cols));
 }
 
-void CpuBackend::route(std::int32_t* experts, float* weights, Tensor logits, std::uint32_t chosen) {
-  if (chosen == 0 || chosen > logits.cols) {
-    throw Error("num_experts_per_tok is " + std::to_string(chosen) + "; expected 1 to num_experts, " +
+void CpuBackend::route(std::int32_t* experts, float* weights, Tensor logits, std::uint32_t top_k) {
+  if (top_k == 0 || top_k > logits.cols) {
+    throw Error("num_experts_per_tok is " + std::to_string(top_k) + "; expected 1 to num_experts, " +
                 std::to_string(logits.cols));
   }
-  const auto turn = take_turn();
+  const auto device = lock_device();
   const auto rows = [&](std::size_t begin, std::size_t end, unsigned) {
     for (std::size_t t = begin; t < end; ++t) {
-      table_.route(experts + t * chosen, weights + t * chosen, logits.data + t * logits.stride, logits.cols, chosen);
+      table_.route(experts + t * top_k, weights + t * top_k, logits.data + t * logits.stride, logits.cols, top_k);
     }
   };
   workers_.each(logits.rows, rows, rows_per_worker(16 * logits.cols));
 }
 
 void CpuBackend::sigmoid_gate(Tensor h, Tensor gate) {
-  const auto turn = take_turn();
+  const auto device = lock_device();
   const auto rows = [&](std::size_t begin, std::size_t end, unsigned) {
     for (std::size_t t = begin; t < end; ++t) {
       table_.sigmoid_gate(h.data + t * h.stride, gate.data[t * gate.stride], h.cols);

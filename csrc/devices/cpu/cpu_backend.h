@@ -30,9 +30,9 @@ class Scratch {
   std::size_t bytes_ = 0;
 };
 
-struct AttendPlan;  // cpu_attention.cpp
-class PackedPage;   // packed_page.h
-struct RowLists;    // matmul.h
+struct AttendPlan;    // cpu_attention.cpp
+class QuantisedPage;  // quantised_page.h
+struct RowLists;      // matmul.h
 
 class CpuBackend final : public Backend {
  public:
@@ -40,7 +40,7 @@ class CpuBackend final : public Backend {
 
   std::unique_ptr<Buffer> allocate(std::size_t bytes) override;
   std::size_t kv_page_bytes(KvFormat format, const AttentionShape& shape) const override;
-  std::size_t packed_page_bytes(KvFormat format, const AttentionShape& shape) const override;
+  std::size_t quantised_page_bytes(KvFormat format, const AttentionShape& shape) const override;
   void copy(std::byte* to, const std::byte* from, std::size_t bytes) override;
   void upload(std::byte* to, const std::byte* from, std::size_t bytes) override;
   void download(std::byte* to, const std::byte* from, std::size_t bytes) override;
@@ -51,7 +51,7 @@ class CpuBackend final : public Backend {
 
   // cpu_backend.cpp
   void rms_norm(Tensor out, Tensor x, const float* weight, float eps) override;
-  void route(std::int32_t* experts, float* weights, Tensor logits, std::uint32_t chosen) override;
+  void route(std::int32_t* experts, float* weights, Tensor logits, std::uint32_t top_k) override;
   void sigmoid_gate(Tensor h, Tensor gate) override;
   void take_rows(Tensor out, Tensor x, std::span<const std::uint32_t> rows) override;
 
@@ -73,40 +73,40 @@ class CpuBackend final : public Backend {
 
   // cpu_moe.cpp
   void moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up, const std::int32_t* experts,
-                  std::uint32_t chosen, std::uint32_t expert_count, const SharedExpert* shared) override;
+                  std::uint32_t top_k, std::uint32_t expert_count, const SharedExpert* shared) override;
   void moe_combine(Tensor x, Tensor h, const Weight& down, const std::int32_t* experts, const float* weights,
-                   std::uint32_t chosen, std::uint32_t expert_count, const SharedExpert* shared) override;
+                   std::uint32_t top_k, std::uint32_t expert_count, const SharedExpert* shared) override;
 
  private:
   // Every operation holds this from its first use of scratch to its end.
-  std::unique_lock<std::mutex> take_turn() { return std::unique_lock(turn_); }
+  std::unique_lock<std::mutex> lock_device() { return std::unique_lock(mutex_); }
 
   // cpu_matmul.cpp
   RowLists prepare(Tensor x, std::span<const Projection> projections);
   void multiply(Tensor x, std::span<const Projection> projections, bool adds);
 
   const float* rope_table(const Rope& rope, std::span<const KvSegment> segments, std::size_t rows);
-  void pack_pages(const KvSegment& segment, const PackedPage& page);
+  void quantise_pages(const KvSegment& segment, const QuantisedPage& page);
   void attend_rows(const AttendPlan& plan);
-  void attend_spans(const AttendPlan& plan);
+  void attend_splits(const AttendPlan& plan);
 
   const Table& table_;
   std::string name_;
   Workers workers_;
   Arena arena_;  // of packed weights
   Pool pool_;    // of buffers
-  std::mutex turn_;
+  std::mutex mutex_;
 
-  Scratch delta_blocks_;   // gated_delta_net: one block of tokens per worker
-  Scratch attend_parts_;   // attend: partial softmaxes
-  Scratch attend_packed_;  // scores and rounded rows of each worker
-  Scratch rope_;           // cos and sin per row, kept while positions and frequencies stay the same
+  Scratch delta_blocks_;      // gated_delta_net: one block of tokens per worker
+  Scratch attend_parts_;      // attend: partial softmaxes
+  Scratch attend_quantised_;  // scores and quantised rows of each worker
+  Scratch rope_;              // cos and sin per row, kept while positions and frequencies stay the same
   std::vector<std::size_t> rope_positions_, rope_next_positions_;
   std::vector<double> rope_key_;  // frequencies, then the magnitude
 
   // cpu_matmul.cpp and cpu_moe.cpp
   Scratch input_;         // quantised rows
-  Scratch tiles_;         // the same, joined
+  Scratch tiles_;         // the same, interleaved
   Scratch shared_tiles_;  // and those of the shared expert
   Scratch product_;       // results that need a second step
   Scratch lists_;         // which rows go to which expert

@@ -23,7 +23,7 @@ void check(const DeltaShape& shape) {
                 std::to_string(kConvTaps));
   }
   if (shape.value_width % kValueTile != 0 || shape.key_heads == 0 || shape.value_heads % shape.key_heads != 0) {
-    throw Error("delta memory of " + std::to_string(shape.value_heads) + " value heads over " +
+    throw Error("recurrent state of " + std::to_string(shape.value_heads) + " value heads over " +
                 std::to_string(shape.key_heads) + " key heads, value width " + std::to_string(shape.value_width) +
                 ": expected whole groups of heads and a width that is a multiple of " + std::to_string(kValueTile));
   }
@@ -81,7 +81,7 @@ struct Layer {
         convolve(rows, 2 * shape.key_heads * shape.key_width + head * shape.value_width, shape.value_width,
                  block.value);
         make_steps(rows, head);
-        remember(rows, head);
+        update_state(rows, head);
       }
       done += count;
     }
@@ -113,8 +113,8 @@ struct Layer {
       float* key = block.key + t * width;
       const std::size_t i = t % kDeltaChunk;
       const float* chunk = key - i * width;
-      table.unit_length(query, query, width, query_scale, kUnitEpsilon);
-      table.unit_length(key, key, width, 1.0F, kUnitEpsilon);
+      table.l2_norm(query, query, width, query_scale, kUnitEpsilon);
+      table.l2_norm(key, key, width, 1.0F, kUnitEpsilon);
       table.delta_dots(block.key_dots + t * kDeltaChunk, key, chunk, i, width);
       table.delta_dots(block.query_dots + t * kDeltaChunk, query, chunk, i + 1, width);
     }
@@ -127,7 +127,7 @@ struct Layer {
       block.decay[rows.first + t] = a.data[(rows.row + t) * a.stride + head];
       block.beta[rows.first + t] = b.data[(rows.row + t) * b.stride + head];
     }
-    table.delta_gates(block.decay + rows.first, block.beta + rows.first, parameters.a_neg[head],
+    table.delta_gates(block.decay + rows.first, block.beta + rows.first, parameters.ssm_a[head],
                       parameters.dt_bias[head], rows.count());
     std::copy_n(waiting, rows.first, block.decay);
 
@@ -147,11 +147,11 @@ struct Layer {
     std::copy_n(block.decay + rows.end - rows.unfinished(), rows.unfinished(), waiting);
   }
 
-  void remember(const Rows& rows, std::size_t head) const noexcept {
+  void update_state(const Rows& rows, std::size_t head) const noexcept {
     const std::size_t width = shape.value_width, tiles = width / kValueTile;
     for (std::size_t tile = 0; tile < tiles; ++tile) {
       const std::size_t item = head * tiles + tile;
-      table.gated_delta_rule({.memory = rows.segment.memory + item * shape.key_width * kValueTile,
+      table.gated_delta_rule({.state = rows.segment.state + item * shape.key_width * kValueTile,
                               .deltas = rows.segment.deltas + item * kDeltaChunk * kValueTile,
                               .query = block.query,
                               .key = block.key,
@@ -181,7 +181,7 @@ void CpuBackend::gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Ten
                                  const DeltaParameters& parameters, const DeltaShape& shape, float eps,
                                  std::span<const DeltaSegment> segments) {
   check(shape);
-  const auto turn = take_turn();
+  const auto device = lock_device();
   const std::size_t floats = (Block::floats(shape) + 15) / 16 * 16;
   float* scratch = delta_blocks_.reserve<float>(workers_.count() * floats);
 

@@ -1,5 +1,5 @@
 // Dense products. Work is cut into (block of rows, panel) pairs: a panel streams from memory once per block of rows,
-// whose rounded activations stay in the second-level cache meanwhile.
+// whose quantised activations stay in the second-level cache meanwhile.
 #include <algorithm>
 #include <string>
 
@@ -42,32 +42,32 @@ void each_block_and_panel(Workers& workers, Tensor x, std::size_t panels, Visit&
 
 }  // namespace
 
-// Rounds x if a projection wants it, and lists its rows. Projection p's places follow at out + p * x.rows.
+// Quantises x if a projection wants it, and lists its rows. Projection p's places follow at out + p * x.rows.
 RowLists CpuBackend::prepare(Tensor x, std::span<const Projection> projections) {
   const MatmulTable& table = table_.matmul;
-  const std::size_t n = x.rows, blocks = x.cols / kRoundedColumns;
+  const std::size_t n = x.rows, blocks = x.cols / kQuantisedColumns;
   auto* pointers = lists_.reserve<std::byte>((2 + projections.size()) * n * sizeof(void*));
-  RowLists rows{reinterpret_cast<const RoundedBlock**>(pointers),
+  RowLists rows{reinterpret_cast<const QuantisedBlock**>(pointers),
                 reinterpret_cast<const float**>(pointers + n * sizeof(void*)),
                 reinterpret_cast<float**>(pointers + 2 * n * sizeof(void*)), n};
-  const bool rounds = std::any_of(projections.begin(), projections.end(),
-                                  [](const Projection& p) { return rounds_input(packed(*p.w).format()); });
-  RoundedBlock* rounded = rounds ? input_.reserve<RoundedBlock>(n * blocks) : nullptr;
-  if (rounds) round_tensor(workers_, table, rounded, x);
+  const bool quantises = std::any_of(projections.begin(), projections.end(),
+                                     [](const Projection& p) { return quantises_input(packed(*p.w).format()); });
+  QuantisedBlock* quantised = quantises ? input_.reserve<QuantisedBlock>(n * blocks) : nullptr;
+  if (quantises) quantise_tensor(workers_, table, quantised, x);
   for (std::size_t t = 0; t < n; ++t) {
-    rows.rounded[t] = rounds ? rounded + t * blocks : nullptr;
+    rows.quantised[t] = quantises ? quantised + t * blocks : nullptr;
     rows.exact[t] = x.data + t * x.stride;
   }
   for (std::size_t p = 0; p < projections.size(); ++p) {
     const Tensor& out = projections[p].out;
     for (std::size_t t = 0; t < n; ++t) rows.out[p * n + t] = out.data + t * out.stride;
   }
-  if (rounds && joins_rows(table, n)) {
-    auto* tiles = tiles_.reserve<RoundedTile>(tile_groups(n) * blocks);
+  if (quantises && interleaves_rows(table, n)) {
+    auto* tiles = tiles_.reserve<QuantisedTile>(tile_groups(n) * blocks);
     workers_.each(tile_groups(n), [&](std::size_t begin, std::size_t end, unsigned) {
       for (std::size_t g = begin; g < end; ++g) {
         const std::size_t first = g * kTileTokens;
-        table.join_rows(tiles + g * blocks, rows.rounded + first, std::min(kTileTokens, n - first), blocks);
+        table.interleave_rows(tiles + g * blocks, rows.quantised + first, std::min(kTileTokens, n - first), blocks);
       }
     });
     rows.tiles = tiles;
@@ -92,7 +92,7 @@ void CpuBackend::multiply(Tensor x, std::span<const Projection> projections, boo
 }
 
 std::unique_ptr<Weight> CpuBackend::pack(const MatrixView& source, std::size_t groups, const Consumed& consumed) {
-  const auto turn = take_turn();
+  const auto device = lock_device();
   auto weight = std::make_unique<PackedWeight>(source, groups, arena_);
   workers_.each(weight->panels(), [&](std::size_t begin, std::size_t end, unsigned) {
     std::size_t first = weight->first_row(begin);  // not yet given to `consumed`
@@ -115,7 +115,7 @@ void CpuBackend::embed(Tensor out, const Weight& table, std::span<const Token> t
                        std::to_string(table.rows()));
     }
   }
-  const auto turn = take_turn();
+  const auto device = lock_device();
   workers_.each(
       tokens.size(),
       [&](std::size_t begin, std::size_t end, unsigned) {
@@ -128,13 +128,13 @@ void CpuBackend::embed(Tensor out, const Weight& table, std::span<const Token> t
 
 void CpuBackend::matmul(Tensor x, std::initializer_list<Projection> projections) {
   for (const Projection& p : projections) check_shape("matmul", p.out, x, *p.w);
-  const auto turn = take_turn();
+  const auto device = lock_device();
   multiply(x, {projections.begin(), projections.size()}, false);
 }
 
 void CpuBackend::matmul_add(Tensor x, Tensor h, const Weight& w) {
   check_shape("matmul_add", x, h, w);
-  const auto turn = take_turn();
+  const auto device = lock_device();
   const Projection projection{x, &w};
   multiply(h, {&projection, 1}, true);
 }
@@ -143,7 +143,7 @@ void CpuBackend::swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& 
   check_shape("swiglu", out, h, gate);
   check_shape("swiglu", out, h, up);
   if (h.rows == 0) return;
-  const auto turn = take_turn();
+  const auto device = lock_device();
   const Projection projections[] = {{out, &gate}, {out, &up}};
   const RowLists rows = prepare(h, projections);
   each_block_and_panel(workers_, h, packed(gate).panels(),

@@ -1,6 +1,6 @@
-// Products with chosen experts. (token, slot) pairs are sorted by expert, so that each expert's panels stream once for
-// all rows that chose it; every pair's result has its own place, and slots are added up in order. The shared expert is
-// one more, whose rows follow the pairs in the lists.
+// Products with the chosen experts. (token, slot) pairs are sorted by expert, so that each expert's panels stream once
+// for all rows that chose it; every pair's result has its own place, and slots are added up in order. The shared expert
+// is one more, whose rows follow the pairs in the lists.
 #include <algorithm>
 #include <span>
 #include <string>
@@ -17,7 +17,7 @@ struct ActiveExpert {
   std::size_t expert;
   std::size_t first;  // its rows in the lists
   std::size_t count;
-  const RoundedTile* tiles = nullptr;  // the rows joined, when that pays
+  const QuantisedTile* tiles = nullptr;  // the rows interleaved, when that pays
 
   RowLists rows(const RowLists& all, std::size_t blocks) const noexcept {
     RowLists mine = all.part(first, count);
@@ -27,7 +27,7 @@ struct ActiveExpert {
   }
 };
 
-// Pairs (token, slot), numbered token * chosen + slot, sorted by expert and within one expert by number.
+// Pairs (token, slot), numbered token * top_k + slot, sorted by expert and within one expert by number.
 struct Routing {
   std::vector<std::size_t> pairs;
   std::vector<ActiveExpert> active;
@@ -82,26 +82,26 @@ struct ExpertPanels {
 
 // A tensor and, when a product reads it so, its rows in 8 bits.
 struct Rows {
-  Rows(Workers& workers, const MatmulTable& table, RoundedBlock* to, Tensor from)
-      : x(from), blocks(from.cols / kRoundedColumns), rounded(to) {
-    if (to != nullptr) round_tensor(workers, table, to, from);
+  Rows(Workers& workers, const MatmulTable& table, QuantisedBlock* to, Tensor from)
+      : x(from), blocks(from.cols / kQuantisedColumns), quantised(to) {
+    if (to != nullptr) quantise_tensor(workers, table, to, from);
   }
 
   Tensor x;
   std::size_t blocks;
-  RoundedBlock* rounded;
+  QuantisedBlock* quantised;
 };
 
 RowLists reserve_lists(Scratch& lists, std::size_t count, std::size_t outs) {
   auto* pointers = lists.reserve<std::byte>((2 + outs) * count * sizeof(void*));
-  return {reinterpret_cast<const RoundedBlock**>(pointers),
+  return {reinterpret_cast<const QuantisedBlock**>(pointers),
           reinterpret_cast<const float**>(pointers + count * sizeof(void*)),
           reinterpret_cast<float**>(pointers + 2 * count * sizeof(void*)), count};
 }
 
 // Entry i of the lists reads a row of a tensor; the caller fills in its places.
 void list_row(const RowLists& lists, std::size_t i, const Rows& from, std::size_t row) noexcept {
-  lists.rounded[i] = from.rounded == nullptr ? nullptr : from.rounded + row * from.blocks;
+  lists.quantised[i] = from.quantised == nullptr ? nullptr : from.quantised + row * from.blocks;
   lists.exact[i] = from.x.data + row * from.x.stride;
 }
 
@@ -116,30 +116,30 @@ std::vector<ActiveExpert> shared_rows(std::size_t first, std::size_t count, std:
 }
 
 // Joins the rows of each expert that many rows chose.
-void join_experts(Workers& workers, const MatmulTable& table, Scratch& memory, const RowLists& rows,
-                  std::span<ActiveExpert> experts, std::size_t blocks) {
+void interleave_experts(Workers& workers, const MatmulTable& table, Scratch& memory, const RowLists& rows,
+                        std::span<ActiveExpert> experts, std::size_t blocks) {
   struct Group {
     std::size_t first, count;
   };
   std::vector<Group> groups;
-  std::vector<std::size_t> firsts;  // group of each expert that joins
+  std::vector<std::size_t> firsts;  // group of each expert that interleaves
   for (const ActiveExpert& e : experts) {
-    if (!joins_rows(table, e.count)) continue;
+    if (!interleaves_rows(table, e.count)) continue;
     firsts.push_back(groups.size());
     for (std::size_t i = 0; i < e.count; i += kTileTokens) {
       groups.push_back({e.first + i, std::min(kTileTokens, e.count - i)});
     }
   }
   if (groups.empty()) return;
-  auto* tiles = memory.reserve<RoundedTile>(groups.size() * blocks);
+  auto* tiles = memory.reserve<QuantisedTile>(groups.size() * blocks);
   workers.each(groups.size(), [&](std::size_t begin, std::size_t end, unsigned) {
     for (std::size_t g = begin; g < end; ++g) {
-      table.join_rows(tiles + g * blocks, rows.rounded + groups[g].first, groups[g].count, blocks);
+      table.interleave_rows(tiles + g * blocks, rows.quantised + groups[g].first, groups[g].count, blocks);
     }
   });
   auto first = firsts.begin();
   for (ActiveExpert& e : experts) {
-    if (joins_rows(table, e.count)) e.tiles = tiles + *first++ * blocks;
+    if (interleaves_rows(table, e.count)) e.tiles = tiles + *first++ * blocks;
   }
 }
 
@@ -148,10 +148,10 @@ constexpr std::size_t kPiecePanels = 4;  // panels of one expert that a worker t
 constexpr std::size_t count_pieces(std::size_t panels) noexcept { return (panels + kPiecePanels - 1) / kPiecePanels; }
 
 // x[t] += weights[t, 0] * products[t, 0] + weights[t, 1] * products[t, 1] + ..., the sum first.
-void add_slots(Tensor x, const float* products, const float* weights, std::size_t chosen) noexcept {
+void add_slots(Tensor x, const float* products, const float* weights, std::size_t top_k) noexcept {
   for (std::size_t t = 0; t < x.rows; ++t) {
     float sum[kPanelRows] = {};
-    for (std::size_t slot = t * chosen; slot < (t + 1) * chosen; ++slot) {
+    for (std::size_t slot = t * top_k; slot < (t + 1) * top_k; ++slot) {
       const float* product = products + slot * kPanelRows;
       for (std::size_t c = 0; c < kPanelRows; ++c) sum[c] += weights[slot] * product[c];
     }
@@ -159,8 +159,8 @@ void add_slots(Tensor x, const float* products, const float* weights, std::size_
   }
 }
 
-bool rounds_for(const SharedExpert* shared, const Weight* SharedExpert::* weight) noexcept {
-  return shared != nullptr && rounds_input(packed(*(shared->*weight)).format());
+bool quantises_for(const SharedExpert* shared, const Weight* SharedExpert::* weight) noexcept {
+  return shared != nullptr && quantises_input(packed(*(shared->*weight)).format());
 }
 
 void check_shared(const SharedExpert& shared, std::size_t tokens, std::size_t width) {
@@ -179,29 +179,29 @@ void check_shared(const SharedExpert& shared, std::size_t tokens, std::size_t wi
 }  // namespace
 
 void CpuBackend::moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up, const std::int32_t* experts,
-                            std::uint32_t chosen, std::uint32_t expert_count, const SharedExpert* shared) {
+                            std::uint32_t top_k, std::uint32_t expert_count, const SharedExpert* shared) {
   const std::size_t parts = up == nullptr ? 2 : 1;
   const std::size_t width = gate.rows() / (expert_count * parts);
-  if (out.rows != h.rows * chosen || out.cols < width || h.cols != gate.cols()) {
-    throw InputError("moe_gather: the output must hold " + std::to_string(h.rows * chosen) + " rows of " +
+  if (out.rows != h.rows * top_k || out.cols < width || h.cols != gate.cols()) {
+    throw InputError("moe_gather: the output must hold " + std::to_string(h.rows * top_k) + " rows of " +
                      std::to_string(width));
   }
   const ExpertPanels gates("moe_gather", gate, expert_count, parts, width);
   const ExpertPanels ups("moe_gather", up == nullptr ? gate : *up, expert_count, parts, width);
   if (shared != nullptr) check_shared(*shared, h.rows, h.cols);
   if (h.rows == 0) return;
-  Routing routing = sort_pairs(experts, h.rows * chosen, expert_count);
+  Routing routing = sort_pairs(experts, h.rows * top_k, expert_count);
 
-  const auto turn = take_turn();
+  const auto device = lock_device();
   const MatmulTable& table = table_.matmul;
   const std::size_t pairs = routing.pairs.size(), tokens = shared == nullptr ? 0 : h.rows;
-  const bool rounds = rounds_input(gates.w.format()) || rounds_input(ups.w.format()) ||
-                      rounds_for(shared, &SharedExpert::gate) || rounds_for(shared, &SharedExpert::up);
-  const std::size_t blocks = h.cols / kRoundedColumns;
-  const Rows from(workers_, table, rounds ? input_.reserve<RoundedBlock>(h.rows * blocks) : nullptr, h);
+  const bool quantises = quantises_input(gates.w.format()) || quantises_input(ups.w.format()) ||
+                         quantises_for(shared, &SharedExpert::gate) || quantises_for(shared, &SharedExpert::up);
+  const std::size_t blocks = h.cols / kQuantisedColumns;
+  const Rows from(workers_, table, quantises ? input_.reserve<QuantisedBlock>(h.rows * blocks) : nullptr, h);
   const RowLists rows = reserve_lists(lists_, pairs + tokens, 1);
   for (std::size_t i = 0; i < pairs; ++i) {
-    list_row(rows, i, from, routing.pairs[i] / chosen);
+    list_row(rows, i, from, routing.pairs[i] / top_k);
     rows.out[i] = out.data + routing.pairs[i] * out.stride;
   }
   for (std::size_t t = 0; t < tokens; ++t) {
@@ -212,7 +212,7 @@ void CpuBackend::moe_gather(Tensor out, Tensor h, const Weight& gate, const Weig
   std::vector<ActiveExpert> active = shared_rows(pairs, tokens, h.cols);
   const std::size_t shared_parts = active.size();
   active.insert(active.end(), routing.active.begin(), routing.active.end());
-  if (rounds) join_experts(workers_, table, tiles_, rows, active, blocks);
+  if (quantises) interleave_experts(workers_, table, tiles_, rows, active, blocks);
 
   const auto multiply = [&](const PackedWeight& g, std::size_t g_first, const PackedWeight& u, std::size_t u_first,
                             std::size_t panels, const RowLists& mine, std::size_t piece) {
@@ -237,26 +237,26 @@ void CpuBackend::moe_gather(Tensor out, Tensor h, const Weight& gate, const Weig
 }
 
 void CpuBackend::moe_combine(Tensor x, Tensor h, const Weight& down, const std::int32_t* experts, const float* weights,
-                             std::uint32_t chosen, std::uint32_t expert_count, const SharedExpert* shared) {
+                             std::uint32_t top_k, std::uint32_t expert_count, const SharedExpert* shared) {
   const std::size_t width = down.rows() / expert_count;
-  if (h.rows != x.rows * chosen || x.cols != width || h.cols != down.cols()) {
+  if (h.rows != x.rows * top_k || x.cols != width || h.cols != down.cols()) {
     throw InputError("moe_combine: " + std::to_string(x.rows) + " rows of " + std::to_string(x.cols) + " want " +
-                     std::to_string(x.rows * chosen) + " rows of " + std::to_string(down.cols()));
+                     std::to_string(x.rows * top_k) + " rows of " + std::to_string(down.cols()));
   }
   const ExpertPanels downs("moe_combine", down, expert_count, 1, width);
   if (shared != nullptr) check_shared(*shared, x.rows, width);
   if (x.rows == 0) return;
   Routing routing = sort_pairs(experts, h.rows, expert_count);
 
-  const auto turn = take_turn();
+  const auto device = lock_device();
   const MatmulTable& table = table_.matmul;
   const std::size_t pairs = h.rows, tokens = shared == nullptr ? 0 : x.rows, n = pairs + tokens;
-  const bool rounds = rounds_input(downs.w.format()), rounds_act = rounds_for(shared, &SharedExpert::down);
+  const bool quantises = quantises_input(downs.w.format()), quantises_act = quantises_for(shared, &SharedExpert::down);
   const Tensor act = shared == nullptr ? Tensor{} : shared->act;
-  const std::size_t blocks = pairs * (h.cols / kRoundedColumns), act_blocks = tokens * (act.cols / kRoundedColumns);
-  auto* rounded = input_.reserve<RoundedBlock>(blocks + act_blocks);
-  const Rows from(workers_, table, rounds ? rounded : nullptr, h);
-  const Rows from_act(workers_, table, rounds_act ? rounded + blocks : nullptr, act);
+  const std::size_t blocks = pairs * (h.cols / kQuantisedColumns), act_blocks = tokens * (act.cols / kQuantisedColumns);
+  auto* quantised = input_.reserve<QuantisedBlock>(blocks + act_blocks);
+  const Rows from(workers_, table, quantises ? quantised : nullptr, h);
+  const Rows from_act(workers_, table, quantises_act ? quantised + blocks : nullptr, act);
   const RowLists rows = reserve_lists(lists_, n, workers_.count());
   auto* products = product_.reserve<float>(workers_.count() * pairs * kPanelRows);
   for (std::size_t i = 0; i < pairs; ++i) list_row(rows, i, from, routing.pairs[i]);
@@ -268,9 +268,9 @@ void CpuBackend::moe_combine(Tensor x, Tensor h, const Weight& down, const std::
     }
     for (std::size_t t = 0; t < tokens; ++t) out[pairs + t] = x.data + t * x.stride;
   }
-  if (rounds) join_experts(workers_, table, tiles_, rows, routing.active, from.blocks);
+  if (quantises) interleave_experts(workers_, table, tiles_, rows, routing.active, from.blocks);
   std::vector<ActiveExpert> everyone = shared_rows(pairs, tokens, act.cols);
-  if (rounds_act) join_experts(workers_, table, shared_tiles_, rows, everyone, from_act.blocks);
+  if (quantises_act) interleave_experts(workers_, table, shared_tiles_, rows, everyone, from_act.blocks);
 
   // One panel of outputs at a time: every pair's product into the worker's own scratch, then the slots in order, then
   // the shared expert's product.
@@ -283,7 +283,7 @@ void CpuBackend::moe_combine(Tensor x, Tensor h, const Weight& down, const std::
       }
       const std::size_t column = p * kPanelRows;
       add_slots({x.data + column, x.rows, std::min(kPanelRows, width - column), x.stride},
-                products + worker * pairs * kPanelRows, weights, chosen);
+                products + worker * pairs * kPanelRows, weights, top_k);
       for (const ActiveExpert& e : everyone) {
         multiply_panel(table, packed(*shared->down), p, e.rows(mine, from_act.blocks), column, true);
       }

@@ -13,12 +13,12 @@
 namespace qwen35::cpu {
 
 inline constexpr std::size_t kConvTaps = 4;      // the family's short convolution
-inline constexpr std::size_t kValueTile = 32;    // value columns of delta memory kept together
+inline constexpr std::size_t kValueTile = 32;    // value columns of recurrent state kept together
 inline constexpr std::size_t kDeltaSteps = 4;    // kDeltaChunk of backend.h
 inline constexpr std::size_t kPageSlots = 256;   // kPageTokens of backend.h
 inline constexpr std::size_t kKeyLanes = 16;     // tokens whose keys are interleaved in a page
 inline constexpr std::size_t kKeyTile = 64;      // keys per step of the online softmax, aligned to absolute positions
-inline constexpr std::size_t kKeySpan = 1024;    // keys per partial softmax; spans are merged in order of position
+inline constexpr std::size_t kKvSplit = 1024;    // keys per partial softmax; splits are merged in order of position
 inline constexpr std::size_t kReadBlock = 4096;  // bytes; what is read to measure the memory is whole blocks
 inline constexpr std::size_t kQueryBlock = 128;  // queries of one key/value head that share one pass over the keys
 // Forms of a page that the kernels read element by element, as indices.
@@ -52,7 +52,7 @@ struct GatedNormArgs {
   float eps;
 };
 
-// Token i of a chunk, whose memory S_i = decay S + sum_j kept[j] k_j d_j^T starts from the chunk's S.
+// Token i of a chunk, whose state S_i = decay S + sum_j kept[j] k_j d_j^T starts from the chunk's S.
 struct DeltaStep {
   float decay;               // of the chunk's tokens up to i, multiplied
   float beta;                // sigmoid(b)
@@ -64,7 +64,7 @@ struct DeltaStep {
 // One value head's tile of kValueTile columns through the tokens of one segment. Row 0 of every array is the first
 // token of a chunk; the rows below `first` were worked on before, and of them only keys, deltas and steps are read.
 struct DeltaArgs {
-  float* memory;          // [Dk, kValueTile]
+  float* state;           // [Dk, kValueTile]
   float* deltas;          // [kDeltaSteps, kValueTile], d of the chunk's tokens
   const float* query;     // [rows, Dk], unit length times Dk^-1/2
   const float* key;       // [rows, Dk], unit length
@@ -77,8 +77,8 @@ struct DeltaArgs {
   std::size_t value_stride;
 };
 
-// Up to kQueryBlock queries of one key/value head against keys [first, last), within one span of kKeySpan.
-// Query i sees the keys below limits[i]. Leaves, per query, the largest score, the sum of exp(score - largest) and
+// Up to kQueryBlock queries of one key/value head against keys [first, last), within one split of kKvSplit.
+// Query i sees the keys below limits[i]. Leaves, per query, the largest score, the sum of exp(score - m) and
 // that weighted sum of values; a query that sees no key of the span is left alone.
 struct AttendArgs {
   const float* const* queries;  // [count] pointers to [width]
@@ -91,9 +91,9 @@ struct AttendArgs {
   std::size_t first;
   std::size_t last;
   float scale;
-  float* largest;  // [count]
-  float* sum;      // [count]
-  float* values;   // [count, width]
+  float* m;       // [count]
+  float* sum;     // [count]
+  float* values;  // [count, width]
 };
 
 struct Table {
@@ -107,11 +107,11 @@ struct Table {
   void (*conv_silu)(const ConvArgs& args) noexcept;
 
   // out = x * scale / sqrt(sum(x^2) + eps) for one head. out may be x.
-  void (*unit_length)(float* out, const float* x, std::size_t width, float scale, float eps) noexcept;
+  void (*l2_norm)(float* out, const float* x, std::size_t width, float scale, float eps) noexcept;
   // out[j] = x . rows[j], `count` rows of `width`.
   void (*delta_dots)(float* out, const float* x, const float* rows, std::size_t count, std::size_t width) noexcept;
-  // a <- exp(a_neg * softplus(a + dt_bias)), b <- sigmoid(b) for one value head in `count` rows.
-  void (*delta_gates)(float* a, float* b, float a_neg, float dt_bias, std::size_t count) noexcept;
+  // a <- exp(ssm_a * softplus(a + dt_bias)), b <- sigmoid(b) for one value head in `count` rows.
+  void (*delta_gates)(float* a, float* b, float ssm_a, float dt_bias, std::size_t count) noexcept;
   void (*gated_delta_rule)(const DeltaArgs& args) noexcept;
 
   // x <- rope(rms_norm(x, weight)) for one head: pairs (i, i + pairs), the rest passes through.
@@ -126,21 +126,21 @@ struct Table {
   void (*append[kKvFormats])(std::byte* page, std::size_t slot, std::size_t kv_head, std::size_t kv_heads,
                              std::size_t width, const float* key, const float* value) noexcept;
 
-  void (*attend_span[kKvFormats])(const AttendArgs& args) noexcept;
-  // A step of the online softmax over the next `count` scores, whole kKeyLanes: score <- exp(scale score - largest),
-  // with largest and sum renewed. Returns the factor that brings what was summed before to the new largest.
-  float (*softmax_step)(float* score, std::size_t count, float scale, float* largest, float* sum) noexcept;
+  void (*attend_split[kKvFormats])(const AttendArgs& args) noexcept;
+  // A step of the online softmax over the next `count` scores, whole kKeyLanes: score <- exp(scale score - m),
+  // with m and sum renewed. Returns the factor that brings what was summed before to the new m.
+  float (*softmax_step)(float* score, std::size_t count, float scale, float* m, float* sum) noexcept;
   // x <- factor x.
   void (*scale_row)(float* x, float factor, std::size_t width) noexcept;
-  // (largest, sum, values) <- itself and another partial softmax over later keys.
-  void (*attend_merge)(float* largest, float* sum, float* values, float later_largest, float later_sum,
-                       const float* later_values, std::size_t width) noexcept;
+  // (m, sum, values) <- itself and another partial softmax over later keys.
+  void (*attend_combine)(float* m, float* sum, float* values, float later_m, float later_sum, const float* later_values,
+                         std::size_t width) noexcept;
   // out = values / sum * sigmoid(gate).
   void (*attend_finish)(float* out, const float* values, float sum, const float* gate, std::size_t width) noexcept;
 
-  // Top `chosen` of one row of `count` logits.
+  // Top `top_k` of one row of `count` logits.
   void (*route)(std::int32_t* experts, float* weights, const float* logits, std::size_t count,
-                std::size_t chosen) noexcept;
+                std::size_t top_k) noexcept;
 
   // h <- h * sigmoid(gate) for one row.
   void (*sigmoid_gate)(float* h, float gate, std::size_t cols) noexcept;
@@ -150,7 +150,7 @@ struct Table {
   // 8-bit products are made of, out of registers. Returns how many 8-bit multiplications and additions that was; `sum`
   // gets something that depends on all of them.
   std::uint64_t (*read_sum)(const std::byte* data, std::size_t bytes, std::size_t ahead) noexcept;
-  std::uint64_t (*multiply_int8)(std::size_t rounds, std::int32_t* sum) noexcept;
+  std::uint64_t (*multiply_int8)(std::size_t quantises, std::int32_t* sum) noexcept;
 };
 
 // One per file of kernels; each replaces its own entries. reference/ first.

@@ -18,16 +18,16 @@ constexpr std::size_t kLeastTileRows = 7;
 
 // The rows of one product as lists of pointers: where each is read, and where its results go.
 struct RowLists {
-  const RoundedBlock** rounded;  // null pointers when nothing reads them
+  const QuantisedBlock** quantised;  // null pointers when nothing reads them
   const float** exact;
   float** out;
   std::size_t count;
-  const RoundedTile* tiles = nullptr;  // the same rows joined, kTileTokens to a tile, when that pays
-  std::size_t blocks = 0;              // tiles from one group of rows to the next
+  const QuantisedTile* tiles = nullptr;  // the same rows interleaved, kTileTokens to a tile, when that pays
+  std::size_t blocks = 0;                // tiles from one group of rows to the next
 
   // `first` is a multiple of kTileTokens.
   RowLists part(std::size_t first, std::size_t n) const noexcept {
-    return {rounded + first,
+    return {quantised + first,
             exact + first,
             out + first,
             n,
@@ -45,22 +45,22 @@ constexpr std::size_t kMostBlockRows = 4 * kBlockStep;
 
 inline std::size_t rows_per_block(std::size_t cols) noexcept {
   static const std::size_t bytes = second_level_cache_bytes() / 2;
-  const std::size_t row_bytes = cols / kRoundedColumns * sizeof(RoundedBlock) + 1;
+  const std::size_t row_bytes = cols / kQuantisedColumns * sizeof(QuantisedBlock) + 1;
   return std::clamp(bytes / row_bytes / kBlockStep * kBlockStep, kBlockStep, kMostBlockRows);
 }
 
-inline bool joins_rows(const MatmulTable& table, std::size_t rows) noexcept {
-  return table.join_rows != nullptr && rows >= kLeastTileRows;
+inline bool interleaves_rows(const MatmulTable& table, std::size_t rows) noexcept {
+  return table.interleave_rows != nullptr && rows >= kLeastTileRows;
 }
 
-// A row of 32-column blocks rounds the same whoever rounds it, so rows are the unit of parallelism.
-inline void round_tensor(Workers& workers, const MatmulTable& table, RoundedBlock* out, Tensor x) {
-  const std::size_t blocks = x.cols / kRoundedColumns;
-  const auto round = [&](std::size_t begin, std::size_t end, unsigned) {
-    for (std::size_t t = begin; t < end; ++t) table.round_rows(out + t * blocks, x.data + t * x.stride, blocks);
+// A block of 32 columns is quantised the same by any thread, so rows are the unit of parallelism.
+inline void quantise_tensor(Workers& workers, const MatmulTable& table, QuantisedBlock* out, Tensor x) {
+  const std::size_t blocks = x.cols / kQuantisedColumns;
+  const auto quantise = [&](std::size_t begin, std::size_t end, unsigned) {
+    for (std::size_t t = begin; t < end; ++t) table.quantise_rows(out + t * blocks, x.data + t * x.stride, blocks);
   };
   constexpr std::size_t kGrainBlocks = 512;  // below this, waking a worker costs more than the work
-  workers.each(x.rows, round, kGrainBlocks / (blocks + 1) + 1);
+  workers.each(x.rows, quantise, kGrainBlocks / (blocks + 1) + 1);
 }
 
 // A panel of `live` rows of weights.
@@ -90,7 +90,7 @@ inline void multiply_panel(const MatmulTable& table, const Panel& panel, const R
                                                               .cols = panel.cols,
                                                               .live = panel.live,
                                                               .rows = rows.count,
-                                                              .rounded = rows.rounded,
+                                                              .quantised = rows.quantised,
                                                               .exact = rows.exact,
                                                               .out = rows.out,
                                                               .out_first = out_first,

@@ -30,25 +30,25 @@ enum class PanelFormat : std::uint8_t {
 
 inline constexpr std::size_t kPanelFormats = 12;
 inline constexpr std::size_t kPanelRows = 32;
-inline constexpr std::size_t kRoundedColumns = 32;
+inline constexpr std::size_t kQuantisedColumns = 32;
 
 // 32 activations as 8-bit codes: x[i] ~ scale * codes[i], scale = max |x| / 127, ties to even. A block that holds an
 // infinity or NaN has NaN for its scale, so that the damage shows in every product.
-struct RoundedBlock {
-  std::int8_t codes[kRoundedColumns];
+struct QuantisedBlock {
+  std::int8_t codes[kQuantisedColumns];
   float scale;
   float sum;                       // scale times the sum of the codes
   std::int32_t minus_codes;        // minus the sum of the codes,
   std::int32_t minus_first_codes;  // and of the first 16
 };
 
-// out[i][0 .. live) (=|+=) panel . x[i] for i < rows. Formats of whole numbers read `rounded`, the others `exact`.
+// out[i][0 .. live) (=|+=) panel . x[i] for i < rows. Formats of whole numbers read `quantised`, the others `exact`.
 struct PanelArgs {
   const std::byte* panel;
   std::size_t cols;
   std::size_t live;  // rows of the panel that exist, 1..kPanelRows
   std::size_t rows;  // rows of activations, any number
-  const RoundedBlock* const* rounded;
+  const QuantisedBlock* const* quantised;
   const float* const* exact;
   float* const* out;
   std::size_t out_first;  // results of row i begin at out[i] + out_first
@@ -57,11 +57,11 @@ struct PanelArgs {
 
 inline constexpr std::size_t kTileTokens = 16;
 
-// One block of up to kTileTokens rounded rows side by side; rows that are not there are zero.
-struct RoundedTile {
-  std::int8_t codes[kTileTokens][kRoundedColumns];
+// One block of up to kTileTokens quantised rows side by side; rows that are not there are zero.
+struct QuantisedTile {
+  std::int8_t codes[kTileTokens][kQuantisedColumns];
   float scale[kTileTokens];
-  float sum[kTileTokens];          // as in RoundedBlock,
+  float sum[kTileTokens];          // as in QuantisedBlock,
   float half_sum[2][kTileTokens];  // and of each half of the columns
 };
 
@@ -71,20 +71,20 @@ struct TileArgs {
   std::size_t cols;
   std::size_t live;
   std::size_t rows;
-  const RoundedTile* tiles;
+  const QuantisedTile* tiles;
   float* const* out;
   std::size_t out_first;
   bool adds;
 };
 
 struct MatmulTable {
-  void (*round_rows)(RoundedBlock* out, const float* x, std::size_t blocks) noexcept;
+  void (*quantise_rows)(QuantisedBlock* out, const float* x, std::size_t blocks) noexcept;
   void (*panel_matmul[kPanelFormats])(const PanelArgs& args) noexcept;
   // Null where panel_matmul is as fast: the same results for many rows, by instructions that multiply tiles.
   void (*tile_matmul[kPanelFormats])(const TileArgs& args) noexcept;
   // tiles[block] <- block `block` of each row, for up to kTileTokens rows. Null without a tile_matmul.
-  void (*join_rows)(RoundedTile* tiles, const RoundedBlock* const* rows, std::size_t count,
-                    std::size_t blocks) noexcept;
+  void (*interleave_rows)(QuantisedTile* tiles, const QuantisedBlock* const* rows, std::size_t count,
+                          std::size_t blocks) noexcept;
   // out = silu(gate) * up, elementwise. out may be gate.
   void (*silu_multiply)(float* out, const float* gate, const float* up, std::size_t count) noexcept;
 };

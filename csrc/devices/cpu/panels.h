@@ -16,8 +16,8 @@ namespace qwen35::cpu {
 PanelFormat panel_format(DType dtype) noexcept;
 std::size_t panel_bytes(PanelFormat format, std::size_t cols) noexcept;
 
-// Whether products with this format round the activations to 8 bits.
-constexpr bool rounds_input(PanelFormat format) noexcept { return format < PanelFormat::kF32; }
+// Whether products with this format quantise the activations to 8 bits.
+constexpr bool quantises_input(PanelFormat format) noexcept { return format < PanelFormat::kF32; }
 
 // One encoded row of `cols` columns, whole blocks, into its place in a panel.
 void pack_row(std::byte* panel, std::size_t row, DType dtype, const std::byte* source, std::size_t cols) noexcept;

@@ -146,7 +146,7 @@ def check_memory(model: "Synthetic", free: int) -> None:
 
     if free and model.peak_bytes > free:
         raise InputError(
-            f"{model.name} as {model.mixture} takes {file_size(model.peak_bytes)} and {file_size(free)} of memory "
+            f"{model.name} as {model.preset} takes {file_size(model.peak_bytes)} and {file_size(free)} of memory "
             f"are free; measure a smaller size, or its first layers as in {model.size}:8"
         )
 

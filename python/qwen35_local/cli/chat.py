@@ -11,7 +11,7 @@ from qwen35_local.cli.options import KvOrAuto, Memory, Threads, count, gibibytes
 
 if TYPE_CHECKING:
     from qwen35_local.cli.session import Session
-    from qwen35_local.cli.shelf import Shelf
+    from qwen35_local.cli.session_store import SessionStore
 
 
 def chat(
@@ -72,24 +72,24 @@ def chat(
     if (resume or name) and not is_conversation:
         raise InputError("--continue and --session go on with a conversation on a terminal; leave -p and --json out")
     home = home_to_keep_in() if is_conversation and save else None
-    shelf = open_shelf() if is_conversation and (home or resume or name) else None
-    if shelf is not None and resume:
-        name = name or shelf.newest()
+    store = open_session_store() if is_conversation and (home or resume or name) else None
+    if store is not None and resume:
+        name = name or store.newest()
     disk = scratch_folder(home) if home is not None and cache_disk else None
     engine = open_engine(
         model,
         context_tokens=ctx,
         threads=threads,
         kv=kv,
-        kept_kv=shelf.kv_format(name) if shelf is not None and name else None,
+        kept_kv=store.kv_format(name) if store is not None and name else None,
         memory=memory,
         cache_bytes=None if cache is None else int(cache * 2**30),
         disk_folder=disk,
         disk_bytes=int(cache_disk * 2**30),
     )
     session = Session(engine, is_demonstration=model is None)
-    if shelf is not None:
-        begin(session, shelf, name)
+    if store is not None:
+        begin(session, store, name)
     if system is not None:
         session.system = typed(system)
     if think is not None:
@@ -113,7 +113,7 @@ def chat(
     if is_conversation:
         from qwen35_local.cli.repl import Repl
 
-        Repl(session, shelf if home else None, history=home / "history" if home else None).run()
+        Repl(session, store if home else None, history=home / "history" if home else None).run()
     else:
         from qwen35_local.cli.oneshot import answer
 
@@ -124,22 +124,22 @@ def is_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def open_shelf() -> "Shelf":
+def open_session_store() -> "SessionStore":
     """Where conversations are kept."""
     from qwen35_local import hub
-    from qwen35_local.cli.shelf import Shelf
+    from qwen35_local.cli.session_store import SessionStore
 
-    return Shelf(hub.home() / "sessions")
+    return SessionStore(hub.home() / "sessions")
 
 
-def begin(session: "Session", shelf: "Shelf", name: str | None) -> None:
+def begin(session: "Session", store: "SessionStore", name: str | None) -> None:
     """The conversation of this name as it was left, or a new one."""
     from qwen35_local.cli.terminal import notice
 
-    shelf.tidy()
-    session.name = name or shelf.new_name()
-    if shelf.has(session.name):
-        reason = shelf.take(session, session.name)
+    store.tidy()
+    session.name = name or store.new_name()
+    if store.has(session.name):
+        reason = store.take(session, session.name)
         if reason is not None:
             notice(f"(the model reads the conversation again: {reason})")
 

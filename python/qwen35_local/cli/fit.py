@@ -61,7 +61,7 @@ class Choice:
 
 
 def subjects(
-    found: "ModelFile | Checkpoint | Absent", argument: str, mixture: str | None, extras: Extras
+    found: "ModelFile | Checkpoint | Absent", argument: str, preset: str | None, extras: Extras
 ) -> list[Subject]:
     """A GGUF in its own type; a checkpoint, or a published size that is not on this disk, in the type given or in every
     one of `TYPES`. Of a repository that is not on this disk the headers are fetched.
@@ -72,12 +72,12 @@ def subjects(
     from qwen35_local.hub.resolve import Checkpoint, ModelFile
 
     if isinstance(found, ModelFile):
-        if mixture is not None and found.stored is None:
+        if preset is not None and found.stored is None:
             raise InputError(f"--type: {argument} is a file, whose tensors have their types; leave it out")
         return [with_extras(found.path, _core.GgufFile(found.path, header=True), extras)]
     if isinstance(found, Checkpoint):
         name, config, notices = _of_folder(found.folder)
-        said = mixture or (found.type if found.is_type_said else None)
+        said = preset or (found.type if found.is_type_said else None)
         made = [of_config(name, argument, config, each, extras) for each in types_of(said)]
         return [replace(subject, notices=notices) for subject in made]
     if isinstance(found.name, SizeName):
@@ -103,8 +103,8 @@ def _of_folder(folder: Path) -> tuple[str, ModelConfig, tuple[str, ...]]:
         return checkpoint_name(folder, raw), ModelConfig.from_hf(raw), ()
 
 
-def types_of(mixture: str | None) -> tuple[str, ...]:
-    return TYPES if mixture is None else (mixture,)
+def types_of(preset: str | None) -> tuple[str, ...]:
+    return TYPES if preset is None else (preset,)
 
 
 def size_named(published: str) -> Size:
@@ -116,11 +116,11 @@ def short(name: str) -> str:
     return name.lower().removeprefix("qwen3.5-")
 
 
-def of_size(size: Size, mixture: str, extras: Extras) -> Subject:
-    return of_config(size.name, short(size.name), size.config, mixture, extras)
+def of_size(size: Size, preset: str, extras: Extras) -> Subject:
+    return of_config(size.name, short(size.name), size.config, preset, extras)
 
 
-def of_config(name: str, argument: str, config: ModelConfig, mixture: str, extras: Extras) -> Subject:
+def of_config(name: str, argument: str, config: ModelConfig, preset: str, extras: Extras) -> Subject:
     """As `quantize` would write it. Raises InputError."""
     vision = vision_bytes(name, config) if extras.vision else 0
     if extras.mtp and not config.mtp_layers:
@@ -129,10 +129,10 @@ def of_config(name: str, argument: str, config: ModelConfig, mixture: str, extra
         config = replace(config, mtp_layers=0)
     listed = [(spec.name, spec.shape) for spec in tensor_table(config)]
     model = recipe.Model(config.block_count, config.heads // config.kv_heads, config.is_moe)
-    types = recipe.assign(listed, mixture, model)
+    types = recipe.assign(listed, preset, model)
     tensors = tuple(Stored(tensor, shape, types[tensor]) for tensor, shape in listed)
     footprint = Footprint(config, tensors, config.vocabulary, vision, extras.mtp, extras.threads)
-    return Subject(name, argument, mixture.upper(), False, footprint)
+    return Subject(name, argument, preset.upper(), False, footprint)
 
 
 def with_extras(path: Path, file: "_core.GgufFile", extras: Extras) -> Subject:
@@ -165,9 +165,9 @@ def size_of(config: ModelConfig) -> Size | None:
     return next((size for size in SIZES.values() if shape(size.config) == shape(config)), None)
 
 
-def nearest(subject: Subject, question: Question, extras: Extras, mixture: str = "") -> list[Choice]:
+def nearest(subject: Subject, question: Question, extras: Extras, preset: str = "") -> list[Choice]:
     """What fits where `subject` does not, at most one of a kind: a narrower cache, a shorter context, a smaller type, a
-    smaller size (of type `mixture`, or the subject's own)."""
+    smaller size (of type `preset`, or the subject's own)."""
     choices = []
     asked = question.context_tokens
     if asked is not None:
@@ -186,7 +186,7 @@ def nearest(subject: Subject, question: Question, extras: Extras, mixture: str =
         if plan.fits:
             choices.append(Choice("type", other, plan))
             break
-    for other in smaller_sizes(subject, extras, mixture):
+    for other in smaller_sizes(subject, extras, preset):
         if asked is None or asked <= other.footprint.most_context:
             plan = question.plan(other)
             if plan.fits:
@@ -201,21 +201,21 @@ def smaller_types(subject: Subject, extras: Extras) -> list[Subject]:
     size = size_of(footprint.config)
     has_mtp = replace(extras, mtp=extras.mtp and footprint.config.mtp_layers > 0)
     found = []
-    for mixture in TYPES:
+    for preset in TYPES:
         if size is not None:
-            other = of_size(size, mixture, has_mtp)
+            other = of_size(size, preset, has_mtp)
         else:
-            other = of_config(subject.name, subject.argument, footprint.config, mixture, has_mtp)
+            other = of_config(subject.name, subject.argument, footprint.config, preset, has_mtp)
         if other.footprint.weight_bytes < footprint.weight_bytes:
             found.append(other)
     return sorted(found, key=lambda other: -other.footprint.weight_bytes)
 
 
-def smaller_sizes(subject: Subject, extras: Extras, mixture: str) -> Iterator[Subject]:
+def smaller_sizes(subject: Subject, extras: Extras, preset: str) -> Iterator[Subject]:
     """The largest first, in the subject's type where that has a name."""
-    mixture = mixture or (subject.type if subject.type in recipe.FILE_TYPES else recipe.DEFAULT_TYPE)
+    preset = preset or (subject.type if subject.type in recipe.FILE_TYPES else recipe.DEFAULT_TYPE)
     for size in reversed(SIZES.values()):
-        other = of_size(size, mixture, extras)
+        other = of_size(size, preset, extras)
         if other.footprint.n_values < subject.footprint.n_values and size != size_of(subject.footprint.config):
             yield other
 

@@ -9,7 +9,7 @@ from qwen35_local.chat.messages import Message
 from qwen35_local.cli.interrupt import interruptible
 from qwen35_local.cli.progress import bar
 from qwen35_local.cli.session import Session
-from qwen35_local.cli.terminal import Pen, has_style
+from qwen35_local.cli.terminal import StyledWriter, has_style
 from qwen35_local.engine.reply import Compacted, Done, Event
 
 
@@ -38,9 +38,9 @@ class TextPrinter:
     """The answer on stdout as it is when that is a pipe, escaped when it is a terminal; thinking dim on stderr."""
 
     def __init__(self) -> None:
-        self._thoughts = Pen(sys.stderr)
+        self._thoughts = StyledWriter(sys.stderr)
         self._is_terminal = sys.stdout.isatty()
-        self._answer = Pen(sys.stdout)
+        self._answer = StyledWriter(sys.stdout)
         self._last = ""
 
     def __call__(self, event: Event) -> None:

@@ -15,7 +15,7 @@ from qwen35_local.models.memory import Plan
 PARTS = {
     "weights": "weights",
     "kv": "keys and values",
-    "delta": "delta memory",
+    "delta": "recurrent state",
     "snapshots": "snapshots",
     "vision": "image encoder",
     "mtp": "MTP",

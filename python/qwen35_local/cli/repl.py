@@ -11,8 +11,8 @@ from qwen35_local.cli.interrupt import interruptible
 from qwen35_local.cli.lines import line_reader
 from qwen35_local.cli.progress import bar
 from qwen35_local.cli.session import Session, last_said
-from qwen35_local.cli.shelf import Shelf
-from qwen35_local.cli.terminal import Pen, printable_line
+from qwen35_local.cli.session_store import SessionStore
+from qwen35_local.cli.terminal import StyledWriter, printable_line
 from qwen35_local.cli.units import counted
 from qwen35_local.engine.reply import Compacted, Done, Event
 from qwen35_local.errors import Qwen35Error
@@ -24,11 +24,11 @@ CONTINUED = "… "
 class Repl:
     """Enter sends, Alt-Enter (or Esc, Enter) starts a new line, Ctrl-C stops a reply, Ctrl-D leaves."""
 
-    def __init__(self, session: Session, shelf: Shelf | None = None, history: Path | None = None) -> None:
-        """`shelf`, `history`: where the conversation and what was typed are kept; None: nowhere."""
+    def __init__(self, session: Session, store: SessionStore | None = None, history: Path | None = None) -> None:
+        """`store`, `history`: where the conversation and what was typed are kept; None: nowhere."""
         self.session = session
-        self.shelf = shelf
-        self.pen = Pen(sys.stdout)
+        self.store = store
+        self.pen = StyledWriter(sys.stdout)
         self.last: Done | None = None
         self.is_over = False
         self._is_kept = True
@@ -36,12 +36,12 @@ class Repl:
 
     def run(self) -> None:
         self._greet()
-        self.settle()
+        self.prefill_ahead()
         try:
             self._talk()
         finally:
             self.session.engine.close()
-            self.keep_memory()
+            self.keep_state()
 
     def _talk(self) -> None:
         while not self.is_over:
@@ -55,30 +55,30 @@ class Repl:
 
     def keep(self) -> None:
         """Writes what was said; a failure is shown once, and the conversation goes on."""
-        self._try_to_keep(Shelf.keep)
+        self._try_to_keep(SessionStore.keep)
 
-    def keep_memory(self) -> None:
+    def keep_state(self) -> None:
         """Writes what the model remembers of it, for `--continue`."""
-        self._try_to_keep(Shelf.keep_memory)
+        self._try_to_keep(SessionStore.keep_state)
 
-    def _try_to_keep(self, write: Callable[[Shelf, Session], None]) -> None:
-        if self.shelf is None:
+    def _try_to_keep(self, write: Callable[[SessionStore, Session], None]) -> None:
+        if self.store is None:
             return
-        if not any(self.session.branches.values()) and not self.shelf.has(self.session.name):
+        if not any(self.session.branches.values()) and not self.store.has(self.session.name):
             return
         try:
-            write(self.shelf, self.session)
+            write(self.store, self.session)
             self._is_kept = True
         except OSError as error:
             if self._is_kept:
                 self.pen.line(f"! the conversation is not kept: {error.filename}: {error.strerror} (--no-save: never)")
             self._is_kept = False
 
-    def settle(self) -> None:
+    def prefill_ahead(self) -> None:
         """Lets the engine read ahead while nobody waits for it."""
         *before, last = self.session.messages or [Message("user", "")]
         if last.role == "assistant" and before:
-            self.session.engine.settle(self.session.request(before), last)
+            self.session.engine.prefill_ahead(self.session.request(before), last)
 
     def ask(self, default: str = "") -> str:
         """A line from the person. Raises KeyboardInterrupt, EOFError."""
@@ -137,7 +137,7 @@ class Repl:
             )
             return None
         session.messages.append(done.message)
-        self.settle()
+        self.prefill_ahead()
         return done.message
 
     def _tool_results(self, calls: tuple[ToolCall, ...]) -> list[Message] | None:
@@ -170,7 +170,7 @@ class Repl:
 class ReplyView:
     """Events to the terminal: thinking dim and set apart, the answer plain, tool calls on a line of their own."""
 
-    def __init__(self, pen: Pen) -> None:
+    def __init__(self, pen: StyledWriter) -> None:
         self._pen = pen
         self._is_thinking = False
 

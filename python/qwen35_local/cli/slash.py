@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from qwen35_local.chat.messages import Message
 from qwen35_local.cli.session import SETTINGS, last_said, read_tool_file
-from qwen35_local.cli.shelf import age
+from qwen35_local.cli.session_store import age
 from qwen35_local.cli.terminal import printable_line
 from qwen35_local.cli.units import counted
 from qwen35_local.engine.reply import Done
@@ -134,11 +134,11 @@ def branch(repl: "Repl", rest: str) -> None:
 
 def sessions(repl: "Repl", rest: str) -> None:
     """/sessions [NAME]: list the saved conversations, or go on with one"""
-    shelf, session = repl.shelf, repl.session
-    if shelf is None:
+    store, session = repl.store, repl.session
+    if store is None:
         raise InputError("conversations are not saved; start without --no-save")
     if not rest:
-        for saved in shelf.all():
+        for saved in store.all():
             sign = "*" if saved.name == session.name else " "
             title = printable_line(saved.title, 50)
             repl.pen.line(
@@ -146,13 +146,13 @@ def sessions(repl: "Repl", rest: str) -> None:
             )
         return
     repl.keep()
-    repl.keep_memory()
-    reason = shelf.take(session, rest)
+    repl.keep_state()
+    reason = store.take(session, rest)
     repl.last = None
     repl.pen.line(f"({counted(len(session.messages), 'message')}; the last: “{last_said(session.messages)}”)", dim=True)
     if reason is not None:
         repl.pen.line(f"(the model reads it again: {reason})", dim=True)
-    repl.settle()
+    repl.prefill_ahead()
 
 
 def why(repl: "Repl", rest: str) -> None:

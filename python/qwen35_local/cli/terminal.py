@@ -45,7 +45,7 @@ def has_style(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and not is_dumb()
 
 
-class Pen:
+class StyledWriter:
     """Writes pieces of text to one stream, dimmed where asked and where the stream allows it."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -73,4 +73,4 @@ class Pen:
 
 def notice(text: str) -> None:
     """A line on stderr."""
-    Pen(sys.stderr).line(text, dim=True)
+    StyledWriter(sys.stderr).line(text, dim=True)

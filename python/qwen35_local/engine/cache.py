@@ -1,6 +1,6 @@
 """Points that a model can go back to: snapshots in a radix tree keyed by tokens, kept under a budget of bytes.
 
-A prompt may start from any snapshot whose tokens are a prefix of it; the running memory of the DeltaNet layers cannot
+A prompt may start from any snapshot whose tokens are a prefix of it; the recurrent state of the DeltaNet layers cannot
 be cut anywhere else (specification 2.9). Which snapshots are there never changes an answer, only what it costs.
 """
 

@@ -26,13 +26,13 @@ class Cost:
     head_weights: int
     row_bytes: int
     experts: int
-    chosen: int
-    memory_bytes: int  # one sequence's delta memory, the tokens that wait for it, and convolution windows
+    top_k: int
+    memory_bytes: int  # one sequence's recurrent state, the tokens that wait for it, and convolution windows
     kv_blocks: int  # of 32 keys, and as many of values, of one position
 
     def decode_bytes(self, depth: float, sequences: int = 1, tokens: int = 1, kv: str = "f16") -> float:
         """One pass that reads `tokens` tokens of each of `sequences` sequences with `depth` positions before them, all
-        with logits. Delta memory is read, and written once per chunk; experts are those that so many tokens are
+        with logits. Recurrent state is read, and written once per chunk; experts are those that so many tokens are
         expected to choose."""
         writes = min(1.0, tokens / DELTA_CHUNK)
         state = (1 + writes) * self.memory_bytes + self.kv_bytes(depth + tokens, kv)
@@ -48,14 +48,14 @@ class Cost:
 
     def prefill_operations(self, tokens: int, logit_rows: int = 1) -> int:
         """Multiplications and additions with weights."""
-        per_token = self.dense_weights + self.chosen * self.expert_weights
+        per_token = self.dense_weights + self.top_k * self.expert_weights
         return 2 * (tokens * per_token + logit_rows * self.head_weights)
 
     def distinct_experts(self, tokens: int) -> float:
         """How many of a layer's experts `tokens` tokens choose between them when every choice is as likely."""
         if not self.experts:
             return 0.0
-        return float(self.experts * (1 - (1 - self.chosen / self.experts) ** tokens))
+        return float(self.experts * (1 - (1 - self.top_k / self.experts) ** tokens))
 
 
 def cost(model: _core.Model) -> Cost:
@@ -78,7 +78,7 @@ def cost(model: _core.Model) -> Cost:
         head_weights=_multiplied([head]),
         row_bytes=table.n_bytes // table.rows,
         experts=c["experts"],
-        chosen=c["experts_per_token"],
+        top_k=c["experts_per_token"],
         memory_bytes=_FLOAT_BYTES * c["delta_layers"] * (memory + DELTA_CHUNK * waiting + window),
         kv_blocks=c["attention_layers"] * c["kv_heads"] * -(-c["head_width"] // _KV_BLOCK),
     )

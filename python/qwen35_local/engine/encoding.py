@@ -1,10 +1,10 @@
 """From a conversation to the tokens it stands for, and the places in them worth a snapshot.
 
 A conversation stands for the tokens of its rendered prompt, turn by turn, with one exception: a turn that is shown with
-its thinking (or the template's empty thinking) and that the ledger knows stands for the tokens the model wrote there,
-if those spell what the template writes but for white space. A turn that is shown without its thinking is read anew in
-any case, and so is the template's text and nothing else. The tokens therefore depend on the conversation and on what
-was generated, never on what is cached.
+its thinking (or the template's empty thinking) and that the reply log knows stands for the tokens the model wrote
+there, if those spell what the template writes but for white space. A turn that is shown without its thinking is read
+anew in any case, and so is the template's text and nothing else. The tokens therefore depend on the conversation and on
+what was generated, never on what is cached.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from qwen35_local.chat.messages import Message
 from qwen35_local.chat.prompt import Prompt, Turn
-from qwen35_local.engine.ledger import Ledger, Written
+from qwen35_local.engine.reply_log import ReplyLog, Written
 from qwen35_local.text.tokenizer import Tokenizer
 
 SYSTEM = "the system prompt"
@@ -22,12 +22,12 @@ _END = "<|im_end|>\n"
 
 @dataclass
 class Encoded:
-    """`marks`: position to label. `ends`: where each turn ends.
+    """`checkpoints`: position to label. `ends`: where each turn ends.
     `last_turn_at`: where the last turn begins, the model's own if the prompt opens it."""
 
     prompt: Prompt
     tokens: list[int] = field(default_factory=list)
-    marks: dict[int, str] = field(default_factory=dict)
+    checkpoints: dict[int, str] = field(default_factory=dict)
     ends: list[int] = field(default_factory=list)
 
     @property
@@ -40,7 +40,7 @@ class Encoded:
 
 
 def encode(
-    prompt: Prompt, messages: Sequence[Message], tokenizer: Tokenizer, ledger: Ledger, *, strips_thinking: bool
+    prompt: Prompt, messages: Sequence[Message], tokenizer: Tokenizer, reply_log: ReplyLog, *, strips_thinking: bool
 ) -> Encoded:
     """`messages`: what `prompt` was rendered from. `strips_thinking`: a later prompt may show a turn without its
     thinking, so that the places before it are marked."""
@@ -50,18 +50,18 @@ def encode(
     n_system = int(bool(messages) and messages[0].role == "system")
     for turn, ids in zip(prompt.turns, plain, strict=True):
         start = len(encoded.tokens)
-        written = _written(turn, messages, ledger, encoded.tokens)
+        written = _written(turn, messages, reply_log, encoded.tokens)
         if written is not None:
             opening, end = tokenizer.encode_turns([(), ((written.opening, True),), ((_END, True),)])[1:]
             ids = [*opening, *written.tokens, *end]
         name = _name(turn, n_system)
         if think in ids[:8]:
             # A few tokens behind the end of the turn before, and of more use: replies and their retries start here.
-            if encoded.marks.get(start) != f"the end of {SYSTEM}":
-                encoded.marks.pop(start, None)
-            encoded.marks[start + ids.index(think)] = f"where {name} starts, before its thinking"
+            if encoded.checkpoints.get(start) != f"the end of {SYSTEM}":
+                encoded.checkpoints.pop(start, None)
+            encoded.checkpoints[start + ids.index(think)] = f"where {name} starts, before its thinking"
         encoded.tokens += ids
-        encoded.marks[len(encoded.tokens)] = (
+        encoded.checkpoints[len(encoded.tokens)] = (
             f"the end of {name}" if turn.kind != "generation" else f"where {name} starts"
         )
         encoded.ends.append(len(encoded.tokens))
@@ -76,11 +76,11 @@ def _name(turn: Turn, n_system: int) -> str:
     return f"message {turn.n_messages - n_system + (turn.kind == 'generation')}"
 
 
-def _written(turn: Turn, messages: Sequence[Message], ledger: Ledger, before: Sequence[int]) -> Written | None:
+def _written(turn: Turn, messages: Sequence[Message], reply_log: ReplyLog, before: Sequence[int]) -> Written | None:
     """What the model wrote, if this turn shows all of it."""
     if turn.kind != "assistant" or turn.n_messages is None:
         return None
-    written = ledger.choose(messages[turn.n_messages - 1], before)
+    written = reply_log.choose(messages[turn.n_messages - 1], before)
     if written is None or not turn.segments[0].text.startswith(written.opening):
         return None
     shown = turn.text.removeprefix(written.opening).removesuffix(_END)

@@ -15,12 +15,12 @@ from qwen35_local.chat.parser import OutputParser
 from qwen35_local.chat.presets import SETTINGS, Sampling, preset
 from qwen35_local.chat.template import Template
 from qwen35_local.engine.cache import Disk, Entry, Logits, PrefixCache
+from qwen35_local.engine.cached_sequence import CachedSequence, Progress, Start
 from qwen35_local.engine.compaction import shortened
 from qwen35_local.engine.encoding import Encoded, encode
 from qwen35_local.engine.idle import Idle
-from qwen35_local.engine.ledger import Ledger, Written, digest
 from qwen35_local.engine.reply import Compacted, Difference, Event, Reason, Reply, Request, Reuse, WhenFull, make_room
-from qwen35_local.engine.timeline import Progress, Start, Timeline
+from qwen35_local.engine.reply_log import ReplyLog, Written, digest
 from qwen35_local.errors import InputError, TemplateError
 from qwen35_local.fields import TEXT, Fields
 from qwen35_local.text.stream import TokenStream
@@ -57,7 +57,7 @@ class Engine:
         kv: str = "f16",
         cache_bytes: int = 1 << 30,
         disk: Disk | None = None,
-        timeline: Callable[[_core.Sequence, PrefixCache], Timeline] = Timeline,
+        cached_sequence: Callable[[_core.Sequence, PrefixCache], CachedSequence] = CachedSequence,
         identity: str | None = None,
     ) -> None:
         """`metadata` and `tokenizer`: the model's, where the caller has them already. `kv`: format of keys and values.
@@ -76,9 +76,9 @@ class Engine:
         found = {name: fields.find(f"general.sampling.{key}", SETTINGS[name]) for name, key in _OWN_SAMPLING.items()}
         self._own_sampling: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
         self.cache = PrefixCache(cache_bytes, disk)
-        self.ledger = Ledger()
-        self._timeline = timeline(_core.Sequence(model, kv=kv), self.cache)  # type: ignore[arg-type]
-        self._idle = Idle(self._timeline.cancel)
+        self.reply_log = ReplyLog()
+        self._cached = cached_sequence(_core.Sequence(model, kv=kv), self.cache)  # type: ignore[arg-type]
+        self._idle = Idle(self._cached.cancel)
         self._idle_tokens = 0
 
     def __enter__(self) -> Self:
@@ -90,7 +90,7 @@ class Engine:
     def close(self) -> None:
         """Ends idle work. The engine stays usable."""
         self._idle.stop()
-        self._timeline.resume()
+        self._cached.resume()
 
     @property
     def context_tokens(self) -> int:
@@ -99,7 +99,7 @@ class Engine:
     @property
     def tokens_held(self) -> int:
         """Tokens of conversation the sequence holds now."""
-        return len(self._timeline)
+        return len(self._cached)
 
     @property
     def thinks_by_default(self) -> bool:
@@ -122,7 +122,7 @@ class Engine:
 
     def cancel(self) -> None:
         """Ends the reply in progress with reason "cancelled"; may be called from a signal handler or another thread."""
-        self._timeline.cancel()
+        self._cached.cancel()
 
     def reply(self, request: Request, *, progress: Progress = lambda done, total: None) -> Iterator[Event]:
         """The model's next message, as it is written; the last event is Done. When `request.when_full` is "compact" and
@@ -135,9 +135,9 @@ class Engine:
         encoded, dropped = self._fitting(request)
         if dropped is not None:
             yield dropped
-        start = self._timeline.seek(encoded.tokens)
+        start = self._cached.seek(encoded.tokens)
         try:
-            logits = self._timeline.read(encoded.tokens, encoded.marks, progress)
+            logits = self._cached.read(encoded.tokens, encoded.checkpoints, progress)
             assert logits is not None
             reason = yield from self._generate(request, encoded, logits, reply)
         except _core.Cancelled:
@@ -157,43 +157,43 @@ class Engine:
             ids = reply.tokens
             has_own_tokens = all(n < self.tokenizer.vocab_size and not self.tokenizer.is_control(n) for n in ids)
             if has_own_tokens and self.tokenizer.decode(ids) == reply.text:
-                self.ledger.keep(reply)
+                self.reply_log.keep(reply)
 
     def prefill(self, request: Request, progress: Progress = lambda done, total: None) -> Prefilled:
         """Reads the prompt of a request and no further. Raises what `reply` does, and _core.Cancelled."""
         self.close()
         encoded, _ = self._fitting(request)
-        start = self._timeline.seek(encoded.tokens)
-        logits = self._timeline.read(encoded.tokens, encoded.marks, progress)
+        start = self._cached.seek(encoded.tokens)
+        logits = self._cached.read(encoded.tokens, encoded.checkpoints, progress)
         assert logits is not None
         return Prefilled(encoded, start, logits)
 
-    def settle(self, request: Request, reply: Message) -> None:
+    def prefill_ahead(self, request: Request, reply: Message) -> None:
         """Reads, in the background, what the next prompt will begin with when the conversation goes on from `reply` to
         `request`: as a rule the reply without its thinking, from the state before it. The next call of the engine ends
         this, finished or not."""
         self.close()
-        encoded = self._settled([*request.messages, reply], request)
+        encoded = self._ahead([*request.messages, reply], request)
         if encoded is None:
             return
         tokens = encoded.tokens[: encoded.last_turn_at]
         if len(tokens) >= self.context_tokens:
             return
-        marks = {at: label for at, label in encoded.marks.items() if at <= len(tokens)}
+        checkpoints = {at: label for at, label in encoded.checkpoints.items() if at <= len(tokens)}
 
         def job() -> None:
-            start = self._timeline.seek(tokens, wants_logits=False)
-            usual = self._timeline.chunk_tokens
-            self._timeline.chunk_tokens = min(usual, IDLE_CHUNK_TOKENS)
+            start = self._cached.seek(tokens, wants_logits=False)
+            usual = self._cached.chunk_tokens
+            self._cached.chunk_tokens = min(usual, IDLE_CHUNK_TOKENS)
             try:
-                self._timeline.read(tokens, marks, wants_logits=False)
+                self._cached.read(tokens, checkpoints, wants_logits=False)
             finally:
-                self._timeline.chunk_tokens = usual
-                self._idle_tokens += len(self._timeline) - start.reused
+                self._cached.chunk_tokens = usual
+                self._idle_tokens += len(self._cached) - start.reused
 
         self._idle.start(job)
 
-    def _settled(self, messages: Sequence[Message], request: Request) -> Encoded | None:
+    def _ahead(self, messages: Sequence[Message], request: Request) -> Encoded | None:
         """A conversation that ends with a reply, as it will be shown once it goes on: a turn is added that stands for
         what comes next. None where a foreign template refuses that; nobody has asked for it yet."""
         follower = Message("tool" if messages[-1].tool_calls else "user", "?")
@@ -201,16 +201,16 @@ class Engine:
             return self._encode(replace(request, messages=[*messages, follower]), opens=False)
         return None
 
-    def points(self, requests: Iterable[Request]) -> Iterator[tuple[Entry, _core.Snapshot]]:
+    def checkpoints(self, requests: Iterable[Request]) -> Iterator[tuple[Entry, _core.Snapshot]]:
         """The snapshots worth keeping for conversations that may go on or have their last reply retried: of each, the
         shortest (as a rule the system prompt's), the two furthest in the prompt, and the furthest behind the reply."""
         kept: dict[Entry, None] = {}
         for request in requests:
             prompt = list(request.messages)
             if prompt[-1].role == "assistant":
-                settled = self._settled(prompt, request)
-                if settled is not None:
-                    path = self.cache.path(np.array(settled.tokens[: settled.last_turn_at], np.int32))
+                prefilled = self._ahead(prompt, request)
+                if prefilled is not None:
+                    path = self.cache.path(np.array(prefilled.tokens[: prefilled.last_turn_at], np.int32))
                     kept |= dict.fromkeys(path[-1:])
                 prompt.pop()
             if any(message.role == "user" for message in prompt):
@@ -231,7 +231,7 @@ class Engine:
         return self._encode(request, opens=True)
 
     def _encode(self, request: Request, *, opens: bool) -> Encoded:
-        messages = [self.ledger.recognised(message) for message in request.messages]
+        messages = [self.reply_log.recognised(message) for message in request.messages]
         prompt = self.template.render(
             messages,
             request.tools,
@@ -241,7 +241,7 @@ class Engine:
             forces_thinking=request.keep_thinking is True,
         )
         strips = not self._keeps_thinking(request)
-        return encode(prompt, messages, self.tokenizer, self.ledger, strips_thinking=strips)
+        return encode(prompt, messages, self.tokenizer, self.reply_log, strips_thinking=strips)
 
     def _keeps_thinking(self, request: Request) -> bool:
         """Whether every later prompt shows the thinking of today's turns."""
@@ -288,7 +288,7 @@ class Engine:
         if reply.written:
             text = self.tokenizer.decode(reply.written)
             after = digest(encoded.tokens[: encoded.last_turn_at])
-            self.ledger.keep(Written(reply.message, encoded.opening, tuple(reply.written), text, after))
+            self.reply_log.keep(Written(reply.message, encoded.opening, tuple(reply.written), text, after))
 
     def _generate(
         self, request: Request, encoded: Encoded, logits: Logits, reply: Reply
@@ -310,7 +310,7 @@ class Engine:
 
         try:
             while True:
-                self._timeline.check_cancelled()
+                self._cached.check_cancelled()
                 token = sampler.sample(logits, reply.written)
                 reply.count(in_reasoning=parser.in_reasoning)
                 if token in self.tokenizer.stop_ids or self.tokenizer.is_control(token):
@@ -319,10 +319,10 @@ class Engine:
                 reply.written.append(token)
                 for piece in text.push(token):
                     yield from emit(parser.feed(piece.text, is_token=piece.is_special))
-                if len(reply.written) >= limit or len(self._timeline) + 1 >= self.context_tokens:
+                if len(reply.written) >= limit or len(self._cached) + 1 >= self.context_tokens:
                     reason = "length" if len(reply.written) >= limit else "context"
                     break
-                logits = self._timeline.step(token)
+                logits = self._cached.step(token)
         except _core.Cancelled:
             reason = "cancelled"
         yield from emit(parser.feed(text.finish()))

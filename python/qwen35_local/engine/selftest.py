@@ -22,11 +22,11 @@ from qwen35_local.chat.messages import Message, ToolCall
 from qwen35_local.chat.presets import Sampling
 from qwen35_local.engine import store
 from qwen35_local.engine.cache import Logits, PrefixCache, Tokens, is_prefix
+from qwen35_local.engine.cached_sequence import CachedSequence, Progress, append_alone
 from qwen35_local.engine.engine import Engine
-from qwen35_local.engine.ledger import Written
 from qwen35_local.engine.reply import Done, Request
+from qwen35_local.engine.reply_log import Written
 from qwen35_local.engine.spill import Spill
-from qwen35_local.engine.timeline import Progress, Timeline, append_alone
 from qwen35_local.errors import InputError, Qwen35Error
 from qwen35_local.models.memory import KV_FORMATS
 
@@ -74,7 +74,7 @@ class Tally:
         )
 
 
-class _Recorder(Timeline):
+class _Recorder(CachedSequence):
     """Notes every row of logits that a reply was sampled from."""
 
     rows: list[Logits]
@@ -236,18 +236,18 @@ class Scenario:
         self.model = self.random.choice(self.models)
         self.engine = self._engine()
         self.other = self._another()
-        for written in engine.ledger.of([message for messages in said for message in messages]):
-            self.engine.ledger.keep(Written.from_dict(json.loads(json.dumps(written.to_dict()))))
+        for written in engine.reply_log.of([message for messages in said for message in messages]):
+            self.engine.reply_log.keep(Written.from_dict(json.loads(json.dumps(written.to_dict()))))
         with TemporaryDirectory() as folder:
-            store.save(Path(folder), engine.points(requests), "selftest", engine.kv)
+            store.save(Path(folder), engine.checkpoints(requests), "selftest", engine.kv)
             store.load(Path(folder), self.engine.cache, self.model, "selftest", engine.kv)
         self.say()
 
-    def settle(self) -> None:
+    def prefill_ahead(self) -> None:
         """Reads the reply as the template shows it, to its end or until the next message comes."""
         if self.messages and self.messages[-1].role == "assistant":
             *before, last = self.messages
-            self.engine.settle(self._request(before), last)
+            self.engine.prefill_ahead(self._request(before), last)
             if self.random.random() < 0.7:
                 self.engine.finish_idle()
 
@@ -258,15 +258,17 @@ class Scenario:
         tokens = np.array(self.engine.encode(self._request()).tokens, np.int32)
         expected = self._longest_known(tokens)
         done = self._reply()
-        timeline = self.engine._timeline
-        assert isinstance(timeline, _Recorder)
-        written = timeline.tokens[len(tokens) :]
-        self._check(is_prefix(tokens, timeline.tokens), "the sequence does not hold the prompt")
+        cached_sequence = self.engine._cached
+        assert isinstance(cached_sequence, _Recorder)
+        written = cached_sequence.tokens[len(tokens) :]
+        self._check(is_prefix(tokens, cached_sequence.tokens), "the sequence does not hold the prompt")
         self._check(done.reuse.reused_tokens == expected, f"{done.reuse.reused_tokens} reused of {expected} known")
         self._check(done.usage.prompt_tokens == expected + done.reuse.evaluated_tokens, "tokens were read twice")
         rows = self._cold(np.concatenate([tokens, written]), 1 + len(written))
-        self._check(len(rows) == len(timeline.rows), f"{len(timeline.rows)} rows of logits, expected {len(rows)}")
-        for n, (warm, cold) in enumerate(zip(timeline.rows, rows, strict=True)):
+        self._check(
+            len(rows) == len(cached_sequence.rows), f"{len(cached_sequence.rows)} rows of logits, expected {len(rows)}"
+        )
+        for n, (warm, cold) in enumerate(zip(cached_sequence.rows, rows, strict=True)):
             same = np.array_equal(warm.view(np.int32), cold.view(np.int32))
             self._check(same, f"logits at token {len(tokens) + n} are not those of a cold run")
         self.tally.replies += 1
@@ -308,7 +310,7 @@ class Scenario:
 
     def _longest_known(self, tokens: Tokens) -> int:
         """By looking at everything there is; the sequence itself counts like a snapshot."""
-        live = self.engine._timeline
+        live = self.engine._cached
         known = [(entry.tokens, entry.logits) for entry in self.engine.cache] + [(live.tokens, live.logits)]
         return max(
             (
@@ -332,14 +334,14 @@ class Scenario:
 
     def _engine(self) -> Engine:
         disk = None if self.folder is None else Spill(Path(self.folder.name), self.model, self.kv, 1 << 22)
-        engine = Engine(self.model, kv=self.kv, disk=disk, timeline=self._timeline)
+        engine = Engine(self.model, kv=self.kv, disk=disk, cached_sequence=self._cached)
         engine.cache.disk_tokens = 20
         return engine
 
-    def _timeline(self, sequence: _core.Sequence, cache: PrefixCache) -> Timeline:
+    def _cached(self, sequence: _core.Sequence, cache: PrefixCache) -> CachedSequence:
         chunk = self.random.choice(CHUNKS)
         return _Recorder(
-            sequence, cache, chunk_tokens=chunk, mark_tokens=self.random.choice([50, 300]), append=self._append
+            sequence, cache, chunk_tokens=chunk, checkpoint_tokens=self.random.choice([50, 300]), append=self._append
         )
 
     def _append(self, sequence: _core.Sequence, tokens: Tokens, wants_logits: bool) -> Logits | None:
@@ -378,9 +380,9 @@ ACTIONS: tuple[Callable[[Scenario], object], ...] = (
     Scenario.starve,
     Scenario.forget,
     Scenario.restart,
-    Scenario.settle,
-    Scenario.settle,
-    Scenario.settle,
+    Scenario.prefill_ahead,
+    Scenario.prefill_ahead,
+    Scenario.prefill_ahead,
 )
 
 

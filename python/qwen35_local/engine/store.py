@@ -32,12 +32,12 @@ from qwen35_local.fields import OBJECTS, TEXT, Fields, Kind, integer, list_of
 from qwen35_local.process import runs
 
 VERSION = 1
-LAYOUT = 1  # of pages and memory, as the core hands them out
+LAYOUT = 2  # of pages and memory, as the core hands them out
 STATE = "state.json"
 
 _MAGIC = b"qwen35\0p"
 _HEADER = Struct("<8sI4sQ32s")
-_KINDS = {"tokens": b"TOKN", "memory": b"DMEM", "page": b"PAGE", "logits": b"LGTS"}
+_KINDS = {"tokens": b"TOKN", "state": b"DMEM", "page": b"PAGE", "logits": b"LGTS"}
 SUFFIX = ".part"
 _PART_LIMIT_BYTES = 1 << 30
 _JSON_LIMIT_BYTES = 256 << 20
@@ -89,7 +89,7 @@ def write_snapshot(folder: Path, entry: Entry, snapshot: _core.Snapshot, known: 
     return {
         "label": entry.label,
         "tokens": _write(folder, "tokens", entry.tokens),
-        "memory": _write(folder, "memory", snapshot.memory()),
+        "state": _write(folder, "state", snapshot.state()),
         "logits": None if entry.logits is None else _write(folder, "logits", entry.logits),
         "pages": [known[page.id] for page in snapshot.pages],
     }
@@ -131,14 +131,14 @@ def read_snapshot(
     if logits is not None and len(logits) != model.n_vocab:
         raise FileFormatError(f"{folder}: {len(logits)} logits, and the model has {model.n_vocab}")
     tokens = _values(folder, item["tokens"], "tokens", np.dtype(np.int32))
-    memory = _read(folder, item["memory"], "memory")
+    state = _read(folder, item["state"], "state")
     try:
         snapshot = _core.Snapshot.assemble(
             model,
             kv=kv,  # type: ignore[arg-type]
             tokens=tokens,
             pages=[pages[name] for name in names],
-            memory=memory,
+            state=state,
         )
     except _core.InputError as error:
         raise FileFormatError(f"{folder}: {error}") from None
@@ -151,7 +151,7 @@ def _item(fields: Fields) -> dict[str, Any]:
     return {
         "label": fields.need("label", TEXT),
         "tokens": fields.need("tokens", _PART),
-        "memory": fields.need("memory", _PART),
+        "state": fields.need("state", _PART),
         "logits": fields.find("logits", _PART),
         "pages": fields.need("pages", list_of(_PART)),
     }
@@ -159,7 +159,7 @@ def _item(fields: Fields) -> dict[str, Any]:
 
 def parts(item: Mapping[str, Any]) -> list[str]:
     """The names of the parts of a snapshot."""
-    return [name for name in (item["tokens"], item["memory"], item["logits"], *item["pages"]) if name]
+    return [name for name in (item["tokens"], item["state"], item["logits"], *item["pages"]) if name]
 
 
 def _write(folder: Path, kind: str, values: NDArray[Any]) -> str:

@@ -17,7 +17,7 @@ constexpr std::size_t kSteps = kPanelRows / kLanes;  // tiles across a panel
 constexpr std::size_t kChunk = 16;                   // blocks of 32 columns
 constexpr std::size_t kMostRows = 12 * kTileTokens;  // activation rows whose sums wait on the stack
 constexpr std::size_t kLag = 4;
-constexpr std::size_t kQuads = kRoundedColumns / 4;  // groups of four columns in a block
+constexpr std::size_t kQuads = kQuantisedColumns / 4;  // groups of four columns in a block
 
 // ---- the tile registers: results 0, activations 1, weights 2; 3 and 4 for half a block ------------------------------
 
@@ -35,13 +35,13 @@ void load_tile(const void* from, std::size_t stride) noexcept {
 
 // to = activations . weights over some columns of a block.
 template <std::size_t kColumns>
-void multiply(std::int32_t (*to)[kLanes], const RoundedTile& x, const std::uint8_t* weights) noexcept {
+void multiply(std::int32_t (*to)[kLanes], const QuantisedTile& x, const std::uint8_t* weights) noexcept {
   if constexpr (kColumns == kAll) {
-    load_tile<1>(x.codes, kRoundedColumns);
+    load_tile<1>(x.codes, kQuantisedColumns);
     load_tile<2>(weights, 64);
     asm volatile("tilezero %%tmm0\n\ttdpbssd %%tmm2, %%tmm1, %%tmm0" ::: "memory");
   } else {
-    load_tile<3>(x.codes[0] + 16 * kColumns, kRoundedColumns);
+    load_tile<3>(x.codes[0] + 16 * kColumns, kQuantisedColumns);
     load_tile<4>(weights + kColumns * 4 * 64, 64);
     asm volatile("tilezero %%tmm0\n\ttdpbssd %%tmm4, %%tmm3, %%tmm0" ::: "memory");
   }
@@ -83,7 +83,7 @@ struct Chunk {
 // sums += what one block's integer products stand for; the order is simd/matmul.h's add_block.
 template <class Format>
 void add_block(V::F (&sums)[kTileTokens], const std::int32_t (&products)[2][kTileTokens][kLanes],
-               const Chunk<Format>& chunk, std::size_t s, std::size_t b, const RoundedTile& x) noexcept {
+               const Chunk<Format>& chunk, std::size_t s, std::size_t b, const QuantisedTile& x) noexcept {
   for (std::size_t half = 0; half < Chunk<Format>::kHalves; ++half) {
     const V::F scale = V::load(chunk.scale[s][b][half]);
     unroll<kTileTokens>([&](auto i) {
@@ -103,7 +103,7 @@ void add_block(V::F (&sums)[kTileTokens], const std::int32_t (&products)[2][kTil
 // One tile of results through a chunk. Products are read kLag blocks after they were stored: a load cannot take its
 // value from a tile's store that still waits to be written, and would hold up everything behind it.
 template <class Format>
-void add_chunk(float (*to)[kPanelRows], const Chunk<Format>& chunk, std::size_t s, const RoundedTile* x,
+void add_chunk(float (*to)[kPanelRows], const Chunk<Format>& chunk, std::size_t s, const QuantisedTile* x,
                std::size_t count) noexcept {
   alignas(64) std::int32_t products[kLag][2][kTileTokens][kLanes];
   const auto start = [&](std::size_t b) {
@@ -129,8 +129,8 @@ void add_chunk(float (*to)[kPanelRows], const Chunk<Format>& chunk, std::size_t 
 
 template <class Format>
 void tile_rows(const TileArgs& a, std::size_t first, std::size_t rows) noexcept {
-  const std::size_t blocks = a.cols / kRoundedColumns, groups = (rows + kTileTokens - 1) / kTileTokens;
-  const RoundedTile* tiles = a.tiles + first / kTileTokens * blocks;
+  const std::size_t blocks = a.cols / kQuantisedColumns, groups = (rows + kTileTokens - 1) / kTileTokens;
+  const QuantisedTile* tiles = a.tiles + first / kTileTokens * blocks;
   alignas(64) float sums[kMostRows][kPanelRows];
   for (std::size_t i = 0; i < groups * kTileTokens; ++i) {
     for (std::size_t s = 0; s < kSteps; ++s) V::store(sums[i] + s * kLanes, V::zero());
@@ -149,7 +149,7 @@ void tile_rows(const TileArgs& a, std::size_t first, std::size_t rows) noexcept 
                          .cols = a.cols,
                          .live = a.live,
                          .rows = rows,
-                         .rounded = nullptr,
+                         .quantised = nullptr,
                          .exact = nullptr,
                          .out = a.out + first,
                          .out_first = a.out_first,
@@ -166,12 +166,13 @@ void tile_matmul(const TileArgs& a) noexcept {
   asm volatile("tilerelease" ::);
 }
 
-void join_rows(RoundedTile* tiles, const RoundedBlock* const* rows, std::size_t count, std::size_t blocks) noexcept {
+void interleave_rows(QuantisedTile* tiles, const QuantisedBlock* const* rows, std::size_t count,
+                     std::size_t blocks) noexcept {
   for (std::size_t b = 0; b < blocks; ++b) {
-    RoundedTile& tile = tiles[b];
+    QuantisedTile& tile = tiles[b];
     if (count < kTileTokens) __builtin_memset(&tile, 0, sizeof tile);
     for (std::size_t i = 0; i < count; ++i) {
-      const RoundedBlock& x = rows[i][b];
+      const QuantisedBlock& x = rows[i][b];
       __builtin_memcpy(tile.codes[i], x.codes, sizeof x.codes);
       tile.scale[i] = x.scale;
       tile.sum[i] = x.sum;
@@ -187,7 +188,7 @@ void add_amx_matmul(MatmulTable& table) noexcept {
   const auto set = [&](PanelFormat format, auto* kernel) {
     table.tile_matmul[static_cast<std::size_t>(format)] = kernel;
   };
-  table.join_rows = join_rows;
+  table.interleave_rows = interleave_rows;
   set(PanelFormat::kQ4_0, tile_matmul<FormatQ4_0<V>>);
   set(PanelFormat::kIQ4_NL, tile_matmul<FormatIQ4_NL<V>>);
   set(PanelFormat::kIQ4_XS, tile_matmul<FormatIQ4_XS<V>>);

@@ -59,12 +59,12 @@ struct Avx2Bytes : Avx2 {
     return static_cast<std::uint32_t>(_mm_cvtsi128_si32(_mm_max_epu32(b, _mm_shuffle_epi32(b, 0xb1))));
   }
 
-  static void round_block(RoundedBlock& out, const float* x) noexcept {
+  static void quantise_block(QuantisedBlock& out, const float* x) noexcept {
     F values[4];
     for (std::size_t i = 0; i < 4; ++i) values[i] = load(x + 8 * i);
     const I most = _mm256_max_epu32(_mm256_max_epu32(magnitude(values[0]), magnitude(values[1])),
                                     _mm256_max_epu32(magnitude(values[2]), magnitude(values[3])));
-    const RoundedScale scale = rounded_scale(largest_of(most));
+    const QuantisedScale scale = quantised_scale(largest_of(most));
     I codes[4];
     for (std::size_t i = 0; i < 4; ++i) {
       codes[i] = _mm256_cvtps_epi32(mul(values[i], set(scale.factor)));

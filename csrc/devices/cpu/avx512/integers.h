@@ -70,12 +70,12 @@ struct Avx512Integers : Avx512 {
   static void prefetch(const char* p) noexcept { _mm_prefetch(p, _MM_HINT_T0); }
   static void prefetch_far(const char* p) noexcept { _mm_prefetch(p, _MM_HINT_T1); }
 
-  static void round_block(RoundedBlock& out, const float* x) noexcept {
+  static void quantise_block(QuantisedBlock& out, const float* x) noexcept {
     const F low = load(x), high = load(x + 16);
     const I magnitude = _mm512_set1_epi32(0x7fffffff);
     const std::uint32_t largest = _mm512_reduce_max_epu32(
         _mm512_max_epu32(_mm512_and_si512(bits(low), magnitude), _mm512_and_si512(bits(high), magnitude)));
-    const RoundedScale scale = rounded_scale(largest);
+    const QuantisedScale scale = quantised_scale(largest);
     const F factor = set(scale.factor);
     I codes_low = _mm512_cvtps_epi32(mul(low, factor)), codes_high = _mm512_cvtps_epi32(mul(high, factor));
     if (scale.factor == 0.0f) codes_low = codes_high = _mm512_setzero_si512();  // NaN times 0 is no code

@@ -64,14 +64,14 @@ struct NeonIntegers : Neon {
   static void prefetch(const char* p) noexcept { __builtin_prefetch(p); }
   static void prefetch_far(const char* p) noexcept { __builtin_prefetch(p, 0, 2); }
 
-  static void round_block(RoundedBlock& out, const float* x) noexcept {
+  static void quantise_block(QuantisedBlock& out, const float* x) noexcept {
     F values[8];
     uint32x4_t most = vdupq_n_u32(0);
     for (std::size_t i = 0; i < 8; ++i) {
       values[i] = load(x + 4 * i);
       most = vmaxq_u32(most, vandq_u32(vreinterpretq_u32_f32(values[i]), vdupq_n_u32(0x7fffffffU)));
     }
-    const RoundedScale scale = rounded_scale(vmaxvq_u32(most));
+    const QuantisedScale scale = quantised_scale(vmaxvq_u32(most));
     I codes[8];
     for (std::size_t i = 0; i < 8; ++i) {
       codes[i] = vcvtnq_s32_f32(mul(values[i], set(scale.factor)));

@@ -21,7 +21,7 @@ struct Pair {
 };
 
 template <class Format, std::size_t kColumns>
-void pair_sums(Pair& pair, const RoundedBlock& a, const RoundedBlock& b) noexcept {
+void pair_sums(Pair& pair, const QuantisedBlock& a, const QuantisedBlock& b) noexcept {
   const std::int32_t minus[2] = {minus_codes<kColumns>(a), minus_codes<kColumns>(b)};
   if constexpr (Format::kOffsetBits == 0) {
     pair.bias[kColumns] = vdupq_n_s32(0);
@@ -35,7 +35,7 @@ void pair_sums(Pair& pair, const RoundedBlock& a, const RoundedBlock& b) noexcep
 }
 
 template <class Format>
-void prepare(Pair& pair, const RoundedBlock& a, const RoundedBlock& b) noexcept {
+void prepare(Pair& pair, const QuantisedBlock& a, const QuantisedBlock& b) noexcept {
   for (std::size_t half = 0; half < 2; ++half) {
     const int64x2_t first = vreinterpretq_s64_s8(vld1q_s8(a.codes + 16 * half));
     const int64x2_t second = vreinterpretq_s64_s8(vld1q_s8(b.codes + 16 * half));
@@ -169,8 +169,8 @@ template <template <class> class Format, std::size_t kPairs>
 void pair_tile(const PanelArgs& a, std::size_t first_row, std::size_t rows) noexcept {
   using Unit = typename Format<NeonIntegers>::Unit;
   constexpr std::size_t kParts = Format<NeonIntegers>::kParts;
-  const RoundedBlock* x[2 * kPairs];
-  for (std::size_t i = 0; i < 2 * kPairs; ++i) x[i] = a.rounded[first_row + (i < rows ? i : rows - 1)];
+  const QuantisedBlock* x[2 * kPairs];
+  for (std::size_t i = 0; i < 2 * kPairs; ++i) x[i] = a.quantised[first_row + (i < rows ? i : rows - 1)];
   PairSums<kPairs> sums[kPanelRows / 4];
   for (auto& quad : sums) {
     for (auto& pair : quad) pair = {Neon::zero(), Neon::zero()};
@@ -202,8 +202,8 @@ void pair_tile(const PanelArgs& a, std::size_t first_row, std::size_t rows) noex
 template <template <class> class Format>
 void pair_matmul(const PanelArgs& a) noexcept {
   using Plain = Format<NeonIntegers>;
-  constexpr Tile kFew[] = {rounded_tile<NeonIntegers, Plain, 1>, rounded_tile<NeonIntegers, Plain, 2>,
-                           rounded_tile<NeonIntegers, Plain, 3>};
+  constexpr Tile kFew[] = {quantised_tile<NeonIntegers, Plain, 1>, quantised_tile<NeonIntegers, Plain, 2>,
+                           quantised_tile<NeonIntegers, Plain, 3>};
   if (a.rows <= std::size(kFew)) {
     if (a.rows > 0) kFew[a.rows - 1](a, 0);
     return;

@@ -1,10 +1,10 @@
-// Scalar twins of hadamard, append, attend_span, softmax_step, scale_row, attend_merge and attend_finish.
+// Scalar twins of hadamard, append, attend_split, softmax_step, scale_row, attend_combine and attend_finish.
 //
 // A page, per layer: keys [G][256 / 16][A][16], sixteen tokens side by side, so that the scores of sixteen keys are
 // sums over A with no horizontal step; then values [G][256][A]. Elements are fp32 or fp16.
 //
 // The softmax runs over tiles of kKeyTile keys at fixed positions, in order; a query's result is a function of its own
-// keys alone, whoever else shares the pass.
+// keys alone, whatever else shares the pass.
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -63,34 +63,34 @@ void attend_tile(const AttendArgs& args, std::size_t i, std::size_t first, std::
   const float* query = args.queries[i];
   float* values = args.values + i * args.width;
   float score[kKeyTile];
-  float largest = args.largest[i];
+  float m = args.m[i];
   for (std::size_t j = first; j < end; ++j) {
     const std::size_t at = key_index(args.kv_head, args.width, j % kPageSlots, 0);
     float sum = 0.0F;
     for (std::size_t a = 0; a < args.width; ++a) sum = std::fmaf(query[a], Format::load(page[at + a * kKeyLanes]), sum);
     score[j - first] = sum * args.scale;
-    largest = score[j - first] > largest ? score[j - first] : largest;
+    m = score[j - first] > m ? score[j - first] : m;
   }
-  const float fade = exp(args.largest[i] - largest);
-  for (std::size_t a = 0; a < args.width; ++a) values[a] *= fade;
+  const float alpha = exp(args.m[i] - m);
+  for (std::size_t a = 0; a < args.width; ++a) values[a] *= alpha;
   float lane[kKeyLanes] = {};
   for (std::size_t j = first; j < end; ++j) {
-    const float share = exp(score[j - first] - largest);
+    const float p = exp(score[j - first] - m);
     const auto* value = page + value_index(args.kv_head, args.kv_heads, args.width, j % kPageSlots);
-    for (std::size_t a = 0; a < args.width; ++a) values[a] = std::fmaf(share, Format::load(value[a]), values[a]);
-    lane[j % kKeyLanes] += share;
+    for (std::size_t a = 0; a < args.width; ++a) values[a] = std::fmaf(p, Format::load(value[a]), values[a]);
+    lane[j % kKeyLanes] += p;
   }
-  args.sum[i] = std::fmaf(args.sum[i], fade, fold(lane));
-  args.largest[i] = largest;
+  args.sum[i] = std::fmaf(args.sum[i], alpha, fold(lane));
+  args.m[i] = m;
 }
 
 template <class Format>
-void attend_span(const AttendArgs& args) noexcept {
+void attend_split(const AttendArgs& args) noexcept {
   for (std::size_t i = 0; i < args.count; ++i) {
     const std::size_t end = args.limits[i] < args.last ? args.limits[i] : args.last;
     if (args.first >= end) continue;
-    // The lowest finite number, not -infinity: the first step's exp(lowest - largest) is then 0, not NaN.
-    args.largest[i] = std::numeric_limits<float>::lowest();
+    // The lowest finite number, not -infinity: the first step's exp(lowest - m) is then 0, not NaN.
+    args.m[i] = std::numeric_limits<float>::lowest();
     args.sum[i] = 0.0F;
     std::memset(args.values + i * args.width, 0, args.width * sizeof(float));
     for (std::size_t tile = args.first; tile < end; tile += kKeyTile) {
@@ -116,8 +116,8 @@ void hadamard(float* x, std::size_t width) noexcept {
   for (std::size_t i = 0; i < width; ++i) x[i] *= scale;
 }
 
-float softmax_step(float* score, std::size_t count, float scale, float* largest, float* sum) noexcept {
-  float most = *largest;
+float softmax_step(float* score, std::size_t count, float scale, float* m, float* sum) noexcept {
+  float most = *m;
   for (std::size_t j = 0; j < count; ++j) {
     score[j] *= scale;
     most = score[j] > most ? score[j] : most;
@@ -127,23 +127,23 @@ float softmax_step(float* score, std::size_t count, float scale, float* largest,
     score[j] = exp(score[j] - most);
     lane[j % kKeyLanes] += score[j];
   }
-  const float fade = exp(*largest - most);
-  *sum = std::fmaf(*sum, fade, fold(lane));
-  *largest = most;
-  return fade;
+  const float alpha = exp(*m - most);
+  *sum = std::fmaf(*sum, alpha, fold(lane));
+  *m = most;
+  return alpha;
 }
 
 void scale_row(float* x, float factor, std::size_t width) noexcept {
   for (std::size_t a = 0; a < width; ++a) x[a] *= factor;
 }
 
-void attend_merge(float* largest, float* sum, float* values, float later_largest, float later_sum,
-                  const float* later_values, std::size_t width) noexcept {
-  const float both = later_largest > *largest ? later_largest : *largest;
-  const float fade = exp(*largest - both), later_fade = exp(later_largest - both);
-  for (std::size_t a = 0; a < width; ++a) values[a] = std::fmaf(later_values[a], later_fade, values[a] * fade);
-  *sum = std::fmaf(later_sum, later_fade, *sum * fade);
-  *largest = both;
+void attend_combine(float* m, float* sum, float* values, float later_m, float later_sum, const float* later_values,
+                    std::size_t width) noexcept {
+  const float both = later_m > *m ? later_m : *m;
+  const float alpha = exp(*m - both), later_alpha = exp(later_m - both);
+  for (std::size_t a = 0; a < width; ++a) values[a] = std::fmaf(later_values[a], later_alpha, values[a] * alpha);
+  *sum = std::fmaf(later_sum, later_alpha, *sum * alpha);
+  *m = both;
 }
 
 void attend_finish(float* out, const float* values, float sum, const float* gate, std::size_t width) noexcept {
@@ -159,9 +159,9 @@ void add_reference_attend(Table& table) noexcept {
   table.scale_row = scale_row;
   table.append[kKvF32] = append<F32>;
   table.append[kKvF16] = append<F16>;
-  table.attend_span[kKvF32] = attend_span<F32>;
-  table.attend_span[kKvF16] = attend_span<F16>;
-  table.attend_merge = attend_merge;
+  table.attend_split[kKvF32] = attend_split<F32>;
+  table.attend_split[kKvF16] = attend_split<F16>;
+  table.attend_combine = attend_combine;
   table.attend_finish = attend_finish;
 }
 

@@ -28,9 +28,9 @@ void delta_dots(float* out, const float* x, const float* rows, std::size_t count
   }
 }
 
-void delta_gates(float* a, float* b, float a_neg, float dt_bias, std::size_t count) noexcept {
+void delta_gates(float* a, float* b, float ssm_a, float dt_bias, std::size_t count) noexcept {
   for (std::size_t t = 0; t < count; ++t) {
-    a[t] = exp(a_neg * softplus(a[t] + dt_bias));
+    a[t] = exp(ssm_a * softplus(a[t] + dt_bias));
     b[t] = sigmoid(b[t]);
   }
 }
@@ -44,7 +44,7 @@ void step(const DeltaArgs& args, std::size_t chunk, std::size_t i) noexcept {
   float* out = args.out + (chunk + i) * args.value_stride;
   float p[kValueTile] = {}, m[kValueTile] = {};
   for (std::size_t k = 0; k < args.width; ++k) {
-    const float* s = args.memory + k * kValueTile;
+    const float* s = args.state + k * kValueTile;
     for (std::size_t v = 0; v < kValueTile; ++v) p[v] = std::fmaf(key[k], s[v], p[v]);
     for (std::size_t v = 0; v < kValueTile; ++v) m[v] = std::fmaf(query[k], s[v], m[v]);
   }
@@ -61,7 +61,7 @@ void step(const DeltaArgs& args, std::size_t chunk, std::size_t i) noexcept {
   }
 }
 
-// The memory after a whole chunk.
+// The state after a whole chunk.
 void commit(const DeltaArgs& args, std::size_t chunk) noexcept {
   const DeltaStep& last = args.step[chunk + kDeltaSteps - 1];
   float d[kDeltaSteps][kValueTile];
@@ -69,7 +69,7 @@ void commit(const DeltaArgs& args, std::size_t chunk) noexcept {
     for (std::size_t v = 0; v < kValueTile; ++v) d[j][v] = last.kept[j] * args.deltas[j * kValueTile + v];
   }
   for (std::size_t k = 0; k < args.width; ++k) {
-    float* s = args.memory + k * kValueTile;
+    float* s = args.state + k * kValueTile;
     for (std::size_t v = 0; v < kValueTile; ++v) s[v] *= last.decay;
     for (std::size_t j = 0; j < kDeltaSteps; ++j) {
       const float key = args.key[(chunk + j) * args.width + k];

@@ -14,13 +14,13 @@ constexpr std::uint32_t kInfinityBits = 0x7f800000u;
 // Below 2^-100 the factor 127 / amax could overflow; such a block is zero.
 constexpr float kTiny = 0x1p-100f;
 
-void round_block(RoundedBlock& out, const float* x) noexcept {
+void quantise_block(QuantisedBlock& out, const float* x) noexcept {
   std::uint32_t largest = 0;
-  for (std::size_t i = 0; i < kRoundedColumns; ++i) {
+  for (std::size_t i = 0; i < kQuantisedColumns; ++i) {
     const std::uint32_t magnitude = std::bit_cast<std::uint32_t>(x[i]) & 0x7fffffffu;
     largest = magnitude > largest ? magnitude : largest;
   }
-  out = RoundedBlock{};
+  out = QuantisedBlock{};
   if (largest >= kInfinityBits) {
     out.scale = out.sum = std::numeric_limits<float>::quiet_NaN();
     return;
@@ -28,7 +28,7 @@ void round_block(RoundedBlock& out, const float* x) noexcept {
   const float most = std::bit_cast<float>(largest);
   if (most < kTiny) return;
   const float factor = 127.0f / most;
-  for (std::size_t i = 0; i < kRoundedColumns; ++i) {
+  for (std::size_t i = 0; i < kQuantisedColumns; ++i) {
     const float shifted = x[i] * factor + kRoundToInteger;  // to the nearest integer, ties to even
     const int code = static_cast<int>(shifted - kRoundToInteger);
     out.codes[i] = static_cast<std::int8_t>(code);
@@ -39,8 +39,8 @@ void round_block(RoundedBlock& out, const float* x) noexcept {
   out.sum = out.scale * static_cast<float>(-out.minus_codes);
 }
 
-void round_rows(RoundedBlock* out, const float* x, std::size_t blocks) noexcept {
-  for (std::size_t b = 0; b < blocks; ++b) round_block(out[b], x + b * kRoundedColumns);
+void quantise_rows(QuantisedBlock* out, const float* x, std::size_t blocks) noexcept {
+  for (std::size_t b = 0; b < blocks; ++b) quantise_block(out[b], x + b * kQuantisedColumns);
 }
 
 int dot(const int* q, const std::int8_t* codes, std::size_t n) noexcept {
@@ -50,7 +50,7 @@ int dot(const int* q, const std::int8_t* codes, std::size_t n) noexcept {
 }
 
 template <class Reader>
-float add_block(float sum, const RowCodes& w, const RoundedBlock& x) noexcept {
+float add_block(float sum, const RowCodes& w, const QuantisedBlock& x) noexcept {
   if constexpr (Reader::kHasHalves) {
     const int codes[2] = {-x.minus_first_codes, x.minus_first_codes - x.minus_codes};
     for (std::size_t half = 0; half < 2; ++half) {
@@ -71,13 +71,13 @@ float add_block(float sum, const RowCodes& w, const RoundedBlock& x) noexcept {
 constexpr std::size_t kTile = 16;  // rows of activations that share one reading of the weights
 
 template <class Reader>
-void rounded_tile(const PanelArgs& a, std::size_t row, std::size_t first, std::size_t count, float* sums) noexcept {
+void quantised_tile(const PanelArgs& a, std::size_t row, std::size_t first, std::size_t count, float* sums) noexcept {
   const auto* units = reinterpret_cast<const typename Reader::Unit*>(a.panel);
   for (std::size_t block = 0; block < a.cols / 32; ++block) {
     RowCodes w;
     Reader::read(units[block * 32 / Reader::kColumns], block % (Reader::kColumns / 32), row, w);
     for (std::size_t i = 0; i < count; ++i) {
-      sums[i] = add_block<Reader>(sums[i], w, a.rounded[first + i][block]);
+      sums[i] = add_block<Reader>(sums[i], w, a.quantised[first + i][block]);
     }
   }
 }
@@ -98,8 +98,8 @@ void panel_matmul(const PanelArgs& a) noexcept {
     const std::size_t count = a.rows - first < kTile ? a.rows - first : kTile;
     for (std::size_t row = 0; row < a.live; ++row) {
       float sums[kTile] = {};
-      if constexpr (rounds_input(kFormat)) {
-        rounded_tile<Reader>(a, row, first, count, sums);
+      if constexpr (quantises_input(kFormat)) {
+        quantised_tile<Reader>(a, row, first, count, sums);
       } else {
         exact_tile<Reader>(a, row, first, count, sums);
       }
@@ -124,7 +124,7 @@ void add_formats(MatmulTable& table) noexcept {
 
 void add_reference_matmul(MatmulTable& table) noexcept {
   using enum PanelFormat;
-  table.round_rows = round_rows;
+  table.quantise_rows = quantise_rows;
   table.silu_multiply = silu_multiply;
   add_formats<kQ4_0, kIQ4_NL, kIQ4_XS, kQ4_K, kQ5_K, kQ6_K, kQ8_0, kLevels, kAffine, kF32, kF16, kBF16>(table);
 }

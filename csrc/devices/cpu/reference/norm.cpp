@@ -1,4 +1,4 @@
-// Scalar twins of rms_norm, gated_rms_norm, unit_length, norm_rope and sigmoid_gate. Sums run in double, where the
+// Scalar twins of rms_norm, gated_rms_norm, l2_norm, norm_rope and sigmoid_gate. Sums run in double, where the
 // product of two floats is exact, over sixteen lanes folded by halves: the order that vectors of any width can keep.
 #include <cmath>
 
@@ -39,7 +39,7 @@ void gated_rms_norm(const GatedNormArgs& args) noexcept {
   }
 }
 
-void unit_length(float* out, const float* x, std::size_t width, float scale, float eps) noexcept {
+void l2_norm(float* out, const float* x, std::size_t width, float scale, float eps) noexcept {
   const double length = std::sqrt(dot_product(x, x, width) + static_cast<double>(eps));
   const float factor = static_cast<float>(static_cast<double>(scale) / length);
   for (std::size_t i = 0; i < width; ++i) out[i] = x[i] * factor;
@@ -65,7 +65,7 @@ void sigmoid_gate(float* h, float gate, std::size_t cols) noexcept {
 void add_reference_norm(Table& table) noexcept {
   table.rms_norm = rms_norm;
   table.gated_rms_norm = gated_rms_norm;
-  table.unit_length = unit_length;
+  table.l2_norm = l2_norm;
   table.norm_rope = norm_rope;
   table.sigmoid_gate = sigmoid_gate;
 }

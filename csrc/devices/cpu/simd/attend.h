@@ -1,6 +1,6 @@
-// hadamard, append, attend_span, softmax_step, scale_row, attend_merge and attend_finish on the vectors of an Isa trait
-// V: per query the operations of reference/attend.cpp in the same order, so the same bits. reference/attend.cpp says
-// how a page lies in memory.
+// hadamard, append, attend_split, softmax_step, scale_row, attend_combine and attend_finish on the vectors of an Isa
+// trait V: per query the operations of reference/attend.cpp in the same order, so the same bits. reference/attend.cpp
+// says how a page lies in memory.
 //
 // Up to four queries share every load of a key or value: with four heads or more per key/value head, decoding has them
 // too. Each score is one chain over A, each output column one chain over the keys, so sharing changes no bit.
@@ -68,9 +68,10 @@ struct Attend {
     }
   }
 
-  // Scores of one query become shares; returns the factor that brings what was summed before to the new largest score.
-  static float share_out(float* score, std::size_t count, float& largest, float& sum) noexcept {
-    F most = V::set(largest);
+  // Scores of one query become probabilities; returns the factor that brings what was summed before to the new largest
+  // score.
+  static float exponentiate(float* score, std::size_t count, float& m, float& sum) noexcept {
+    F most = V::set(m);
     std::size_t lanes = 0;
     for (; lanes < count; lanes += V::kWidth) {
       const std::size_t n = count - lanes < V::kWidth ? count - lanes : V::kWidth;
@@ -82,23 +83,23 @@ struct Attend {
     const F highest = V::set(both);
     for (std::size_t i = 0, part = 0; i < lanes; i += V::kWidth, part = (part + 1) % kParts) {
       const std::size_t n = count - i < V::kWidth ? count - i : V::kWidth;
-      const F share = V::first_or(exp_of<V>(V::sub(V::load(score + i), highest)), n, V::zero());
-      V::store(score + i, share);
-      lane[part] = V::add(lane[part], share);
+      const F p = V::first_or(exp_of<V>(V::sub(V::load(score + i), highest)), n, V::zero());
+      V::store(score + i, p);
+      lane[part] = V::add(lane[part], p);
     }
-    const F fade = exp_of<V>(V::set(largest - both));
-    sum = V::first(V::fma(V::set(sum), fade, V::set(V::fold(lane))));
-    largest = both;
-    return V::first(fade);
+    const F alpha = exp_of<V>(V::set(m - both));
+    sum = V::first(V::fma(V::set(sum), alpha, V::set(V::fold(lane))));
+    m = both;
+    return V::first(alpha);
   }
 
-  // values[q] += sum over the tile's first `count` keys of share[q][j] v_j, for kColumns sixteens of columns from a.
+  // values[q] += sum over the tile's first `count` keys of p[q][j] v_j, for kColumns sixteens of columns from a.
   template <std::size_t kCount, std::size_t kColumns>
-  static void add_columns(const AttendArgs& args, const Tile& tile, const float (*share)[kKeyTile], const float* fade,
+  static void add_columns(const AttendArgs& args, const Tile& tile, const float (*p)[kKeyTile], const float* alpha,
                           std::size_t count, float* values, std::size_t a) noexcept {
     F sum[kCount][kColumns * kParts];
     for (std::size_t q = 0; q < kCount; ++q) {
-      const F f = V::set(fade[q]);
+      const F f = V::set(alpha[q]);
       for (std::size_t i = 0; i < kColumns * kParts; ++i) {
         sum[q][i] = V::mul(V::load(values + q * args.width + a + i * V::kWidth), f);
       }
@@ -108,7 +109,7 @@ struct Attend {
       F v[kColumns * kParts];
       for (std::size_t i = 0; i < kColumns * kParts; ++i) v[i] = V::load(value + i * V::kWidth);
       for (std::size_t q = 0; q < kCount; ++q) {
-        const F s = V::set(share[q][j]);
+        const F s = V::set(p[q][j]);
         for (std::size_t i = 0; i < kColumns * kParts; ++i) sum[q][i] = V::fma(s, v[i], sum[q][i]);
       }
     }
@@ -120,14 +121,14 @@ struct Attend {
   }
 
   template <std::size_t kCount>
-  static void add_values(const AttendArgs& args, const Tile& tile, const float (*share)[kKeyTile], const float* fade,
+  static void add_values(const AttendArgs& args, const Tile& tile, const float (*p)[kKeyTile], const float* alpha,
                          std::size_t count, float* values) noexcept {
     constexpr std::size_t kStep = kSixteens * kKeyLanes;
     std::size_t a = 0;
     for (; a + kStep <= args.width; a += kStep) {
-      add_columns<kCount, kSixteens>(args, tile, share, fade, count, values, a);
+      add_columns<kCount, kSixteens>(args, tile, p, alpha, count, values, a);
     }
-    for (; a < args.width; a += kKeyLanes) add_columns<kCount, 1>(args, tile, share, fade, count, values, a);
+    for (; a < args.width; a += kKeyLanes) add_columns<kCount, 1>(args, tile, p, alpha, count, values, a);
   }
 
   // Queries [i, i + kCount) through one tile.
@@ -135,7 +136,7 @@ struct Attend {
   static void step(const AttendArgs& args, const Tile& tile, std::size_t i,
                    const std::size_t (&seen)[kCount]) noexcept {
     alignas(64) float score[kCount][kKeyTile];
-    float fade[kCount] = {};
+    float alpha[kCount] = {};
     std::size_t most = 0;
     bool is_even = true;
     for (std::size_t q = 0; q < kCount; ++q) {
@@ -146,17 +147,17 @@ struct Attend {
       score_keys<kCount, kSixteens>(args, tile, args.queries + i, group, score);
     }
     for (std::size_t q = 0; q < kCount; ++q) {
-      if (seen[q] > 0) fade[q] = share_out(score[q], seen[q], args.largest[i + q], args.sum[i + q]);
+      if (seen[q] > 0) alpha[q] = exponentiate(score[q], seen[q], args.m[i + q], args.sum[i + q]);
     }
     float* values = args.values + i * args.width;
     if (is_even) {
-      add_values<kCount>(args, tile, score, fade, most, values);
+      add_values<kCount>(args, tile, score, alpha, most, values);
       return;
     }
     // Queries of different rows in the tile of their own positions: a key that one may not see is not even
     // multiplied by zero.
     for (std::size_t q = 0; q < kCount; ++q) {
-      if (seen[q] > 0) add_values<1>(args, tile, score + q, fade + q, seen[q], values + q * args.width);
+      if (seen[q] > 0) add_values<1>(args, tile, score + q, alpha + q, seen[q], values + q * args.width);
     }
   }
 
@@ -173,13 +174,13 @@ struct Attend {
     if (total > 0) step<kCount>(args, tile, i, seen);
   }
 
-  static void attend_span(const AttendArgs& args) noexcept {
+  static void attend_split(const AttendArgs& args) noexcept {
     std::size_t end = 0;
     for (std::size_t i = 0; i < args.count; ++i) {
       const std::size_t own = args.limits[i] < args.last ? args.limits[i] : args.last;
       if (own <= args.first) continue;
       end = own > end ? own : end;
-      args.largest[i] = -3.402823466e+38F;  // the lowest finite number, as in the reference
+      args.m[i] = -3.402823466e+38F;  // the lowest finite number, as in the reference
       args.sum[i] = 0.0F;
       for (std::size_t a = 0; a < args.width; ++a) args.values[i * args.width + a] = 0.0F;
     }
@@ -240,10 +241,10 @@ struct Attend {
     for (std::size_t a = 0; a < width; a += V::kWidth) V::store(x + a, V::mul(V::load(x + a), scale));
   }
 
-  static float softmax_step(float* score, std::size_t count, float scale, float* largest, float* sum) noexcept {
+  static float softmax_step(float* score, std::size_t count, float scale, float* m, float* sum) noexcept {
     const F factor = V::set(scale);
     for (std::size_t i = 0; i < count; i += V::kWidth) V::store(score + i, V::mul(V::load(score + i), factor));
-    return share_out(score, count, *largest, *sum);
+    return exponentiate(score, count, *m, *sum);
   }
 
   static void scale_row(float* x, float factor, std::size_t width) noexcept {
@@ -251,15 +252,15 @@ struct Attend {
     for (std::size_t a = 0; a < width; a += V::kWidth) V::store(x + a, V::mul(V::load(x + a), f));
   }
 
-  static void attend_merge(float* largest, float* sum, float* values, float later_largest, float later_sum,
-                           const float* later_values, std::size_t width) noexcept {
-    const float both = later_largest > *largest ? later_largest : *largest;
-    const F fade = exp_of<V>(V::set(*largest - both)), later_fade = exp_of<V>(V::set(later_largest - both));
+  static void attend_combine(float* m, float* sum, float* values, float later_m, float later_sum,
+                             const float* later_values, std::size_t width) noexcept {
+    const float both = later_m > *m ? later_m : *m;
+    const F alpha = exp_of<V>(V::set(*m - both)), later_alpha = exp_of<V>(V::set(later_m - both));
     for (std::size_t a = 0; a < width; a += V::kWidth) {
-      V::store(values + a, V::fma(V::load(later_values + a), later_fade, V::mul(V::load(values + a), fade)));
+      V::store(values + a, V::fma(V::load(later_values + a), later_alpha, V::mul(V::load(values + a), alpha)));
     }
-    *sum = V::first(V::fma(V::set(later_sum), later_fade, V::mul(V::set(*sum), fade)));
-    *largest = both;
+    *sum = V::first(V::fma(V::set(later_sum), later_alpha, V::mul(V::set(*sum), alpha)));
+    *m = both;
   }
 
   static void attend_finish(float* out, const float* values, float sum, const float* gate, std::size_t width) noexcept {
@@ -279,9 +280,9 @@ void add_attend(Table& table) noexcept {
   table.scale_row = Full::scale_row;
   table.append[kKvF32] = Full::append;
   table.append[kKvF16] = Half::append;
-  table.attend_span[kKvF32] = Full::attend_span;
-  table.attend_span[kKvF16] = Half::attend_span;
-  table.attend_merge = Full::attend_merge;
+  table.attend_split[kKvF32] = Full::attend_split;
+  table.attend_split[kKvF16] = Half::attend_split;
+  table.attend_combine = Full::attend_combine;
   table.attend_finish = Full::attend_finish;
 }
 

@@ -1,8 +1,8 @@
 // delta_dots, delta_gates and gated_delta_rule on the vectors of an Isa trait V: the operations of
 // reference/gated_delta.cpp in the same order per column, so the same bits.
 //
-// A tile of the memory (16 KiB at Dk = 128) stays in the first-level cache. Of a whole chunk it is read once for all
-// tokens that fit into registers and written once: 3.25 vector operations per token and vector of memory, against 4
+// A tile of the state (16 KiB at Dk = 128) stays in the first-level cache. Of a whole chunk it is read once for all
+// tokens that fit into registers and written once: 3.25 vector operations per token and vector of state, against 4
 // token by token.
 #pragma once
 
@@ -18,7 +18,7 @@ struct GatedDelta {
   static constexpr std::size_t kParts = kValueTile / V::kWidth;
   // Tokens per pass: two sums each in two vectors fill half the registers.
   static constexpr std::size_t kTogether = V::kRegisters / 8;
-  static constexpr std::size_t kAhead = 1024;  // floats of the memory, which single tokens stream from far away
+  static constexpr std::size_t kAhead = 1024;  // floats of the state, which single tokens stream from far away
   static_assert(kParts % 2 == 0 && kDeltaSteps % kTogether == 0);
 
   // S^T k and S^T q of a chunk's tokens.
@@ -38,7 +38,7 @@ struct GatedDelta {
       for (std::size_t i = 0; i < kTokens; ++i) {
         for (std::size_t v = 0; v < kColumns; ++v) p[i][v] = m[i][v] = V::zero();
       }
-      const float* s = args.memory + first;
+      const float* s = args.state + first;
       for (std::size_t k = 0; k < width; ++k, s += kValueTile) {
         if constexpr (kTokens == 1) prefetch_row<V>(s + kAhead, kValueTile);
         F column[kColumns];
@@ -78,7 +78,7 @@ struct GatedDelta {
     }
   }
 
-  // The memory after a whole chunk.
+  // The state after a whole chunk.
   static void commit(const DeltaArgs& args, std::size_t chunk) noexcept {
     const DeltaStep& last = args.step[chunk + kDeltaSteps - 1];
     const F decay = V::set(last.decay);
@@ -91,7 +91,7 @@ struct GatedDelta {
           d[j][v] = V::mul(V::set(last.kept[j]), V::load(args.deltas + j * kValueTile + first + v * V::kWidth));
         }
       }
-      float* s = args.memory + first;
+      float* s = args.state + first;
       for (std::size_t k = 0; k < width; ++k, s += kValueTile) {
         F column[2];
         for (std::size_t v = 0; v < 2; ++v) column[v] = V::mul(V::load(s + v * V::kWidth), decay);
@@ -137,12 +137,12 @@ struct GatedDelta {
     }
   }
 
-  static void delta_gates(float* a, float* b, float a_neg, float dt_bias, std::size_t count) noexcept {
+  static void delta_gates(float* a, float* b, float ssm_a, float dt_bias, std::size_t count) noexcept {
     for (std::size_t t = 0; t < count; t += V::kWidth) {
       const std::size_t n = count - t < V::kWidth ? count - t : V::kWidth;
       const auto load = [=](const float* x) { return n == V::kWidth ? V::load(x + t) : V::load_first(x + t, n); };
       const auto store = [=](float* x, F y) { n == V::kWidth ? V::store(x + t, y) : V::store_first(x + t, y, n); };
-      store(a, exp_of<V>(V::mul(V::set(a_neg), softplus_of<V>(V::add(load(a), V::set(dt_bias))))));
+      store(a, exp_of<V>(V::mul(V::set(ssm_a), softplus_of<V>(V::add(load(a), V::set(dt_bias))))));
       store(b, sigmoid_of<V>(load(b)));
     }
   }

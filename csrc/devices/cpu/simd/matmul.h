@@ -21,20 +21,20 @@ constexpr std::size_t kNearBytes = 1024;
 
 // ---- rounding ----------------------------------------------------------------------------------------------------
 
-struct RoundedScale {
+struct QuantisedScale {
   float scale;
   float factor;  // codes are x * factor; 0 where all codes are 0
 };
 
 // From the bits of the largest magnitude, as in the reference kernel: infinity and NaN order above every number.
-static inline RoundedScale rounded_scale(std::uint32_t largest) noexcept {
+static inline QuantisedScale quantised_scale(std::uint32_t largest) noexcept {
   if (largest >= 0x7f800000u) return {std::bit_cast<float>(0x7fc00000u), 0.0f};
   const float most = std::bit_cast<float>(largest);
   if (most < 0x1p-100f) return {0.0f, 0.0f};
   return {most / 127.0f, 127.0f / most};
 }
 
-static inline void finish_block(RoundedBlock& out, float scale, std::int32_t first, std::int32_t second) noexcept {
+static inline void finish_block(QuantisedBlock& out, float scale, std::int32_t first, std::int32_t second) noexcept {
   out.scale = scale;
   out.sum = scale * static_cast<float>(first + second);
   out.minus_codes = -(first + second);
@@ -87,21 +87,21 @@ void store_tile(const PanelArgs& a, std::size_t first, std::size_t rows, const f
 constexpr std::size_t kAll = 2;
 
 template <std::size_t kColumns>
-std::int32_t minus_codes(const RoundedBlock& x) noexcept {
+std::int32_t minus_codes(const QuantisedBlock& x) noexcept {
   if constexpr (kColumns == kAll) return x.minus_codes;
   return kColumns == 0 ? x.minus_first_codes : x.minus_codes - x.minus_first_codes;
 }
 
 // The codes' sum times minus the offset of the weights' codes.
 template <class V, class Format, std::size_t kColumns>
-typename V::I bias(const RoundedBlock& x) noexcept {
+typename V::I bias(const QuantisedBlock& x) noexcept {
   if constexpr (Format::kOffsetBits == 0) return V::set(std::int32_t{0});
   return V::template shift_left<Format::kOffsetBits>(V::set(minus_codes<kColumns>(x)));
 }
 
-// The sum of the rounded activations.
+// The sum of the quantised activations.
 template <std::size_t kColumns>
-float column_sum(const RoundedBlock& x) noexcept {
+float column_sum(const QuantisedBlock& x) noexcept {
   if constexpr (kColumns == kAll) return x.sum;
   return static_cast<float>(-minus_codes<kColumns>(x)) * x.scale;
 }
@@ -117,7 +117,7 @@ void unroll(Body&& body) noexcept {
 // sums += weights of some columns times the activations, for V::kRowVectors vectors of rows from `lane`.
 template <class V, class Format, std::size_t kColumns, std::size_t kRows>
 void add_products(const typename Format::Unit& unit, std::size_t part, std::size_t lane,
-                  const RoundedBlock* const (&x)[kRows], typename V::F (&sums)[V::kRowVectors][kRows]) noexcept {
+                  const QuantisedBlock* const (&x)[kRows], typename V::F (&sums)[V::kRowVectors][kRows]) noexcept {
   constexpr std::size_t kVectors = V::kRowVectors, kHalves = kColumns == kAll ? 2 : 1;
   typename V::template Sum<Format::kBits> products[kVectors][kRows];
   for (std::size_t i = 0; i < kRows; ++i) {
@@ -146,7 +146,7 @@ void add_products(const typename Format::Unit& unit, std::size_t part, std::size
 
 template <class V, class Format, std::size_t kColumns, std::size_t kRows>
 void subtract_mins(const typename Format::Unit& unit, std::size_t part, std::size_t lane,
-                   const RoundedBlock* const (&x)[kRows], typename V::F (&sums)[V::kRowVectors][kRows]) noexcept {
+                   const QuantisedBlock* const (&x)[kRows], typename V::F (&sums)[V::kRowVectors][kRows]) noexcept {
   for (std::size_t v = 0; v < V::kRowVectors; ++v) {
     const auto min = Format::min(unit, part, kColumns % kAll, lane + v * V::kWidth);
     for (std::size_t i = 0; i < kRows; ++i) {
@@ -158,7 +158,7 @@ void subtract_mins(const typename Format::Unit& unit, std::size_t part, std::siz
 // One block of 32 columns.
 template <class V, class Format, std::size_t kRows>
 void add_block(const typename Format::Unit& unit, std::size_t part, std::size_t lane,
-               const RoundedBlock* const (&x)[kRows], typename V::F (&sums)[V::kRowVectors][kRows]) noexcept {
+               const QuantisedBlock* const (&x)[kRows], typename V::F (&sums)[V::kRowVectors][kRows]) noexcept {
   if constexpr (Format::kHasHalves) {
     add_products<V, Format, 0>(unit, part, lane, x, sums);
     // The second half loads its nibbles again: kept from the first, they would push the sums out of the registers.
@@ -175,13 +175,13 @@ void add_block(const typename Format::Unit& unit, std::size_t part, std::size_t 
 }
 
 template <class V, class Format, std::size_t kRows>
-void rounded_tile(const PanelArgs& a, std::size_t first) noexcept {
+void quantised_tile(const PanelArgs& a, std::size_t first) noexcept {
   using Unit = typename Format::Unit;
   constexpr std::size_t kStep = V::kWidth * V::kRowVectors, kSteps = kPanelRows / kStep;
-  const RoundedBlock* x[kRows];
+  const QuantisedBlock* x[kRows];
   typename V::F sums[kSteps][V::kRowVectors][kRows];
   for (std::size_t i = 0; i < kRows; ++i) {
-    x[i] = a.rounded[first + i];
+    x[i] = a.quantised[first + i];
     for (auto& step : sums) {
       for (auto& vector : step) vector[i] = V::zero();
     }
@@ -244,9 +244,9 @@ void split(const PanelArgs& a, const Tile (&tiles)[kMost]) noexcept {
 }
 
 template <class V, class Format>
-void rounded_matmul(const PanelArgs& a) noexcept {
+void quantised_matmul(const PanelArgs& a) noexcept {
   [&]<std::size_t... kLess>(std::index_sequence<kLess...>) {
-    constexpr Tile kTiles[] = {rounded_tile<V, Format, kLess + 1>...};
+    constexpr Tile kTiles[] = {quantised_tile<V, Format, kLess + 1>...};
     split(a, kTiles);
   }(std::make_index_sequence<V::kTileRows>{});
 }
@@ -272,8 +272,8 @@ void silu_multiply(float* out, const float* gate, const float* up, std::size_t c
 }
 
 template <class V>
-void round_rows(RoundedBlock* out, const float* x, std::size_t blocks) noexcept {
-  for (std::size_t b = 0; b < blocks; ++b) V::round_block(out[b], x + b * kRoundedColumns);
+void quantise_rows(QuantisedBlock* out, const float* x, std::size_t blocks) noexcept {
+  for (std::size_t b = 0; b < blocks; ++b) V::quantise_block(out[b], x + b * kQuantisedColumns);
 }
 
 template <class V>
@@ -281,17 +281,17 @@ void add_matmul(MatmulTable& table) noexcept {
   const auto set = [&](PanelFormat format, auto* kernel) {
     table.panel_matmul[static_cast<std::size_t>(format)] = kernel;
   };
-  table.round_rows = round_rows<V>;
+  table.quantise_rows = quantise_rows<V>;
   table.silu_multiply = silu_multiply<V>;
-  set(PanelFormat::kQ4_0, rounded_matmul<V, FormatQ4_0<V>>);
-  set(PanelFormat::kIQ4_NL, rounded_matmul<V, FormatIQ4_NL<V>>);
-  set(PanelFormat::kIQ4_XS, rounded_matmul<V, FormatIQ4_XS<V>>);
-  set(PanelFormat::kQ4_K, rounded_matmul<V, FormatQ4_K<V>>);
-  set(PanelFormat::kQ5_K, rounded_matmul<V, FormatQ5_K<V>>);
-  set(PanelFormat::kQ6_K, rounded_matmul<V, FormatQ6_K<V>>);
-  set(PanelFormat::kQ8_0, rounded_matmul<V, FormatQ8_0<V>>);
-  set(PanelFormat::kLevels, rounded_matmul<V, FormatLevels<V>>);
-  set(PanelFormat::kAffine, rounded_matmul<V, FormatAffine<V>>);
+  set(PanelFormat::kQ4_0, quantised_matmul<V, FormatQ4_0<V>>);
+  set(PanelFormat::kIQ4_NL, quantised_matmul<V, FormatIQ4_NL<V>>);
+  set(PanelFormat::kIQ4_XS, quantised_matmul<V, FormatIQ4_XS<V>>);
+  set(PanelFormat::kQ4_K, quantised_matmul<V, FormatQ4_K<V>>);
+  set(PanelFormat::kQ5_K, quantised_matmul<V, FormatQ5_K<V>>);
+  set(PanelFormat::kQ6_K, quantised_matmul<V, FormatQ6_K<V>>);
+  set(PanelFormat::kQ8_0, quantised_matmul<V, FormatQ8_0<V>>);
+  set(PanelFormat::kLevels, quantised_matmul<V, FormatLevels<V>>);
+  set(PanelFormat::kAffine, quantised_matmul<V, FormatAffine<V>>);
   set(PanelFormat::kF32, exact_matmul<V, FormatF32<V>>);
   set(PanelFormat::kF16, exact_matmul<V, FormatF16<V>>);
   set(PanelFormat::kBF16, exact_matmul<V, FormatBF16<V>>);

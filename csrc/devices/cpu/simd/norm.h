@@ -1,4 +1,4 @@
-// rms_norm, gated_rms_norm, unit_length and norm_rope on the vectors of an Isa trait V: the operations of
+// rms_norm, gated_rms_norm, l2_norm and norm_rope on the vectors of an Isa trait V: the operations of
 // reference/norm.cpp in the same order, so the same bits.
 #pragma once
 
@@ -80,7 +80,7 @@ struct Norm {
     }
   }
 
-  static void unit_length(float* out, const float* x, std::size_t width, float scale, float eps) noexcept {
+  static void l2_norm(float* out, const float* x, std::size_t width, float scale, float eps) noexcept {
     const double length = std::sqrt(dot_product(x, x, width) + static_cast<double>(eps));
     const F factor = V::set(static_cast<float>(static_cast<double>(scale) / length));
     over<V>(
@@ -114,7 +114,7 @@ struct Norm {
   static void add_to(Table& table) noexcept {
     table.rms_norm = rms_norm;
     table.gated_rms_norm = gated_rms_norm;
-    table.unit_length = unit_length;
+    table.l2_norm = l2_norm;
     table.norm_rope = norm_rope;
   }
 };

@@ -8,7 +8,7 @@
 
 namespace qwen35 {
 
-class Queue {
+class TicketLock {
  public:
   void lock() {
     std::unique_lock lock(mutex_);

@@ -9,16 +9,16 @@
 
 namespace qwen35 {
 
-enum class Wanted { kNone, kLast, kAll };
+enum class Output { kNone, kLast, kAll };
 
-struct ReadItem {
+struct StepItem {
   Sequence* sequence;
   std::span<const Token> tokens;
-  Wanted wanted;
+  Output output;
   float* logits;  // host memory, [rows, V] with rows = logit_rows()
 
   std::size_t logit_rows() const noexcept {
-    return wanted == Wanted::kNone ? 0 : wanted == Wanted::kAll ? tokens.size() : 1;
+    return output == Output::kNone ? 0 : output == Output::kAll ? tokens.size() : 1;
   }
 };
 
@@ -28,10 +28,10 @@ inline constexpr std::size_t kMostChunkTokens = 8192;
 // Reads at most chunk_tokens rows per pass; results do not depend on it. `pause` is called between passes with nothing
 // locked, and what it throws ends the reading. Throws InputError before anything is changed; Cancelled between two
 // passes, when each sequence stands at the end of the last one.
-void read(std::span<const ReadItem> items, std::size_t chunk_tokens, const std::function<void()>& pause);
+void evaluate(std::span<const StepItem> items, std::size_t chunk_tokens, const std::function<void()>& pause);
 
 // The same for a sequence already in use for reading.
-void read(const Sequence::Use& use, std::span<const Token> tokens, std::size_t chunk_tokens,
-          const std::function<void()>& pause);
+void evaluate(const Sequence::Use& use, std::span<const Token> tokens, std::size_t chunk_tokens,
+              const std::function<void()>& pause);
 
 }  // namespace qwen35

@@ -42,7 +42,7 @@ class Written:
         )
 
 
-class Ledger:
+class ReplyLog:
     """The last replies, up to `limit` of them, found by what they say: the answer and the calls, and the thinking where
     it is given. Of several that say the same, the one that followed the same tokens is meant, else the latest."""
 

@@ -50,7 +50,7 @@ class Scratch {
 
  private:
   std::size_t rows_;
-  std::size_t chosen_;
+  std::size_t top_k_;
   std::unique_ptr<Buffer> memory_;
   Activations whole_{};
 };
@@ -58,7 +58,7 @@ class Scratch {
 // One pass: the new tokens of one or more sequences, segment after segment.
 struct Batch {
   std::vector<Token> tokens;                         // [T]
-  std::vector<std::uint32_t> wanted;                 // rows that want logits
+  std::vector<std::uint32_t> outputs;                // rows that want logits
   std::vector<std::vector<KvSegment>> attention;     // per attention layer, one per segment
   std::vector<std::vector<DeltaSegment>> delta_net;  // per DeltaNet layer, one per segment
 

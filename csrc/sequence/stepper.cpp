@@ -1,4 +1,4 @@
-#include "sequence/reading.h"
+#include "sequence/stepper.h"
 
 #include <algorithm>
 #include <string>
@@ -23,12 +23,12 @@ void make_room(std::vector<Token>& tokens, std::size_t more) {
 }  // namespace
 
 // All passes of one call: cuts the items into chunks and brings each sequence from chunk to chunk.
-class Reading {
+class Stepper {
  public:
-  Reading(Model& model, std::span<const ReadItem> items, std::size_t chunk_tokens)
+  Stepper(Model& model, std::span<const StepItem> items, std::size_t chunk_tokens)
       : model_(model), items_(items), chunk_tokens_(chunk_tokens), batch_(model.config()) {}
 
-  static void check(const Sequence& sequence, const ReadItem& item);
+  static void check(const Sequence& sequence, const StepItem& item);
   bool is_done() const noexcept { return item_ == items_.size(); }
   void pass(std::span<const Sequence::Use> uses);
 
@@ -44,16 +44,16 @@ class Reading {
   void fetch_logits(Backend& ops, const Activations& s);
 
   Model& model_;
-  std::span<const ReadItem> items_;
+  std::span<const StepItem> items_;
   std::size_t chunk_tokens_;
   std::size_t item_ = 0;    // first item not read to its end
   std::size_t offset_ = 0;  // tokens of it already read
   Batch batch_;
   std::vector<Part> parts_;
-  std::vector<float*> logits_;  // where the wanted rows go
+  std::vector<float*> logits_;  // where the output rows go
 };
 
-void Reading::check(const Sequence& sequence, const ReadItem& item) {
+void Stepper::check(const Sequence& sequence, const StepItem& item) {
   sequence.check_whole();
   const Config& config = sequence.model().config();
   for (const Token token : item.tokens) {
@@ -67,18 +67,18 @@ void Reading::check(const Sequence& sequence, const ReadItem& item) {
                      " tokens do not fit: " + std::to_string(sequence.tokens_.size()) + " of " +
                      std::to_string(sequence.context_tokens()) + " context_tokens are taken");
   }
-  if (item.wanted == Wanted::kLast && item.tokens.empty()) {
+  if (item.output == Output::kLast && item.tokens.empty()) {
     throw InputError("logits of the last token were asked for, but there are no tokens to read");
   }
 }
 
 // The next rows, in the order of the items, until the chunk is full.
-void Reading::compose() {
+void Stepper::compose() {
   batch_.clear();
   parts_.clear();
   logits_.clear();
   while (item_ < items_.size() && batch_.tokens.size() < chunk_tokens_) {
-    const ReadItem& item = items_[item_];
+    const StepItem& item = items_[item_];
     const std::size_t first = batch_.tokens.size();
     const std::size_t count = std::min(item.tokens.size() - offset_, chunk_tokens_ - first);
     const auto tokens = item.tokens.subspan(offset_, count);
@@ -86,13 +86,13 @@ void Reading::compose() {
     batch_.tokens.insert(batch_.tokens.end(), tokens.begin(), tokens.end());
     const bool ends = offset_ + count == item.tokens.size();
     const std::size_t vocabulary = model_.config().vocabulary;
-    if (item.wanted == Wanted::kAll) {
+    if (item.output == Output::kAll) {
       for (std::size_t i = 0; i < count; ++i) {
-        batch_.wanted.push_back(static_cast<std::uint32_t>(first + i));
+        batch_.outputs.push_back(static_cast<std::uint32_t>(first + i));
         logits_.push_back(item.logits + (offset_ + i) * vocabulary);
       }
-    } else if (item.wanted == Wanted::kLast && ends) {
-      batch_.wanted.push_back(static_cast<std::uint32_t>(first + count - 1));
+    } else if (item.output == Output::kLast && ends) {
+      batch_.outputs.push_back(static_cast<std::uint32_t>(first + count - 1));
       logits_.push_back(item.logits);
     }
     offset_ += count;
@@ -103,7 +103,7 @@ void Reading::compose() {
   }
 }
 
-void Reading::place(Backend& ops) {
+void Stepper::place(Backend& ops) {
   for (const Part& part : parts_) {
     Sequence& sequence = *part.sequence;
     sequence.pages_.make_writable(ops, part.rows.position, part.rows.count);
@@ -112,12 +112,12 @@ void Reading::place(Backend& ops) {
       batch_.attention[i].push_back(sequence.pages_.segment(i, part.rows));
     }
     for (std::size_t i = 0; i < batch_.delta_net.size(); ++i) {
-      batch_.delta_net[i].push_back(sequence.memory_.segment(i, part.rows));
+      batch_.delta_net[i].push_back(sequence.state_.segment(i, part.rows));
     }
   }
 }
 
-void Reading::fetch_logits(Backend& ops, const Activations& s) {
+void Stepper::fetch_logits(Backend& ops, const Activations& s) {
   const std::size_t row_bytes = model_.config().vocabulary * sizeof(float);
   for (std::size_t first = 0; first < logits_.size(); first += kLogitRows) {
     const std::size_t count = std::min(kLogitRows, logits_.size() - first);
@@ -129,14 +129,14 @@ void Reading::fetch_logits(Backend& ops, const Activations& s) {
   }
 }
 
-void Reading::pass(std::span<const Sequence::Use> uses) {
-  auto turn = model_.take_turn();
+void Stepper::pass(std::span<const Sequence::Use> uses) {
+  auto device = model_.lock_device();
   for (const auto& use : uses) use.check_cancelled();
   compose();
   if (parts_.empty()) return;
-  Backend& ops = turn.ops();
+  Backend& ops = device.ops();
   place(ops);
-  const Activations s = turn.activations(batch_.tokens.size(), std::min(kLogitRows, batch_.wanted.size()));
+  const Activations s = device.activations(batch_.tokens.size(), std::min(kLogitRows, batch_.outputs.size()));
   for (const Part& part : parts_) part.sequence->is_torn_ = true;
   forward(ops, model_.weights(), model_.config(), model_.rope().view(), s, batch_);
   fetch_logits(ops, s);
@@ -152,14 +152,14 @@ void Reading::pass(std::span<const Sequence::Use> uses) {
 
 namespace {
 
-void read_in_use(std::span<const Sequence::Use> uses, std::span<const ReadItem> items, std::size_t chunk_tokens,
-                 const std::function<void()>& pause) {
+void evaluate_in_use(std::span<const Sequence::Use> uses, std::span<const StepItem> items, std::size_t chunk_tokens,
+                     const std::function<void()>& pause) {
   if (chunk_tokens < 1 || chunk_tokens > kMostChunkTokens) {
     throw InputError("chunk_tokens is " + std::to_string(chunk_tokens) + ", expected 1 to " +
                      std::to_string(kMostChunkTokens));
   }
-  for (const ReadItem& item : items) Reading::check(*item.sequence, item);
-  Reading reading(items.front().sequence->model(), items, chunk_tokens);
+  for (const StepItem& item : items) Stepper::check(*item.sequence, item);
+  Stepper reading(items.front().sequence->model(), items, chunk_tokens);
   while (!reading.is_done()) {
     reading.pass(uses);
     pause();
@@ -169,10 +169,10 @@ void read_in_use(std::span<const Sequence::Use> uses, std::span<const ReadItem> 
 
 }  // namespace
 
-void read(std::span<const ReadItem> items, std::size_t chunk_tokens, const std::function<void()>& pause) {
+void evaluate(std::span<const StepItem> items, std::size_t chunk_tokens, const std::function<void()>& pause) {
   if (items.empty()) return;
   std::unordered_set<const Sequence*> seen;
-  for (const ReadItem& item : items) {
+  for (const StepItem& item : items) {
     if (&item.sequence->model() != &items.front().sequence->model()) {
       throw InputError("the sequences of one batch belong to different models; read them in separate calls");
     }
@@ -182,14 +182,14 @@ void read(std::span<const ReadItem> items, std::size_t chunk_tokens, const std::
   }
   std::vector<Sequence::Use> uses;
   uses.reserve(items.size());
-  for (const ReadItem& item : items) uses.emplace_back(*item.sequence, Sequence::Use::For::kReading);
-  read_in_use(uses, items, chunk_tokens, pause);
+  for (const StepItem& item : items) uses.emplace_back(*item.sequence, Sequence::Use::For::kEvaluating);
+  evaluate_in_use(uses, items, chunk_tokens, pause);
 }
 
-void read(const Sequence::Use& use, std::span<const Token> tokens, std::size_t chunk_tokens,
-          const std::function<void()>& pause) {
-  const ReadItem item{&use.sequence(), tokens, Wanted::kNone, nullptr};
-  read_in_use({&use, 1}, {&item, 1}, chunk_tokens, pause);
+void evaluate(const Sequence::Use& use, std::span<const Token> tokens, std::size_t chunk_tokens,
+              const std::function<void()>& pause) {
+  const StepItem item{&use.sequence(), tokens, Output::kNone, nullptr};
+  evaluate_in_use({&use, 1}, {&item, 1}, chunk_tokens, pause);
 }
 
 }  // namespace qwen35

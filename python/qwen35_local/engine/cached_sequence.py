@@ -14,7 +14,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 Append: TypeAlias = Callable[[_core.Sequence, Tokens, bool], Logits | None]
 
 CHUNK_TOKENS = 512
-MARK_TOKENS = 4096  # a long reading leaves a snapshot every so many tokens
+CHECKPOINT_TOKENS = 4096  # a long prefill leaves a snapshot every so many tokens
 LIVE = "what was read last"
 
 
@@ -30,7 +30,7 @@ class Start(NamedTuple):
     wanted: Tokens = NO_TOKENS
 
 
-class Timeline:
+class CachedSequence:
     """Brings one sequence to any prompt, from the furthest point already read: what it holds itself, or the longest
     prefix in the cache."""
 
@@ -40,14 +40,14 @@ class Timeline:
         cache: PrefixCache | None = None,
         *,
         chunk_tokens: int = CHUNK_TOKENS,
-        mark_tokens: int = MARK_TOKENS,
+        checkpoint_tokens: int = CHECKPOINT_TOKENS,
         append: Append | None = None,
     ) -> None:
         """`append(sequence, tokens, wants_logits)` reads one chunk and returns the logits [V] that follow it, if they
         are wanted; None: the sequence's own."""
         self.cache = PrefixCache() if cache is None else cache
         self.chunk_tokens = chunk_tokens
-        self.mark_tokens = mark_tokens
+        self.checkpoint_tokens = checkpoint_tokens
         self._sequence = sequence
         self._append = append or append_alone
         self.logits: Logits | None = None
@@ -97,33 +97,34 @@ class Timeline:
     def read(
         self,
         tokens: Seq[int] | Tokens,
-        marks: Mapping[int, str],
+        checkpoints: Mapping[int, str],
         progress: Progress = lambda done, total: None,
         *,
         wants_logits: bool = True,
     ) -> Logits | None:
-        """Reads what is missing of `tokens` [n] after `seek(tokens)`, leaving a snapshot at each position of `marks` it
-        passes, under that label, and every `mark_tokens`; returns the logits [V] that follow, if they are wanted.
+        """Evaluates what is missing of `tokens` [n] after `seek(tokens)`, leaving a snapshot at each position of
+        `checkpoints` that it passes, under that label, and every `checkpoint_tokens`; returns the logits [V] that
+        follow, if they are wanted.
 
         Raises _core.InputError when they do not fit the context, _core.Cancelled after `cancel()`; the sequence then
         holds a prefix of `tokens`, with a snapshot at its end."""
         wanted = np.asarray(tokens, dtype=np.int32)
-        at = last_mark = len(self._sequence)
+        at = last_checkpoint = len(self._sequence)
         progress(at, len(wanted))
         try:
             while at < len(wanted):
                 self.check_cancelled()
-                ends = [at + self.chunk_tokens, last_mark + self.mark_tokens, len(wanted)]
-                end = min(ends + [position for position in marks if position > at])
+                ends = [at + self.chunk_tokens, last_checkpoint + self.checkpoint_tokens, len(wanted)]
+                end = min(ends + [position for position in checkpoints if position > at])
                 self._read_chunk(wanted[at:end], wants_logits and end == len(wanted))
                 at = end
                 progress(at, len(wanted))
-                if at in marks or at == last_mark + self.mark_tokens:
-                    self.mark(marks.get(at) or f"{at:,} tokens into the prompt")
-                    last_mark = at
+                if at in checkpoints or at == last_checkpoint + self.checkpoint_tokens:
+                    self.checkpoint(checkpoints.get(at) or f"{at:,} tokens into the prompt")
+                    last_checkpoint = at
         except _core.Cancelled:
-            if len(self._sequence) > last_mark:
-                self.mark(f"{len(self._sequence):,} tokens into the prompt, where it was interrupted")
+            if len(self._sequence) > last_checkpoint:
+                self.checkpoint(f"{len(self._sequence):,} tokens into the prompt, where it was interrupted")
             raise
         assert self.logits is not None or not wants_logits
         return self.logits
@@ -135,7 +136,7 @@ class Timeline:
         assert self.logits is not None
         return self.logits
 
-    def mark(self, label: str) -> None:
+    def checkpoint(self, label: str) -> None:
         """Keeps a snapshot of this point, unless there is one."""
         if not self.cache.holds(self._sequence.tokens, with_logits=self.logits is not None):
             self.cache.insert(self._sequence.snapshot(), label, self.logits)

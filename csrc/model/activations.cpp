@@ -1,4 +1,4 @@
-#include "model/state.h"
+#include "model/activations.h"
 
 #include <algorithm>
 
@@ -11,9 +11,9 @@ constexpr std::size_t kLineFloats = kLine / sizeof(float);
 std::size_t whole_lines(std::size_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
 
 // Deals out a memory from its start. With no memory it only counts.
-class Carver {
+class BumpAllocator {
  public:
-  explicit Carver(std::byte* memory) : memory_(memory) {}
+  explicit BumpAllocator(std::byte* memory) : memory_(memory) {}
 
   std::size_t at() const noexcept { return at_; }
   std::size_t furthest() const noexcept { return furthest_; }
@@ -38,43 +38,43 @@ class Carver {
 };
 
 std::size_t carve(Activations& s, const Config& c, std::size_t rows, std::size_t logit_rows, std::byte* memory) {
-  Carver carver(memory);
-  s.x = carver.tensor(rows, c.hidden);
-  s.h = carver.tensor(rows, c.hidden);
-  const std::size_t shared = carver.at();
+  BumpAllocator allocator(memory);
+  s.x = allocator.tensor(rows, c.hidden);
+  s.h = allocator.tensor(rows, c.hidden);
+  const std::size_t shared = allocator.at();
 
-  s.qkv = carver.tensor(rows, c.conv_channels());
-  s.z = carver.tensor(rows, c.delta_width());
-  s.a = carver.tensor(rows, c.delta.value_heads);
-  s.b = carver.tensor(rows, c.delta.value_heads);
-  s.mix = carver.tensor(rows, c.delta_width());
+  s.qkv = allocator.tensor(rows, c.conv_channels());
+  s.z = allocator.tensor(rows, c.delta_width());
+  s.a = allocator.tensor(rows, c.delta.value_heads);
+  s.b = allocator.tensor(rows, c.delta.value_heads);
+  s.mix = allocator.tensor(rows, c.delta_width());
 
-  carver.back_to(shared);
-  s.q_gate = carver.tensor(rows, 2 * c.query_width());
-  s.k = carver.tensor(rows, c.kv_width());
-  s.v = carver.tensor(rows, c.kv_width());
-  s.attended = carver.tensor(rows, c.query_width());
+  allocator.back_to(shared);
+  s.q_gate = allocator.tensor(rows, 2 * c.query_width());
+  s.k = allocator.tensor(rows, c.kv_width());
+  s.v = allocator.tensor(rows, c.kv_width());
+  s.attended = allocator.tensor(rows, c.query_width());
 
-  carver.back_to(shared);
-  s.act = carver.tensor(rows, c.moe ? c.moe->shared_width : c.feed_forward);
+  allocator.back_to(shared);
+  s.act = allocator.tensor(rows, c.moe ? c.moe->shared_width : c.feed_forward);
   if (c.moe) {
-    s.router = carver.tensor(rows, c.moe->experts);
-    s.shared_gate = carver.tensor(rows, 1);
-    s.expert_act = carver.tensor(rows * c.moe->chosen, c.moe->width);
-    s.experts = carver.array<std::int32_t>(rows * c.moe->chosen);
-    s.expert_weights = carver.array<float>(rows * c.moe->chosen);
+    s.router = allocator.tensor(rows, c.moe->experts);
+    s.shared_gate = allocator.tensor(rows, 1);
+    s.expert_act = allocator.tensor(rows * c.moe->top_k, c.moe->width);
+    s.experts = allocator.array<std::int32_t>(rows * c.moe->top_k);
+    s.expert_weights = allocator.array<float>(rows * c.moe->top_k);
   }
 
-  carver.back_to(shared);
-  s.last = carver.tensor(rows, c.hidden);
-  s.logits = carver.tensor(logit_rows, c.vocabulary);
-  return carver.furthest();
+  allocator.back_to(shared);
+  s.last = allocator.tensor(rows, c.hidden);
+  s.logits = allocator.tensor(logit_rows, c.vocabulary);
+  return allocator.furthest();
 }
 
 }  // namespace
 
 Scratch::Scratch(Backend& backend, const Config& config, std::size_t rows, std::size_t logit_rows)
-    : rows_(rows), chosen_(config.moe ? config.moe->chosen : 0) {
+    : rows_(rows), top_k_(config.moe ? config.moe->top_k : 0) {
   memory_ = backend.allocate(carve(whole_, config, rows, logit_rows, nullptr));
   carve(whole_, config, rows, logit_rows, memory_->data());
 }
@@ -85,13 +85,13 @@ Activations Scratch::first_rows(std::size_t n) const noexcept {
                          &s.router, &s.shared_gate, &s.last}) {
     tensor->rows = n;
   }
-  s.expert_act.rows = n * chosen_;
+  s.expert_act.rows = n * top_k_;
   return s;
 }
 
 void Batch::clear() noexcept {
   tokens.clear();
-  wanted.clear();
+  outputs.clear();
   for (auto& segments : attention) segments.clear();
   for (auto& segments : delta_net) segments.clear();
 }

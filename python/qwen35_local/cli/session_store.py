@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwen35_local.cli.session import Session
-from qwen35_local.engine.ledger import Written
+from qwen35_local.engine.reply_log import Written
 from qwen35_local.engine.store import STATE, load, read_json, remove_stale, save, write_json
 from qwen35_local.errors import FileFormatError, InputError
 from qwen35_local.fields import ANY_LIST, Fields
@@ -25,7 +25,7 @@ class Saved:
     n_messages: int
 
 
-class Shelf:
+class SessionStore:
     """`conversation.json` holds what was said, with the tokens of the replies, and is written after every reply; the
     snapshots beside it are written when the conversation is left."""
 
@@ -42,14 +42,14 @@ class Shelf:
         folder = self._folder(session.name)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         said = [message for messages in (session.messages, *session.others.values()) for message in messages]
-        replies = [written.to_dict() for written in session.engine.ledger.of(said)]
+        replies = [written.to_dict() for written in session.engine.reply_log.of(said)]
         write_json(folder / _CONVERSATION, {**session.to_dict(), "replies": replies})
 
-    def keep_memory(self, session: Session) -> None:
+    def keep_state(self, session: Session) -> None:
         """Writes the snapshots that the branches of a conversation go on from. Raises OSError."""
         engine = session.engine
         engine.close()
-        entries = engine.points([session.request(messages) for messages in session.branches.values() if messages])
+        entries = engine.checkpoints([session.request(messages) for messages in session.branches.values() if messages])
         save(self._folder(session.name), entries, engine.identity, engine.kv)
 
     def take(self, session: Session, name: str) -> str | None:

@@ -10,7 +10,7 @@ from qwen35_local import _core, hub
 from qwen35_local.chat.messages import Message
 from qwen35_local.chat.presets import Sampling
 from qwen35_local.cli.session import Session
-from qwen35_local.cli.shelf import Shelf
+from qwen35_local.cli.session_store import SessionStore
 from qwen35_local.engine import store
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.reply import Request
@@ -30,20 +30,20 @@ def engine(model: _core.Model) -> Engine:
     return Engine(model, identity="one")
 
 
-def kept(engine: Engine, root: Path) -> tuple[Shelf, Path]:
+def kept(engine: Engine, root: Path) -> tuple[SessionStore, Path]:
     """A conversation of two messages, and its file."""
-    shelf = Shelf(root)
+    sessions = SessionStore(root)
     session = Session(engine, name="talk", thinking=False, messages=[QUESTION])
     *_, done = engine.reply(Request([QUESTION], Sampling(temperature=0), thinking=False, max_tokens=8))
     session.messages.append(done.message)  # type: ignore[union-attr]
-    shelf.keep(session)
-    shelf.keep_memory(session)
-    return shelf, root / "talk" / "conversation.json"
+    sessions.keep(session)
+    sessions.keep_state(session)
+    return sessions, root / "talk" / "conversation.json"
 
 
 @pytest.mark.parametrize("field", ["replies", "message", "opening", "tokens", "text", "after"])
 def test_each_field_of_a_reply(engine: Engine, tmp_path: Path, field: str) -> None:
-    shelf, path = kept(engine, tmp_path)
+    sessions, path = kept(engine, tmp_path)
     content = store.read_json(path)
     accepted = {"replies": [[]], "tokens": [[], [0]], "opening": TEXTS, "text": TEXTS, "after": TEXTS}
     for value in [*JSON_VALUES, [2**31], [0, "1"], {"role": "user", "content": 7}]:
@@ -51,31 +51,31 @@ def test_each_field_of_a_reply(engine: Engine, tmp_path: Path, field: str) -> No
         store.write_json(path, {**content, "replies": replies})
         session = Session(engine)
         if is_one_of(value, accepted.get(field, [])):
-            assert shelf.take(session, "talk") is None
+            assert sessions.take(session, "talk") is None
             assert len(session.messages) == 2
         else:
             with pytest.raises(FileFormatError, match=rf"conversation\.json: .*({field}|message)"):
-                shelf.take(session, "talk")
+                sessions.take(session, "talk")
             assert not session.messages and not session.name
 
 
 @pytest.mark.parametrize("field", ["version", "model", "kv", "snapshots"])
 def test_a_state_that_is_not_good_is_read_again(engine: Engine, tmp_path: Path, field: str) -> None:
-    shelf, _ = kept(engine, tmp_path)
+    sessions, _ = kept(engine, tmp_path)
     path = tmp_path / "talk" / store.STATE
     content = store.read_json(path)
     for value in JSON_VALUES:
         store.write_json(path, {**content, field: value})
         session = Session(engine)
-        reason = shelf.take(session, "talk")
+        reason = sessions.take(session, "talk")
         assert len(session.messages) == 2
         assert (reason is None) == (field == "snapshots" and value == [])
-        shelf.kv_format("talk")
+        sessions.kv_format("talk")
 
 
 def test_tokens_stand_for_their_text_alone(engine: Engine, model: _core.Model, tmp_path: Path) -> None:
     """Others are those of another vocabulary, or a forged turn."""
-    shelf, path = kept(engine, tmp_path)
+    sessions, path = kept(engine, tmp_path)
     content = store.read_json(path)
     reply = content["replies"][0]
     end = engine.tokenizer.token_id("<|im_end|>")
@@ -89,6 +89,6 @@ def test_tokens_stand_for_their_text_alone(engine: Engine, model: _core.Model, t
     for replies in [[], *([one] for one in forged), [reply]]:
         store.write_json(path, {**content, "replies": replies})
         other = Engine(model, identity="one")
-        shelf.take(Session(other), "talk")
+        sessions.take(Session(other), "talk")
         is_good = replies == [reply]
-        assert bool(other.ledger.said_by(Message.from_dict(content["messages"][1]))) == is_good
+        assert bool(other.reply_log.said_by(Message.from_dict(content["messages"][1]))) == is_good

@@ -15,13 +15,13 @@ namespace qwen35 {
 
 // A page holds kPageTokens positions of every attention layer in one device allocation. Copies of the pointer pin it;
 // whoever has to write into a page that others see copies it first.
-struct PageMemory {
-  explicit PageMemory(std::unique_ptr<Buffer> memory);
+struct PageBuffer {
+  explicit PageBuffer(std::unique_ptr<Buffer> memory);
 
   const std::uint64_t id;  // never used twice in a process
   const std::unique_ptr<Buffer> buffer;
 };
-using Page = std::shared_ptr<PageMemory>;
+using Page = std::shared_ptr<PageBuffer>;
 
 // Pages by number, and per attention layer where it lies in each; null where there is no page.
 class PageTable {
@@ -50,8 +50,8 @@ struct PinnedPages {
 };
 
 // Which pages a sequence of `tokens` tokens has in a format: those that a token to come can read.
-bool has_open_page(KvFormat format, std::size_t page, std::size_t tokens) noexcept;
-bool has_packed_page(KvFormat format, std::size_t page, std::size_t tokens) noexcept;
+bool has_fp16_page(KvFormat format, std::size_t page, std::size_t tokens) noexcept;
+bool has_quantised_page(KvFormat format, std::size_t page, std::size_t tokens) noexcept;
 
 class KvPages {
  public:
@@ -60,8 +60,8 @@ class KvPages {
   KvFormat format() const noexcept { return format_; }
   PinnedPages pinned() const { return {open_.pages(), packed_.pages()}; }
   std::size_t bytes() const noexcept { return open_.bytes() + packed_.bytes(); }
-  std::size_t open_page_bytes() const noexcept { return open_.page_bytes(); }
-  std::size_t packed_page_bytes() const noexcept { return packed_.page_bytes(); }
+  std::size_t fp16_page_bytes() const noexcept { return open_.page_bytes(); }
+  std::size_t quantised_page_bytes() const noexcept { return packed_.page_bytes(); }
   KvSegment segment(std::size_t attention_layer, const Segment& rows) const noexcept;
 
   // Positions [first, first + count) get pages that are this sequence's alone. first is at most the positions in use.
@@ -74,16 +74,16 @@ class KvPages {
   KvFormat format_;
   PageTable open_;
   PageTable packed_;
-  std::size_t settled_ = 0;  // open pages below this and from kFirstPackedPage on are gone
+  std::size_t settled_ = 0;  // open pages below this and from kFirstQuantisedPage on are gone
 };
 
-class DeltaMemory {
+class RecurrentState {
  public:
-  DeltaMemory(Backend& backend, const Config& config);  // all zero: nothing read yet
+  RecurrentState(Backend& backend, const Config& config);  // all zero: nothing read yet
 
   std::size_t bytes() const noexcept { return memory_->bytes(); }
   DeltaSegment segment(std::size_t delta_layer, const Segment& rows) const noexcept;
-  void copy_from(Backend& backend, const DeltaMemory& other);
+  void copy_from(Backend& backend, const RecurrentState& other);
   std::byte* data() const noexcept { return memory_->data(); }
 
  private:

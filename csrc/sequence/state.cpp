@@ -1,4 +1,4 @@
-#include "sequence/memory.h"
+#include "sequence/state.h"
 
 #include <algorithm>
 #include <atomic>
@@ -18,7 +18,7 @@ std::uint64_t next_id() noexcept {
 
 }  // namespace
 
-PageMemory::PageMemory(std::unique_ptr<Buffer> memory) : id(next_id()), buffer(std::move(memory)) {}
+PageBuffer::PageBuffer(std::unique_ptr<Buffer> memory) : id(next_id()), buffer(std::move(memory)) {}
 
 std::size_t PageTable::bytes() const noexcept {
   const auto held = std::ranges::count_if(pages_, [](const Page& page) { return page != nullptr; });
@@ -48,19 +48,19 @@ void PageTable::replace(const std::vector<Page>& pages) {
   for (std::size_t i = 0; i < pages.size(); ++i) put(i, pages[i]);
 }
 
-bool has_open_page(KvFormat format, std::size_t page, std::size_t tokens) noexcept {
-  return page * kPageTokens < tokens && !(is_packed(format) && reads_packed(page, tokens / kPageTokens));
+bool has_fp16_page(KvFormat format, std::size_t page, std::size_t tokens) noexcept {
+  return page * kPageTokens < tokens && !(is_quantised(format) && reads_quantised(page, tokens / kPageTokens));
 }
 
-bool has_packed_page(KvFormat format, std::size_t page, std::size_t tokens) noexcept {
-  return is_packed(format) && page >= kFirstPackedPage && (page + 1) * kPageTokens <= tokens;
+bool has_quantised_page(KvFormat format, std::size_t page, std::size_t tokens) noexcept {
+  return is_quantised(format) && page >= kFirstQuantisedPage && (page + 1) * kPageTokens <= tokens;
 }
 
 KvPages::KvPages(Backend& backend, const Config& config, KvFormat format)
     : format_(format),
       open_(config.attention_layers(), whole_lines(backend.kv_page_bytes(format, config.attention))),
       packed_(config.attention_layers(),
-              is_packed(format) ? whole_lines(backend.packed_page_bytes(format, config.attention)) : 0) {}
+              is_quantised(format) ? whole_lines(backend.quantised_page_bytes(format, config.attention)) : 0) {}
 
 KvSegment KvPages::segment(std::size_t attention_layer, const Segment& rows) const noexcept {
   return {rows, open_.layer(attention_layer), format_, packed_.layer(attention_layer)};
@@ -72,21 +72,21 @@ void KvPages::make_writable(Backend& backend, std::size_t first, std::size_t cou
   for (std::size_t i = first / kPageTokens; i * kPageTokens < end; ++i) {
     const bool exists = i < open_.pages().size() && open_.pages()[i] != nullptr;
     if (!exists || open_.pages()[i].use_count() > 1) {
-      auto page = std::make_shared<PageMemory>(backend.allocate(open_.page_bytes()));
+      auto page = std::make_shared<PageBuffer>(backend.allocate(open_.page_bytes()));
       if (exists && i * kPageTokens < first) {
         backend.copy(page->buffer->data(), open_.pages()[i]->buffer->data(), open_.page_bytes());
       }
       open_.put(i, std::move(page));
     }
-    if (has_packed_page(format_, i, end)) {
-      packed_.put(i, std::make_shared<PageMemory>(backend.allocate(packed_.page_bytes())));
+    if (has_quantised_page(format_, i, end)) {
+      packed_.put(i, std::make_shared<PageBuffer>(backend.allocate(packed_.page_bytes())));
     }
   }
 }
 
 void KvPages::settle(std::size_t tokens) noexcept {
-  if (!is_packed(format_)) return;
-  for (std::size_t i = std::max(settled_, kFirstPackedPage); reads_packed(i, tokens / kPageTokens); ++i) {
+  if (!is_quantised(format_)) return;
+  for (std::size_t i = std::max(settled_, kFirstQuantisedPage); reads_quantised(i, tokens / kPageTokens); ++i) {
     open_.drop(i);
     settled_ = i + 1;
   }
@@ -98,7 +98,7 @@ void KvPages::replace(const PinnedPages& pages) {
   settled_ = 0;
 }
 
-DeltaMemory::DeltaMemory(Backend& backend, const Config& config) {
+RecurrentState::RecurrentState(Backend& backend, const Config& config) {
   const std::size_t waiting = kDeltaChunk * sizeof(float);
   const std::size_t key_width = config.delta.key_width;
   memory_at_ = whole_lines((config.delta.conv_width - 1) * config.conv_channels() * sizeof(float));
@@ -109,13 +109,13 @@ DeltaMemory::DeltaMemory(Backend& backend, const Config& config) {
   memory_ = backend.allocate(std::max(layer_bytes_ * config.delta_layers(), kLine));
 }
 
-DeltaSegment DeltaMemory::segment(std::size_t delta_layer, const Segment& rows) const noexcept {
+DeltaSegment RecurrentState::segment(std::size_t delta_layer, const Segment& rows) const noexcept {
   std::byte* layer = memory_->data() + delta_layer * layer_bytes_;
   const auto part = [layer](std::size_t at) { return reinterpret_cast<float*>(layer + at); };
   return {rows, part(0), part(memory_at_), part(keys_at_), part(deltas_at_), part(decays_at_)};
 }
 
-void DeltaMemory::copy_from(Backend& backend, const DeltaMemory& other) {
+void RecurrentState::copy_from(Backend& backend, const RecurrentState& other) {
   backend.copy(memory_->data(), other.memory_->data(), bytes());
 }
 

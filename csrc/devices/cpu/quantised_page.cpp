@@ -1,4 +1,4 @@
-#include "devices/cpu/packed_page.h"
+#include "devices/cpu/quantised_page.h"
 
 #include <algorithm>
 #include <cmath>
@@ -15,11 +15,11 @@
 namespace qwen35::cpu {
 namespace {
 
-constexpr std::size_t kShareBlocks = kPageSlots / kRoundedColumns;
+constexpr std::size_t kProbabilityBlocks = kPageSlots / kQuantisedColumns;
 constexpr std::uint16_t kHalfNaN = 0x7e00;
 constexpr std::size_t kStep = 8 * kBlock;  // values encoded at a time: as many blocks as the encoders search together
 
-constexpr DType kWide = DType::kQ8_0, kNarrow = DType::kIQ4_NL;
+constexpr DType kQ8Type = DType::kQ8_0, kQ4Type = DType::kIQ4_NL;
 
 // Up to kStep values, whole blocks. `row` is left without its infinities and NaNs.
 void encode_values(DType dtype, float* row, std::size_t count, std::byte* to) noexcept {
@@ -29,7 +29,7 @@ void encode_values(DType dtype, float* row, std::size_t count, std::byte* to) no
     is_damaged[i / kBlock] = true;
     row[i] = 0.0F;
   }
-  if (dtype == kWide) {
+  if (dtype == kQ8Type) {
     encode_q8_0(row, nullptr, count, to);
   } else {
     encode_iq4_nl_in_passing(row, count, to);
@@ -62,29 +62,31 @@ void prefetch(const std::byte* data) noexcept {
   for (std::size_t at = 0; at < kAhead; at += kLine) __builtin_prefetch(data + at);
 }
 
-// A list of rows for multiply_panel, rounded and, where that pays, joined.
-class RoundedRows {
+// A list of rows for multiply_panel, quantised and, where that pays, interleaved.
+class QuantisedRows {
  public:
   static std::size_t bytes(std::size_t blocks) noexcept {
-    return kQueryBlock * blocks * sizeof(RoundedBlock) + tile_groups(kQueryBlock) * blocks * sizeof(RoundedTile);
+    return kQueryBlock * blocks * sizeof(QuantisedBlock) + tile_groups(kQueryBlock) * blocks * sizeof(QuantisedTile);
   }
 
-  RoundedRows(const MatmulTable& table, std::size_t count, std::size_t blocks, std::byte* memory)
+  QuantisedRows(const MatmulTable& table, std::size_t count, std::size_t blocks, std::byte* memory)
       : table_(table),
         count_(count),
         blocks_(blocks),
-        tiles_(reinterpret_cast<RoundedTile*>(memory)),
-        rounded_(reinterpret_cast<RoundedBlock*>(tiles_ + tile_groups(kQueryBlock) * blocks)) {}
+        tiles_(reinterpret_cast<QuantisedTile*>(memory)),
+        quantised_(reinterpret_cast<QuantisedBlock*>(tiles_ + tile_groups(kQueryBlock) * blocks)) {}
 
-  void round(std::size_t row, const float* x) noexcept { table_.round_rows(rounded_ + row * blocks_, x, blocks_); }
+  void quantise(std::size_t row, const float* x) noexcept {
+    table_.quantise_rows(quantised_ + row * blocks_, x, blocks_);
+  }
 
   RowLists lists(float* const* out) noexcept {
-    for (std::size_t i = 0; i < count_; ++i) places_[i] = rounded_ + i * blocks_;
+    for (std::size_t i = 0; i < count_; ++i) places_[i] = quantised_ + i * blocks_;
     RowLists rows{places_, nullptr, const_cast<float**>(out), count_};
-    if (!joins_rows(table_, count_)) return rows;
+    if (!interleaves_rows(table_, count_)) return rows;
     for (std::size_t first = 0; first < count_; first += kTileTokens) {
-      table_.join_rows(tiles_ + first / kTileTokens * blocks_, places_ + first, std::min(kTileTokens, count_ - first),
-                       blocks_);
+      table_.interleave_rows(tiles_ + first / kTileTokens * blocks_, places_ + first,
+                             std::min(kTileTokens, count_ - first), blocks_);
     }
     rows.tiles = tiles_;
     rows.blocks = blocks_;
@@ -95,16 +97,16 @@ class RoundedRows {
   const MatmulTable& table_;
   std::size_t count_;
   std::size_t blocks_;
-  RoundedTile* tiles_;
-  RoundedBlock* rounded_;
-  const RoundedBlock* places_[kQueryBlock];
+  QuantisedTile* tiles_;
+  QuantisedBlock* quantised_;
+  const QuantisedBlock* places_[kQueryBlock];
 };
 
 }  // namespace
 
-PackedPage::PackedPage(KvFormat format, const AttentionShape& shape)
-    : keys_(format == KvFormat::kQ4 ? kNarrow : kWide),
-      values_(format == KvFormat::kQ8 ? kWide : kNarrow),
+QuantisedPage::QuantisedPage(KvFormat format, const AttentionShape& shape)
+    : keys_(format == KvFormat::kQ4 ? kQ4Type : kQ8Type),
+      values_(format == KvFormat::kQ8 ? kQ8Type : kQ4Type),
       kv_heads_(shape.kv_heads),
       width_(shape.width) {
   if (width_ % kBlock != 0) {
@@ -113,19 +115,19 @@ PackedPage::PackedPage(KvFormat format, const AttentionShape& shape)
   }
 }
 
-std::size_t PackedPage::head_bytes() const noexcept {
+std::size_t QuantisedPage::head_bytes() const noexcept {
   return key_panels() * panel_bytes(key_format(), width_) + value_panels() * panel_bytes(value_format(), kPageSlots);
 }
 
-std::size_t PackedPage::key_panel_at(std::size_t kv_head, std::size_t panel) const noexcept {
+std::size_t QuantisedPage::key_panel_at(std::size_t kv_head, std::size_t panel) const noexcept {
   return kv_head * head_bytes() + panel * panel_bytes(key_format(), width_);
 }
 
-std::size_t PackedPage::value_panel_at(std::size_t kv_head, std::size_t panel) const noexcept {
+std::size_t QuantisedPage::value_panel_at(std::size_t kv_head, std::size_t panel) const noexcept {
   return key_panel_at(kv_head, key_panels()) + panel * panel_bytes(value_format(), kPageSlots);
 }
 
-void PackedPage::pack(std::byte* packed, const std::byte* open, std::size_t panel) const noexcept {
+void QuantisedPage::pack(std::byte* packed, const std::byte* open, std::size_t panel) const noexcept {
   const std::size_t per_head = key_panels() + value_panels(), head = panel / per_head;
   const auto* halves = reinterpret_cast<const std::uint16_t*>(open);
   panel %= per_head;
@@ -144,27 +146,28 @@ void PackedPage::pack(std::byte* packed, const std::byte* open, std::size_t pane
   }
 }
 
-std::size_t packed_scratch_bytes(std::size_t width) noexcept {
-  return RoundedRows::bytes(width / kRoundedColumns) + RoundedRows::bytes(kShareBlocks) +
+std::size_t quantised_scratch_bytes(std::size_t width) noexcept {
+  return QuantisedRows::bytes(width / kQuantisedColumns) + QuantisedRows::bytes(kProbabilityBlocks) +
          kQueryBlock * kPageSlots * sizeof(float);
 }
 
-void attend_packed(const Table& table, const PackedPage& page, const PackedAttendArgs& args,
+void attend_packed(const Table& table, const QuantisedPage& page, const PackedAttendArgs& args,
                    std::byte* scratch) noexcept {
   const std::size_t width = page.width(), count = args.count;
   auto* scores = reinterpret_cast<float*>(scratch);
   scratch += kQueryBlock * kPageSlots * sizeof(float);
-  RoundedRows queries(table.matmul, count, width / kRoundedColumns, scratch);
-  RoundedRows shares(table.matmul, count, kShareBlocks, scratch + RoundedRows::bytes(width / kRoundedColumns));
+  QuantisedRows queries(table.matmul, count, width / kQuantisedColumns, scratch);
+  QuantisedRows probabilities(table.matmul, count, kProbabilityBlocks,
+                              scratch + QuantisedRows::bytes(width / kQuantisedColumns));
   float* score_rows[kQueryBlock];
   float* value_rows[kQueryBlock];
   for (std::size_t i = 0; i < count; ++i) {
     score_rows[i] = scores + i * kPageSlots;
     value_rows[i] = args.values + i * width;
-    args.largest[i] = std::numeric_limits<float>::lowest();
+    args.m[i] = std::numeric_limits<float>::lowest();
     args.sum[i] = 0.0F;
     std::fill_n(value_rows[i], width, 0.0F);
-    queries.round(i, args.queries[i]);
+    queries.quantise(i, args.queries[i]);
   }
   const RowLists query_rows = queries.lists(score_rows);
   for (std::size_t p = 0; p < args.pages.size(); ++p) {
@@ -174,15 +177,15 @@ void attend_packed(const Table& table, const PackedPage& page, const PackedAtten
       multiply_panel(table.matmul, panel, query_rows, i * kPanelRows, false);
     }
     for (std::size_t i = 0; i < count; ++i) {
-      const float fade = table.softmax_step(score_rows[i], kPageSlots, args.scale, args.largest + i, args.sum + i);
-      if (fade != 1.0F) table.scale_row(value_rows[i], fade, width);
-      shares.round(i, score_rows[i]);
+      const float alpha = table.softmax_step(score_rows[i], kPageSlots, args.scale, args.m + i, args.sum + i);
+      if (alpha != 1.0F) table.scale_row(value_rows[i], alpha, width);
+      probabilities.quantise(i, score_rows[i]);
     }
-    const RowLists share_rows = shares.lists(value_rows);
+    const RowLists probability_rows = probabilities.lists(value_rows);
     if (p + 1 < args.pages.size()) prefetch(args.pages[p + 1] + page.key_panel_at(args.kv_head, 0));
     for (std::size_t i = 0; i < page.value_panels(); ++i) {
       const Panel panel{data + page.value_panel_at(args.kv_head, i), page.value_format(), kPageSlots, kPanelRows};
-      multiply_panel(table.matmul, panel, share_rows, i * kPanelRows, true);
+      multiply_panel(table.matmul, panel, probability_rows, i * kPanelRows, true);
     }
   }
 }

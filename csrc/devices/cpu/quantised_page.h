@@ -1,6 +1,6 @@
 // A page of keys and values in 8 or 4 bits. Per key/value head: the keys as panels of a matrix [256, A], then the
 // values, transposed, as panels of [A, 256]. So the scores of a query are its product with the first, and what the
-// shares of its softmax take of the values is their product with the second: both by the kernels of the weights.
+// probabilities of its softmax take of the values is their product with the second: both by the kernels of the weights.
 //
 // Blocks of 32 run along A in the keys and along the tokens in the values. Q8_0 and IQ4_NL, with the encoders' search
 // for the scale of least squared error; a block that holds an infinity or NaN has NaN for its scale.
@@ -15,10 +15,10 @@
 
 namespace qwen35::cpu {
 
-class PackedPage {
+class QuantisedPage {
  public:
   // Throws InputError for a width that is not whole blocks.
-  PackedPage(KvFormat format, const AttentionShape& shape);
+  QuantisedPage(KvFormat format, const AttentionShape& shape);
 
   std::size_t width() const noexcept { return width_; }
   std::size_t bytes() const noexcept { return kv_heads_ * head_bytes(); }
@@ -49,13 +49,13 @@ struct PackedAttendArgs {
   std::span<std::byte* const> pages;
   std::size_t kv_head;
   float scale;
-  float* largest;  // [count], the partial softmax as in AttendArgs
-  float* sum;      // [count]
-  float* values;   // [count, A]
+  float* m;       // [count], the partial softmax as in AttendArgs
+  float* sum;     // [count]
+  float* values;  // [count, A]
 };
 
-std::size_t packed_scratch_bytes(std::size_t width) noexcept;
-void attend_packed(const Table& table, const PackedPage& page, const PackedAttendArgs& args,
+std::size_t quantised_scratch_bytes(std::size_t width) noexcept;
+void attend_packed(const Table& table, const QuantisedPage& page, const PackedAttendArgs& args,
                    std::byte* scratch) noexcept;
 
 }  // namespace qwen35::cpu
