@@ -24,7 +24,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from qwen35_local.errors import FileFormatError, InputError
 from qwen35_local.models.config import ModelConfig
-from qwen35_local.models.rope import inverse_frequencies
+from qwen35_local.models.positions import InputRows, Positions, call_positions, next_position, text_positions
+from qwen35_local.models.rope import inverse_frequencies, rope_axes
 from qwen35_local.models.tensors import tensor_table
 
 Array: TypeAlias = NDArray[np.float64]  # or the dtype that `Reference` was given
@@ -77,13 +78,16 @@ def swiglu(h: Array, gate: Array, up: Array) -> Array:
     return silu(h @ gate.T) * (h @ up.T)
 
 
-def rope(x: Array, positions: NDArray[np.int64], inv_freq: NDArray[np.float64], magnitude: float) -> Array:
-    """Rotates dimension pairs (i, i + pairs) by positions * inv_freq[i]; dimensions from 2 pairs on pass through.
+def rope(
+    x: Array, positions: Positions, axes: NDArray[np.int64], inv_freq: NDArray[np.float64], magnitude: float
+) -> Array:
+    """Rotates dimension pairs (i, i + pairs) by positions[axes[i]] * inv_freq[i]; dimensions from 2 pairs on pass
+    through.
 
-    x [T, heads, A], positions [T], inv_freq [pairs]; `magnitude` multiplies cos and sin.
+    x [T, heads, A], positions [T, 3], axes and inv_freq [pairs]; `magnitude` multiplies cos and sin.
     """
     pairs = inv_freq.shape[0]
-    angle = positions[:, None, None].astype(np.float64) * inv_freq
+    angle = positions[:, None, axes].astype(np.float64) * inv_freq
     cos = (np.cos(angle) * magnitude).astype(x.dtype)
     sin = (np.sin(angle) * magnitude).astype(x.dtype)
     a, b = x[..., :pairs], x[..., pairs : 2 * pairs]
@@ -192,11 +196,16 @@ class State:
     """What one sequence carries between calls, by block: keys, values [n, G, A]; window [taps - 1, C]; memory S."""
 
     start: int  # RoPE position of the first token
-    tokens: int = 0  # tokens that the main layers have seen
+    positions: Positions = field(default_factory=lambda: text_positions(0, 0))  # of the rows the main layers have seen
     keys: dict[int, Array] = field(default_factory=dict)
     values: dict[int, Array] = field(default_factory=dict)
     windows: dict[int, Array] = field(default_factory=dict)
     memories: dict[int, Array] = field(default_factory=dict)  # [Hv, Dk, Dv]
+
+    @property
+    def tokens(self) -> int:
+        """Rows that the main layers have seen."""
+        return len(self.positions)
 
     def copy(self) -> State:
         """An independent state at the same point: arrays are replaced, never written in place."""
@@ -228,6 +237,7 @@ class Reference:
                 self.blocks[int(block)][part] = self.weights[spec.name]
         self.inv_freq = inverse_frequencies(config.rope_width, config.rope_theta, config.yarn)
         self.magnitude = config.yarn.magnitude if config.yarn else 1.0
+        self.axes = rope_axes(config.rope_sections, config.rope_width // 2)
 
     def new_state(self, start: int = 0) -> State:
         """An empty sequence whose first token stands at RoPE position `start`."""
@@ -242,24 +252,32 @@ class Reference:
         return state
 
     def forward(
-        self, tokens: Sequence[int], state: State | None = None, start: int = 0, all_logits: bool = True
+        self,
+        tokens: Sequence[int],
+        state: State | None = None,
+        start: int = 0,
+        all_logits: bool = True,
+        inputs: Sequence[InputRows] = (),
     ) -> Array:
         """Logits [T, V] of the tokens, or [1, V] of the last one; `state` is advanced in place.
 
         Without a state the tokens are a sequence of their own that begins at RoPE position `start`; with one they
-        continue it and `start` is not looked at. Results do not depend on how a sequence is cut into calls, beyond
-        rounding. Raises `InputError` for no tokens or an id outside the vocabulary.
+        continue it and `start` is not looked at. `inputs` stand in for the embeddings of tokens. Results do not depend
+        on how a sequence is cut into calls, beyond rounding. Raises `InputError` for no tokens or an id outside the
+        vocabulary.
         """
-        hidden = self.hidden(tokens, self.new_state(start) if state is None else state)
+        hidden = self.hidden(tokens, self.new_state(start) if state is None else state, inputs)
         return self.logits(hidden if all_logits else hidden[-1:])
 
-    def hidden(self, tokens: Sequence[int], state: State) -> Array:
+    def hidden(self, tokens: Sequence[int], state: State, inputs: Sequence[InputRows] = ()) -> Array:
         """Post-norm hidden rows [T, D] of the main layers, which `logits` and `draft` take; advances `state`."""
         x = self.embed(tokens)
-        positions = state.start + state.tokens + np.arange(len(tokens))
+        for rows in inputs:
+            x[rows.first : rows.first + len(rows)] = rows.embeddings
+        positions = call_positions(next_position(state.positions, state.start), len(tokens), inputs)
         for block in range(self.config.layers):
             x = self._block(block, x, state, positions)
-        state.tokens += len(tokens)
+        state.positions = np.concatenate([state.positions, positions])
         return rms_norm(x, self.weights["output_norm.weight"], self.config.rms_eps)
 
     def logits(self, hidden: Array) -> Array:
@@ -273,8 +291,8 @@ class Reference:
             x = eh_proj [rms_norm(embed(t_{p+1})); rms_norm(hidden_p)];   u = rms_norm(block(x));   logits = output u
 
         Row i pairs `hidden` of position p, after the final norm, with the token at p + 1, and predicts the token at
-        p + 2. The block has a KV cache of its own in `state`, at the position of `hidden`. Raises `InputError` when
-        the model has no such block or the rows do not match.
+        p + 2. The block has a KV cache of its own in `state`, at the position of `hidden`; chained drafts go on behind
+        the main layers as text. Raises `InputError` when the model has no such block or the rows do not match.
         """
         c, block = self.config, self.config.layers
         if not c.mtp_layers:
@@ -285,8 +303,9 @@ class Reference:
         e = rms_norm(self.embed(tokens), w["nextn.enorm.weight"], c.rms_eps)
         h = rms_norm(hidden, w["nextn.hnorm.weight"], c.rms_eps)
         x = np.concatenate([e, h], axis=-1) @ w["nextn.eh_proj.weight"].T
-        positions = state.start + len(state.keys[block]) + np.arange(len(tokens))
-        x = self._block(block, x, state, positions)
+        first, last = len(state.keys[block]), len(state.keys[block]) + len(tokens)
+        chained = text_positions(next_position(state.positions, state.start), max(last - state.tokens, 0))
+        x = self._block(block, x, state, np.concatenate([state.positions, chained])[first:last])
         u = rms_norm(x, w["nextn.shared_head_norm.weight"], c.rms_eps)
         return self.logits(u), u
 
@@ -301,7 +320,7 @@ class Reference:
         table = self.weights["token_embd.weight"]
         return table.take(np.asarray(tokens), axis=0)
 
-    def _block(self, block: int, x: Array, state: State, positions: NDArray[np.int64]) -> Array:
+    def _block(self, block: int, x: Array, state: State, positions: Positions) -> Array:
         """x + mixer(norm(x)), then x + feed_forward(norm(x))."""
         w = self.blocks[block]
         h = rms_norm(x, w["attn_norm.weight"], self.config.rms_eps)
@@ -314,9 +333,7 @@ class Reference:
             return x + self._experts(w, h)
         return x + swiglu(h, w["ffn_gate.weight"], w["ffn_up.weight"]) @ w["ffn_down.weight"].T
 
-    def _attention(
-        self, block: int, w: Mapping[str, Array], h: Array, state: State, positions: NDArray[np.int64]
-    ) -> Array:
+    def _attention(self, block: int, w: Mapping[str, Array], h: Array, state: State, positions: Positions) -> Array:
         """Gated attention: attn_q yields [query | gate] per head; q and k are normed, then rotated."""
         c, tokens = self.config, h.shape[0]
         q_gate = (h @ w["attn_q.weight"].T).reshape(tokens, c.heads, 2 * c.head_width)
@@ -324,7 +341,7 @@ class Reference:
         k = (h @ w["attn_k.weight"].T).reshape(tokens, c.kv_heads, c.head_width)
         v = (h @ w["attn_v.weight"].T).reshape(tokens, c.kv_heads, c.head_width)
         q, k = (
-            rope(rms_norm(y, w[name], c.rms_eps), positions, self.inv_freq, self.magnitude)
+            rope(rms_norm(y, w[name], c.rms_eps), positions, self.axes, self.inv_freq, self.magnitude)
             for y, name in ((q, "attn_q_norm.weight"), (k, "attn_k_norm.weight"))
         )
         state.keys[block] = np.concatenate([state.keys[block], k])

@@ -1,9 +1,10 @@
-"""Rotary position embedding of the family: the frequencies, and their extension by YaRN."""
+"""Rotary position embedding of the family: frequencies, their extension by YaRN, and the part of a position that turns
+each pair."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass
 
 import numpy as np
@@ -64,3 +65,14 @@ def inverse_frequencies(width: int, theta: float, yarn: Yarn | None = None) -> N
     high = min(math.ceil(pair_turning(yarn.beta_slow)), width - 1)
     ramp = np.clip((pairs - low) / max(high - low, 0.001), 0.0, 1.0)
     return kept * (1.0 - ramp) + kept / yarn.factor * ramp
+
+
+def rope_axes(sections: Sequence[int], pairs: int) -> NDArray[np.int64]:
+    """Which part of a position turns each pair, [pairs]: 0 time, 1 height, 2 width (interleaved M-RoPE).
+
+    Pairs take turns as time, height, width, ... while their section lasts, pair i of part p for i < 3 sections[p]; what
+    is left follows time. Bai et al. 2025 (Qwen3-VL), as transformers and llama.cpp lay it out.
+    """
+    pair = np.arange(pairs)
+    part = pair % 3
+    return np.where(pair < 3 * np.asarray(sections)[part], part, 0)

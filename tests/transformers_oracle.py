@@ -3,6 +3,7 @@
 The mapping from GGUF to checkpoint names is written out here on its own, so that it also checks the tensor table.
 """
 
+import importlib
 import importlib.util
 import re
 import sys
@@ -190,6 +191,31 @@ def logits(model: Any, tokens: list[int], pieces: list[int] | None = None) -> ND
             parts.append(model(input_ids=ids, past_key_values=cache, use_cache=True).logits[0])
             first += piece
         return np.asarray(torch.cat(parts))
+
+
+def rope_index(is_image: list[bool], grids: list[tuple[int, int, int]], merge: int) -> tuple[NDArray[np.int64], int]:
+    """Positions [T, 3] and rope delta of a prompt whose images are grids (1, height, width) of patches, `merge` a
+    side to a row: `get_rope_index`, called without the model around it."""
+    module = importlib.import_module("transformers.models.qwen3_5.modeling_qwen3_5")
+    model = types.SimpleNamespace(
+        config=types.SimpleNamespace(vision_config=types.SimpleNamespace(spatial_merge_size=merge)),
+        get_vision_position_ids=lambda *a, **k: module.Qwen3_5Model.get_vision_position_ids(None, *a, **k),
+    )
+    kinds = torch.tensor([is_image], dtype=torch.long)
+    positions, delta = module.Qwen3_5Model.get_rope_index(model, kinds, kinds, torch.tensor(grids))
+    return positions[:, 0].numpy().T.copy(), int(delta)
+
+
+def mixed_logits(
+    model: Any, tokens: list[int], places: dict[int, NDArray[np.float32]], positions: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Logits [T, V] of a prompt in one call: rows [n, D] stand in for the embeddings from each place on."""
+    with torch.no_grad():
+        embeddings = model.model.embed_tokens(torch.tensor([tokens]))
+        for first, rows in places.items():
+            embeddings[0, first : first + len(rows)] = torch.tensor(rows.astype(np.float64))
+        ids = torch.tensor(positions.T[:, None])
+        return np.asarray(model(inputs_embeds=embeddings, position_ids=ids, use_cache=False).logits[0])
 
 
 def draft_logits(model: Any, weights: Weights, config: ModelConfig, tokens: list[int]) -> NDArray[np.float64]:

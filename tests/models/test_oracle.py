@@ -7,6 +7,7 @@ import pytest
 from golden_models import random_weights
 
 from qwen35_local.models.config import ModelConfig
+from qwen35_local.models.positions import InputRows, call_positions, grid_positions, next_position
 from qwen35_local.models.reference import Reference
 from qwen35_local.models.tensors import Change, canonical_name, tensor_table
 
@@ -83,6 +84,27 @@ def test_draft(name: str) -> None:
     hidden = page.hidden(tokens, state)
     found, _ = page.draft(tokens[1:], hidden[:-1], state)
     assert error(found, transformers_oracle.draft_logits(model, weights, config, tokens)) < TOLERANCE
+
+
+@pytest.mark.parametrize("sections", [(11, 11, 10), (24, 6, 2), (12, 3, 17)])
+def test_images(sections: tuple[int, ...]) -> None:
+    """An image and a video of two frames: positions as `get_rope_index` gives them, logits with rows of their own."""
+    config = replace(DENSE, mtp_layers=0, rope_sections=sections)
+    weights, tokens = random_weights(config, 15), tokens_of(config)
+    grids, places = [(1, 8, 12), (1, 2, 6), (1, 2, 6)], [5, 40, 44]
+    inputs, is_image = [], np.zeros(len(tokens), bool)
+    for (_, height, width), first in zip(grids, places, strict=True):
+        positions = grid_positions(height // 2, width // 2)
+        rows = np.random.RandomState(first).standard_normal((len(positions), config.hidden)).astype(np.float32)
+        inputs.append(InputRows(first, rows, positions))
+        is_image[first : first + len(positions)] = True
+    expected, delta = transformers_oracle.rope_index(is_image.tolist(), grids, 2)
+    found = call_positions(0, len(tokens), inputs)
+    assert np.array_equal(found, expected)
+    assert next_position(found) - len(tokens) == delta
+    model, page = transformers_oracle.build(weights, config), Reference(weights, config)
+    logits = transformers_oracle.mixed_logits(model, tokens, {rows.first: rows.embeddings for rows in inputs}, expected)
+    assert error(page.forward(tokens, inputs=inputs), logits) < TOLERANCE
 
 
 def test_yarn() -> None:
