@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwen35_local import _core
-from qwen35_local.errors import CoreError, FileFormatError, InputError
+from qwen35_local.errors import FileFormatError, InputError
 from qwen35_local.quantize import recipe, writer
 from qwen35_local.quantize.checkpoint import open_checkpoint
 from qwen35_local.quantize.encode import Encoder
@@ -61,19 +61,16 @@ def convert(
     recipe.file_type(preset)
     if threads < 0:
         raise InputError(f"threads is {threads}; expected 0 (all) or a positive number.")
-    try:
-        own_name, plan = _plan(source_path, preset, allow_requantize)
-        name = name or own_name
-        plan.metadata["general.name"] = name
-        target = _target(out, name, preset)
-        _check_target(target, source_path, plan, overwrite=overwrite or dry_run)
-        errors: dict[str, float] = {}
-        file_bytes = writer.metadata_bytes(plan.metadata) + writer.data_bytes(plan.tensors)
-        if not dry_run:
-            _check_space(target, file_bytes)
-            errors, file_bytes = _write(plan, target, progress, threads)
-    except _core.CoreError as error:
-        raise CoreError(str(error)) from error
+    own_name, plan = _plan(source_path, preset, allow_requantize)
+    name = name or own_name
+    plan.metadata["general.name"] = name
+    target = _target(out, name, preset)
+    _check_target(target, source_path, plan, overwrite=overwrite or dry_run)
+    errors: dict[str, float] = {}
+    file_bytes = writer.metadata_bytes(plan.metadata) + writer.data_bytes(plan.tensors)
+    if not dry_run:
+        _check_space(target, file_bytes)
+        errors, file_bytes = _write(plan, target, progress, threads)
     return Report(
         source=source_path,
         path=target,

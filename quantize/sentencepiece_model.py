@@ -42,6 +42,8 @@ def read(path: Path) -> SentencePieceModel:
         pieces = [_piece(value) for number, value in fields if number == 1 and isinstance(value, bytes)]
         trainer = _last(fields, 2)
         normalizer = _last(fields, 3)
+    except FileFormatError:
+        raise
     except OSError as error:
         raise FileFormatError(f"{path}: cannot be read ({error.strerror}).") from error
     except (ValueError, IndexError, struct.error) as error:

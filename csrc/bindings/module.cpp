@@ -1,8 +1,10 @@
 #include <pybind11/pybind11.h>
 
 #include <algorithm>
+#include <exception>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -31,15 +33,29 @@ Token to_token(const py::handle& value) {
   return static_cast<Token>(id);
 }
 
+// The class of qwen35_local.errors that stands for one of base/error.h, of the same name.
+py::object python_error(const char* name) { return py::module_::import("qwen35_local.errors").attr(name); }
+
+// The most derived classes first.
+void raise_in_python(std::exception_ptr thrown) {
+  const auto raise = [](const char* name, const Error& error) { py::set_error(python_error(name), error.what()); };
+  try {
+    std::rethrow_exception(std::move(thrown));
+  } catch (const FormatError& error) {
+    raise("FormatError", error);
+  } catch (const InputError& error) {
+    raise("InputError", error);
+  } catch (const Cancelled& error) {
+    raise("Cancelled", error);
+  } catch (const Error& error) {
+    raise("Qwen35Error", error);
+  }
+}
+
 void bind_errors(py::module_& module) {
-  const auto& core = py::register_exception<Error>(module, "CoreError");
-  core.doc() = "Base of what the core raises; the message says what was given, what was expected and what to do.";
-  const auto& format = py::register_exception<FormatError>(module, "FormatError", core);
-  format.doc() = "A file is truncated, inconsistent, of an unknown type, or lacks (or has too many) tensors.";
-  const auto& input = py::register_exception<InputError>(module, "InputError", core);
-  input.doc() = "A token id out of range, a context that is full, an option that cannot be.";
-  const auto& cancelled = py::register_exception<Cancelled>(module, "Cancelled", core);
-  cancelled.doc() = "Another thread cancelled the call; the sequence stands at its last finished chunk.";
+  for (const char* name : {"FormatError", "InputError", "Cancelled"}) module.attr(name) = python_error(name);
+  module.attr("CoreError") = python_error("Qwen35Error");
+  py::register_exception_translator(&raise_in_python);
 }
 
 void bind_isas(py::module_& module) {

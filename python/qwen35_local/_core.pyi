@@ -1,6 +1,7 @@
 """The typed face of the C++ core. Tokens in, logits and tokens out; text never gets here.
 
-Shapes: T tokens, V vocabulary rows of the model. All calls that compute release the GIL.
+Shapes: T tokens, V vocabulary rows of the model. All calls that compute release the GIL. Errors are those of
+qwen35_local.errors.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,21 +12,14 @@ from typing import Literal, TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
+from qwen35_local.errors import Cancelled as Cancelled
+from qwen35_local.errors import FormatError as FormatError
+from qwen35_local.errors import InputError as InputError
+from qwen35_local.errors import Qwen35Error as CoreError
+
 _MetadataValue: TypeAlias = bool | int | float | str | list[bool] | list[int] | list[float] | list[str]
 _Logits: TypeAlias = Literal["none", "last", "all"]
 _KvFormat: TypeAlias = Literal["f32", "f16", "q8", "q4", "k8v4"]
-
-class CoreError(Exception):
-    """Base of what the core raises; the message says what was given, what was expected and what to do."""
-
-class FormatError(CoreError):
-    """A file is truncated, inconsistent, of an unknown type, or lacks (or has too many) tensors."""
-
-class InputError(CoreError):
-    """A token id out of range, a context that is full, an option that cannot be."""
-
-class Cancelled(CoreError):
-    """Another thread cancelled the call; the sequence stands at its last finished chunk."""
 
 __version__: str
 

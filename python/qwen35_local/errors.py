@@ -1,4 +1,6 @@
-"""Every error this package raises on purpose. A message says what was given, what was expected and what to do."""
+"""Every error that this package raises on purpose, by the core too: what was given, what was expected and what to do.
+
+Where Python has a class for the same thing, it is among the bases."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,20 +14,24 @@ class Qwen35Error(Exception):
     exit_code: ClassVar[int] = 2
 
 
-class InputError(Qwen35Error):
-    """An argument, a message or an option is not what was expected."""
+class InputError(Qwen35Error, ValueError):
+    """An argument, a message or an option is not what was expected: a token id out of range, a context that is full."""
 
 
-class FileFormatError(Qwen35Error):
-    """A file, or the metadata read from it, is incomplete, inconsistent or of a kind that is not supported."""
+class FormatError(Qwen35Error, ValueError):
+    """A file, or the metadata read from it, is truncated, inconsistent or of a kind that is not supported."""
 
 
-class TemplateError(Qwen35Error):
+class TemplateError(Qwen35Error, ValueError):
     """A chat template cannot be compiled or rendered, or exceeds its limits."""
 
 
-class CoreError(Qwen35Error):
-    """The C++ core refused; carries its message."""
+class Cancelled(Qwen35Error):
+    """Another thread cancelled the call."""
+
+
+FileFormatError = FormatError
+CoreError = Qwen35Error
 
 
 @contextmanager
@@ -33,5 +39,5 @@ def naming(path: Path) -> Iterator[None]:
     """What a file's content is refused for begins with the file's name."""
     try:
         yield
-    except FileFormatError as error:
-        raise FileFormatError(f"{path}: {error}") from error.__cause__
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from error.__cause__

@@ -46,6 +46,8 @@ def parse(data: bytes, what: str, *, lone_surrogates: bool = False, is_of_a_mode
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError:
         raise FileFormatError(f"{what}: nested too deeply; expected at most {DEPTH} levels.") from None
+    except FileFormatError:
+        raise
     except UnicodeError as error:
         raise FileFormatError(f"{what}: not valid UTF-8 text ({error}).") from error
     except ValueError as error:

@@ -8,7 +8,7 @@ import pytest
 from random_model import TOKENS_USED
 
 import qwen35_local
-from qwen35_local import _core
+from qwen35_local import _core, errors
 
 
 def test_versions_agree() -> None:
@@ -20,11 +20,20 @@ def test_isas() -> None:
     assert _core.isa() in _core.available_isas()
 
 
-def test_errors_have_one_base() -> None:
-    for error in (_core.FormatError, _core.InputError, _core.Cancelled):
-        assert issubclass(error, _core.CoreError)
-        assert error.__module__ == "qwen35_local._core"
-    assert not issubclass(_core.Cancelled, _core.InputError)
+def test_the_core_raises_the_errors_of_the_package(tmp_path: Path) -> None:
+    """Each caught as the package's, as Python's own, and as the one base."""
+    path = tmp_path / "text.gguf"
+    path.write_text("not a model")
+    for expected in (errors.FormatError, errors.Qwen35Error, ValueError):
+        with pytest.raises(expected, match="not a GGUF file"):
+            _core.GgufFile(path)
+    for expected in (errors.InputError, errors.Qwen35Error, ValueError):
+        with pytest.raises(expected, match="threads is -1, expected at least 0"):
+            _core.read_bandwidth(1, threads=-1)
+    with pytest.raises(errors.InputError) as caught:
+        _core.read_bandwidth(1, threads=-1)
+    assert type(caught.value) is errors.InputError
+    assert not issubclass(errors.Cancelled, errors.InputError)
 
 
 def test_numbers_of_a_model(tiny: Any) -> None:

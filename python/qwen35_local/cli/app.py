@@ -58,9 +58,6 @@ def run() -> int:
                 error.message = error.message.removeprefix("Value error, ")  # type: ignore[attr-defined]  # pydantic's
             error.show()
             return int(error.exit_code)
-        core = sys.modules.get("qwen35_local._core")
-        if core is not None and isinstance(error, core.CoreError):
-            return failed(str(error))
         if isinstance(error, OSError):
             return failed(f"{error.filename or 'system'}: {error.strerror or error}")
         if isinstance(error, MemoryError):
