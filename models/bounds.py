@@ -5,7 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Mapping
 
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 from qwen35_local.fields import FLAG, Fields, Kind
 from qwen35_local.fields import integer as an_integer
 from qwen35_local.fields import number as a_number
@@ -53,14 +53,14 @@ FLOATS: dict[str, Kind[float]] = {name: a_number(*limits) for name, limits in _F
 _WHERE = "model configuration: "
 
 
-def refuse(name: str, value: object, expected: str) -> FileFormatError:
+def refuse(name: str, value: object, expected: str) -> FormatError:
     """The one error of a configuration: which field, what it holds, what was expected."""
     found = "missing" if value is None else reprlib.repr(value)
-    return FileFormatError(f"{_WHERE}{name} is {found}; expected {expected}.")
+    return FormatError(f"{_WHERE}{name} is {found}; expected {expected}.")
 
 
 def check(bound: str, value: object, name: str | None = None) -> None:
-    """Raises FileFormatError unless `value` is a number within INTEGERS[bound] or FLOATS[bound]."""
+    """Raises FormatError unless `value` is a number within INTEGERS[bound] or FLOATS[bound]."""
     kind: Kind[float] = INTEGERS.get(bound) or FLOATS[bound]
     if not kind.fits(value):
         raise refuse(name or bound, value, kind.expected)

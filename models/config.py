@@ -58,7 +58,7 @@ class ModelConfig:
 
     Letters: T tokens, D hidden, F feed-forward width, V vocabulary, L layers, H query heads, G KV heads, A attention
     head width, Hk / Hv delta key / value heads, Dk / Dv their widths, C = 2 Hk Dk + Hv Dv convolution channels,
-    E experts, K experts per token. Raises `FileFormatError` on values that no model of the family can have.
+    E experts, K experts per token. Raises `FormatError` on values that no model of the family can have.
     """
 
     vocabulary: int  # V, rows of the embedding table (padding rows included)
@@ -164,7 +164,7 @@ class ModelConfig:
 
     @classmethod
     def from_hf(cls, config: Mapping[str, object]) -> ModelConfig:
-        """A parsed `config.json`, its text settings flat or under `text_config`. Raises `FileFormatError`."""
+        """A parsed `config.json`, its text settings flat or under `text_config`. Raises `FormatError`."""
         return cls(**huggingface.fields(config), keys=huggingface.KEYS)
 
     @classmethod
@@ -172,7 +172,7 @@ class ModelConfig:
         cls, metadata: Mapping[str, object], *, vocabulary: int | None = None, embeddings_are_tied: bool = False
     ) -> ModelConfig:
         """GGUF metadata by full key (`general.architecture`, `qwen35.block_count`, ...), as `GgufFile` gives them: one
-        number where a file has a list of them, one per block. Raises `FileFormatError`.
+        number where a file has a list of them, one per block. Raises `FormatError`.
 
         `vocabulary` is the row count of `token_embd.weight`; without it the token list of the file is counted.
         `embeddings_are_tied` says that the file has no `output.weight`. Neither is in the metadata of every file.

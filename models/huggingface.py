@@ -58,7 +58,7 @@ KEYS = {
 
 
 def fields(config: Mapping[str, object]) -> dict[str, Any]:
-    """The arguments of `ModelConfig` that a parsed `config.json` gives. Raises `FileFormatError`."""
+    """The arguments of `ModelConfig` that a parsed `config.json` gives. Raises `FormatError`."""
     nested = config.get("text_config")
     if nested is not None and not isinstance(nested, Mapping):
         raise refuse("text_config", nested, "an object")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 from qwen35_local.models.config import ModelConfig
 
 # Values and bytes of a block in the file, then columns and bytes of a unit of 32 rows in a panel.
@@ -89,9 +89,9 @@ class Stored:
     n_bytes: int = 0
 
     def __post_init__(self) -> None:
-        """Raises FileFormatError for a type of which nothing is known."""
+        """Raises FormatError for a type of which nothing is known."""
         if self.dtype not in _TYPES and not self.n_bytes:
-            raise FileFormatError(f"{self.name} is of type {self.dtype}; expected one of {', '.join(_TYPES)}")
+            raise FormatError(f"{self.name} is of type {self.dtype}; expected one of {', '.join(_TYPES)}")
 
     @property
     def file_bytes(self) -> int:

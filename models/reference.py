@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from qwen35_local.errors import FileFormatError, InputError
+from qwen35_local.errors import FormatError, InputError
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.positions import InputRows, Positions, call_positions, next_position, text_positions
 from qwen35_local.models.rope import inverse_frequencies, rope_axes
@@ -219,18 +219,18 @@ class Reference:
     """A model of the family: `forward` for logits, `hidden` and `draft` for its multi-token-prediction block."""
 
     def __init__(self, weights: Mapping[str, NDArray[Any]], config: ModelConfig, dtype: DTypeLike = np.float64) -> None:
-        """Takes the tensors of `tensor_table(config)`. Raises `FileFormatError` for one missing or of another shape."""
+        """Takes the tensors of `tensor_table(config)`. Raises `FormatError` for one missing or of another shape."""
         self.config = config
         self.dtype = np.dtype(dtype)
         self.weights: dict[str, Array] = {}
         self.blocks: list[dict[str, Array]] = [{} for _ in range(config.block_count)]
         for spec in tensor_table(config):
             if spec.name not in weights:
-                raise FileFormatError(f"tensor {spec.name} is missing; expected shape {list(spec.shape)}")
+                raise FormatError(f"tensor {spec.name} is missing; expected shape {list(spec.shape)}")
             weight = np.asarray(weights[spec.name])
             if weight.shape != spec.shape:
                 found, expected = list(weight.shape), list(spec.shape)
-                raise FileFormatError(f"tensor {spec.name} has shape {found}; expected {expected}")
+                raise FormatError(f"tensor {spec.name} has shape {found}; expected {expected}")
             self.weights[spec.name] = weight.astype(self.dtype, copy=False)
             if spec.name.startswith("blk."):
                 _, block, part = spec.name.split(".", 2)

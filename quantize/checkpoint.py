@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from qwen35_local import json_file
-from qwen35_local.errors import FileFormatError, naming
+from qwen35_local.errors import FormatError, naming
 from qwen35_local.models import huggingface
 from qwen35_local.models.checkpoint_name import checkpoint_name, repository_of
 from qwen35_local.models.config import ModelConfig
@@ -39,7 +39,7 @@ class Checkpoint:
         return checkpoint_name(self.folder, self.raw_config)
 
     def runs(self, spec: TensorSpec) -> tuple[Run, ...]:
-        """Where the rows of a tensor come from, in GGUF order. Raises FileFormatError when they are missing or their
+        """Where the rows of a tensor come from, in GGUF order. Raises FormatError when they are missing or their
         shape or dtype is wrong."""
         fused = self.entries.get(spec.source)
         if fused is None and spec.stack in self.entries:
@@ -59,10 +59,10 @@ class Checkpoint:
         return (*untouched, *(Run(entry, start + head * width, width) for head in tiling.source_heads()))
 
     def entry(self, name: str, shapes: tuple[tuple[int, ...], ...]) -> Entry:
-        """The tensor called `name`, in one of `shapes`. Raises FileFormatError."""
+        """The tensor called `name`, in one of `shapes`. Raises FormatError."""
         entry = self.entries[name]
         if entry.shape not in shapes:
-            raise FileFormatError(
+            raise FormatError(
                 f"{entry.path}: tensor {entry.name} has shape {list(entry.shape)}; config.json makes it "
                 f"{list(shapes[0])}."
             )
@@ -82,7 +82,7 @@ def _rows(spec: TensorSpec) -> int:
 def open_checkpoint(folder: Path, *, allow_rounded: bool = False) -> Checkpoint:
     """Reads and checks everything but the weights. `allow_rounded`: accept norms that another tool has rounded.
 
-    Raises FileFormatError."""
+    Raises FormatError."""
     raw = _read_config(folder)
     with naming(folder / "config.json"):
         fields = huggingface.fields(raw)
@@ -110,8 +110,8 @@ def _read_config(folder: Path) -> dict[str, object]:
     if path.exists():
         return json_file.read_object(path)
     if (folder / "adapter_config.json").exists():
-        raise FileFormatError(f"{folder}: holds an adapter and no model; merge it into its base model first.")
-    raise FileFormatError(f"{folder}: no config.json here; expected the folder of a Hugging Face checkpoint.")
+        raise FormatError(f"{folder}: holds an adapter and no model; merge it into its base model first.")
+    raise FormatError(f"{folder}: no config.json here; expected the folder of a Hugging Face checkpoint.")
 
 
 @dataclass(slots=True)
@@ -124,7 +124,7 @@ class _Tensors:
     left_out: list[str] = field(default_factory=list)
 
     def add(self, entry: Entry) -> None:
-        """Raises FileFormatError for a second tensor of the same canonical name."""
+        """Raises FormatError for a second tensor of the same canonical name."""
         name = entry.name
         if is_vision(name):
             self.vision.append(name)
@@ -137,7 +137,7 @@ class _Tensors:
         place = self.scales if is_scale else self.entries
         if canonical in place:
             first = place[canonical]
-            raise FileFormatError(
+            raise FormatError(
                 f"{entry.path}: tensor {name} is there twice; {first.path.name} holds {first.name}, which is the same "
                 "one."
             )
@@ -158,12 +158,12 @@ def _check_complete(checkpoint: Checkpoint, table: list[TensorSpec]) -> None:
     unknown = sorted(checkpoint.entries[name].name for name in checkpoint.entries.keys() - wanted)
     if missing:
         instead = f"; {_some(unknown)} there, which no model of the family has" if unknown else ""
-        raise FileFormatError(
+        raise FormatError(
             f"{checkpoint.folder}: {_some(missing)} missing from the checkpoint{instead}. Download the weights again, "
             "or save them again with save_pretrained of transformers."
         )
     if unknown:
-        raise FileFormatError(
+        raise FormatError(
             f"{checkpoint.folder}: {_some(unknown)} not part of the model that config.json describes; its layer count "
             "or architecture may be wrong."
         )
@@ -172,20 +172,20 @@ def _check_complete(checkpoint: Checkpoint, table: list[TensorSpec]) -> None:
 
 
 def _stored_gains(checkpoint: Checkpoint, table: list[TensorSpec], allow_rounded: bool) -> gains.Stored:
-    """Whether the norms still need their 1. Raises FileFormatError when they hold 1 + w in 16 bits, from which nobody
+    """Whether the norms still need their 1. Raises FormatError when they hold 1 + w in 16 bits, from which nobody
     gets w back, unless `allow_rounded`."""
     norms = {s.source: checkpoint.entry(s.source, s.source_shapes) for s in table if s.change is Change.PLUS_ONE}
     verdict = gains.judge(norms)
     checkpoint.warnings.extend(f"{name} may hold w or 1 + w: taken as w, like the others" for name in verdict.doubtful)
     traces = [e.name for name, e in checkpoint.entries.items() if _is_as_mlx_saves(name, e)]
     if verdict.doubtful and traces:
-        raise FileFormatError(
+        raise FormatError(
             f"{checkpoint.folder}: {verdict.doubtful[0]} may hold w or 1 + w: {traces[0]} is named or laid out as MLX "
             "saves it, and no value of the norm speaks against it. Start from the original checkpoint."
         )
     if verdict.stored is gains.Stored.GAIN:
         if verdict.is_rounded and not allow_rounded:
-            raise FileFormatError(
+            raise FormatError(
                 f"{checkpoint.folder}: saved by MLX or a tool like it: the norms hold 1 + w rounded to 16 bits, an "
                 "error of up to 0.4 %. Start from the original checkpoint, or accept this with "
                 "`qwen35 quantize --allow-requantize`."

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwen35_local import _core
-from qwen35_local.errors import FileFormatError, InputError
+from qwen35_local.errors import FormatError, InputError
 from qwen35_local.quantize import recipe, writer
 from qwen35_local.quantize.checkpoint import open_checkpoint
 from qwen35_local.quantize.encode import Encoder
@@ -181,4 +181,4 @@ def _verify(path: Path, plan: Plan) -> None:
     """Opens what was written as the runtime will."""
     written = [(t.name, t.dtype, t.shape, t.n_bytes) for t in _core.GgufFile(path).tensors]
     if written != [(t.name, t.dtype, t.shape, t.n_bytes) for t in plan.tensors]:
-        raise FileFormatError(f"{path}: does not read back as it was written; the disk or the file system is faulty.")
+        raise FormatError(f"{path}: does not read back as it was written; the disk or the file system is faulty.")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qwen35_local import _core
-from qwen35_local.errors import FileFormatError, InputError
+from qwen35_local.errors import FormatError, InputError
 from qwen35_local.models.tensors import Change, HeadTiling
 from qwen35_local.quantize.plan import PlannedTensor
 from qwen35_local.quantize.rows import FLOATS, RowReader, Run
@@ -47,7 +47,7 @@ class Encoder:
         self._pool.shutdown(cancel_futures=True)
 
     def encode(self, tensor: PlannedTensor) -> Iterator[Slice]:
-        """The slices of a tensor in order. Raises FileFormatError when a value is not finite or does not fit."""
+        """The slices of a tensor in order. Raises FormatError when a value is not finite or does not fit."""
         waiting: deque[Future[Slice]] = deque()
         for runs in self._slices(tensor):
             waiting.append(self._pool.submit(self._encode_slice, tensor, runs))
@@ -92,7 +92,7 @@ class Encoder:
             _check_finite(values, runs[0])
         try:
             data = _core.encode(values, tensor.dtype, threads=1)
-        except _core.InputError as error:
+        except InputError as error:
             raise InputError(f"tensor {tensor.name}: {error}; choose BF16 or F32.") from error
         if tensor.dtype == "F32":
             return Slice(data.reshape(-1), read, 1.0, 0.0)
@@ -120,7 +120,7 @@ def _check_finite(values: NDArray[np.float32], run: Run) -> None:
     with np.errstate(invalid="ignore"):  # inf - inf
         total = values.sum(dtype=np.float64)
     if not np.isfinite(total):
-        raise FileFormatError(f"{run.entry.path}: tensor {run.entry.name} holds values that are not finite.")
+        raise FormatError(f"{run.entry.path}: tensor {run.entry.name} holds values that are not finite.")
 
 
 def _change(values: NDArray[np.float32], change: Change) -> None:

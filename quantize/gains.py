@@ -26,7 +26,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 from qwen35_local.quantize.rows import Entry, RowReader
 
 _SHARE = 0.01  # of the values of a tensor: fewer are strays
@@ -83,7 +83,7 @@ class Verdict:
 
 
 def judge(norms: Mapping[str, Entry]) -> Verdict:
-    """`norms`: by canonical name. Raises FileFormatError when a checkpoint stores some in one way and some in the
+    """`norms`: by canonical name. Raises FormatError when a checkpoint stores some in one way and some in the
     other, or in neither."""
     families: dict[tuple[str, float], list[Gains]] = {}
     for source, gains in _read(norms):
@@ -110,7 +110,7 @@ def judge(norms: Mapping[str, Entry]) -> Verdict:
 
 
 def _doubtful(first: Gains, last: list[Gains], families: Mapping[tuple[str, float], list[Gains]]) -> tuple[str, ...]:
-    """Names of norms that may hold 1 + w though the others hold w. Raises FileFormatError for those that do."""
+    """Names of norms that may hold 1 + w though the others hold w. Raises FormatError for those that do."""
     unclear = [gains for gains in last if gains.mean and not (gains.fine or gains.negative)]
     certain = [gains for gains in last if gains not in unclear]
     for (_, limit), family in families.items():
@@ -129,7 +129,7 @@ def _read(norms: Mapping[str, Entry]) -> Iterator[tuple[str, Gains]]:
             values = np.empty((1, entry.n_values), np.float32)
             reader.read_values(entry, 0, values)
             if not np.isfinite(values).all():
-                raise FileFormatError(f"{entry.path}: tensor {entry.name} holds values that are not finite.")
+                raise FormatError(f"{entry.path}: tensor {entry.name} holds values that are not finite.")
             yield source, Gains.of(entry, values)
     finally:
         reader.close()
@@ -151,20 +151,20 @@ def _family(limit: float, family: list[Gains]) -> Stored:
         return Stored.OFFSET
     where = f"{family[0].entry.path}: the values of {family[0].entry.name} and the {len(family) - 1} norms like it"
     if negative >= _SHARE:
-        raise FileFormatError(
+        raise FormatError(
             f"{where} are {mean:.2f} in the mean and {negative:.0%} of them negative: neither w, around 0, nor 1 + w, "
             "around 1. Start from the original checkpoint."
         )
     if limit == _LAYER_LIMIT and mean > _ADDED_TWICE:
-        raise FileFormatError(
+        raise FormatError(
             f"{where} are {mean:.2f} in the mean: 1 was added to them twice. Start from the original checkpoint."
         )
     return Stored.GAIN if limit == _LAYER_LIMIT or mean >= limit else Stored.OFFSET
 
 
-def _mixed(one: Gains, stored: Stored, other: Gains) -> FileFormatError:
+def _mixed(one: Gains, stored: Stored, other: Gains) -> FormatError:
     opposite = Stored.GAIN if stored is Stored.OFFSET else Stored.OFFSET
-    return FileFormatError(
+    return FormatError(
         f"{other.entry.path}: tensor {other.entry.name} ({other.mean:.2f} in the mean) stores its gains as "
         f"{opposite.value}, {one.entry.name} ({one.mean:.2f}) as {stored.value}: another tool, as MLX, changed a part "
         "of this checkpoint. Start from the original one."

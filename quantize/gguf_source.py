@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwen35_local import _core
-from qwen35_local.errors import FileFormatError, InputError, naming
+from qwen35_local.errors import FormatError, InputError, naming
 from qwen35_local.fields import TEXT, Fields
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.tensors import gguf_shapes
@@ -50,15 +50,13 @@ class GgufSource:
 
 
 def open_gguf(path: Path) -> GgufSource:
-    """Reads header and directory. Raises FileFormatError when it is not a whole text model of the family."""
+    """Reads header and directory. Raises FormatError when it is not a whole text model of the family."""
     try:
         file = _core.GgufFile(path)
-    except _core.CoreError as error:
-        raise FileFormatError(str(error)) from error
     except OSError as error:
-        raise FileFormatError(f"{path}: cannot be read ({error.strerror}).") from error
+        raise FormatError(f"{path}: cannot be read ({error.strerror}).") from error
     if file.refusal is not None:
-        raise FileFormatError(f"{path}: {file.refusal}")
+        raise FormatError(f"{path}: {file.refusal}")
     dropped = (*_DROPPED, *(f"{file.metadata['general.architecture']}.{key}" for key in _OLLAMA_KEYS))
     metadata: dict[str, object] = {key: value for key, value in file.metadata.items() if not key.startswith(dropped)}
     entries = {
@@ -66,7 +64,7 @@ def open_gguf(path: Path) -> GgufSource:
     }
     embedding = entries.get("token_embd.weight")
     if embedding is None or len(embedding.shape) != 2:
-        raise FileFormatError(f"{path}: no token_embd.weight; expected a complete text model.")
+        raise FormatError(f"{path}: no token_embd.weight; expected a complete text model.")
     with naming(path):
         config = ModelConfig.from_gguf(
             metadata, vocabulary=embedding.shape[0], embeddings_are_tied="output.weight" not in entries
@@ -83,14 +81,14 @@ def _check(source: GgufSource) -> None:
     for name, shape in shapes.items():
         found = source.entries.get(name)
         if found is None:
-            raise FileFormatError(f"{source.path}: tensor {name} is missing.")
+            raise FormatError(f"{source.path}: tensor {name} is missing.")
         if found.shape != shape:
-            raise FileFormatError(
+            raise FormatError(
                 f"{source.path}: tensor {name} has shape {list(found.shape)}; the metadata make it {list(shape)}."
             )
     for name in source.entries:
         if name not in shapes:
-            raise FileFormatError(f"{source.path}: tensor {name} is none of the model that its metadata describe.")
+            raise FormatError(f"{source.path}: tensor {name} is none of the model that its metadata describe.")
 
 
 def plan_gguf(source: GgufSource, preset: str, *, allow_requantize: bool) -> Plan:

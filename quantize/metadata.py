@@ -25,7 +25,7 @@ _SAMPLING = {
 
 
 def checkpoint_metadata(checkpoint: Checkpoint, preset: str, name: str) -> dict[str, object]:
-    """All metadata of the file a Hugging Face folder becomes. Raises FileFormatError."""
+    """All metadata of the file a Hugging Face folder becomes. Raises FormatError."""
     count = 0
     for spec in tensor_table(checkpoint.config):
         size = 1

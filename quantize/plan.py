@@ -65,7 +65,7 @@ class Plan:
 
 
 def plan_checkpoint(checkpoint: Checkpoint, preset: str, metadata: Metadata) -> Plan:
-    """The plan for a Hugging Face folder. Raises FileFormatError, InputError."""
+    """The plan for a Hugging Face folder. Raises FormatError, InputError."""
     config = checkpoint.config
     table = tensor_table(config)
     model = recipe.Model(config.block_count, config.heads // config.kv_heads, config.is_moe)

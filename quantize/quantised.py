@@ -2,24 +2,24 @@
 
 from dataclasses import replace
 
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 from qwen35_local.quantize import fp8
 from qwen35_local.quantize.rows import FLOATS, Entry
 
 
 def attach_scales(entries: dict[str, Entry], scales: dict[str, Entry]) -> None:
-    """Gives every FP8 tensor its scales. Raises FileFormatError for scales that belong to nothing."""
+    """Gives every FP8 tensor its scales. Raises FormatError for scales that belong to nothing."""
     for canonical, scale in scales.items():
         entry = entries.get(canonical)
         if entry is None or entry.dtype != fp8.DTYPE:
             kind = "missing" if entry is None else f"{entry.dtype} and not {fp8.DTYPE}"
-            raise FileFormatError(
+            raise FormatError(
                 f"{scale.path}: {scale.name} holds the scales of a tensor that is {kind}; it was converted in part. "
                 "Download the weights again."
             )
         shape = fp8.scale_shape(entry.shape)
         if len(entry.shape) < 2 or scale.shape != shape or scale.dtype not in FLOATS:
-            raise FileFormatError(
+            raise FormatError(
                 f"{scale.path}: {scale.name} is {scale.dtype} {list(scale.shape)}; expected F32 or BF16 {list(shape)}, "
                 f"a scale for each {fp8.BLOCK} x {fp8.BLOCK} block of {entry.name} {list(entry.shape)}."
             )
@@ -27,17 +27,15 @@ def attach_scales(entries: dict[str, Entry], scales: dict[str, Entry]) -> None:
 
 
 def check(entries: dict[str, Entry], config: dict[str, object], warnings: list[str]) -> None:
-    """Raises FileFormatError for weights in types that cannot be read."""
+    """Raises FormatError for weights in types that cannot be read."""
     method = _method(config)
     packed = next((e for e in entries.values() if e.dtype not in FLOATS and e.scales is None), None)
     if packed is not None and packed.dtype == "F64":
-        raise FileFormatError(
-            f"{packed.path}: tensor {packed.name} is F64; save the checkpoint again in F32, F16 or BF16."
-        )
+        raise FormatError(f"{packed.path}: tensor {packed.name} is F64; save the checkpoint again in F32, F16 or BF16.")
     if packed is not None:
         lacks = f" without {packed.name}{fp8.SCALE_SUFFIX}" if packed.dtype == fp8.DTYPE else ""
         how = f" ({method})" if method else ""
-        raise FileFormatError(
+        raise FormatError(
             f"{packed.path}: tensor {packed.name} is {packed.dtype}{lacks}: the checkpoint is already quantised{how}; "
             "F32, F16, BF16 and block-scaled FP8 can be converted. Start from the unquantised checkpoint."
         )

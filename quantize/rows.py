@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qwen35_local import _core
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 from qwen35_local.quantize import fp8
 
 FLOATS = ("F32", "F16", "BF16")
@@ -71,7 +71,7 @@ class RowReader:
         return cols // block * n_bytes
 
     def read_values(self, entry: Entry, first: int, out: NDArray[np.float32]) -> None:
-        """Fills `out` [rows, cols] with the rows of `entry` from row `first` on. Raises FileFormatError."""
+        """Fills `out` [rows, cols] with the rows of `entry` from row `first` on. Raises FormatError."""
         raw = self.read_bytes(entry, first, out.shape[0], out.shape[1])
         match entry.dtype:
             case "F32":
@@ -98,17 +98,14 @@ class RowReader:
                 out[:, block * fp8.BLOCK : (block + 1) * fp8.BLOCK] *= scales[index - index[0], block, None]
 
     def read_bytes(self, entry: Entry, first: int, rows: int, cols: int) -> NDArray[np.uint8]:
-        """The encoded rows as they are in the file; valid until this thread reads again. Raises FileFormatError."""
+        """The encoded rows as they are in the file; valid until this thread reads again. Raises FormatError."""
         row_bytes = self.row_bytes(entry.dtype, cols)
         size = rows * row_bytes
         buffer: NDArray[np.uint8] | None = getattr(self._scratch, "buffer", None)
         if buffer is None or buffer.size < size:
             buffer = self._scratch.buffer = np.empty(size, np.uint8)
         if entry.source is not None:
-            try:
-                entry.source.read_into(entry.name, first * row_bytes, buffer[:size])
-            except _core.FormatError as error:
-                raise FileFormatError(str(error)) from error
+            entry.source.read_into(entry.name, first * row_bytes, buffer[:size])
             return buffer[:size]
         view = buffer.data[:size]
         with self._lock:
@@ -118,7 +115,7 @@ class RowReader:
             while done < size:
                 n = file.readinto(view[done:])  # type: ignore[attr-defined]
                 if not n:
-                    raise FileFormatError(f"{entry.path}: ends inside tensor {entry.name}; it changed meanwhile.")
+                    raise FormatError(f"{entry.path}: ends inside tensor {entry.name}; it changed meanwhile.")
                 done += n
         return buffer[:size]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 
 _LIMIT_BYTES = 64 << 20
 _BPE = 2
@@ -34,22 +34,22 @@ class SentencePieceModel:
 
 
 def read(path: Path) -> SentencePieceModel:
-    """Raises FileFormatError when the file is not a SentencePiece BPE model."""
+    """Raises FormatError when the file is not a SentencePiece BPE model."""
     try:
         if path.stat().st_size > _LIMIT_BYTES:
-            raise FileFormatError(f"{path}: larger than {_LIMIT_BYTES >> 20} MiB, which no tokenizer needs to be.")
+            raise FormatError(f"{path}: larger than {_LIMIT_BYTES >> 20} MiB, which no tokenizer needs to be.")
         fields = list(_fields(path.read_bytes()))
         pieces = [_piece(value) for number, value in fields if number == 1 and isinstance(value, bytes)]
         trainer = _last(fields, 2)
         normalizer = _last(fields, 3)
-    except FileFormatError:
+    except FormatError:
         raise
     except OSError as error:
-        raise FileFormatError(f"{path}: cannot be read ({error.strerror}).") from error
+        raise FormatError(f"{path}: cannot be read ({error.strerror}).") from error
     except (ValueError, IndexError, struct.error) as error:
-        raise FileFormatError(f"{path}: not a SentencePiece model ({error}).") from error
+        raise FormatError(f"{path}: not a SentencePiece model ({error}).") from error
     if not pieces or trainer.get(3, 1) != _BPE:
-        raise FileFormatError(f"{path}: not a SentencePiece BPE model; unigram vocabularies are not supported.")
+        raise FormatError(f"{path}: not a SentencePiece BPE model; unigram vocabularies are not supported.")
     return SentencePieceModel(pieces, bool(normalizer.get(3, 1)), bool(normalizer.get(4, 1)))
 
 

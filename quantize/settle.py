@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.registry import SIZES
 from qwen35_local.quantize.rows import Entry, RowReader
@@ -18,7 +18,7 @@ Entries = dict[str, Entry]
 
 def settle_rows(fields: dict[str, Any], entries: Entries, warnings: list[str]) -> ModelConfig:
     """The configuration of `fields`, those of config.json, with as many tokens as the embedding table has rows. Raises
-    FileFormatError."""
+    FormatError."""
     table = entries.get(_TABLE)
     if table is None or len(table.shape) != 2 or table.shape[0] == fields["vocabulary"]:
         return ModelConfig(**fields)
@@ -44,7 +44,7 @@ def settle_head(
     config: ModelConfig, is_stated: bool, entries: Entries, left_out: list[str], warnings: list[str]
 ) -> ModelConfig:
     """The output matrix is the embedding table when there is no other, or one with the same values (which is left
-    out). `is_stated`: config.json has `tie_word_embeddings`. Raises FileFormatError when a matrix must be missing."""
+    out). `is_stated`: config.json has `tie_word_embeddings`. Raises FormatError when a matrix must be missing."""
     flag = str(config.embeddings_are_tied).lower() if is_stated else "missing"
     said = f"tie_word_embeddings is {flag} in config.json"
     table, head = entries.get(_TABLE), entries.get(_HEAD)
@@ -54,7 +54,7 @@ def settle_head(
         if config.embeddings_are_tied:
             return config
         if is_published_with_head(config):
-            raise FileFormatError(
+            raise FormatError(
                 f"{table.path.parent}: {_HEAD} is missing, which every model of this width has, and {said}. Download "
                 "the weights again; if the model does share its embedding table, set tie_word_embeddings to true."
             )

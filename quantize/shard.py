@@ -7,7 +7,7 @@ offsets in the header count from the end of the JSON and must cover the data wit
 from pathlib import Path
 
 from qwen35_local import json_file
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 from qwen35_local.other_file import other_file
 from qwen35_local.quantize.rows import Entry
 
@@ -23,28 +23,28 @@ _BITS = {
 
 
 def read_shard(path: Path) -> dict[str, Entry]:
-    """Every tensor of the file by its name. Raises FileFormatError."""
+    """Every tensor of the file by its name. Raises FormatError."""
     if path.exists() and not path.is_file():
-        raise FileFormatError(f"{path}: no regular file; expected safetensors.")
+        raise FormatError(f"{path}: no regular file; expected safetensors.")
     try:
         with path.open("rb") as file:
             size = path.stat().st_size
             beginning = file.read(512)
             what = None if beginning[8:9] == b"{" else other_file(beginning)
             if what is not None:
-                raise FileFormatError(f"{path}: no safetensors file: {what}.")
+                raise FormatError(f"{path}: no safetensors file: {what}.")
             file.seek(8)
             prefix = beginning[:8]
             length = int.from_bytes(prefix, "little")
             if len(prefix) < 8 or length < 2:
-                raise FileFormatError(f"{path}: not a safetensors file; {size} bytes, header of {length} bytes.")
+                raise FormatError(f"{path}: not a safetensors file; {size} bytes, header of {length} bytes.")
             if length > min(HEADER_LIMIT_BYTES, size - 8):
-                raise FileFormatError(
+                raise FormatError(
                     f"{path}: truncated or not a safetensors file; a header of {length} bytes in a file of {size}."
                 )
             header = json_file.parse_object(file.read(length), f"{path} (header)")
     except OSError as error:
-        raise FileFormatError(f"{path}: cannot be read ({error.strerror}).") from error
+        raise FormatError(f"{path}: cannot be read ({error.strerror}).") from error
     header.pop("__metadata__", None)
     entries = [_entry(path, name, value, 8 + length) for name, value in header.items()]
     _check_cover(path, entries, 8 + length, size)
@@ -54,17 +54,17 @@ def read_shard(path: Path) -> dict[str, Entry]:
 def _entry(path: Path, name: str, value: object, data_start: int) -> Entry:
     where = f"{path}: tensor {name[:120]!r}"
     if not isinstance(value, dict) or value.keys() != {"dtype", "shape", "data_offsets"}:
-        raise FileFormatError(f"{where}: the header must give dtype, shape and data_offsets, and nothing else.")
+        raise FormatError(f"{where}: the header must give dtype, shape and data_offsets, and nothing else.")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _BITS:
-        raise FileFormatError(f"{where}: unknown dtype {str(dtype)[:40]!r}.")
+        raise FormatError(f"{where}: unknown dtype {str(dtype)[:40]!r}.")
     if not _naturals(shape) or len(shape) > 8:
-        raise FileFormatError(f"{where}: shape {str(shape)[:80]} is not a list of at most 8 sizes.")
+        raise FormatError(f"{where}: shape {str(shape)[:80]} is not a list of at most 8 sizes.")
     if not _naturals(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise FileFormatError(f"{where}: data_offsets {str(offsets)[:80]} is not [begin, end].")
+        raise FormatError(f"{where}: data_offsets {str(offsets)[:80]} is not [begin, end].")
     entry = Entry(path, name, dtype, tuple(shape), data_start + offsets[0], offsets[1] - offsets[0])
     if entry.n_values * _BITS[dtype] != entry.n_bytes * 8:
-        raise FileFormatError(
+        raise FormatError(
             f"{where}: {dtype} of shape {shape} does not fill the {entry.n_bytes} bytes that its data_offsets span."
         )
     return entry
@@ -80,8 +80,8 @@ def _check_cover(path: Path, entries: list[Entry], start: int, size: int) -> Non
     for entry in sorted(entries, key=lambda e: (e.offset, e.n_bytes)):
         if entry.offset != at:
             kind = "overlaps the one before it" if entry.offset < at else "leaves a hole before it"
-            raise FileFormatError(f"{path}: the data of tensor {entry.name!r} {kind}.")
+            raise FormatError(f"{path}: the data of tensor {entry.name!r} {kind}.")
         at += entry.n_bytes
     if at != size:
         state = "truncated" if size < at else "has bytes that belong to no tensor"
-        raise FileFormatError(f"{path}: {state}; its tensors end at byte {at}, the file at {size}.")
+        raise FormatError(f"{path}: {state}; its tensors end at byte {at}, the file at {size}.")

@@ -5,7 +5,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from qwen35_local import json_file
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 from qwen35_local.fields import OBJECTS, TEXT, Fields
 from qwen35_local.other_file import other_file
 from qwen35_local.quantize import sentencepiece_model
@@ -34,7 +34,7 @@ def tokenizer_metadata(
 ) -> dict[str, object]:
     """Vocabulary, special ids and chat template of the folder, padded to the `rows` of the embedding table.
 
-    Raises FileFormatError when there is no tokenizer, it is of an unknown kind, or it has more tokens than `rows`."""
+    Raises FormatError when there is no tokenizer, it is of an unknown kind, or it has more tokens than `rows`."""
     settings = json_file.read_object_if_there(folder / "tokenizer_config.json")
     json_path, model_path = folder / "tokenizer.json", folder / "tokenizer.model"
     if json_path.exists():
@@ -45,26 +45,26 @@ def tokenizer_metadata(
     if model_path.exists():
         metadata = _sentencepiece(model_path, settings, rows)
         return metadata | _special_ids(folder, raw_config, settings, metadata) | _template(folder, settings)
-    raise FileFormatError(f"{folder}: no tokenizer.json or tokenizer.model here; download the tokenizer too.")
+    raise FormatError(f"{folder}: no tokenizer.json or tokenizer.model here; download the tokenizer too.")
 
 
 def _byte_pairs(path: Path, tokenizer: dict[str, object], rows: int, warnings: list[str]) -> dict[str, object]:
     model = tokenizer.get("model")
     if not isinstance(model, dict) or model.get("type", "BPE") != "BPE" or not isinstance(model.get("vocab"), dict):
         kind = model.get("type") if isinstance(model, dict) else None
-        raise FileFormatError(f"{path}: the model is {kind!r}; expected byte-level BPE with a vocabulary.")
+        raise FormatError(f"{path}: the model is {kind!r}; expected byte-level BPE with a vocabulary.")
     splits = _byte_level_splits(tokenizer)
     if splits is None:
-        raise FileFormatError(f"{path}: not a byte-level BPE (no ByteLevel pre-tokenizer).")
+        raise FormatError(f"{path}: not a byte-level BPE (no ByteLevel pre-tokenizer).")
     ids: dict[int, tuple[str, TokenType]] = {}
     for token, number in model["vocab"].items():
         _place(path, ids, number, token, TokenType.NORMAL)
     added = tokenizer.get("added_tokens") or []
     if not isinstance(added, list):
-        raise FileFormatError(f"{path}: added_tokens is not a list.")
+        raise FormatError(f"{path}: added_tokens is not a list.")
     for token in added:
         if not isinstance(token, dict) or not isinstance(token.get("content"), str):
-            raise FileFormatError(f"{path}: an entry of added_tokens has no content.")
+            raise FormatError(f"{path}: an entry of added_tokens has no content.")
         _place(path, ids, token.get("id"), token["content"], _added_type(token["content"], token.get("special")))
     metadata = _table(path, ids, rows)
     _check_split(path, splits, warnings)
@@ -79,10 +79,10 @@ def _byte_pairs(path: Path, tokenizer: dict[str, object], rows: int, warnings: l
 
 def _place(path: Path, ids: dict[int, tuple[str, TokenType]], number: object, token: str, kind: TokenType) -> None:
     if type(number) is not int or not 0 <= number < 1 << 24:
-        raise FileFormatError(f"{path}: token {token[:40]!r} has id {str(number)[:20]}; expected 0 to 2^24.")
+        raise FormatError(f"{path}: token {token[:40]!r} has id {str(number)[:20]}; expected 0 to 2^24.")
     before = ids.get(number)
     if before is not None and before[0] != token:
-        raise FileFormatError(f"{path}: tokens {before[0][:40]!r} and {token[:40]!r} have the same id {number}.")
+        raise FormatError(f"{path}: tokens {before[0][:40]!r} and {token[:40]!r} have the same id {number}.")
     ids[number] = (token, kind)
 
 
@@ -93,10 +93,10 @@ def _added_type(content: str, special: object) -> TokenType:
 
 def _table(path: Path, ids: dict[int, tuple[str, TokenType]], rows: int) -> dict[str, object]:
     if not ids:
-        raise FileFormatError(f"{path}: no tokens; expected the vocabulary of the model.")
+        raise FormatError(f"{path}: no tokens; expected the vocabulary of the model.")
     last = max(ids)
     if last >= rows:
-        raise FileFormatError(
+        raise FormatError(
             f"{path}: token {ids[last][0][:40]!r} has id {last}, but the embedding table has {rows} rows; tokenizer "
             "and weights are of different models."
         )
@@ -110,12 +110,12 @@ def _table(path: Path, ids: dict[int, tuple[str, TokenType]], rows: int) -> dict
 def _merges(path: Path, merges: object) -> list[str]:
     """ "left right" strings from either spelling: one string, or a list of two without inner spaces."""
     if not isinstance(merges, list) or not merges:
-        raise FileFormatError(f"{path}: no merges; expected the merge list of a BPE model.")
+        raise FormatError(f"{path}: no merges; expected the merge list of a BPE model.")
     joined = []
     for merge in merges:
         pair = merge.split(" ") if isinstance(merge, str) else merge
         if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(p, str) and " " not in p for p in pair):
-            raise FileFormatError(f"{path}: the merge {str(merge)[:60]!r} is not two tokens.")
+            raise FormatError(f"{path}: the merge {str(merge)[:60]!r} is not two tokens.")
         joined.append(f"{pair[0]} {pair[1]}")
     return joined
 
@@ -140,9 +140,9 @@ def _described(split: dict[str, object]) -> str:
 
 def _check_split(path: Path, splits: list[str], warnings: list[str]) -> None:
     """The family cuts text as Qwen2 does, but for combining marks, which stay with their letters. Tokenizers saved by
-    some versions of transformers have Qwen2's pattern, which the model was not trained with. Raises FileFormatError."""
+    some versions of transformers have Qwen2's pattern, which the model was not trained with. Raises FormatError."""
     if len(splits) != 1 or splits[0].replace(r"[\p{L}\p{M}]", r"\p{L}").replace(r"\p{M}", "") != _QWEN2_SPLIT:
-        raise FileFormatError(
+        raise FormatError(
             f"{path}: cuts text with {'; '.join(splits)[:200] or 'no pattern'!r}; known: those of Qwen2, Qwen3.5."
         )
     if splits[0].count(r"\p{M}") < 2:
@@ -192,7 +192,7 @@ def _special_ids(
         if type(number) is int and 0 <= number < len(tokens) and kinds[number] != TokenType.UNUSED:
             found[f"tokenizer.ggml.{role}_token_id"] = number
     if "tokenizer.ggml.eos_token_id" not in found:
-        raise FileFormatError(
+        raise FormatError(
             f"{folder}: no end-of-text token; expected eos_token in tokenizer_config.json, eos_token_id in config.json."
         )
     return found
@@ -205,9 +205,9 @@ def _template(folder: Path, settings: dict[str, object]) -> dict[str, object]:
             data = path.read_bytes()[: 1 << 20]
             text = data.decode("utf-8-sig")
         except (OSError, UnicodeError) as error:
-            raise FileFormatError(f"{path}: cannot be read as UTF-8 text ({error}).") from error
+            raise FormatError(f"{path}: cannot be read as UTF-8 text ({error}).") from error
         if (what := other_file(data[:512])) is not None:
-            raise FileFormatError(f"{path}: no chat template: {what}.")
+            raise FormatError(f"{path}: no chat template: {what}.")
         return {"tokenizer.chat_template": text}
     alone = json_file.read_object_if_there(folder / "chat_template.json")
     for values, file in ((settings, "tokenizer_config.json"), (alone, "chat_template.json")):
@@ -226,5 +226,5 @@ def _named_template(where: str, values: dict[str, object]) -> str | None:
     if not texts:
         return None
     if "default" not in texts and len(texts) > 1:
-        raise FileFormatError(f"{where}chat_template has {', '.join(texts)}; expected one of them to be the 'default'.")
+        raise FormatError(f"{where}chat_template has {', '.join(texts)}; expected one of them to be the 'default'.")
     return texts["default"] if "default" in texts else next(iter(texts.values()))

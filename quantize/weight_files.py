@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from qwen35_local import json_file
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 from qwen35_local.models.tensors import canonical_name, is_ignored, is_vision
 from qwen35_local.quantize import fp8
 from qwen35_local.quantize.rows import Entry
@@ -27,16 +27,16 @@ Shards = dict[Path, dict[str, Entry]]
 def find(folder: Path, warnings: list[str]) -> list[Entry]:
     """The tensors of the model; what is left out or believed against the index is said in `warnings`.
 
-    Raises FileFormatError when files are missing or damaged, or two of them hold different weights."""
+    Raises FormatError when files are missing or damaged, or two of them hold different weights."""
     paths = sorted(path for path in folder.glob("*.safetensors") if path.name[0] != "." and path.exists())
     index = _read_index(folder / INDEX)
     if not paths and index is None:
-        raise FileFormatError(f"{folder}: no .safetensors file here{_what_else(folder)}.")
+        raise FormatError(f"{folder}: no .safetensors file here{_what_else(folder)}.")
     shards: Shards = {}
     for path in paths:
         try:
             shards[path] = read_shard(path)
-        except FileFormatError as error:
+        except FormatError as error:
             if index is None or path.name in index.values():
                 raise
             warnings.append(f"{error} The index does not list it; left out")
@@ -44,7 +44,7 @@ def find(folder: Path, warnings: list[str]) -> list[Entry]:
     weights = {path: shard for path, shard in full.items() if not _is_adapter(path, shard, warnings)}
     if not weights and index is None:
         what = "only an adapter is here; merge it into its base model first" if full else "no file here holds a tensor"
-        raise FileFormatError(f"{folder}: {what}.")
+        raise FormatError(f"{folder}: {what}.")
     main = _listed(folder, index, weights, warnings) if index is not None else _whole(folder, weights)
     held = {path: weights.pop(path) for path in main}
     for path in sorted(folder.glob("adapter_model.*")):
@@ -73,7 +73,7 @@ def _is_adapter(path: Path, shard: dict[str, Entry], warnings: list[str]) -> boo
     if not wrapped and not path.name.startswith("adapter_"):
         return False
     if not path.name.startswith("adapter_") and any(_body(canonical_name(name)) for name in shard.keys() - wrapped):
-        raise FileFormatError(
+        raise FormatError(
             f"{path}: tensor {wrapped[0][:120]} belongs to an adapter that was not merged into the weights around it; "
             "merge it first (PEFT: merge_and_unload)."
         )
@@ -90,10 +90,10 @@ def _read_index(path: Path) -> dict[str, str] | None:
         return None
     weight_map = json_file.read_object(path).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise FileFormatError(f"{path}: no weight_map.")
+        raise FormatError(f"{path}: no weight_map.")
     for name in weight_map.values():
         if not isinstance(name, str) or not name.endswith(".safetensors") or re.search(r"[/\\\0:]", name):
-            raise FileFormatError(f"{path}: {str(name)[:80]!r} is not the name of a safetensors file in this folder.")
+            raise FormatError(f"{path}: {str(name)[:80]!r} is not the name of a safetensors file in this folder.")
     return weight_map
 
 
@@ -109,7 +109,7 @@ def _listed(folder: Path, index: dict[str, str], shards: Shards, warnings: list[
         if not listed.issuperset(paths) and wanted <= {canonical_name(name) for path in paths for name in shards[path]}:
             warnings.append(f"{INDEX} is stale ({problem}); {_names(paths)} holds every weight that it lists")
             return paths
-    raise FileFormatError(f"{folder}: {problem}. Download the weights again.")
+    raise FormatError(f"{folder}: {problem}. Download the weights again.")
 
 
 def _index_problem(folder: Path, index: dict[str, str], shards: Shards) -> str | None:
@@ -149,7 +149,7 @@ def _whole(folder: Path, shards: Shards) -> list[Path]:
     for path in shards.keys() - {path for paths in sets for path in paths}:
         total = path.name.rpartition("-of-")[2]
         found = sum(other.name.endswith(f"-of-{total}") for other in shards)
-        raise FileFormatError(f"{folder}: {found} of {int(total[:5])} shards are here; download the others.")
+        raise FormatError(f"{folder}: {found} of {int(total[:5])} shards are here; download the others.")
     return sets[0]
 
 
@@ -162,7 +162,7 @@ def _joined(
     twice = {name: by_name[canonical_name(name)] for name in text if canonical_name(name) in by_name}
     for name, other in twice.items():
         if not _alike(shard[name], other):
-            raise FileFormatError(
+            raise FormatError(
                 f"{path}: tensor {name[:120]} is there twice with different values, here and in {other.path.name}; "
                 "two models lie in this folder: move one of them away."
             )

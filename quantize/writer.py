@@ -8,7 +8,7 @@ from typing import Protocol
 import gguf
 import numpy as np
 
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 from qwen35_local.quantize.partial import PartialFile
 
 ALIGNMENT = 32
@@ -52,7 +52,7 @@ class GgufStream:
 
 
 def begin(file: PartialFile, metadata: dict[str, object], tensors: Sequence[ListedTensor]) -> GgufStream:
-    """Writes magic, metadata and tensor directory. Raises OSError, FileFormatError."""
+    """Writes magic, metadata and tensor directory. Raises OSError, FormatError."""
     writer = _writer(file.path, metadata, tensors)
     try:
         writer.write_header_to_file()
@@ -111,4 +111,4 @@ def _value_type(key: str, value: object) -> tuple[gguf.GGUFValueType, gguf.GGUFV
             if key == _WIDE or value >= 1 << 32:
                 return _Type.UINT64, None
             return (_Type.INT32 if value < 0 or key.startswith(_SIGNED) else _Type.UINT32), None
-    raise FileFormatError(f"metadata {key}: {type(value).__name__} has no GGUF type.")
+    raise FormatError(f"metadata {key}: {type(value).__name__} has no GGUF type.")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from qwen35_local import bounded_file, json_file
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_good(data: bytes, value: object) -> None:
     ],
 )
 def test_refused(data: bytes, said: str) -> None:
-    with pytest.raises(FileFormatError, match=r"^x\.json: .*" + said):
+    with pytest.raises(FormatError, match=r"^x\.json: .*" + said):
         json_file.parse(data, "x.json")
 
 
@@ -64,20 +64,20 @@ def test_text_of_a_model_may_hold_lone_surrogates() -> None:
 
 @pytest.mark.parametrize("data", [b"5", b"null", b"[]", b'"{}"'])
 def test_an_object_is_wanted(data: bytes) -> None:
-    with pytest.raises(FileFormatError, match=r"x\.json: expected a JSON object"):
+    with pytest.raises(FormatError, match=r"x\.json: expected a JSON object"):
         json_file.parse_object(data, "x.json")
 
 
 def test_files(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
-    with pytest.raises(FileFormatError, match="cannot be read"):
+    with pytest.raises(FormatError, match="cannot be read"):
         json_file.read(path)
     assert json_file.read_object_if_there(path) == {}
     path.write_bytes(b'\xef\xbb\xbf{"a": 1}')
     assert json_file.read(path) == json_file.read_object_if_there(path) == {"a": 1}
-    with pytest.raises(FileFormatError, match="larger than 0 MiB"):
+    with pytest.raises(FormatError, match="larger than 0 MiB"):
         json_file.read_object(path, limit_bytes=10)
-    with pytest.raises(FileFormatError, match="cannot be read"):
+    with pytest.raises(FormatError, match="cannot be read"):
         json_file.read(tmp_path)
 
 
@@ -94,22 +94,22 @@ def test_what_to_do_depends_on_whose_file_it_is(tmp_path: Path, data: bytes, of_
     """A file of a model was downloaded; a list of tools is the person's own."""
     path = tmp_path / "a.json"
     path.write_bytes(data)
-    with pytest.raises(FileFormatError, match=rf"a\.json: not valid JSON: {of_a_model}"):
+    with pytest.raises(FormatError, match=rf"a\.json: not valid JSON: {of_a_model}"):
         json_file.read_object(path)
-    with pytest.raises(FileFormatError, match=rf"a\.json: not valid JSON: {of_a_person}\.$"):
+    with pytest.raises(FormatError, match=rf"a\.json: not valid JSON: {of_a_person}\.$"):
         json_file.read(path)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 def test_what_is_no_file(tmp_path: Path) -> None:
     for device in ("/dev/zero", "/dev/null"):
-        with pytest.raises(FileFormatError, match=f"{device}: is a device; expected a regular file"):
+        with pytest.raises(FormatError, match=f"{device}: is a device; expected a regular file"):
             json_file.read(Path(device))
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with pytest.raises(FileFormatError, match="pipe: is a pipe; expected a regular file"):
+    with pytest.raises(FormatError, match="pipe: is a pipe; expected a regular file"):
         json_file.read_object(pipe)
-    with pytest.raises(FileFormatError, match="pipe: not valid JSON"):  # and it does not wait for a writer
+    with pytest.raises(FormatError, match="pipe: not valid JSON"):  # and it does not wait for a writer
         json_file.read(pipe)
 
 

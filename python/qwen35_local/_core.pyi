@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from qwen35_local.errors import Cancelled as Cancelled
 from qwen35_local.errors import FormatError as FormatError
 from qwen35_local.errors import InputError as InputError
-from qwen35_local.errors import Qwen35Error as CoreError
 
 _MetadataValue: TypeAlias = bool | int | float | str | list[bool] | list[int] | list[float] | list[str]
 _Logits: TypeAlias = Literal["none", "last", "all"]

@@ -30,8 +30,7 @@ class Cancelled(Qwen35Error):
     """Another thread cancelled the call."""
 
 
-FileFormatError = FormatError
-CoreError = Qwen35Error
+FileFormatError = FormatError  # until nobody imports it
 
 
 @contextmanager

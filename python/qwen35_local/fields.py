@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Generic, TypeVar, overload
 
-from qwen35_local.errors import FileFormatError, InputError
+from qwen35_local.errors import FormatError, InputError
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -91,24 +91,24 @@ class Fields:
     @overload
     def find(self, key: str, kind: Kind[T], default: T) -> T: ...
     def find(self, key: str, kind: Kind[T], default: T | None = None) -> T | None:
-        """The value, or `default` where there is none. Raises FileFormatError when it is of another kind."""
+        """The value, or `default` where there is none. Raises FormatError when it is of another kind."""
         value: Any = self.values.get(key)
         if value is not None and not kind.fits(value):
             raise self.refuse(key, kind.expected)
         return default if value is None else value
 
     def need(self, key: str, kind: Kind[T]) -> T:
-        """The value. Raises FileFormatError when there is none, or it is of another kind."""
+        """The value. Raises FormatError when there is none, or it is of another kind."""
         value = self.find(key, kind)
         if value is None:
             raise self.refuse(key, kind.expected)
         return value
 
-    def refuse(self, key: str, expected: str) -> FileFormatError:
+    def refuse(self, key: str, expected: str) -> FormatError:
         """The error for what `key` holds."""
         value = self.values.get(key)
         found = "missing" if value is None else describe(value)
-        return FileFormatError(f"{self.where}{key} is {found}; expected {expected}.")
+        return FormatError(f"{self.where}{key} is {found}; expected {expected}.")
 
 
 def describe(value: object) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from qwen35_local import bounded_file
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 from qwen35_local.other_file import other_file
 
 LIMIT_BYTES = 64 << 20
@@ -18,25 +18,23 @@ _DIGITS = 4300  # Python's own limit for an integer
 def parse(data: bytes, what: str, *, lone_surrogates: bool = False, is_of_a_model: bool = True) -> object:
     """The JSON value in `data`; `what` names it in errors. Integers may have any size, numbers must be finite.
     `lone_surrogates`: accept their escapes, which text of a model can hold. `is_of_a_model`: it was downloaded, and can
-    be again. Raises FileFormatError."""
+    be again. Raises FormatError."""
 
     def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
         found = dict(pairs)
         if len(found) != len(pairs):
             seen: set[str] = set()
             twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-            raise FileFormatError(f"{what}: the key {twice[:80]!r} occurs twice.")
+            raise FormatError(f"{what}: the key {twice[:80]!r} occurs twice.")
         return found
 
     def whole(text: str) -> int:
         if len(text) > _DIGITS:
-            raise FileFormatError(f"{what}: a number of {len(text)} digits; expected at most {_DIGITS}.")
+            raise FormatError(f"{what}: a number of {len(text)} digits; expected at most {_DIGITS}.")
         return int(text)
 
     if b"\0" in data[:4]:
-        raise FileFormatError(
-            f"{what}: zero bytes, as in UTF-16 text; expected JSON in UTF-8, so save it again as that."
-        )
+        raise FormatError(f"{what}: zero bytes, as in UTF-16 text; expected JSON in UTF-8, so save it again as that.")
     try:
         text = data.decode("utf-8-sig")
         value: object = json.loads(
@@ -45,17 +43,17 @@ def parse(data: bytes, what: str, *, lone_surrogates: bool = False, is_of_a_mode
         if not lone_surrogates and ("\\ud" in text or "\\uD" in text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError:
-        raise FileFormatError(f"{what}: nested too deeply; expected at most {DEPTH} levels.") from None
-    except FileFormatError:
+        raise FormatError(f"{what}: nested too deeply; expected at most {DEPTH} levels.") from None
+    except FormatError:
         raise
     except UnicodeError as error:
-        raise FileFormatError(f"{what}: not valid UTF-8 text ({error}).") from error
+        raise FormatError(f"{what}: not valid UTF-8 text ({error}).") from error
     except ValueError as error:
         found = other_file(data[:512], is_of_a_model=is_of_a_model)
         reason = f": {found}" if found else f" ({error})"
-        raise FileFormatError(f"{what}: not valid JSON{reason}.") from error
+        raise FormatError(f"{what}: not valid JSON{reason}.") from error
     if not is_shallow(value):
-        raise FileFormatError(f"{what}: nested too deeply; expected at most {DEPTH} levels.")
+        raise FormatError(f"{what}: nested too deeply; expected at most {DEPTH} levels.")
     return value
 
 
@@ -72,28 +70,28 @@ def parse_written(text: str) -> Any:
 
 
 def parse_object(data: bytes, what: str) -> dict[str, object]:
-    """`parse`, of something that must be an object. Raises FileFormatError."""
+    """`parse`, of something that must be an object. Raises FormatError."""
     value = parse(data, what)
     if not isinstance(value, dict):
-        raise FileFormatError(f"{what}: expected a JSON object, found {type(value).__name__}.")
+        raise FormatError(f"{what}: expected a JSON object, found {type(value).__name__}.")
     return value
 
 
 def read(path: Path, *, lone_surrogates: bool = False) -> object:
-    """The JSON value in a file that the person named; it may be a pipe. Raises FileFormatError."""
+    """The JSON value in a file that the person named; it may be a pipe. Raises FormatError."""
     try:
         data = bounded_file.read(path, LIMIT_BYTES, accepts_pipe=True)
     except OSError as error:
-        raise FileFormatError(f"{path}: cannot be read ({error.strerror}).") from error
+        raise FormatError(f"{path}: cannot be read ({error.strerror}).") from error
     return parse(data, str(path), lone_surrogates=lone_surrogates, is_of_a_model=False)
 
 
 def read_object(path: Path, limit_bytes: int = LIMIT_BYTES) -> dict[str, object]:
-    """The JSON object in a file of a checkpoint, of at most `limit_bytes`. Raises FileFormatError."""
+    """The JSON object in a file of a checkpoint, of at most `limit_bytes`. Raises FormatError."""
     try:
         data = bounded_file.read(path, limit_bytes)
     except OSError as error:
-        raise FileFormatError(f"{path}: cannot be read ({error.strerror}).") from error
+        raise FormatError(f"{path}: cannot be read ({error.strerror}).") from error
     return parse_object(data, str(path))
 
 

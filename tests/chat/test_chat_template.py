@@ -12,7 +12,7 @@ from qwen35_local.chat.family import VARIANTS, Options
 from qwen35_local.chat.foreign import context
 from qwen35_local.chat.messages import read_messages
 from qwen35_local.chat.template import OFFICIAL, Template
-from qwen35_local.errors import FileFormatError, InputError, Qwen35Error, TemplateError
+from qwen35_local.errors import FormatError, InputError, Qwen35Error, TemplateError
 
 DEMO = Path(__file__).parents[2] / "models/demo/chat_template.jinja"
 SPECIAL = ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<think>", "</think>", "<tool_call>", "<tool_response>"]
@@ -264,7 +264,7 @@ def test_the_template_a_file_carries(metadata: dict[str, Any], text: str | None)
     ],
 )
 def test_a_template_of_another_type_is_refused(metadata: dict[str, Any], fault: str) -> None:
-    with pytest.raises(FileFormatError, match=fault):
+    with pytest.raises(FormatError, match=fault):
         Template.for_file(metadata)
 
 

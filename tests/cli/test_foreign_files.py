@@ -27,7 +27,7 @@ def run(*arguments: str | Path) -> Result:
 def refusal(*arguments: str | Path) -> str:
     """What the command ends with, exit code 2 in the program."""
     error = run(*arguments).exception
-    assert isinstance(error, Qwen35Error | _core.CoreError), (arguments, error)
+    assert isinstance(error, Qwen35Error), (arguments, error)
     return str(error)
 
 

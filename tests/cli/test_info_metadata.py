@@ -10,7 +10,7 @@ from wrong_values import VALUES
 from qwen35_local import _core, hub
 from qwen35_local.cli.info import describe, show
 from qwen35_local.cli.subject import Extras, of_file
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 
 DEMO = hub.embedded_model()
 FILE = _core.GgufFile(DEMO, header=True)
@@ -62,7 +62,7 @@ def test_plan_refuses_each_key_of_the_configuration(key: str) -> None:
         file: Any = SimpleNamespace(metadata=GOOD | {key: value}, **{name: getattr(FILE, name) for name in named})
         try:
             of_file(DEMO, file, Extras())
-        except FileFormatError as error:
+        except FormatError as error:
             assert str(DEMO) in str(error)
             assert key in str(error) or is_of_the_type(value, good), (value, str(error))
         else:

@@ -14,7 +14,7 @@ import pytest
 from qwen35_local import _core, hub
 from qwen35_local.cli.perplexity import perplexity, read_ids
 from qwen35_local.engine import quality
-from qwen35_local.errors import FileFormatError, InputError
+from qwen35_local.errors import FormatError, InputError
 from qwen35_local.text.tokenizer import Tokenizer
 
 LINE = "My name is Ann. The capital of Italy is Rome.\n"
@@ -86,7 +86,7 @@ def test_special_reads_control_tokens(demo: _core.Model, score: Any) -> None:
     ],
 )
 def test_what_cannot_be_scored_is_said(score: Any, data: bytes, fault: str) -> None:
-    with pytest.raises((InputError, FileFormatError), match=f"text.txt: {fault}"):
+    with pytest.raises((InputError, FormatError), match=f"text.txt: {fault}"):
         score(data)
 
 
@@ -177,14 +177,14 @@ def test_files_without_an_end(tmp_path: Path, target: str) -> None:
     with pytest.raises(InputError, match="no regular file"):
         quality.SavedLogits(tmp_path / "a.npy")
     for options in ({"file": tmp_path / "a.txt"}, {"ids": tmp_path / "a.txt"}):
-        with pytest.raises((InputError, FileFormatError), match=r"is a device|is empty|no tokens"):
+        with pytest.raises((InputError, FormatError), match=r"is a device|is empty|no tokens"):
             perplexity(str(hub.embedded_model()), **options)  # type: ignore[arg-type]
 
 
 def test_an_endless_text_of_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("qwen35_local.cli.perplexity.IDS_LIMIT_BYTES", 1 << 20)
     (tmp_path / "a.txt").write_bytes(b"7 " * (1 << 19) + b"7")
-    with pytest.raises(FileFormatError, match=r"a\.txt: larger than 1 MiB"):
+    with pytest.raises(FormatError, match=r"a\.txt: larger than 1 MiB"):
         read_ids(tmp_path / "a.txt", 1000)
 
 

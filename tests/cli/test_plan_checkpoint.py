@@ -9,7 +9,7 @@ from tiny_checkpoints import Tiny
 
 from qwen35_local.cli.fit import subjects
 from qwen35_local.cli.subject import Extras, Subject
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 from qwen35_local.hub.resolve import Checkpoint
 
 
@@ -46,5 +46,5 @@ def test_without_weights_the_configuration_counts(tmp_path: Path) -> None:
 def test_weights_that_cannot_be_converted_are_refused(tmp_path: Path) -> None:
     tiny_checkpoints.write(tmp_path, Tiny())
     (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(FileFormatError, match=r"model.safetensors: .*it is empty"):
+    with pytest.raises(FormatError, match=r"model.safetensors: .*it is empty"):
         planned(tmp_path)

@@ -14,7 +14,7 @@ from qwen35_local.cli.session_store import SessionStore
 from qwen35_local.engine import store
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.reply import Compacted, Difference, Done, Reuse, Usage
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 
 
 @pytest.fixture(autouse=True)
@@ -346,7 +346,7 @@ def test_a_conversation_is_kept_and_taken_up_again(tmp_path: Path, capsys: pytes
     assert third.session.messages
     said_file = state.with_name("conversation.json")
     said_file.write_bytes(said_file.read_bytes().replace(b"Ann", b"Eve", 1))
-    with pytest.raises(FileFormatError, match="damaged"):
+    with pytest.raises(FormatError, match="damaged"):
         third.store.take(third.session, "talk")
 
 

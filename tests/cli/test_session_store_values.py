@@ -14,7 +14,7 @@ from qwen35_local.cli.session_store import SessionStore
 from qwen35_local.engine import store
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.reply import Request
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 
 QUESTION, ANSWER = Message("user", "Hi"), Message("assistant", "Hello", reasoning="")
 TEXTS = ["", "text", "\x1b[31m\n"]
@@ -54,7 +54,7 @@ def test_each_field_of_a_reply(engine: Engine, tmp_path: Path, field: str) -> No
             assert sessions.take(session, "talk") is None
             assert len(session.messages) == 2
         else:
-            with pytest.raises(FileFormatError, match=rf"conversation\.json: .*({field}|message)"):
+            with pytest.raises(FormatError, match=rf"conversation\.json: .*({field}|message)"):
                 sessions.take(session, "talk")
             assert not session.messages and not session.name
 

@@ -7,7 +7,7 @@ from wrong_values import VALUES, is_one_of
 
 from qwen35_local import _core
 from qwen35_local.engine.engine import Engine
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 from qwen35_local.text.tokenizer import Tokenizer
 
 TEXTS = ["", "text", "\x1b[31m\n"]
@@ -31,5 +31,5 @@ def test_each_key_with_each_type(key: str, accepted: list[Any], demo: _core.Mode
         if is_one_of(value, accepted):
             assert Engine(demo, metadata=changed, tokenizer=tokenizer).name
         else:
-            with pytest.raises(FileFormatError, match=f"^{key} is .*; expected "):
+            with pytest.raises(FormatError, match=f"^{key} is .*; expected "):
                 Engine(demo, metadata=changed, tokenizer=tokenizer)

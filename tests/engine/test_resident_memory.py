@@ -37,7 +37,7 @@ program = machine.status_bytes("VmHWM")
 model = _core.Model(path, threads=threads, context_tokens=context)
 try:
     sequence = _core.Sequence(model, kv=kv)
-except _core.InputError:
+except InputError:
     print(json.dumps(None))
     sys.exit()
 tokens = np.random.default_rng(0).integers(0, model.n_vocab, context - 8).astype(np.int32)

@@ -126,7 +126,7 @@ def test_a_profile_changes_no_bit(tmp_path: Path) -> None:
 
 
 def test_without_profile_there_is_none(tmp_path: Path) -> None:
-    with pytest.raises(_core.InputError, match="profile=True"):
+    with pytest.raises(InputError, match="profile=True"):
         load(tmp_path).profile()
 
 

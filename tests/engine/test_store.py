@@ -17,7 +17,7 @@ from qwen35_local.engine import store
 from qwen35_local.engine.cache import PrefixCache
 from qwen35_local.engine.cached_sequence import CachedSequence
 from qwen35_local.engine.spill import Spill
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 
 TOKENS = [100 + n % 900 for n in range(600)]  # three pages of keys and values
 MORE = [7, 8, 9]
@@ -98,7 +98,7 @@ def test_files_are_for_their_owner_alone(demo: _core.Model, tmp_path: Path) -> N
 @pytest.mark.parametrize(("name", "kv", "reason"), [("other", "f16", "another model"), ("model", "q8", "'f16'")])
 def test_another_model_or_format_is_refused(demo: _core.Model, tmp_path: Path, name: str, kv: str, reason: str) -> None:
     saved(filled(demo), tmp_path)
-    with pytest.raises(FileFormatError, match=reason):
+    with pytest.raises(FormatError, match=reason):
         loaded(demo, tmp_path, name, kv)
 
 
@@ -106,7 +106,7 @@ def test_a_newer_version_is_refused(demo: _core.Model, tmp_path: Path) -> None:
     saved(filled(demo), tmp_path)
     content = store.read_json(tmp_path / store.STATE)
     store.write_json(tmp_path / store.STATE, {**content, "version": 2})
-    with pytest.raises(FileFormatError, match="version is 2; expected 1"):
+    with pytest.raises(FormatError, match="version is 2; expected 1"):
         loaded(demo, tmp_path)
 
 
@@ -130,7 +130,7 @@ def test_each_field_with_each_type(demo: _core.Model, tmp_path: Path, field: str
         changed = {**snapshot, field: value}
         whole = {**content, "snapshots": [changed]} if field in SNAPSHOT else {**content, field: value}
         store.write_json(tmp_path / store.STATE, whole)
-        with pytest.raises(FileFormatError) as refused:
+        with pytest.raises(FormatError) as refused:
             store.load(tmp_path, cache, demo, "model", "f16")
         said = {"format": "not a saved state", "model": "model", "kv": "kv", "pages": ""}.get(field, field)
         assert said in str(refused.value) or "another model" in str(refused.value) or "kept as" in str(refused.value)
@@ -140,7 +140,7 @@ def test_each_field_with_each_type(demo: _core.Model, tmp_path: Path, field: str
 def test_a_list_in_the_place_of_all(demo: _core.Model, tmp_path: Path) -> None:
     for value in JSON_VALUES:
         store.write_json(tmp_path / store.STATE, value)
-        with pytest.raises(FileFormatError, match="not a saved state"):
+        with pytest.raises(FormatError, match="not a saved state"):
             loaded(demo, tmp_path)
 
 
@@ -157,7 +157,7 @@ def test_parts_of_the_wrong_kind_or_number_are_refused(demo: _core.Model, tmp_pa
         {"label": 3},
     ):
         store.write_json(tmp_path / store.STATE, {**content, "snapshots": [{**first, **change}]})
-        with pytest.raises(FileFormatError):
+        with pytest.raises(FormatError):
             loaded(demo, tmp_path)
 
 
@@ -177,12 +177,12 @@ def test_damage_is_found(demo: _core.Model, tmp_path: Path) -> None:
         else:
             del bad[random.randrange(len(bad)) :]
         path.write_bytes(bad)
-        with pytest.raises(FileFormatError):
+        with pytest.raises(FormatError):
             store.load(tmp_path, cache, demo, "model", "f16")
         path.write_bytes(good)
     assert len(cache) == 0
     files[0].unlink()
-    with pytest.raises((FileFormatError, FileNotFoundError)):
+    with pytest.raises((FormatError, FileNotFoundError)):
         store.load(tmp_path, cache, demo, "model", "f16")
 
 
@@ -264,7 +264,7 @@ def test_the_identity_is_that_of_the_open_file(tmp_path: Path) -> None:
     path.write_bytes(hub.embedded_model().read_bytes())
     file = _core.GgufFile(path)
     os.utime(path, ns=(0, 0))
-    with pytest.raises(_core.FormatError, match="was changed while it was in use"):
+    with pytest.raises(FormatError, match="was changed while it was in use"):
         store.content(file)
 
 

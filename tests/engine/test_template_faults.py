@@ -15,7 +15,7 @@ from qwen35_local.cli.session import Session
 from qwen35_local.cli.session_store import SessionStore
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.reply import Done, Request
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 
 TURNS = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
@@ -85,5 +85,5 @@ def test_reading_ahead_needs_no_leave_of_the_template(made: Made) -> None:
 
 @pytest.mark.parametrize("template", [5, 1.5, True, ["a"], []])
 def test_a_template_that_is_no_text_is_refused(made: Made, template: Any) -> None:
-    with pytest.raises(FileFormatError, match=r"tokenizer\.chat_template is .*; expected a text"):
+    with pytest.raises(FormatError, match=r"tokenizer\.chat_template is .*; expected a text"):
         made(template)

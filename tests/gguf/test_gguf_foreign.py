@@ -13,6 +13,7 @@ import pytest
 from gguf_bytes import File
 
 from qwen35_local import _core
+from qwen35_local.errors import FormatError
 
 
 def safetensors() -> bytes:
@@ -72,9 +73,9 @@ def test_files_of_other_kinds(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(data)
     for header in (False, True):
-        with pytest.raises(_core.FormatError, match=rf"(?s)model\.gguf: .*{match}"):
+        with pytest.raises(FormatError, match=rf"(?s)model\.gguf: .*{match}"):
             _core.GgufFile(path, header=header)
-    with pytest.raises(_core.FormatError, match=match):
+    with pytest.raises(FormatError, match=match):
         _core.Model(path)
 
 
@@ -82,7 +83,7 @@ def test_files_of_other_kinds(tmp_path: Path, kind: str) -> None:
 def test_formats_before_gguf(tmp_path: Path, magic: str) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(magic.encode()[::-1] + bytes(100))
-    with pytest.raises(_core.FormatError, match="a model in a format of 2023 that came before GGUF"):
+    with pytest.raises(FormatError, match="a model in a format of 2023 that came before GGUF"):
         _core.GgufFile(path)
 
 
@@ -91,5 +92,5 @@ def test_any_short_beginning(tmp_path: Path) -> None:
     for data, _ in KINDS.values():
         for length in range(1, min(len(data), 24)):
             path.write_bytes(data[:length])
-            with pytest.raises(_core.FormatError, match=r"model\.gguf: "):
+            with pytest.raises(FormatError, match=r"model\.gguf: "):
                 _core.GgufFile(path)

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qwen35_local import _core
+from qwen35_local.errors import FormatError
 
 HUGE = [2**64 - 1, 2**63, 2**63 - 1, 2**62, 2**61, 2**32, 2**31]
 
@@ -42,7 +43,7 @@ def refuses(tmp_path: Path) -> Callable[..., None]:
     def check(data: bytes, match: str | None = None) -> None:
         path = tmp_path / "file.gguf"
         path.write_bytes(data)
-        with pytest.raises(_core.FormatError, match=match) as error:
+        with pytest.raises(FormatError, match=match) as error:
             _core.GgufFile(path)
         assert "file.gguf" in str(error.value) or match == "metadata key"
         assert len(str(error.value)) < 1000
@@ -58,7 +59,7 @@ def use(path: Path) -> bool:
         for tensor in file.tensors:
             assert file.tensor(tensor.name).sum() >= 0
             file.decode(tensor.name)
-    except _core.FormatError:
+    except FormatError:
         return False
     return True
 
@@ -218,10 +219,10 @@ def test_not_a_regular_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as missing:
         _core.GgufFile(tmp_path / "missing.gguf")
     assert missing.value.filename == str(tmp_path / "missing.gguf")
-    with pytest.raises(_core.FormatError, match="not a regular file"):
+    with pytest.raises(FormatError, match="not a regular file"):
         _core.GgufFile(tmp_path)
     (tmp_path / "empty").touch()
-    with pytest.raises(_core.FormatError, match="empty"):
+    with pytest.raises(FormatError, match="empty"):
         _core.GgufFile(tmp_path / "empty")
 
 
@@ -230,12 +231,12 @@ def test_special_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     for path in (tmp_path / "fifo", Path("/dev/zero")):
-        with pytest.raises(_core.FormatError, match="not a regular file"):
+        with pytest.raises(FormatError, match="not a regular file"):
             _core.GgufFile(path)
     with pytest.raises(OSError, match="loop"):
         _core.GgufFile(tmp_path / "loop")
     sparse = tmp_path / "sparse.gguf"
     with sparse.open("wb") as file:
         file.truncate(2**40)
-    with pytest.raises(_core.FormatError, match="not a GGUF"):
+    with pytest.raises(FormatError, match="not a GGUF"):
         _core.GgufFile(sparse)

@@ -9,6 +9,7 @@ from gguf_bytes import ARRAY, BOOL, F32, F64, I8, I16, I32, I64, STRING, U8, U16
 from random_model import tiny_config
 
 from qwen35_local import _core
+from qwen35_local.errors import FormatError, InputError
 from qwen35_local.quantize.synthetic import of_config
 
 VOCABULARY = Path(__file__).parents[3] / "shared/data/tokenizer/ggml-vocab-qwen35.gguf"
@@ -75,7 +76,7 @@ def test_directory_and_views(tmp_path: Path) -> None:
     assert (read.tensor("blocks") == blocks.ravel()).all()
     assert read.decode("scalar").tolist() == [1.0]
     for name in ("nothing", "", "w\0"):
-        with pytest.raises(_core.FormatError, match="no tensor named"):
+        with pytest.raises(FormatError, match="no tensor named"):
             read.tensor(name)
 
 
@@ -87,7 +88,7 @@ def test_what_is_read_is_the_callers_own(tmp_path: Path) -> None:
     read.read_into("w", 27, out)
     assert out.tolist() == [27, 28, 29, 30, 31]
     for begin in (28, 33, 2**63):
-        with pytest.raises(_core.InputError, match="'w' has 32 bytes"):
+        with pytest.raises(InputError, match="'w' has 32 bytes"):
             read.read_into("w", begin, out)
 
 
@@ -104,9 +105,9 @@ def test_unknown_types_are_listed_but_not_decoded(tmp_path: Path) -> None:
     assert [t.dtype for t in read.tensors] == ["NVFP4", "type 999", "F32", "I32"]
     assert [t.n_bytes for t in read.tensors] == [36, 96, 4, 20]
     assert len(read.tensor("new")) == 96
-    with pytest.raises(_core.FormatError, match=r"'nv' is NVFP4 \(GGUF type 40\).*Q4_K"):
+    with pytest.raises(FormatError, match=r"'nv' is NVFP4 \(GGUF type 40\).*Q4_K"):
         read.decode("nv")
-    with pytest.raises(_core.FormatError, match="'new' is type 999"):
+    with pytest.raises(FormatError, match="'new' is type 999"):
         read.decode("new")
 
 
@@ -170,7 +171,7 @@ def test_a_header_is_enough_to_list_tensors(tmp_path: Path) -> None:
     made.write(tmp_path / "whole.gguf")
     made.write_header(tmp_path / "header.gguf")
     whole = _core.GgufFile(tmp_path / "whole.gguf")
-    with pytest.raises(_core.FormatError):
+    with pytest.raises(FormatError):
         _core.GgufFile(tmp_path / "header.gguf")
     for name in ("whole.gguf", "header.gguf"):
         header = _core.GgufFile(tmp_path / name, header=True)
@@ -179,5 +180,5 @@ def test_a_header_is_enough_to_list_tensors(tmp_path: Path) -> None:
             assert (found.name, found.dtype, found.shape) == (expected.name, expected.dtype, expected.shape)
             assert (found.n_bytes, found.offset) == (expected.n_bytes, 0)
         for read in (header.tensor, header.decode):
-            with pytest.raises(_core.InputError, match=r"header=True.*output_norm"):
+            with pytest.raises(InputError, match=r"header=True.*output_norm"):
                 read("output_norm.weight")

@@ -8,6 +8,7 @@ from gguf_bytes import BOOL, STRING, U16, U32, U64, File, Tensor, value
 from split_bytes import names, parts, write
 
 from qwen35_local import _core
+from qwen35_local.errors import FormatError
 
 COUNT = 3
 N_TENSORS = 7
@@ -28,7 +29,7 @@ def split(tmp_path: Path) -> list[Path]:
 
 def refused(path: Path, match: str) -> None:
     for header in (False, True):
-        with pytest.raises(_core.FormatError, match=match):
+        with pytest.raises(FormatError, match=match):
             _core.GgufFile(path, header=header)
 
 
@@ -56,9 +57,7 @@ def test_headers_alone_list_the_tensors_of_all(tmp_path: Path, split: list[Path]
     read = _core.GgufFile(split[0], header=True)
     assert [t.name for t in read.tensors] == [t.name for t in model().tensors]
     split[1].unlink()
-    with pytest.raises(
-        _core.FormatError, match=r"part 2 of 3 is missing: model-00002-of-00003\.gguf has to lie beside"
-    ):
+    with pytest.raises(FormatError, match=r"part 2 of 3 is missing: model-00002-of-00003\.gguf has to lie beside"):
         _core.GgufFile(split[0], header=True)
 
 

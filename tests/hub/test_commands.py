@@ -16,7 +16,7 @@ from qwen35_local.cli import question
 from qwen35_local.cli.app import app
 from qwen35_local.cli.info import describe
 from qwen35_local.cli.model import find, header_of, model_path
-from qwen35_local.errors import FileFormatError, InputError
+from qwen35_local.errors import FormatError, InputError
 from qwen35_local.hub import embedded_model
 
 CHECKPOINT = Path(__file__).parents[2] / "models/demo/checkpoint"
@@ -204,7 +204,7 @@ def test_a_model_that_is_here_in_part_is_said_once(
 def test_a_checkpoint_whose_configuration_is_wrong_is_named(disk: Stores) -> None:
     folder = disk.checkpoint("Qwen/Qwen3.5-9B")
     for command in (["plan"], ["info"], ["quantize", "--dry-run"]):
-        with pytest.raises(FileFormatError) as caught:
+        with pytest.raises(FormatError) as caught:
             run(command[0], str(folder), *command[1:])
         assert str(caught.value).startswith(f"{folder}/config.json: ")
 

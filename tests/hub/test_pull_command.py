@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from qwen35_local.cli import pull as command
 from qwen35_local.cli.app import app
 from qwen35_local.engine import machine
-from qwen35_local.errors import FileFormatError, InputError
+from qwen35_local.errors import FormatError, InputError
 from qwen35_local.hub import embedded_model, pull
 from qwen35_local.quantize.synthetic import synthetic
 
@@ -154,7 +154,7 @@ def test_what_does_not_run_here_is_not_downloaded(hub: LoopbackHub, cache: Path,
         b"general.architecture" + (8).to_bytes(4, "little") + (6).to_bytes(8, "little") + b"llamaX",
     )
     hub.add("user/other", {"m-Q4_K_M.gguf": other})
-    said = refusal("user/other", "--yes", kind=FileFormatError)
+    said = refusal("user/other", "--yes", kind=FormatError)
     assert said.startswith("user/other, m-Q4_K_M.gguf: not one that runs here: ")
     assert "llamaX" in said
     assert not cache.exists()

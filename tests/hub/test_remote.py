@@ -12,7 +12,7 @@ from loopback import COMMIT, LoopbackHub
 from stores import Stores
 
 from qwen35_local import _core
-from qwen35_local.errors import FileFormatError, InputError
+from qwen35_local.errors import FormatError, InputError
 from qwen35_local.hub import embedded_model, remote, wire
 from qwen35_local.hub.names import RepositoryName, SizeName
 
@@ -112,7 +112,7 @@ def test_a_split_model_is_described_by_the_headers_of_its_parts(
 
 def test_header_of_a_file_that_is_no_gguf(hub: LoopbackHub) -> None:
     hub.add(UNSLOTH, {FILE: b"<html>" * 10_000})
-    with pytest.raises(FileFormatError, match="is no GGUF"):
+    with pytest.raises(FormatError, match="is no GGUF"):
         remote.header(remote.find(NINE))
 
 

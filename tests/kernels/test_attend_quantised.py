@@ -9,6 +9,7 @@ from kernel_cases import cpu_of, cuts, empty, rows, same_bits, sigmoid
 
 from qwen35_local import _core
 from qwen35_local._core import kernels
+from qwen35_local.errors import InputError
 
 PAGE, BLOCK = 256, 32
 TYPES = {"q8": ("Q8_0", "Q8_0"), "q4": ("IQ4_NL", "IQ4_NL"), "k8v4": ("Q8_0", "IQ4_NL")}
@@ -178,5 +179,5 @@ def test_damage_shows_where_it_is_read(isa):
 
 
 def test_width_that_is_no_whole_block(cpu):
-    with pytest.raises(_core.InputError, match=r"width 48 .* multiple of 32; use kv f16"):
+    with pytest.raises(InputError, match=r"width 48 .* multiple of 32; use kv f16"):
         kernels.KvCache(cpu, "q4", (1, 1, 48), 1)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from qwen35_local import _core
 from qwen35_local._core import kernels
+from qwen35_local.errors import Qwen35Error
 
 
 def test_the_scalar_twins_are_always_there():
@@ -26,5 +26,5 @@ def test_the_environment_chooses(monkeypatch, isa):
 @pytest.mark.parametrize("name", ["sse9", "AVX2", "avx2 "])
 def test_an_unknown_one_is_refused(monkeypatch, name):
     monkeypatch.setenv("QWEN35_ISA", name)
-    with pytest.raises(_core.CoreError, match=rf"'{name}' is not available.*has reference"):
+    with pytest.raises(Qwen35Error, match=rf"'{name}' is not available.*has reference"):
         kernels.chosen_isa()

@@ -5,8 +5,8 @@ import pytest
 from kernel_cases import cpu_of
 from matrices import DTYPES, FLOATS, Matrix, activations, bits, cols_of, product, ragged
 
-from qwen35_local import _core
 from qwen35_local._core import kernels
+from qwen35_local.errors import FormatError, InputError
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -178,11 +178,11 @@ def test_what_cannot_be_packed_or_multiplied() -> None:
     rng = np.random.default_rng(10)
     cpu = cpu_of("reference", 1)
     matrix = Matrix(rng, "Q4_0", 6, 64)
-    with pytest.raises(_core.FormatError, match="groups"):
+    with pytest.raises(FormatError, match="groups"):
         kernels.pack(cpu, matrix.data, "Q4_0", 6, 64, 4)
-    with pytest.raises(_core.FormatError, match="multiple"):
+    with pytest.raises(FormatError, match="multiple"):
         kernels.pack(cpu, matrix.data[:108], "Q4_0", 6, 48)
-    with pytest.raises(_core.InputError, match=r"does not fit"):
+    with pytest.raises(InputError, match=r"does not fit"):
         kernels.matmul(cpu, ragged(2, 32), [(ragged(2, 6), matrix.pack(cpu))])
-    with pytest.raises(_core.InputError, match="vocabulary"):
+    with pytest.raises(InputError, match="vocabulary"):
         kernels.embed(cpu, ragged(1, 64), matrix.pack(cpu), [6])

@@ -6,8 +6,8 @@ from kernel_cases import cpu_of
 from matrices import Array, Matrix, activations, bits, product, ragged
 from numpy.typing import NDArray
 
-from qwen35_local import _core
 from qwen35_local._core import kernels
+from qwen35_local.errors import InputError
 
 E, K, D, F = 7, 3, 64, 40  # F in the middle of a panel
 TYPES = ["Q4_0", "Q8_0", "F32"]
@@ -143,10 +143,10 @@ def test_wrong_experts_are_named() -> None:
     rng = np.random.default_rng(5)
     e, cpu = Experts(rng, "Q4_0"), cpu_of("reference", 1)
     experts = np.array([[0, 1, E]], np.int32)
-    with pytest.raises(_core.InputError, match="outside the 7 experts"):
+    with pytest.raises(InputError, match="outside the 7 experts"):
         gather(cpu, e, activations(rng, 1, D), experts)
     flat = kernels.pack(cpu, e.gate.data, "Q4_0", E * F, D)
-    with pytest.raises(_core.InputError, match="one group per expert"):
+    with pytest.raises(InputError, match="one group per expert"):
         kernels.moe_gather(cpu, ragged(K, F), ragged(1, D), flat, flat, experts, E)
 
 
@@ -155,6 +155,6 @@ def test_a_shared_expert_that_does_not_fit_is_named() -> None:
     e, cpu = Experts(rng, "Q4_0"), cpu_of("reference", 1)
     gate, up, down = Matrix(rng, "Q4_0", 32, D), Matrix(rng, "Q4_0", 32, D), Matrix(rng, "Q4_0", D, 64)
     shared = ragged(1, 32), gate.pack(cpu), up.pack(cpu), down.pack(cpu)
-    with pytest.raises(_core.InputError, match="shared expert"):
+    with pytest.raises(InputError, match="shared expert"):
         h, experts = activations(rng, 1, D), choose(rng, 1)
         kernels.moe_gather(cpu, ragged(K, F), h, e.gate.pack(cpu), e.up.pack(cpu), experts, E, shared)

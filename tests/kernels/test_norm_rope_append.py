@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from kernel_cases import U, cpu_of, cuts, rms, rows, same_bits, vector
 
-from qwen35_local import _core
 from qwen35_local._core import kernels
+from qwen35_local.errors import InputError
 
 EPS = 1e-6
 PAGE = 256
@@ -136,5 +136,5 @@ def test_angles_follow_frequencies_and_segments(cpu):
 def test_too_few_pages_are_refused(cpu):
     case = Case(6, 4, 2, 1, 16, 2)
     cache = kernels.KvCache(cpu, "f32", case.shape, 1)
-    with pytest.raises(_core.InputError, match="positions up to 258 do not fit in 1 pages"):
+    with pytest.raises(InputError, match="positions up to 258 do not fit in 1 pages"):
         case.run(cpu, [4], 254, [cache])

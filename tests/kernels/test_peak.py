@@ -5,6 +5,7 @@ import pytest
 
 from qwen35_local import _core
 from qwen35_local._core import kernels
+from qwen35_local.errors import InputError
 
 
 @pytest.mark.parametrize("offset", [0, 8, 13])
@@ -34,5 +35,5 @@ def test_a_buffer_shorter_than_a_block_per_thread_is_rounded_up() -> None:
     "arguments", [{"n_bytes": 0}, {"n_bytes": 4096, "threads": 2000}, {"n_bytes": 4096, "repetitions": 0}]
 )
 def test_senseless_sizes_are_refused(arguments: dict[str, int]) -> None:
-    with pytest.raises(_core.InputError, match="expected"):
+    with pytest.raises(InputError, match="expected"):
         _core.read_bandwidth(**arguments)

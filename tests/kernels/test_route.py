@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from kernel_cases import U, cpu_of, rows, same_bits
 
-from qwen35_local import _core
+from qwen35_local.errors import Qwen35Error
 
 
 @pytest.mark.parametrize(("experts", "top_k"), [(1, 1), (4, 4), (7, 2), (256, 8), (512, 10)])
@@ -58,5 +58,5 @@ def test_rows_threads_and_isas_do_not_matter(isa):
 
 @pytest.mark.parametrize("top_k", [0, 5])
 def test_impossible_choices_are_refused(cpu, top_k):
-    with pytest.raises(_core.CoreError, match="num_experts_per_tok"):
+    with pytest.raises(Qwen35Error, match="num_experts_per_tok"):
         cpu.route(np.zeros((1, 4), np.float32), top_k)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from qwen35_local import _core, hub
+from qwen35_local.errors import FormatError, InputError
 
 TOKENS = [100 + n for n in range(40)]
 
@@ -34,7 +35,7 @@ def test_an_open_file_is_loaded_as_it_was_opened(path: Path) -> None:
     path.with_name("new").replace(path)
     assert logits(_core.Model(file, threads=1)) == logits(_core.Model(hub.embedded_model(), threads=1))
     assert file.tensor(tensor).tolist() == values.tolist()
-    with pytest.raises(_core.FormatError, match="it is text"):
+    with pytest.raises(FormatError, match="it is text"):
         _core.Model(path)
 
 
@@ -45,12 +46,12 @@ def test_cut_short_while_it_is_loaded(path: Path, left: int, threads: int) -> No
     names = [tensor.name for tensor in file.tensors]
     os.truncate(path, left)
     for _ in range(2):
-        with pytest.raises(_core.FormatError, match=r"model\.gguf: the file was changed while it was in use"):
+        with pytest.raises(FormatError, match=r"model\.gguf: the file was changed while it was in use"):
             _core.Model(file, threads=threads)
     assert file.metadata["general.architecture"] == "qwen35"
     assert [tensor.name for tensor in file.tensors] == names
     for read in (file.tensor, file.decode):
-        with pytest.raises(_core.FormatError, match="was changed while it was in use"):
+        with pytest.raises(FormatError, match="was changed while it was in use"):
             read(names[-1])
 
 
@@ -62,7 +63,7 @@ def test_written_over_while_it_is_loaded(path: Path) -> None:
         target.write(bytes(1000))
     os.utime(path, ns=(0, 10**18))
     for use in (lambda: _core.Model(file, threads=1), lambda: file.tensor(tensor.name)):
-        with pytest.raises(_core.FormatError, match="was changed while it was in use; wait until"):
+        with pytest.raises(FormatError, match="was changed while it was in use; wait until"):
             use()
 
 
@@ -71,7 +72,7 @@ def test_a_part_is_watched_like_the_whole(tmp_path: Path) -> None:
     file = _core.GgufFile(paths[0])
     assert logits(_core.Model(file, threads=1)) == logits(_core.Model(hub.embedded_model(), threads=1))
     os.truncate(paths[1], 5000)
-    with pytest.raises(_core.FormatError, match=r"00002-of-00002\.gguf: the file was changed while"):
+    with pytest.raises(FormatError, match=r"00002-of-00002\.gguf: the file was changed while"):
         _core.Model(file, threads=1)
 
 
@@ -83,7 +84,7 @@ def test_a_model_needs_nothing_of_its_file(path: Path) -> None:
 
 
 def test_a_header_alone_has_no_weights(path: Path) -> None:
-    with pytest.raises(_core.InputError, match="opened as a header alone"):
+    with pytest.raises(InputError, match="opened as a header alone"):
         _core.Model(_core.GgufFile(path, header=True))
 
 
@@ -122,7 +123,7 @@ if sys.argv[2] == "handled":
 os.truncate(sys.argv[1], 5000)
 try:
     _core.Model(file, threads=1)
-except _core.FormatError:
+except FormatError:
     os.kill(os.getpid(), signal.SIGBUS)
     print(handled == [signal.SIGBUS])
 """

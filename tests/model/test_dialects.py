@@ -10,6 +10,7 @@ from dialects import EXPERTS, LOSING_MTP, WITH_MTP, Dialect, Written
 from random_model import random_tokens, random_weights, tiny_config, write_gguf
 
 from qwen35_local import _core
+from qwen35_local.errors import FormatError
 
 DENSE, MOE = tiny_config(mtp=True), tiny_config(moe=True, mtp=True)
 TOKENS = random_tokens(24)
@@ -112,7 +113,7 @@ def test_mtp_tensors_that_have_no_place(name: str, tmp_path: Path, plain: Any) -
 def test_both_names_of_one_tensor_are_refused(tmp_path: Path) -> None:
     weights = random_weights(DENSE)
     weights["blk.1.ssm_dt"] = weights["blk.1.ssm_dt.bias"]
-    with pytest.raises(_core.FormatError, match=r"1 tensor is unexpected: blk\.1\.ssm_dt\."):
+    with pytest.raises(FormatError, match=r"1 tensor is unexpected: blk\.1\.ssm_dt\."):
         _core.Model(write(tmp_path, DENSE, Written(weights)))
 
 

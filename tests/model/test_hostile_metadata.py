@@ -8,6 +8,7 @@ import pytest
 from random_model import TOKENS_USED, random_weights, tiny_config, write_gguf
 
 from qwen35_local import _core
+from qwen35_local.errors import FormatError
 
 DENSE = tiny_config(mtp=True)
 MOE = tiny_config(moe=True)
@@ -18,7 +19,7 @@ def refused(folder: Path, config: Any, metadata: dict[str, Any]) -> str:
     """The message for a file with these changes. It holds no tensors: metadata must fail first."""
     path = folder / "model.gguf"
     write_gguf(path, config, {"token_embd.weight": np.zeros((300, 96), np.float32)}, metadata=metadata)
-    with pytest.raises(_core.FormatError) as error:
+    with pytest.raises(FormatError) as error:
         _core.Model(path, threads=1)
     assert str(path) in str(error.value)
     return str(error.value)

@@ -9,6 +9,7 @@ import pytest
 from random_model import Weights, fuse_experts, random_tokens, random_weights, tiny_config, write_gguf
 
 from qwen35_local import _core
+from qwen35_local.errors import FormatError
 
 VARIETIES = {
     "dense": tiny_config(mtp=True),
@@ -19,7 +20,7 @@ VARIETIES = {
 def refused(folder: Path, config: Any, weights: Weights) -> str:
     path = folder / "model.gguf"
     write_gguf(path, config, weights)
-    with pytest.raises(_core.FormatError) as error:
+    with pytest.raises(FormatError) as error:
         _core.Model(path, threads=1)
     return str(error.value)
 
@@ -87,7 +88,7 @@ def test_types(name: str, dtype: str, tmp_path: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    with pytest.raises(_core.FormatError, match=f"{name}.*{dtype}"):
+    with pytest.raises(FormatError, match=f"{name}.*{dtype}"):
         _core.Model(tmp_path / "model.gguf")
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from random_model import ALWAYS_F32, RandomModel, random_model, random_tokens, relative_error, tiny_config
 
 from qwen35_local import _core
+from qwen35_local.errors import InputError
 from qwen35_local.models.reference import Reference
 
 # fp32 against float64: 24 bits, some 200 roundings deep, with room for the random models' conditioning.
@@ -165,5 +166,5 @@ def test_more_context_than_the_model_has_switches_yarn_on(tmp_path: Path) -> Non
     assert _core.Model(model.path, context_tokens=160).config["rope_factor"] == 2.5
     shorter = _core.Model(model.path, context_tokens=32)
     assert (shorter.context_tokens, shorter.config["rope_factor"]) == (32, 1.0)
-    with pytest.raises(_core.InputError, match="at most 256"):
+    with pytest.raises(InputError, match="at most 256"):
         _core.Model(model.path, context_tokens=257)

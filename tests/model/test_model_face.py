@@ -9,6 +9,7 @@ from random_model import TOKENS_USED
 
 import qwen35_local
 from qwen35_local import _core, errors
+from qwen35_local.errors import FormatError, InputError, Qwen35Error
 
 
 def test_versions_agree() -> None:
@@ -76,14 +77,14 @@ def test_what_cannot_be_opened(tiny: Any, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         _core.Model(tmp_path / "absent.gguf")
     (tmp_path / "text.gguf").write_text("not a model")
-    with pytest.raises(_core.FormatError):
+    with pytest.raises(FormatError):
         _core.Model(tmp_path / "text.gguf")
     for threads in (-1, 10_000, 2**70):
-        with pytest.raises(_core.InputError, match="threads"):
+        with pytest.raises(InputError, match="threads"):
             _core.Model(path, threads=threads)
-    with pytest.raises(_core.InputError, match="context_tokens"):
+    with pytest.raises(InputError, match="context_tokens"):
         _core.Model(path, context_tokens=-1)
-    with pytest.raises(_core.CoreError, match="device"):
+    with pytest.raises(Qwen35Error, match="device"):
         _core.Model(path, device="abacus")
 
 

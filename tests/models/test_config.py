@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wrong_values import VALUES
 
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.registry import SIZES
 from qwen35_local.models.rope import Yarn
@@ -219,7 +219,7 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("config", "message"), BROKEN)
 def test_refuses(config: dict[str, Any], message: str) -> None:
-    with pytest.raises(FileFormatError, match=message):
+    with pytest.raises(FormatError, match=message):
         ModelConfig.from_hf(config)
 
 
@@ -236,7 +236,7 @@ TEXT_KEYS = sorted({*DENSE["text_config"], *MOE["text_config"], "layer_types", "
 def test_any_json_is_read_or_refused(config: dict[str, Any], fields: dict[str, Any]) -> None:
     try:
         read = ModelConfig.from_hf(changed(config, **fields))
-    except FileFormatError as error:
+    except FormatError as error:
         assert len(str(error)) < 600
     else:
         assert read.layers >= 1
@@ -248,7 +248,7 @@ def test_any_metadata_is_read_or_refused(key: str, value: Any) -> None:
     metadata = {**SIZES["Qwen3.5-35B-A3B"].config.to_gguf(), key: value}
     try:
         ModelConfig.from_gguf(metadata, vocabulary=248320)
-    except FileFormatError as error:
+    except FormatError as error:
         assert len(str(error)) < 600
 
 
@@ -316,7 +316,7 @@ def test_gguf_variants_of_other_writers() -> None:
 )
 def test_refuses_gguf(key: str, value: object, message: str) -> None:
     metadata = {**SMALLEST.to_gguf(), key: value}
-    with pytest.raises(FileFormatError, match=message):
+    with pytest.raises(FormatError, match=message):
         ModelConfig.from_gguf(metadata, vocabulary=248320)
 
 
@@ -336,7 +336,7 @@ def test_each_key_with_each_type(kind: str, value: Any) -> None:
     for key in good:
         try:
             ModelConfig.from_gguf(good | {key: value}, vocabulary=248320)
-        except FileFormatError as error:
+        except FormatError as error:
             is_a_number = type(value) in (int, float)
             assert real.search(str(error)) if is_a_number else key in str(error), (key, str(error))
         else:
@@ -345,5 +345,5 @@ def test_each_key_with_each_type(kind: str, value: Any) -> None:
 
 
 def test_gguf_without_a_vocabulary_is_refused() -> None:
-    with pytest.raises(FileFormatError, match=r"qwen35\.vocab_size is missing"):
+    with pytest.raises(FormatError, match=r"qwen35\.vocab_size is missing"):
         ModelConfig.from_gguf(SMALLEST.to_gguf())

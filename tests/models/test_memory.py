@@ -7,7 +7,7 @@ import pytest
 from random_model import super_block_config, tiny_config
 
 from qwen35_local import _core
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 from qwen35_local.models import memory
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.memory import KV_FORMATS, Footprint, Memory, Stored, solve
@@ -86,7 +86,7 @@ def test_what_drafting_takes(name: str) -> None:
 def test_types_are_the_cores() -> None:
     for name, (values, n_bytes) in _core.block_types().items():
         assert Stored("blk.0.ffn_up.weight", (64, 512), name).file_bytes == 64 * 512 // values * n_bytes
-    with pytest.raises(FileFormatError, match=r"ffn_up.*IQ1_S.*expected one of"):
+    with pytest.raises(FormatError, match=r"ffn_up.*IQ1_S.*expected one of"):
         Stored("blk.0.ffn_up.weight", (64, 512), "IQ1_S")
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from qwen35_local.errors import FileFormatError, InputError
+from qwen35_local.errors import FormatError, InputError
 from qwen35_local.models import reference
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.reference import Reference
@@ -199,7 +199,7 @@ def test_refuses_a_draft_it_cannot_make(tiny: Reference) -> None:
 
 def test_refuses_weights() -> None:
     weights = random_weights(TINY, 7)
-    with pytest.raises(FileFormatError, match=r"blk\.1\.ssm_a is missing"):
+    with pytest.raises(FormatError, match=r"blk\.1\.ssm_a is missing"):
         Reference({name: a for name, a in weights.items() if name != "blk.1.ssm_a"}, TINY)
-    with pytest.raises(FileFormatError, match=r"output_norm.weight has shape \[31\]; expected \[32\]"):
+    with pytest.raises(FormatError, match=r"output_norm.weight has shape \[31\]; expected \[32\]"):
         Reference({**weights, "output_norm.weight": np.ones(31)}, TINY)

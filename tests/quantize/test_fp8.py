@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors_bytes import Tensor, Tensors, change, change_json, read, tensor, write
 from tiny_checkpoints import Tiny
 
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 from qwen35_local.quantize import convert, fp8
 
 DENSE = Tiny(hidden=256, ffn=224, dtype="F32")  # 224 rows: the last block is ragged
@@ -135,6 +135,6 @@ def test_refused(case: str, tmp_path: Path) -> None:
     tiny_checkpoints.write(tmp_path / "m", DENSE)
     change(tmp_path / "m", lambda t: t | quantised(NAME, [224, 256], 1, "BF16")[0])
     change(tmp_path / "m", lambda t: damage(t) and None)
-    with pytest.raises(FileFormatError, match=message):
+    with pytest.raises(FormatError, match=message):
         convert(tmp_path / "m", tmp_path / "out.gguf", "Q8_0")
     assert [path.name for path in tmp_path.iterdir()] == ["m"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors_bytes import Tensors, change, read, tensor, write
 from tiny_checkpoints import Tiny
 
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 from qwen35_local.quantize import convert
 from qwen35_local.quantize.gains import Stored, Verdict, judge
 from qwen35_local.quantize.shard import read_shard
@@ -81,7 +81,7 @@ def test_rounded_ones_are_refused_unless_allowed(dtype: str, tmp_path: Path) -> 
     clean = {t.name: t.data for t in gguf.GGUFReader(tmp_path / "out.gguf").tensors}
     change(folder, increased)
     change(folder, channels_last)
-    with pytest.raises(FileFormatError, match=r"saved by MLX.*rounded to 16 bits.*--allow-requantize"):
+    with pytest.raises(FormatError, match=r"saved by MLX.*rounded to 16 bits.*--allow-requantize"):
         converted(folder)
     assert "rounded to 16 bits" in converted(folder, allow=True)[1][0]
     for t in gguf.GGUFReader(tmp_path / "out.gguf").tensors:
@@ -93,7 +93,7 @@ def test_rounded_ones_are_refused_unless_allowed(dtype: str, tmp_path: Path) -> 
 def test_16_bits_in_a_wider_type_are_rounded_too(folder: Path) -> None:
     change(folder, increased)
     change(folder, lambda t: {n: tensor(v.values(), "F32") if n.endswith(INCREASED) else v for n, v in t.items()})
-    with pytest.raises(FileFormatError, match="saved by MLX"):
+    with pytest.raises(FormatError, match="saved by MLX"):
         converted(folder)
 
 
@@ -126,7 +126,7 @@ def test_some_norms_only(part: str, dtype: str, source: str, tmp_path: Path) -> 
     if part == "all but the last" and source != "demo":
         pytest.skip("w of the last norm lies where gains do")
     write(tmp_path / "x.safetensors", increased(tensors, PARTS[part]))
-    with pytest.raises(FileFormatError, match=r"stores its gains as|neither w"):
+    with pytest.raises(FormatError, match=r"stores its gains as|neither w"):
         judge(read_norms(tmp_path / "x.safetensors"))
 
 
@@ -135,7 +135,7 @@ def test_some_norms_only(part: str, dtype: str, source: str, tmp_path: Path) -> 
 def test_a_last_norm_that_needs_more_bits_than_the_others_was_increased(name: str, dtype: str, tmp_path: Path) -> None:
     tensors = norms(tmp_path, "demo", dtype)
     write(tmp_path / "x.safetensors", increased(tensors, lambda n: n == name))
-    with pytest.raises(FileFormatError, match=rf"tensor {name} .* stores its gains as 1 \+ w"):
+    with pytest.raises(FormatError, match=rf"tensor {name} .* stores its gains as 1 \+ w"):
         judge(read_norms(tmp_path / "x.safetensors"))
 
 
@@ -150,7 +150,7 @@ def test_a_last_norm_that_may_be_increased_beside_what_mlx_left(trace: str, fold
     change(
         folder, channels_last if trace == "convolutions" else lambda t: {"language_model." + n: v for n, v in t.items()}
     )
-    with pytest.raises(FileFormatError, match=r"mtp.norm.weight may hold w or 1 \+ w.*as MLX\s+saves"):
+    with pytest.raises(FormatError, match=r"mtp.norm.weight may hold w or 1 \+ w.*as MLX\s+saves"):
         converted(folder)
 
 
@@ -165,7 +165,7 @@ def test_all_or_none(dtype: str, source: str, tmp_path: Path) -> None:
     write(path, increased(tensors))
     assert judge(read_norms(path)) == Verdict(Stored.GAIN, dtype != "F32")
     write(path, increased(tensors, by=2.0))
-    with pytest.raises(FileFormatError, match="added to them twice"):
+    with pytest.raises(FormatError, match="added to them twice"):
         judge(read_norms(path))
 
 

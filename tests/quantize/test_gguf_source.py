@@ -8,7 +8,7 @@ import pytest
 import tiny_checkpoints
 from tiny_checkpoints import Tiny
 
-from qwen35_local.errors import FileFormatError, InputError
+from qwen35_local.errors import FormatError, InputError
 from qwen35_local.quantize import convert
 
 
@@ -75,7 +75,7 @@ def test_damaged_and_foreign_files(folder: Path, tmp_path: Path) -> None:
     foreign = good.replace(b"qwen35moe", b"qwen99moe")
     for n, data in enumerate((good[: len(good) // 2], good[:100], b"GGUF", b"", foreign)):
         (tmp_path / f"{n}.gguf").write_bytes(data)
-        with pytest.raises(FileFormatError):
+        with pytest.raises(FormatError):
             convert(tmp_path / f"{n}.gguf", tmp_path / "out.gguf")
     assert not (tmp_path / "out.gguf").exists()
 
@@ -84,5 +84,5 @@ def test_damaged_and_foreign_files(folder: Path, tmp_path: Path) -> None:
 def test_a_missing_tensor_is_named(folder: Path, tmp_path: Path, name: str) -> None:
     damaged = (folder / "m-Q8_0.gguf").read_bytes().replace(name.encode(), name.replace("n", "m", 1).encode())
     (tmp_path / "x.gguf").write_bytes(damaged)
-    with pytest.raises(FileFormatError, match=f"tensor {name} is missing"):
+    with pytest.raises(FormatError, match=f"tensor {name} is missing"):
         convert(tmp_path / "x.gguf", tmp_path / "out.gguf", "Q4_0")

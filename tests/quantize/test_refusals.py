@@ -14,7 +14,7 @@ import tiny_checkpoints
 from tiny_checkpoints import Tiny
 
 from qwen35_local.cli.main import main
-from qwen35_local.errors import FileFormatError, InputError
+from qwen35_local.errors import FormatError, InputError
 from qwen35_local.quantize import convert
 
 Damage = Callable[[Path], object]
@@ -132,7 +132,7 @@ def test_refused(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
-    with pytest.raises((FileFormatError, InputError), match=message):
+    with pytest.raises((FormatError, InputError), match=message):
         convert(tmp_path / "m", tmp_path / "out.gguf")
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
     assert sorted(path.name for path in (tmp_path / "m").iterdir()) == before
@@ -172,7 +172,7 @@ def test_refused_shards(case: str, tmp_path: Path) -> None:
     damage, message = REFUSED_SHARDS[case]
     tiny_checkpoints.write(tmp_path / "m", Tiny(n_shards=3))
     damage(tmp_path / "m")
-    with pytest.raises(FileFormatError, match=message):
+    with pytest.raises(FormatError, match=message):
         convert(tmp_path / "m", tmp_path / "out.gguf")
     assert [path.name for path in tmp_path.iterdir()] == ["m"]
 
@@ -232,7 +232,7 @@ def test_output_that_is_the_source_is_refused(tmp_path: Path) -> None:
 )
 def test_arguments(source: str, out: str, preset: str, message: str, tmp_path: Path) -> None:
     tiny_checkpoints.write(tmp_path / "m", Tiny())
-    with pytest.raises((InputError, FileFormatError), match=message):
+    with pytest.raises((InputError, FormatError), match=message):
         convert(tmp_path / source, tmp_path / out, preset)
 
 

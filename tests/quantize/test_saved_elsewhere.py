@@ -14,7 +14,7 @@ from tiny_checkpoints import Tiny
 
 from qwen35_local.cli.info_checkpoint import describe_checkpoint
 from qwen35_local.cli.model import model_path
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 from qwen35_local.quantize import Report, convert
 from qwen35_local.quantize.settle import is_published_with_head
 
@@ -55,7 +55,7 @@ def moe(tmp_path_factory: pytest.TempPathFactory) -> Folders:
 
 def refused(folder: Path) -> str:
     """The message of the refusal, after which nothing is left beside the folder."""
-    with pytest.raises(FileFormatError) as error:
+    with pytest.raises(FormatError) as error:
         convert(folder, folder.parent / "out.gguf", "F32")
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
     return str(error.value)
@@ -321,7 +321,7 @@ def test_files_that_are_no_weights(kind: str, dense: Folders) -> None:
     data, message = NOT_WEIGHTS[kind]
     folder = dense.copy()
     (folder / "model.safetensors").write_bytes(data)
-    with pytest.raises(FileFormatError, match=f"model.safetensors: .*{message}"):
+    with pytest.raises(FormatError, match=f"model.safetensors: .*{message}"):
         convert(folder, folder.parent / "out.gguf")
 
 
@@ -365,7 +365,7 @@ def test_a_shape_that_cannot_be_is_refused_before_anything_is_converted(dense: F
     folder = dense.copy()
     name = "model.layers.0.mlp.up_proj.weight"
     change(folder, lambda t: t.update({name: t[name]._replace(shape=[128, 512])}))
-    with pytest.raises(FileFormatError, match=r"up_proj.weight has shape \[128, 512\]"):
+    with pytest.raises(FormatError, match=r"up_proj.weight has shape \[128, 512\]"):
         describe_checkpoint(folder)
 
 

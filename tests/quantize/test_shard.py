@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 from qwen35_local.quantize.rows import RowReader
 from qwen35_local.quantize.shard import read_shard
 
@@ -29,13 +29,13 @@ def entry(shape: list[Any], offsets: Any, dtype: Any = "F32") -> dict[str, Any]:
 def test_files_too_short_for_a_header(n: int, tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(bytes(n))
-    with pytest.raises(FileFormatError, match="not a safetensors file"):
+    with pytest.raises(FormatError, match="not a safetensors file"):
         read_shard(path)
 
 
 @pytest.mark.parametrize("length", [0, 1, 3, 100_000_001, 2**63, 2**64 - 1])
 def test_header_length(length: int, tmp_path: Path) -> None:
-    with pytest.raises(FileFormatError):
+    with pytest.raises(FormatError):
         read_shard(raw(tmp_path / "x", b"{}", length=length))
 
 
@@ -64,7 +64,7 @@ BAD_ENTRIES = {
 
 @pytest.mark.parametrize("case", BAD_ENTRIES)
 def test_bad_entries(case: str, tmp_path: Path) -> None:
-    with pytest.raises(FileFormatError, match=r"x\.safetensors"):
+    with pytest.raises(FormatError, match=r"x\.safetensors"):
         read_shard(shard(tmp_path / "x.safetensors", {"t": BAD_ENTRIES[case]}, 8))
 
 
@@ -81,7 +81,7 @@ def test_bad_entries(case: str, tmp_path: Path) -> None:
     ],
 )
 def test_data_must_be_covered(entries: dict[str, Any], n_bytes: int, message: str, tmp_path: Path) -> None:
-    with pytest.raises(FileFormatError, match=message):
+    with pytest.raises(FormatError, match=message):
         read_shard(shard(tmp_path / "x", entries, n_bytes))
 
 
@@ -103,7 +103,7 @@ def test_data_must_be_covered(entries: dict[str, Any], n_bytes: int, message: st
     ids=range(11),
 )
 def test_json_that_readers_disagree_on(header: bytes, tmp_path: Path) -> None:
-    with pytest.raises(FileFormatError):
+    with pytest.raises(FormatError):
         read_shard(raw(tmp_path / "x", header, bytes(8)))
 
 
@@ -130,6 +130,6 @@ def test_row_ranges(dtype: str, kind: str, tmp_path: Path) -> None:
         rows = (rows.astype(np.uint32) << 16).view(np.float32)
     np.testing.assert_array_equal(out, rows.astype(np.float32))
     reader.read_values(read_shard(path)["t"], 249, out)
-    with pytest.raises(FileFormatError, match="changed meanwhile"):
+    with pytest.raises(FormatError, match="changed meanwhile"):
         reader.read_values(read_shard(path)["t"], 250, out)
     reader.close()

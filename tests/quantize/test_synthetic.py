@@ -9,7 +9,7 @@ import pytest
 from random_model import super_block_config, tiny_config
 
 from qwen35_local import _core
-from qwen35_local.errors import InputError
+from qwen35_local.errors import FormatError, InputError
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.registry import SIZES, parameters
 from qwen35_local.quantize.recipe import FILE_TYPES
@@ -100,7 +100,7 @@ def test_tokens_choose_experts_all_over_the_place() -> None:
 
 def test_a_header_alone_is_no_model(tmp_path: Path) -> None:
     of_config("tiny", tiny_config(), "Q8_0").write_header(tmp_path / "header.gguf")
-    with pytest.raises(_core.FormatError, match=r"truncated|larger than the file"):
+    with pytest.raises(FormatError, match=r"truncated|larger than the file"):
         _core.Model(tmp_path / "header.gguf")
 
 
@@ -108,9 +108,9 @@ def test_what_is_given_for_a_tensor_is_checked(tmp_path: Path) -> None:
     model = of_config("tiny", tiny_config(), "Q8_0")
     path = tmp_path / "header.gguf"
     model.write_header(path)
-    with pytest.raises(_core.InputError, match=r"'token_embd\.weight' are empty"):
+    with pytest.raises(InputError, match=r"'token_embd\.weight' are empty"):
         _core.Model(path, tensors=lambda name: np.zeros(0, np.uint8))
-    with pytest.raises(_core.InputError, match="not a contiguous array of uint8"):
+    with pytest.raises(InputError, match="not a contiguous array of uint8"):
         _core.Model(path, tensors=lambda name: np.zeros(4, np.float32))  # type: ignore[arg-type,return-value]
     with pytest.raises(ZeroDivisionError):
         _core.Model(path, tensors=lambda name: np.zeros(1 // 0, np.uint8))
@@ -122,8 +122,8 @@ def test_a_header_is_checked_like_a_file(tmp_path: Path) -> None:
     other = of_config("tiny", tiny_config(feed_forward=192), "Q8_0")
     wrong = replace(other, config=model.config)
     wrong.write_header(tmp_path / "wrong.gguf")
-    with pytest.raises(_core.FormatError, match="of another shape"):
+    with pytest.raises(FormatError, match="of another shape"):
         _core.Model(tmp_path / "wrong.gguf", tensors=wrong.pattern)
     (tmp_path / "cut.gguf").write_bytes((tmp_path / "header.gguf").read_bytes()[:-200])
-    with pytest.raises(_core.FormatError, match="truncated"):
+    with pytest.raises(FormatError, match="truncated"):
         _core.Model(tmp_path / "cut.gguf", tensors=model.pattern)

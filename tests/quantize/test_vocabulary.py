@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import tiny_checkpoints
 
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 from qwen35_local.quantize.vocabulary import tokenizer_metadata
 from qwen35_local.text.spm import model_proto
 from qwen35_local.text.tokenizer import Tokenizer
@@ -77,7 +77,7 @@ def test_bad_merges(folder: Path, merges: object) -> None:
     tokenizer = tiny_checkpoints.tokenizer()
     tokenizer["model"]["merges"] = merges
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    with pytest.raises(FileFormatError, match="merge"):
+    with pytest.raises(FormatError, match="merge"):
         metadata(folder)
 
 
@@ -86,7 +86,7 @@ def test_bad_ids(folder: Path, number: object) -> None:
     tokenizer = tiny_checkpoints.tokenizer()
     tokenizer["added_tokens"][0]["id"] = number
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    with pytest.raises(FileFormatError, match="id"):
+    with pytest.raises(FormatError, match="id"):
         metadata(folder)
 
 
@@ -94,7 +94,7 @@ def test_two_tokens_with_one_id(folder: Path) -> None:
     tokenizer = tiny_checkpoints.tokenizer()
     tokenizer["added_tokens"][0]["id"] = 0
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    with pytest.raises(FileFormatError, match="same id 0"):
+    with pytest.raises(FormatError, match="same id 0"):
         metadata(folder)
 
 
@@ -140,7 +140,7 @@ def test_chat_template(folder: Path, file: str, content: str) -> None:
 @pytest.mark.parametrize("file", ["tokenizer_config.json", "chat_template.json"])
 def test_a_chat_template_of_another_type_is_refused(folder: Path, file: str, template: object, fault: str) -> None:
     (folder / file).write_text(json.dumps({"eos_token": "<|im_end|>", "chat_template": template}))
-    with pytest.raises(FileFormatError, match=f"{file}: .*{fault}"):
+    with pytest.raises(FormatError, match=f"{file}: .*{fault}"):
         metadata(folder)
 
 
@@ -184,5 +184,5 @@ def test_damaged_sentencepiece(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.model"
     for size in range(len(proto)):
         path.write_bytes(proto[:size])
-        with pytest.raises(FileFormatError):
+        with pytest.raises(FormatError):
             metadata(tmp_path, rows=8)

@@ -11,7 +11,7 @@ import tiny_checkpoints
 from safetensors_bytes import Tensors, change, read, tensor, write
 from tiny_checkpoints import Tiny
 
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 from qwen35_local.quantize import convert
 
 INDEX = "model.safetensors.index.json"
@@ -39,7 +39,7 @@ def converted(folder: Path, clean: Path) -> list[str]:
 
 
 def refused(folder: Path) -> str:
-    with pytest.raises(FileFormatError) as error:
+    with pytest.raises(FormatError) as error:
         convert(folder, folder.parent / "out.gguf", "F32")
     return str(error.value)
 

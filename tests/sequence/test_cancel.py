@@ -11,6 +11,7 @@ import pytest
 from random_model import random_tokens
 
 from qwen35_local import _core
+from qwen35_local.errors import Cancelled, InputError
 
 CHUNK = 4
 TOKENS = random_tokens(4000, seed=6)
@@ -46,7 +47,7 @@ def test_cancel(tiny: Any) -> None:
     model = _core.Model(tiny().path, threads=1)
     sequence = _core.Sequence(model)
     thread = when_reading(sequence, sequence.cancel)
-    with pytest.raises(_core.Cancelled, match="stands at token"):
+    with pytest.raises(Cancelled, match="stands at token"):
         sequence.append(TOKENS, chunk_tokens=CHUNK)
     thread.join()
     assert_whole(model, sequence)
@@ -56,7 +57,7 @@ def test_cancel_of_one_stops_the_batch(tiny: Any) -> None:
     model = _core.Model(tiny().path, threads=1)
     first, second = _core.Sequence(model), _core.Sequence(model)
     thread = when_reading(first, second.cancel)
-    with pytest.raises(_core.Cancelled):
+    with pytest.raises(Cancelled):
         model.forward([(first, TOKENS, "last"), (second, [1], "last")], chunk_tokens=CHUNK)
     thread.join()
     assert_whole(model, first)
@@ -106,12 +107,12 @@ def test_a_sequence_has_one_user_at_a_time(tiny: Any) -> None:
         for use in uses:
             try:
                 use()
-            except _core.InputError as error:
+            except InputError as error:
                 refused.append(error)
         sequence.cancel()
 
     thread = when_reading(sequence, intrude)
-    with pytest.raises(_core.Cancelled):
+    with pytest.raises(Cancelled):
         sequence.append(TOKENS, chunk_tokens=CHUNK)
     thread.join()
     assert len(refused) == 8

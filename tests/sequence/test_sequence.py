@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from random_model import random_tokens
 
 from qwen35_local import _core
+from qwen35_local.errors import InputError
 
 TOKENS = random_tokens(600, seed=5)
 VARIETIES = [
@@ -149,7 +150,7 @@ def test_a_snapshot_put_together_from_its_parts_is_the_same(tiny: Any, kv: Any, 
         {"state": np.zeros(3, np.uint8)},
     ):
         given: Any = {"kv": kv, "tokens": taken.tokens, "pages": parts, "state": taken.state()} | damaged
-        with pytest.raises(_core.InputError, match="expected"):
+        with pytest.raises(InputError, match="expected"):
             _core.Snapshot.assemble(model, **given)
 
 
@@ -227,37 +228,37 @@ def test_what_cannot_be_read_changes_nothing(tiny: Any) -> None:
     a, b = (_core.Sequence(model, context_tokens=50) for _ in range(2))
     a.append(TOKENS[:45], logits="none")
     for bad in (-1, 300, 2**31 - 1, 2**31, -(2**40), 2**70):
-        with pytest.raises(_core.InputError, match=str(bad)):
+        with pytest.raises(InputError, match=str(bad)):
             a.append([1, 2, bad])
-        with pytest.raises(_core.InputError):
+        with pytest.raises(InputError):
             model.forward([(b, [1, 2], "last"), (a, [3, bad], "last")], chunk_tokens=1)
-    with pytest.raises(_core.InputError, match="45 of 50"):
+    with pytest.raises(InputError, match="45 of 50"):
         a.append(TOKENS[:6])
-    with pytest.raises(_core.InputError):
+    with pytest.raises(InputError):
         model.forward([(b, TOKENS[:10], "none"), (a, TOKENS[:6], "none")], chunk_tokens=1)
-    with pytest.raises(_core.InputError, match="same sequence"):
+    with pytest.raises(InputError, match="same sequence"):
         model.forward([(a, [1], "none"), (b, [1], "none"), (a, [1], "none")])
-    with pytest.raises(_core.InputError, match="no tokens"):
+    with pytest.raises(InputError, match="no tokens"):
         a.append([])
-    with pytest.raises(_core.InputError, match="another model"):
+    with pytest.raises(InputError, match="another model"):
         _core.Model(core.path).forward([(a, [1], "last")])
     for chunk in (0, -1, 10**6, 2**70):
-        with pytest.raises(_core.InputError, match="chunk_tokens"):
+        with pytest.raises(InputError, match="chunk_tokens"):
             a.append([1], chunk_tokens=chunk)
-    with pytest.raises(_core.InputError, match="logits"):
+    with pytest.raises(InputError, match="logits"):
         a.append([1], logits="first")  # type: ignore[arg-type]
-    with pytest.raises(_core.InputError, match="dimensions"):
+    with pytest.raises(InputError, match="dimensions"):
         a.append(np.zeros((2, 2), np.int32))
     for nonsense in (["x"], [1.5], [None], 3):
         with pytest.raises(TypeError):
             a.append(nonsense)  # type: ignore[arg-type]
-    with pytest.raises(_core.InputError, match="truncate"):
+    with pytest.raises(InputError, match="truncate"):
         a.truncate(46)
-    with pytest.raises(_core.InputError):
+    with pytest.raises(InputError):
         a.truncate(-1)
     assert (len(a), len(b)) == (45, 0)
     assert np.array_equal(a.append(TOKENS[45:50], logits="all"), whole(model, TOKENS[:50])[45:])
-    with pytest.raises(_core.InputError, match="50 of 50"):
+    with pytest.raises(InputError, match="50 of 50"):
         a.append([1])
 
 
@@ -265,18 +266,18 @@ def test_what_a_sequence_cannot_be(tiny: Any) -> None:
     core = tiny()
     model = _core.Model(core.path)
     assert _core.Sequence(model).context_tokens == model.context_tokens == 4096
-    with pytest.raises(_core.InputError, match="4096"):
+    with pytest.raises(InputError, match="4096"):
         _core.Sequence(model, context_tokens=4097)
-    with pytest.raises(_core.InputError, match="kv"):
+    with pytest.raises(InputError, match="kv"):
         _core.Sequence(model, kv="q3")  # type: ignore[arg-type]
     sequence = _core.Sequence(model)
     sequence.append(TOKENS[:20], logits="none")
     snapshot = sequence.snapshot()
-    with pytest.raises(_core.InputError, match="another model"):
+    with pytest.raises(InputError, match="another model"):
         _core.Sequence(_core.Model(core.path)).restore(snapshot)
-    with pytest.raises(_core.InputError, match="format"):
+    with pytest.raises(InputError, match="format"):
         _core.Sequence(model, kv="f32").restore(snapshot)
-    with pytest.raises(_core.InputError, match="context_tokens 19"):
+    with pytest.raises(InputError, match="context_tokens 19"):
         _core.Sequence(model, context_tokens=19).restore(snapshot)
 
 

@@ -6,6 +6,7 @@ import pytest
 from gguf import GGMLQuantizationType as Type
 
 from qwen35_local import _core
+from qwen35_local.errors import InputError
 
 TYPES = sorted(_core.block_types())
 # Where the half-precision scales of a block begin.
@@ -104,5 +105,5 @@ def test_empty() -> None:
     [(144, "Q4_K", 255), (143, "Q4_K", 256), (144, "Q4_K", 512), (18, "Q4_0", -32), (4, "F32", 2**62), (4, "Q9_9", 1)],
 )
 def test_refuses_what_does_not_fit(n_bytes: int, dtype: str, n_values: int) -> None:
-    with pytest.raises(_core.InputError):
+    with pytest.raises(InputError):
         _core.decode(np.zeros(n_bytes, np.uint8), dtype, n_values)

@@ -6,6 +6,7 @@ import pytest
 from gguf import GGMLQuantizationType as Type
 
 from qwen35_local import _core
+from qwen35_local.errors import InputError
 
 QUANTISED = ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"]
 ENCODERS = ["F32", "F16", "BF16", *QUANTISED]
@@ -153,7 +154,7 @@ def test_importance_without_information(dtype: str) -> None:
 def test_refuses_what_is_not_finite(dtype: str, bad: float) -> None:
     values = np.zeros((5, 512), np.float32)
     values[3, 300] = bad
-    with pytest.raises(_core.InputError, match="row 3, column 300"):
+    with pytest.raises(InputError, match="row 3, column 300"):
         _core.encode(values, dtype)
 
 
@@ -163,25 +164,25 @@ def test_refuses_what_half_precision_cannot_hold() -> None:
         assert np.isfinite(decoded(values, dtype)).all()
     values[1, 9] = -65536.0
     for dtype in ["F16", *QUANTISED]:
-        with pytest.raises(_core.InputError, match=r"row 1, column 9 .*65504"):
+        with pytest.raises(InputError, match=r"row 1, column 9 .*65504"):
             _core.encode(values, dtype)
     assert decoded(values, "BF16")[1, 9] == -65536.0
-    with pytest.raises(_core.InputError, match="column 0"):
+    with pytest.raises(InputError, match="column 0"):
         _core.encode(np.full((1, 1), np.finfo(np.float32).max, np.float32), "BF16")
 
 
 def test_refuses_bad_arguments() -> None:
     row = np.zeros((1, 256), np.float32)
     for dtype in ("Q2_K", "Q3_K", "Q7_Z"):
-        with pytest.raises(_core.InputError):
+        with pytest.raises(InputError):
             _core.encode(row, dtype)
-    with pytest.raises(_core.InputError, match="blocks of 256"):
+    with pytest.raises(InputError, match="blocks of 256"):
         _core.encode(np.zeros((1, 288), np.float32), "Q4_K")
     for importance in (np.zeros(255, np.float32), np.full(256, -1, np.float32), np.full(256, np.nan, np.float32)):
-        with pytest.raises(_core.InputError, match="importance"):
+        with pytest.raises(InputError, match="importance"):
             _core.encode(row, "Q4_K", importance=importance)
     for threads in (-1, 10**9):
-        with pytest.raises(_core.InputError, match="threads"):
+        with pytest.raises(InputError, match="threads"):
             _core.encode(row, "Q4_K", threads=threads)
 
 

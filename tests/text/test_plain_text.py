@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 from qwen35_local.text import plain_text
 from qwen35_local.text.plain_text import PlainText
 
@@ -53,13 +53,13 @@ def test_utf_16_without_a_mark_is_remarked_on_and_read_as_it_is(tmp_path: Path) 
     ],
 )
 def test_what_is_no_text_is_named(tmp_path: Path, data: bytes, fault: str) -> None:
-    with pytest.raises(FileFormatError, match=fault):
+    with pytest.raises(FormatError, match=fault):
         read(tmp_path, data)
 
 
 def test_nothing_without_end_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(FileFormatError, match="device"):
+    with pytest.raises(FormatError, match="device"):
         plain_text.read(Path("/dev/zero"))
     monkeypatch.setattr(plain_text, "LIMIT_BYTES", 4)
-    with pytest.raises(FileFormatError, match="larger"):
+    with pytest.raises(FormatError, match="larger"):
         read(tmp_path, b"12345")

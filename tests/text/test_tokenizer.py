@@ -10,7 +10,7 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as OracleTokenizer
 from vocabularies import QWEN35_VOCABULARY, SPECIAL, read_metadata, tiny_bpe
 
-from qwen35_local.errors import FileFormatError, InputError
+from qwen35_local.errors import FormatError, InputError
 from qwen35_local.text.tokenizer import Tokenizer
 
 TINY = Tokenizer(tiny_bpe())
@@ -108,7 +108,7 @@ def test_bos_comes_first_and_once() -> None:
     ],
 )
 def test_broken_metadata_is_named(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(FileFormatError, match=message):
+    with pytest.raises(FormatError, match=message):
         Tokenizer(tiny_bpe() | change)
 
 
@@ -117,7 +117,7 @@ def test_a_merge_cannot_make_a_special_token() -> None:
     metadata["tokenizer.ggml.tokens"] += ["<thin", "k>"]
     metadata["tokenizer.ggml.token_type"] += [1, 1]
     metadata["tokenizer.ggml.merges"] += ["<thin k>"]
-    with pytest.raises(FileFormatError, match=r"tokenizer\.ggml\.merges"):
+    with pytest.raises(FormatError, match=r"tokenizer\.ggml\.merges"):
         Tokenizer(metadata)
 
 
@@ -213,5 +213,5 @@ def test_sentencepiece_rebuilt_from_metadata(sentencepiece_model: sentencepiece.
 def test_sentencepiece_faults_are_named(sentencepiece_model: sentencepiece.SentencePieceProcessor) -> None:
     metadata = sentencepiece_metadata(sentencepiece_model)
     metadata["tokenizer.ggml.token_type"] = [1] * len(metadata["tokenizer.ggml.tokens"])
-    with pytest.raises(FileFormatError, match="not a SentencePiece model"):
+    with pytest.raises(FormatError, match="not a SentencePiece model"):
         Tokenizer(metadata)

@@ -7,7 +7,7 @@ import pytest
 from vocabularies import byte_alphabet, tiny_bpe
 from wrong_values import VALUES, is_one_of
 
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 from qwen35_local.text.tokenizer import Tokenizer
 
 BPE = tiny_bpe()
@@ -62,7 +62,7 @@ def test_each_key_with_each_type(metadata: dict[str, Any], key: str, accepted: l
             assert all(0 <= n < tokenizer.vocab_size for n in [*ids, *tokenizer.stop_ids])
         else:
             named = f"{key}|token_type" if key == "tokens" else key  # a list of another length
-            with pytest.raises(FileFormatError, match=rf"^tokenizer\.ggml\.({named}) "):
+            with pytest.raises(FormatError, match=rf"^tokenizer\.ggml\.({named}) "):
                 Tokenizer(changed)
 
 
@@ -84,5 +84,5 @@ def test_each_key_with_each_type(metadata: dict[str, Any], key: str, accepted: l
 )
 def test_lengths_and_ranges(metadata: dict[str, Any], change: dict[str, Any], message: str) -> None:
     changed = metadata | {f"tokenizer.ggml.{key}": value for key, value in change.items()}
-    with pytest.raises(FileFormatError, match=message):
+    with pytest.raises(FormatError, match=message):
         Tokenizer(changed)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 from qwen35_local.fields import TEXT, TEXTS, Fields
 
 _KEY = "tokenizer.chat_template"
@@ -12,7 +12,7 @@ def carried_template(metadata: Mapping[str, object]) -> str | None:
     """The text of `tokenizer.chat_template`, or of the default among several named ones (`tokenizer.chat_templates`
     lists the names, `tokenizer.chat_template.NAME` holds each); None when the file has no template.
 
-    Raises FileFormatError when what it has is no text, or nothing says which one is meant."""
+    Raises FormatError when what it has is no text, or nothing says which one is meant."""
     fields = Fields(metadata)
     text = fields.find(_KEY, TEXT)
     if text is not None:
@@ -20,7 +20,7 @@ def carried_template(metadata: Mapping[str, object]) -> str | None:
     names = fields.find(f"{_KEY}s", TEXTS) or []
     name = chosen(names)
     if name is None and names:
-        raise FileFormatError(
+        raise FormatError(
             f"{_KEY}s has {', '.join(map(repr, names))[:200]}; expected one of them to be called 'default'."
         )
     return fields.find(f"{_KEY}.default", TEXT) if name is None else fields.need(f"{_KEY}.{name}", TEXT)

@@ -49,7 +49,7 @@ class Template:
     @classmethod
     def for_file(cls, metadata: Mapping[str, object]) -> "Template":
         """The template of a model file, by its metadata; the family's when it carries none (`text` is then empty).
-        Raises what `for_model` does, and FileFormatError when the metadata is not as expected."""
+        Raises what `for_model` does, and FormatError when the metadata is not as expected."""
         text = carried_template(metadata)
         return cls.for_variant("qwen3.5") if text is None else cls.for_model(text)
 

@@ -66,7 +66,7 @@ def subjects(
     """A GGUF in its own type; a checkpoint, or a published size that is not on this disk, in the type given or in every
     one of `TYPES`. Of a repository that is not on this disk the headers are fetched.
 
-    Raises InputError, FileFormatError, _core.FormatError, OSError."""
+    Raises InputError, FormatError, OSError."""
     from qwen35_local import _core
     from qwen35_local.hub.names import SizeName
     from qwen35_local.hub.resolve import Checkpoint, ModelFile
@@ -92,7 +92,7 @@ def subjects(
 
 def _of_folder(folder: Path) -> tuple[str, ModelConfig, tuple[str, ...]]:
     """Name and configuration of a checkpoint, with what is odd about it. Without weights config.json is believed; with
-    them, what a conversion would make of both. Raises FileFormatError."""
+    them, what a conversion would make of both. Raises FormatError."""
     from qwen35_local.quantize.checkpoint import open_checkpoint
 
     if any(folder.glob("*.safetensors")):
@@ -136,7 +136,7 @@ def of_config(name: str, argument: str, config: ModelConfig, preset: str, extras
 
 
 def with_extras(path: Path, file: "_core.GgufFile", extras: Extras) -> Subject:
-    """Raises InputError, FileFormatError."""
+    """Raises InputError, FormatError."""
     number = file.metadata.get("general.file_type")
     types = {entry.number: label for label, entry in recipe.FILE_TYPES.items()}
     label = types.get(number, "mixed") if isinstance(number, int) else "mixed"

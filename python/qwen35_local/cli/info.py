@@ -155,7 +155,7 @@ def template(metadata: dict[str, Any]) -> dict[str, Any] | None:
 
 def model_facts(file: "_core.GgufFile") -> dict[str, Any]:
     """Layers, context and the tensors that the configuration calls for but the file lacks, or has beyond them. Raises
-    FileFormatError."""
+    FormatError."""
     from qwen35_local.models.config import ModelConfig
     from qwen35_local.models.tensors import gguf_shapes
 

@@ -14,7 +14,7 @@ from qwen35_local.quantize.vocabulary import tokenizer_metadata
 
 def describe_config(folder: Path, n_bytes: int) -> dict[str, Any]:
     """Of a checkpoint of `n_bytes` that is on a hub, of which the folder has config.json alone. Raises
-    FileFormatError."""
+    FormatError."""
     raw = json_file.read_object(folder / "config.json")
     with naming(folder / "config.json"):
         config = ModelConfig.from_hf(raw)
@@ -28,7 +28,7 @@ def describe_config(folder: Path, n_bytes: int) -> dict[str, Any]:
 
 
 def describe_checkpoint(folder: Path) -> dict[str, Any]:
-    """The same plain values as for a GGUF; there is no `gguf_version`. The folder is whole, or FileFormatError says
+    """The same plain values as for a GGUF; there is no `gguf_version`. The folder is whole, or FormatError says
     what is missing."""
     checkpoint = open_checkpoint(folder, allow_rounded=True)
     config = checkpoint.config

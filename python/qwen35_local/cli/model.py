@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwen35_local.cli.terminal import notice, printable_line
+from qwen35_local.errors import FormatError, InputError
 
 if TYPE_CHECKING:
     from qwen35_local import _core
@@ -20,21 +21,20 @@ _BENEFIT_OF_DOUBT = 1.05
 
 
 def open_file(path: Path) -> "_core.GgufFile":
-    """A file that is to be loaded; what is odd about it is said. Raises FileFormatError when it is no model that can be
-    run, _core.FormatError, OSError."""
+    """A file that is to be loaded; what is odd about it is said. Raises FormatError when it is no model that can be
+    run, OSError."""
     from qwen35_local import _core
-    from qwen35_local.errors import FileFormatError
 
     file = _core.GgufFile(path)
     if file.refusal is not None:
-        raise FileFormatError(f"{path}: {file.refusal}")
+        raise FormatError(f"{path}: {file.refusal}")
     for text in file.notices:
         notice(text)
     return file
 
 
 def open_core(name: str | None, *, context_tokens: int = 0, threads: int = 0) -> "_core.Model":
-    """Raises InputError, _core.InputError, and what open_file raises."""
+    """Raises InputError, and what open_file raises."""
     from qwen35_local import _core
 
     path = model_path(name)
@@ -68,7 +68,7 @@ def open_engine(
     machine has free, as in "8G". `disk_folder`: where snapshots go beyond `cache_bytes` (None: as planned), up to
     `disk_bytes`.
 
-    Raises what open_core raises, FileFormatError when the file has no usable tokenizer, and InputError when the model
+    Raises what open_core raises, FormatError when the file has no usable tokenizer, and InputError when the model
     would not fit."""
     from qwen35_local import _core
     from qwen35_local.cli.subject import Extras, of_file
@@ -141,7 +141,6 @@ def refusal(subject: "Subject", plan: "Plan", context_tokens: int, kv: str, budg
     from qwen35_local.cli import fit
     from qwen35_local.cli.subject import Extras
     from qwen35_local.cli.units import size
-    from qwen35_local.errors import InputError
 
     memory = plan.memory
     words = {
@@ -176,7 +175,7 @@ def find(name: str | None, type: str | None = None, *, as_source: bool = False) 
 
 def model_path(name: str | None) -> Path:
     """The GGUF that `name` means, converting a checkpoint if that was not done yet, and downloading after a question
-    what is not on this disk. Raises InputError, FileFormatError, and typer.Exit when the answer is no."""
+    what is not on this disk. Raises InputError, FormatError, and typer.Exit when the answer is no."""
     from qwen35_local.hub.resolve import Absent, Checkpoint
 
     found = find(name)
@@ -190,7 +189,6 @@ def model_path(name: str | None) -> Path:
 
 def source_path(name: str) -> Path:
     """The checkpoint folder or the GGUF to convert from. Raises InputError."""
-    from qwen35_local.errors import InputError
     from qwen35_local.hub.resolve import Absent, Checkpoint
 
     found = find(name, as_source=True)
@@ -219,7 +217,7 @@ def converted(found: "Checkpoint") -> Path:
 
 def header_of(found: "Absent") -> "tuple[ModelFile | Checkpoint, Offer]":
     """What `plan` and `info` look at of a model that is not on this disk: the header of a GGUF or the config.json of a
-    checkpoint, and the files that a hub offers. Raises InputError, FileFormatError."""
+    checkpoint, and the files that a hub offers. Raises InputError, FormatError."""
     from qwen35_local.hub import remote
     from qwen35_local.hub.resolve import of_path
 
@@ -234,7 +232,6 @@ def header_of(found: "Absent") -> "tuple[ModelFile | Checkpoint, Offer]":
 @contextmanager
 def on_a_hub(found: "Absent") -> Iterator[None]:
     """Says what is on this disk in part. Where no hub answers, the model is said to be missing here."""
-    from qwen35_local.errors import InputError
     from qwen35_local.hub import wire
     from qwen35_local.hub.resolve import searched
 

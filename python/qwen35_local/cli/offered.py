@@ -8,7 +8,7 @@ from qwen35_local import json_file
 from qwen35_local.cli import fit
 from qwen35_local.cli.subject import Extras, Subject
 from qwen35_local.cli.units import file_size, size
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.memory import Plan
 from qwen35_local.quantize.recipe import DEFAULT_TYPE
@@ -31,7 +31,7 @@ class Offered:
 
     @classmethod
     def of(cls, name: "SizeName | RepositoryName", offer: "Offer", type: str | None) -> "Offered":
-        """Reads the header. Raises FileFormatError for a model that this program does not run."""
+        """Reads the header. Raises FormatError for a model that this program does not run."""
         from qwen35_local.engine import machine
         from qwen35_local.hub import remote
 
@@ -86,7 +86,7 @@ def own_context_or_less(subject: Subject, budget: int) -> Plan:
 
 
 def read_subject(header: Path, offer: "Offer", type: str) -> Subject:
-    """Raises FileFormatError, with what to do."""
+    """Raises FormatError, with what to do."""
     from qwen35_local import _core
 
     extras = Extras(threads=_core.usable_threads())
@@ -95,6 +95,6 @@ def read_subject(header: Path, offer: "Offer", type: str) -> Subject:
             config = ModelConfig.from_hf(json_file.read_object(header / "config.json"))
             return fit.of_config(offer.repository, offer.repository, config, type, extras)
         return fit.with_extras(header, _core.GgufFile(header, header=True), extras)
-    except (FileFormatError, _core.FormatError) as error:
+    except FormatError as error:
         said = str(error).removeprefix(f"{header}: ")
-        raise FileFormatError(f"{offer.repository}, {offer.files[0].path}: not one that runs here: {said}") from None
+        raise FormatError(f"{offer.repository}, {offer.files[0].path}: not one that runs here: {said}") from None

@@ -87,7 +87,7 @@ def load(name: str, threads: int) -> "_Model":
 
 
 def read_text(file: Path) -> str:
-    """The characters of the file; what is unusual about it is said. Raises InputError, FileFormatError, OSError."""
+    """The characters of the file; what is unusual about it is said. Raises InputError, FormatError, OSError."""
     from qwen35_local.cli.terminal import notice
     from qwen35_local.errors import InputError
     from qwen35_local.text import plain_text
@@ -119,7 +119,7 @@ def encode(file: Path | None, text: str, model: "_Model", *, special: bool) -> "
 
 
 def read_ids(path: Path, n_vocab: int) -> "NDArray[np.int32]":
-    """Token ids [T] from .npy, or from text of at most IDS_LIMIT_BYTES. Raises InputError, FileFormatError, OSError."""
+    """Token ids [T] from .npy, or from text of at most IDS_LIMIT_BYTES. Raises InputError, FormatError, OSError."""
     import numpy as np
 
     from qwen35_local import bounded_file

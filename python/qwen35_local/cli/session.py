@@ -144,7 +144,7 @@ class Session:
         }
 
     def take(self, content: object, where: str) -> None:
-        """Becomes the conversation that `to_dict` wrote. Raises InputError or FileFormatError naming `where`; nothing
+        """Becomes the conversation that `to_dict` wrote. Raises InputError or FormatError naming `where`; nothing
         changes then."""
         values = content if isinstance(content, dict) else {}
         fields = Fields(values, f"{where}: ")

@@ -8,7 +8,7 @@ from pathlib import Path
 from qwen35_local.cli.session import Session
 from qwen35_local.engine.reply_log import Written
 from qwen35_local.engine.store import STATE, load, read_json, remove_stale, save, write_json
-from qwen35_local.errors import FileFormatError, InputError
+from qwen35_local.errors import FormatError, InputError
 from qwen35_local.fields import ANY_LIST, Fields
 
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,63}")
@@ -54,7 +54,7 @@ class SessionStore:
 
     def take(self, session: Session, name: str) -> str | None:
         """Makes `session` the saved one of this name. Returns why the model has to read it again, None when it does
-        not. Raises InputError or FileFormatError when there is none, or it is damaged; nothing changes then."""
+        not. Raises InputError or FormatError when there is none, or it is damaged; nothing changes then."""
         folder = self._folder(name)
         try:
             content = read_json(folder / _CONVERSATION)
@@ -63,8 +63,8 @@ class SessionStore:
         fields = Fields(content if isinstance(content, dict) else {})
         try:
             written = [Written.from_dict(reply) for reply in fields.need("replies", ANY_LIST)]
-        except (InputError, FileFormatError) as error:
-            raise FileFormatError(f"{folder / _CONVERSATION}: {error}") from None
+        except (InputError, FormatError) as error:
+            raise FormatError(f"{folder / _CONVERSATION}: {error}") from None
         session.take(content, str(folder / _CONVERSATION))
         session.name = name
         engine = session.engine
@@ -74,7 +74,7 @@ class SessionStore:
             load(folder, engine.cache, engine.model, engine.identity, engine.kv)
         except FileNotFoundError:
             return "it was not left in the usual way"
-        except (OSError, FileFormatError) as error:
+        except (OSError, FormatError) as error:
             return str(error)
         return None
 
@@ -82,7 +82,7 @@ class SessionStore:
         """How the snapshots of a saved conversation keep keys and values; None where there are none."""
         try:
             kv = read_json(self._folder(name) / STATE)["kv"]
-        except (OSError, FileFormatError, KeyError, TypeError):
+        except (OSError, FormatError, KeyError, TypeError):
             return None
         return kv if isinstance(kv, str) else None
 
@@ -99,7 +99,7 @@ class SessionStore:
                 questions = [m for m in content["messages"] if m["role"] == "user"]
                 title = str(questions[0]["content"]) if questions else ""
                 found.append(Saved(path.parent.name, path.stat().st_mtime, title, len(content["messages"])))
-            except (OSError, FileFormatError, KeyError, TypeError):
+            except (OSError, FormatError, KeyError, TypeError):
                 continue
         return sorted(found, key=lambda saved: saved.changed, reverse=True)
 

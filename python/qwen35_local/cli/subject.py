@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwen35_local.cli.units import counted
-from qwen35_local.errors import FileFormatError, naming
+from qwen35_local.errors import FormatError, naming
 from qwen35_local.fields import TEXT, TEXTS, Fields
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.memory import Footprint, Stored
@@ -38,9 +38,9 @@ class Extras:
 
 
 def of_file(path: Path, file: "_core.GgufFile", extras: Extras, *, type: str = "", vision_bytes: int = 0) -> Subject:
-    """A GGUF, of which the header is enough. Raises FileFormatError."""
+    """A GGUF, of which the header is enough. Raises FormatError."""
     if file.kind != "model":
-        raise FileFormatError(f"{path}: {file.refusal}")
+        raise FormatError(f"{path}: {file.refusal}")
     metadata, tensors = file.metadata, file.tensors
     shapes = {tensor.name: tensor.shape for tensor in tensors}
     embedding = shapes.get("token_embd.weight")
@@ -51,8 +51,8 @@ def of_file(path: Path, file: "_core.GgufFile", extras: Extras, *, type: str = "
                 vocabulary=embedding[0] if embedding else None,
                 embeddings_are_tied="output.weight" not in shapes,
             )
-        except FileFormatError as error:
-            raise FileFormatError(file.refusal or str(error)) from None
+        except FormatError as error:
+            raise FormatError(file.refusal or str(error)) from None
         tokens = Fields(metadata).find("tokenizer.ggml.tokens", TEXTS) or []
         name = Fields(metadata).find("general.name", TEXT) or path.stem
     footprint = Footprint(

@@ -9,6 +9,7 @@ import numpy as np
 
 from qwen35_local import _core
 from qwen35_local.engine.cache import NO_TOKENS, Logits, PrefixCache, Tokens, common_prefix, is_prefix
+from qwen35_local.errors import Cancelled
 
 Progress: TypeAlias = Callable[[int, int], None]
 Append: TypeAlias = Callable[[_core.Sequence, Tokens, bool], Logits | None]
@@ -106,7 +107,7 @@ class CachedSequence:
         `checkpoints` that it passes, under that label, and every `checkpoint_tokens`; returns the logits [V] that
         follow, if they are wanted.
 
-        Raises _core.InputError when they do not fit the context, _core.Cancelled after `cancel()`; the sequence then
+        Raises InputError when they do not fit the context, Cancelled after `cancel()`; the sequence then
         holds a prefix of `tokens`, with a snapshot at its end."""
         wanted = np.asarray(tokens, dtype=np.int32)
         at = last_checkpoint = len(self._sequence)
@@ -122,7 +123,7 @@ class CachedSequence:
                 if at in checkpoints or at == last_checkpoint + self.checkpoint_tokens:
                     self.checkpoint(checkpoints.get(at) or f"{at:,} tokens into the prompt")
                     last_checkpoint = at
-        except _core.Cancelled:
+        except Cancelled:
             if len(self._sequence) > last_checkpoint:
                 self.checkpoint(f"{len(self._sequence):,} tokens into the prompt, where it was interrupted")
             raise
@@ -153,13 +154,13 @@ class CachedSequence:
 
     def check_cancelled(self) -> None:
         if self._stop.is_set():
-            raise _core.Cancelled(f"cancelled; the sequence stands at token {len(self._sequence)}")
+            raise Cancelled(f"cancelled; the sequence stands at token {len(self._sequence)}")
 
     def _read_chunk(self, tokens: Tokens, wants_logits: bool) -> None:
         self.logits = None
         try:
             self.logits = self._append(self._sequence, tokens, wants_logits)
-        except _core.Cancelled:
+        except Cancelled:
             raise
         except BaseException:
             self._is_whole = False

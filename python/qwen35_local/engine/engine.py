@@ -21,7 +21,7 @@ from qwen35_local.engine.encoding import Encoded, encode
 from qwen35_local.engine.idle import Idle
 from qwen35_local.engine.reply import Compacted, Difference, Event, Reason, Reply, Request, Reuse, WhenFull, make_room
 from qwen35_local.engine.reply_log import ReplyLog, Written, digest
-from qwen35_local.errors import InputError, TemplateError
+from qwen35_local.errors import Cancelled, InputError, TemplateError
 from qwen35_local.fields import TEXT, Fields
 from qwen35_local.text.stream import TokenStream
 from qwen35_local.text.tokenizer import Tokenizer
@@ -63,7 +63,7 @@ class Engine:
         """`metadata` and `tokenizer`: the model's, where the caller has them already. `kv`: format of keys and values.
         `cache_bytes`: memory for snapshots beyond the newest; `disk`: where they go then. `identity`: of the model
         (`store.identity`); without one it is like no other.
-        Raises FileFormatError or TemplateError when the file's tokenizer or template cannot be used."""
+        Raises FormatError or TemplateError when the file's tokenizer or template cannot be used."""
         if metadata is None:
             metadata = model.metadata
         self.model = model
@@ -140,7 +140,7 @@ class Engine:
             logits = self._cached.read(encoded.tokens, encoded.checkpoints, progress)
             assert logits is not None
             reason = yield from self._generate(request, encoded, logits, reply)
-        except _core.Cancelled:
+        except Cancelled:
             reason = "cancelled"
         if reason == "stop" and reply.message.tool_calls:
             reason = "tool_calls"
@@ -160,7 +160,7 @@ class Engine:
                 self.reply_log.keep(reply)
 
     def prefill(self, request: Request, progress: Progress = lambda done, total: None) -> Prefilled:
-        """Reads the prompt of a request and no further. Raises what `reply` does, and _core.Cancelled."""
+        """Reads the prompt of a request and no further. Raises what `reply` does, and Cancelled."""
         self.close()
         encoded, _ = self._fitting(request)
         start = self._cached.seek(encoded.tokens)
@@ -323,7 +323,7 @@ class Engine:
                     reason = "length" if len(reply.written) >= limit else "context"
                     break
                 logits = self._cached.step(token)
-        except _core.Cancelled:
+        except Cancelled:
             reason = "cancelled"
         yield from emit(parser.feed(text.finish()))
         yield from emit(parser.finish())

@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from qwen35_local import json_file
 from qwen35_local.engine.speed import Case
-from qwen35_local.errors import FileFormatError, InputError
+from qwen35_local.errors import InputError
 
 OUTPUT_LIMIT_BYTES = 4 << 20
 
@@ -58,7 +58,7 @@ class LlamaBench:
             entries: Any = json_file.parse(output, self._program)
             entry: dict[str, Any] = next(e for e in entries if self._is_of(e, test))
             speed = float(entry["avg_ts"])
-        except (FileFormatError, ValueError, TypeError, KeyError, AttributeError, OverflowError, StopIteration):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, StopIteration):
             speed = 0.0
         if not 0 < speed < float("inf"):
             start = output[:60].decode("utf-8", "replace")

@@ -22,7 +22,7 @@ def load(
     disk_bytes: int = 0,
 ) -> Engine:
     """Everything is read from `file` as it was opened, whatever its path has come to name since. Raises
-    _core.FormatError, _core.InputError, FileFormatError and TemplateError."""
+    FormatError, InputError and TemplateError."""
     metadata = file.metadata
     with ThreadPoolExecutor(max_workers=1) as beside:
         tokenizer = beside.submit(Tokenizer, metadata)

@@ -31,7 +31,7 @@ class Written:
 
     @classmethod
     def from_dict(cls, data: Any) -> "Written":
-        """Raises FileFormatError or InputError."""
+        """Raises FormatError or InputError."""
         fields = Fields(data if isinstance(data, dict) else {}, "a kept reply: ")
         return cls(
             Message.from_dict(fields.need("message", OBJECT)),

@@ -7,7 +7,7 @@ from typing import Any
 from qwen35_local import _core
 from qwen35_local.engine.cache import Entry
 from qwen35_local.engine.store import SUFFIX, parts, read_snapshot, write_snapshot
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 
 
 class Spill:
@@ -44,7 +44,7 @@ class Spill:
         item = self._items.get(entry)
         try:
             return None if item is None else read_snapshot(self._folder, item, self._model, self._kv, {})[0]
-        except (OSError, FileFormatError):
+        except (OSError, FormatError):
             return None
 
     def drop(self, entry: Entry) -> None:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from qwen35_local import _core, bounded_file, json_file
 from qwen35_local.engine.cache import Entry, PrefixCache
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError, InputError
 from qwen35_local.fields import OBJECTS, TEXT, Fields, Kind, integer, list_of
 from qwen35_local.process import runs
 
@@ -52,7 +52,7 @@ Bytes = NDArray[np.uint8]
 
 def content(file: _core.GgufFile) -> bytes:
     """Digest of what tells a file, and every part of it, from another: sizes, times of change, headers, and how each
-    tensor begins. Raises _core.FormatError when it was changed since it was opened."""
+    tensor begins. Raises FormatError when it was changed since it was opened."""
     return sha256(file.fingerprint()).digest()
 
 
@@ -96,18 +96,18 @@ def write_snapshot(folder: Path, entry: Entry, snapshot: _core.Snapshot, known: 
 
 
 def load(folder: Path, cache: PrefixCache, model: _core.Model, name: str, kv: str) -> int:
-    """Puts the snapshots of a folder into the cache; returns how many. Raises FileFormatError saying why they cannot be
+    """Puts the snapshots of a folder into the cache; returns how many. Raises FormatError saying why they cannot be
     used, OSError; the cache is then as it was."""
     where = folder / STATE
     content = read_json(where)
     if not isinstance(content, dict) or content.get("format") != "qwen35-state":
-        raise FileFormatError(f"{where}: not a saved state")
+        raise FormatError(f"{where}: not a saved state")
     fields = Fields(content, f"{where}: ")
     fields.need("version", integer(VERSION, VERSION))
     if fields.need("model", TEXT) != name:
-        raise FileFormatError(f"{where}: made by another model, context length or version of this program")
+        raise FormatError(f"{where}: made by another model, context length or version of this program")
     if (kept := fields.need("kv", TEXT)) != kv:
-        raise FileFormatError(f"{where}: keys and values are kept as {kept!r}, and here as {kv!r}")
+        raise FormatError(f"{where}: keys and values are kept as {kept!r}, and here as {kv!r}")
     items = [
         _item(Fields(item, f"{where}: snapshots[{n}].")) for n, item in enumerate(fields.need("snapshots", OBJECTS))
     ]
@@ -121,7 +121,7 @@ def load(folder: Path, cache: PrefixCache, model: _core.Model, name: str, kv: st
 def read_snapshot(
     folder: Path, item: Mapping[str, Any], model: _core.Model, kv: str, pages: "dict[str, _core.Page | Bytes]"
 ) -> tuple[_core.Snapshot, str, NDArray[np.float32] | None]:
-    """A snapshot, its label and logits. `pages`: those of earlier snapshots, to be shared. Raises FileFormatError,
+    """A snapshot, its label and logits. `pages`: those of earlier snapshots, to be shared. Raises FormatError,
     OSError."""
     names = item["pages"]
     for name in names:
@@ -129,7 +129,7 @@ def read_snapshot(
             pages[name] = _read(folder, name, "page")
     logits = None if item["logits"] is None else _values(folder, item["logits"], "logits", np.dtype(np.float32))
     if logits is not None and len(logits) != model.n_vocab:
-        raise FileFormatError(f"{folder}: {len(logits)} logits, and the model has {model.n_vocab}")
+        raise FormatError(f"{folder}: {len(logits)} logits, and the model has {model.n_vocab}")
     tokens = _values(folder, item["tokens"], "tokens", np.dtype(np.int32))
     state = _read(folder, item["state"], "state")
     try:
@@ -140,14 +140,14 @@ def read_snapshot(
             pages=[pages[name] for name in names],
             state=state,
         )
-    except _core.InputError as error:
-        raise FileFormatError(f"{folder}: {error}") from None
+    except InputError as error:
+        raise FormatError(f"{folder}: {error}") from None
     pages |= dict(zip(names, snapshot.pages, strict=True))
     return snapshot, item["label"], logits
 
 
 def _item(fields: Fields) -> dict[str, Any]:
-    """A snapshot as `write_snapshot` describes it. Raises FileFormatError."""
+    """A snapshot as `write_snapshot` describes it. Raises FormatError."""
     return {
         "label": fields.need("label", TEXT),
         "tokens": fields.need("tokens", _PART),
@@ -174,29 +174,29 @@ def _write(folder: Path, kind: str, values: NDArray[Any]) -> str:
 
 
 def _read(folder: Path, name: str, kind: str) -> Bytes:
-    """The content of a part. Raises FileFormatError when it is missing, damaged or of another kind."""
+    """The content of a part. Raises FormatError when it is missing, damaged or of another kind."""
     path = folder / f"{name}{SUFFIX}"
     try:
         data = np.frombuffer(bounded_file.read(path, _PART_LIMIT_BYTES), np.uint8)
     except FileNotFoundError:
-        raise FileFormatError(f"{path}: missing") from None
+        raise FormatError(f"{path}: missing") from None
     if len(data) < _HEADER.size:
-        raise FileFormatError(f"{path}: cut short, at {len(data)} bytes")
+        raise FormatError(f"{path}: cut short, at {len(data)} bytes")
     head, content = data[: _HEADER.size].tobytes(), data[_HEADER.size :]
     magic, version, found, length, digest = _HEADER.unpack(head)
     if magic != _MAGIC or version != VERSION or found != _KINDS[kind]:
-        raise FileFormatError(f"{path}: not a part of kind {kind}, version {VERSION}")
+        raise FormatError(f"{path}: not a part of kind {kind}, version {VERSION}")
     if length != len(content):
-        raise FileFormatError(f"{path}: {len(content)} bytes where {length} are announced")
+        raise FormatError(f"{path}: {len(content)} bytes where {length} are announced")
     if digest != _digest(head, content.data) or digest.hex() != name:
-        raise FileFormatError(f"{path}: damaged; its checksum does not fit")
+        raise FormatError(f"{path}: damaged; its checksum does not fit")
     return content
 
 
 def _values(folder: Path, name: str, kind: str, dtype: np.dtype[Any]) -> NDArray[Any]:
     content = _read(folder, name, kind)
     if len(content) % dtype.itemsize:
-        raise FileFormatError(f"{folder / name}{SUFFIX}: {len(content)} bytes are no {kind}")
+        raise FormatError(f"{folder / name}{SUFFIX}: {len(content)} bytes are no {kind}")
     return content.copy().view(dtype.newbyteorder("<")).astype(dtype)
 
 
@@ -219,12 +219,12 @@ def encode_json(content: Any) -> bytes:
 
 
 def read_json(path: Path) -> Any:
-    """What `write_json` wrote. Raises FileFormatError when it is damaged, OSError."""
+    """What `write_json` wrote. Raises FormatError when it is damaged, OSError."""
     data = bounded_file.read(path, _JSON_LIMIT_BYTES)
     head, _, rest = data.partition(b"\n")
     text = rest.removesuffix(b"\n}\n")
     if head != f'{{"sha256": "{sha256(text).hexdigest()}", "content":'.encode() or text == rest:
-        raise FileFormatError(f"{path}: damaged; its checksum does not fit")
+        raise FormatError(f"{path}: damaged; its checksum does not fit")
     return json_file.parse(text, str(path), lone_surrogates=True)
 
 

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from qwen35_local import bounded_file, json_file
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 from qwen35_local.hub.filename import Part, is_model, part, type_in
 
 INDEX = "model.safetensors.index.json"
@@ -140,7 +140,7 @@ def read_json(path: Path) -> dict[str, object]:
     """The object in a small file; an empty one for anything else."""
     try:
         return json_file.read_object(path, _LARGEST_JSON_BYTES)
-    except FileFormatError:
+    except FormatError:
         return {}
 
 
@@ -148,7 +148,7 @@ def first_line(path: Path) -> str:
     """Of a small text file, without spaces around it; empty when there is none."""
     try:
         text = bounded_file.read(path, _LARGEST_JSON_BYTES)
-    except (FileFormatError, OSError):
+    except (FormatError, OSError):
         return ""
     return text.decode("utf-8", "replace").strip().partition("\n")[0].strip()
 

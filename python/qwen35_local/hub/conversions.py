@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from qwen35_local import json_file
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 from qwen35_local.hub import contents
 from qwen35_local.hub.names import size_named
 from qwen35_local.hub.places import home
@@ -25,7 +25,7 @@ def conversion(checkpoint: Path, type: str) -> Path:
     """The GGUF that a conversion of a checkpoint folder to `type` belongs in."""
     try:
         config = json_file.read_object_if_there(checkpoint / "config.json")
-    except FileFormatError:
+    except FormatError:
         config = {}  # converting it will say what is wrong
     return folder() / f"{checkpoint_name(checkpoint, config)}-{fingerprint(checkpoint)}-{type}.gguf"
 

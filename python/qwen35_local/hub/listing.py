@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from qwen35_local import json_file
-from qwen35_local.errors import FileFormatError, InputError
+from qwen35_local.errors import FormatError, InputError
 
 # A file that may have its own name on any disk: no folder above, no hidden name, no letter of another meaning.
 _WORD = r"[A-Za-z0-9_](?:[A-Za-z0-9._+=@,()\[\] -]{0,198}[A-Za-z0-9_+=)\]-])?"
@@ -36,7 +36,7 @@ def parse(repository: str, answer: bytes) -> Listing:
     are left out. Raises InputError for an answer that is no listing."""
     try:
         found = json_file.parse(answer, repository)
-    except FileFormatError:
+    except FormatError:
         found = None
     revision, siblings = (found.get("sha"), found.get("siblings")) if isinstance(found, dict) else (None, None)
     if not _is_hex(revision, 40) or not isinstance(siblings, list) or len(siblings) > _MOST_FILES:

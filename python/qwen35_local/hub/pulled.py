@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from qwen35_local import json_file
-from qwen35_local.errors import FileFormatError
 from qwen35_local.hub import home
 from qwen35_local.hub.listing import RemoteFile
 
@@ -53,7 +52,7 @@ def read() -> list[Pulled]:
             )
             for entry in found["pulled"]
         ]
-    except (FileFormatError, ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError):
         return []
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
-from qwen35_local.errors import FileFormatError, InputError
+from qwen35_local.errors import FormatError, InputError
 from qwen35_local.hub import contents, disk, home, wire
 from qwen35_local.hub.listing import Listing, RemoteFile, parse
 from qwen35_local.hub.names import RepositoryName, SizeName, size_named
@@ -53,7 +53,7 @@ def find(name: SizeName | RepositoryName, type: str | None = None, *, as_checkpo
 
 def header(offer: Offer) -> Path:
     """A GGUF, or the first part of one, that ends behind its tensor directory: all that `plan` and `info` look at. Of a
-    checkpoint, a folder with its config.json. Kept for the next time. Raises what `find` raises, FileFormatError."""
+    checkpoint, a folder with its config.json. Kept for the next time. Raises what `find` raises, FormatError."""
     folder = home() / "headers" / offer.files[0].digest
     wanted = offer.files[:1] if offer.is_checkpoint else offer.files
     targets = [folder / Path(file.path).name for file in wanted]
@@ -124,7 +124,7 @@ def _repository(text: str) -> RepositoryName:
 
 def _fetch_config(offer: Offer, file: RemoteFile, target: Path) -> None:
     if file.n_bytes > _MOST_CONFIG:
-        raise FileFormatError(f"{offer.repository}: config.json of {file.n_bytes:,} bytes; expected a few thousand")
+        raise FormatError(f"{offer.repository}: config.json of {file.n_bytes:,} bytes; expected a few thousand")
     with _written_whole(target) as partial:
         extend(partial, offer.repository, offer.revision, file, file.n_bytes)
 
@@ -139,7 +139,7 @@ def _fetch_header(offer: Offer, file: RemoteFile, target: Path) -> None:
             extend(partial, offer.repository, offer.revision, file, wanted)
             with partial.open("rb") as begun:
                 if begun.read(4) != b"GGUF":
-                    raise FileFormatError(f"{offer.repository}: {file.path} is no GGUF (it does not begin with GGUF)")
+                    raise FormatError(f"{offer.repository}: {file.path} is no GGUF (it does not begin with GGUF)")
             if wanted == most or not _is_cut_off(partial):
                 return
             wanted = min(2 * wanted, most)
@@ -179,7 +179,7 @@ def _problem(path: Path) -> str | None:
 
     try:
         _core.GgufFile(path, header=True)
-    except _core.FormatError as error:
+    except FormatError as error:
         return str(error)
     return None
 

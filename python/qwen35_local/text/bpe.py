@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import cast
 
-from qwen35_local.errors import FileFormatError, InputError
+from qwen35_local.errors import FormatError, InputError
 
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _LINES_AND_SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -43,17 +43,15 @@ class BytePairEncoder:
 
     def __init__(self, vocabulary: dict[str, int], merges: Sequence[str], pre: str, *, normalize: bool) -> None:
         """`vocabulary`: ordinary token to id. `merges`: "left right", most important first. `pre`: a key of
-        `SPLIT_PATTERNS`. `normalize`: apply Unicode NFC first. Raises FileFormatError."""
+        `SPLIT_PATTERNS`. `normalize`: apply Unicode NFC first. Raises FormatError."""
         from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
         if pre not in SPLIT_PATTERNS:
             known = ", ".join(sorted(SPLIT_PATTERNS))
-            raise FileFormatError(
-                f"tokenizer.ggml.pre is {pre!r}; this runtime knows {known}. Convert the model again."
-            )
+            raise FormatError(f"tokenizer.ggml.pre is {pre!r}; this runtime knows {known}. Convert the model again.")
         missing = _NEEDED - vocabulary.keys()
         if missing:
-            raise FileFormatError(
+            raise FormatError(
                 f"tokenizer.ggml.tokens lacks {len(missing)} single-byte tokens (for instance {min(missing)!r}), so "
                 "some text could not be written; the file is damaged or its tokenizer is not a byte-level BPE."
             )
@@ -62,12 +60,12 @@ class BytePairEncoder:
             "that together are an ordinary token."
         )
         if _longest(merges) - 1 > _longest(vocabulary):  # would be a panic in the library, not an exception
-            raise FileFormatError(unfit.format("a merge is longer than the longest token"))
+            raise FormatError(unfit.format("a merge is longer than the longest token"))
         pairs = cast("list[tuple[str, str]]", [tuple(merge.split(" ", 1)) for merge in merges])
         try:
             model = models.BPE(vocabulary, pairs)
         except Exception as error:  # the library raises plain Exception
-            raise FileFormatError(unfit.format(error)) from error
+            raise FormatError(unfit.format(error)) from error
         self._tokenizer = Tokenizer(model)
         if normalize:
             self._tokenizer.normalizer = normalizers.NFC()

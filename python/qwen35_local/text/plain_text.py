@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwen35_local import bounded_file
-from qwen35_local.errors import FileFormatError
+from qwen35_local.errors import FormatError
 
 LIMIT_BYTES = 1 << 30
 _MARKS = (
@@ -28,7 +28,7 @@ class PlainText:
 def read(path: Path) -> PlainText:
     """The text of a file in UTF-8, or in what its byte order mark says, of at most 1 GiB.
 
-    Raises FileFormatError, OSError."""
+    Raises FormatError, OSError."""
     data = bounded_file.read(path, LIMIT_BYTES, accepts_pipe=True)
     mark, encoding = next(((mark, name) for mark, name in _MARKS if data.startswith(mark)), (b"", "utf-8"))
     name = encoding.upper().removesuffix("-LE").removesuffix("-BE")
@@ -36,7 +36,7 @@ def read(path: Path) -> PlainText:
         text = data[len(mark) :].decode(encoding)
     except UnicodeDecodeError as error:
         at = len(mark) + error.start
-        raise FileFormatError(
+        raise FormatError(
             f"{path}: not {name} at byte {at} (0x{data[at]:02x}); expected text in UTF-8. Save it as that, for "
             "instance with `iconv -f LATIN1 -t UTF-8`."
         ) from None

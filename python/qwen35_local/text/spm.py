@@ -8,7 +8,7 @@ import re
 import struct
 from collections.abc import Sequence
 
-from qwen35_local.errors import FileFormatError, InputError
+from qwen35_local.errors import FormatError, InputError
 
 _SPACE = "\u2581"  # how SentencePiece writes a space
 _UNKNOWN, _BYTE = 2, 6
@@ -52,12 +52,12 @@ class SentencePieceEncoder:
         self, pieces: Sequence[tuple[str, float, int]], *, add_space_prefix: bool, collapse_spaces: bool
     ) -> None:
         """`pieces`: (text, score, type) in id order, types numbered as in GGUF and SentencePiece: 1 normal, 2 unknown,
-        3 control (never matched in text), 4 user defined, 5 unused, 6 byte. Raises FileFormatError."""
+        3 control (never matched in text), 4 user defined, 5 unused, 6 byte. Raises FormatError."""
         from sentencepiece import SentencePieceProcessor
 
         wrong = next((text for text, _, kind in pieces if kind == _BYTE and not _BYTE_PIECE.fullmatch(text)), None)
         if wrong is not None:
-            raise FileFormatError(
+            raise FormatError(
                 f"tokenizer.ggml.tokens has the byte piece {wrong[:40]!r}; expected it written as in <0x0A>."
             )
         proto = model_proto(pieces, add_space_prefix=add_space_prefix, collapse_spaces=collapse_spaces)
@@ -65,7 +65,7 @@ class SentencePieceEncoder:
         try:
             self._processor.LoadFromSerializedProto(proto)
         except Exception as error:  # the library raises RuntimeError and friends
-            raise FileFormatError(
+            raise FormatError(
                 f"tokenizer.ggml.tokens, .scores and .token_type are not a SentencePiece model: {error}. It needs one "
                 "unknown piece, no duplicates, and either no byte pieces or all 256."
             ) from error

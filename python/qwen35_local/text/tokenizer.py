@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from qwen35_local.errors import FileFormatError, InputError
+from qwen35_local.errors import FormatError, InputError
 from qwen35_local.text.bpe import BytePairEncoder
 from qwen35_local.text.spm import SentencePieceEncoder
 from qwen35_local.text.vocabulary import TokenKind, Vocabulary
@@ -30,7 +30,7 @@ class Tokenizer:
 
     def __init__(self, metadata: Mapping[str, Any], *, normalize: bool = True) -> None:
         """`metadata`: the GGUF's key-value pairs, of which `tokenizer.ggml.*` are read. `normalize`: Unicode NFC before
-        byte-level BPE, as the family's own tokenizer does. Raises FileFormatError."""
+        byte-level BPE, as the family's own tokenizer does. Raises FormatError."""
         listed = Vocabulary.read(metadata)
         self._tokens, self._kinds = listed.tokens, listed.kinds
         unusual = [n for n, kind in enumerate(self._kinds) if kind != _NORMAL]
@@ -55,7 +55,7 @@ class Tokenizer:
         if listed.model == "gpt2":
             if listed.merges is None or listed.pre is None:
                 key = "merges" if listed.merges is None else "pre"
-                raise FileFormatError(f"tokenizer.ggml.{key} is missing; a byte-level BPE needs it.")
+                raise FormatError(f"tokenizer.ggml.{key} is missing; a byte-level BPE needs it.")
             ordinary = dict(zip(self._tokens, range(len(self._tokens)), strict=True))
             for n, kind in enumerate(self._kinds):
                 if kind != _NORMAL:
@@ -63,7 +63,7 @@ class Tokenizer:
             return BytePairEncoder(ordinary, listed.merges, listed.pre, normalize=normalize)
         if listed.model == "llama":
             if listed.scores is None:
-                raise FileFormatError("tokenizer.ggml.scores is missing; a SentencePiece vocabulary needs it.")
+                raise FormatError("tokenizer.ggml.scores is missing; a SentencePiece vocabulary needs it.")
             special = set(self._special.values())
             kinds_in_text = [TokenKind.CONTROL if n in special else kind for n, kind in enumerate(self._kinds)]
             return SentencePieceEncoder(
@@ -71,7 +71,7 @@ class Tokenizer:
                 add_space_prefix=listed.add_space_prefix,
                 collapse_spaces=listed.remove_extra_whitespaces,
             )
-        raise FileFormatError(
+        raise FormatError(
             f'tokenizer.ggml.model is {listed.model!r}; known are "gpt2" (byte-level BPE) and "llama" (SentencePiece).'
         )
 

@@ -39,7 +39,7 @@ class Vocabulary:
 
     @classmethod
     def read(cls, metadata: Mapping[str, object]) -> "Vocabulary":
-        """Raises FileFormatError naming the key, what it holds and what was expected."""
+        """Raises FormatError naming the key, what it holds and what was expected."""
         fields = Fields(metadata)
 
         def flag(key: str, default: bool) -> bool:
