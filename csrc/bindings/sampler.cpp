@@ -1,4 +1,4 @@
-#include "sequence/sampler.h"
+#include "bindings/sampler.h"
 
 #include <pybind11/stl.h>
 
@@ -49,10 +49,25 @@ std::span<const float> to_logits(const py::array_t<float, py::array::c_style>& l
   return {logits.data(), static_cast<std::size_t>(logits.size())};
 }
 
-std::unique_ptr<Sampler> make_sampler(double temperature, const py::int_& top_k, double top_p, double min_p,
-                                      double repetition_penalty, double presence_penalty, double frequency_penalty,
-                                      const py::int_& penalty_last_n, const py::object& logit_bias,
-                                      const py::object& seed, const std::optional<py::int_>& n_tokens_used) {
+std::vector<std::uint32_t> to_mask(const py::object& words) {
+  if (words.is_none()) return {};
+  if (!py::isinstance<py::array_t<std::uint32_t>>(words)) throw InputError("a mask is an array of uint32, or None");
+  const auto array = py::array_t<std::uint32_t, py::array::c_style>::ensure(words);
+  if (array.ndim() != 1 || array.size() == 0) throw InputError("a mask is one row of words, at least one");
+  return {array.data(), array.data() + array.size()};
+}
+
+// One token, or any number of them.
+std::vector<Token> to_accepted(const py::object& tokens) {
+  return PyIndex_Check(tokens.ptr()) != 0 && !py::isinstance<py::array>(tokens) ? to_tokens(py::make_tuple(tokens))
+                                                                                : to_tokens(tokens);
+}
+
+std::unique_ptr<SharedSampler> make_sampler(double temperature, const py::int_& top_k, double top_p, double min_p,
+                                            double repetition_penalty, double presence_penalty,
+                                            double frequency_penalty, const py::int_& penalty_last_n,
+                                            const py::object& logit_bias, const py::object& seed,
+                                            const std::optional<py::int_>& n_tokens_used, const py::object& stop_ids) {
   SamplerOptions options;
   options.temperature = temperature;
   options.top_k = to_count("top_k", top_k, 0);
@@ -65,35 +80,75 @@ std::unique_ptr<Sampler> make_sampler(double temperature, const py::int_& top_k,
   options.bias = to_bias(logit_bias);
   options.seed = to_seed(seed);
   if (n_tokens_used) options.tokens_used = to_count("n_tokens_used", *n_tokens_used, 1);
-  return std::make_unique<Sampler>(std::move(options));
+  options.stop_ids = to_tokens(stop_ids);
+  return std::make_unique<SharedSampler>(Sampler(std::move(options)));
 }
 
 }  // namespace
 
+std::optional<std::size_t> to_logprobs(const std::optional<py::int_>& logprobs) {
+  return logprobs ? std::optional(to_count("logprobs", *logprobs, 0)) : std::nullopt;
+}
+
+SamplerUse::SamplerUse(SharedSampler& shared) : shared_(&shared) {
+  if (!shared.is_in_use.exchange(true)) return;
+  shared_ = nullptr;
+  throw InputError("this sampler is in use by another call; one at a time, or clone() it");
+}
+
 void bind_sampler(py::module_& module) {
   using LogitRow = py::array_t<float, py::array::c_style>;
-  py::class_<Sampler>(module, "Sampler", py::is_final())
+  using Release = py::call_guard<py::gil_scoped_release>;
+  py::class_<Sampled>(module, "Sampled", py::is_final())
+      .def_readonly("token", &Sampled::token)
+      .def_readonly("is_stop", &Sampled::is_stop)
+      .def_property_readonly(
+          "logprob", [](const Sampled& s) { return s.logprobs ? std::optional(s.logprobs->token) : std::nullopt; })
+      .def_property_readonly("top_logprobs",
+                             [](const Sampled& s) { return s.logprobs ? s.logprobs->top : Logprobs(); });
+  py::class_<SharedSampler>(module, "Sampler", py::is_final())
       .def(py::init(&make_sampler), py::kw_only(), py::arg("temperature") = 1.0, py::arg("top_k") = 0,
            py::arg("top_p") = 1.0, py::arg("min_p") = 0.0, py::arg("repetition_penalty") = 1.0,
            py::arg("presence_penalty") = 0.0, py::arg("frequency_penalty") = 0.0, py::arg("penalty_last_n") = -1,
-           py::arg("logit_bias") = py::none(), py::arg("seed") = py::none(), py::arg("n_tokens_used") = py::none())
-      .def_property_readonly("seed", &Sampler::seed)
+           py::arg("logit_bias") = py::none(), py::arg("seed") = py::none(), py::arg("n_tokens_used") = py::none(),
+           py::arg("stop_ids") = py::tuple())
+      .def_property_readonly("seed", [](const SharedSampler& s) { return s.sampler.seed(); })
+      .def("__len__", [](SharedSampler& s) { return SamplerUse(s)->accepted(); })
+      .def(
+          "accept", [](SharedSampler& s, const py::object& tokens) { SamplerUse(s)->accept(to_accepted(tokens)); },
+          py::arg("tokens"))
+      .def(
+          "rewind", [](SharedSampler& s, const py::int_& n) { SamplerUse(s)->rewind(to_count("n", n, 0)); },
+          py::arg("n"))
+      .def(
+          "clone", [](SharedSampler& s) { return std::make_unique<SharedSampler>(Sampler(*SamplerUse(s))); }, Release())
+      .def(
+          "set_mask", [](SharedSampler& s, const py::object& words) { SamplerUse(s)->set_mask(to_mask(words)); },
+          py::arg("words"))
       .def(
           "sample",
-          [](Sampler& sampler, const LogitRow& logits, const py::object& history) {
+          [](SharedSampler& s, const LogitRow& logits) {
             const std::span<const float> row = to_logits(logits);
-            const std::vector<Token> seen = to_tokens(history);
             const py::gil_scoped_release release;
-            return sampler.sample(row, seen);
+            return SamplerUse(s)->sample(row);
           },
-          py::arg("logits"), py::arg("history") = py::tuple())
+          py::arg("logits"))
+      .def(
+          "next",
+          [](SharedSampler& s, const LogitRow& logits, const std::optional<py::int_>& logprobs) {
+            const std::span<const float> row = to_logits(logits);
+            const auto count = to_logprobs(logprobs);
+            const py::gil_scoped_release release;
+            return SamplerUse(s)->next(row, count);
+          },
+          py::arg("logits"), py::kw_only(), py::arg("logprobs") = py::none())
       .def(
           "top_logprobs",
-          [](const Sampler& sampler, const LogitRow& logits, const py::int_& n) {
+          [](SharedSampler& s, const LogitRow& logits, const py::int_& n) {
             const std::span<const float> row = to_logits(logits);
             const std::size_t count = to_count("n", n, 0);
             const py::gil_scoped_release release;
-            return sampler.top_logprobs(row, count);
+            return SamplerUse(s)->top_logprobs(row, count);
           },
           py::arg("logits"), py::arg("n"));
 }

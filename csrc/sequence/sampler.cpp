@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
-#include <limits>
 #include <sstream>
 #include <string>
 
@@ -11,28 +9,6 @@
 
 namespace qwen35 {
 namespace {
-
-constexpr std::size_t kBlock = 64;  // logits whose largest is kept; small enough for some 4,000 blocks
-
-std::span<const float> block(std::span<const float> logits, std::size_t i) noexcept {
-  return logits.subspan(i * kBlock, std::min(kBlock, logits.size() - i * kBlock));
-}
-
-// In lanes, which compilers keep in vectors.
-float largest_of(std::span<const float> logits) noexcept {
-  constexpr std::size_t kLanes = 16;
-  float largest[kLanes];
-  std::ranges::fill(largest, -std::numeric_limits<float>::infinity());
-  std::size_t i = 0;
-  for (; i + kLanes <= logits.size(); i += kLanes) {
-    for (std::size_t lane = 0; lane < kLanes; ++lane) {
-      const float logit = logits[i + lane];
-      largest[lane] = logit > largest[lane] ? logit : largest[lane];
-    }
-  }
-  for (; i < logits.size(); ++i) largest[0] = std::max(largest[0], logits[i]);
-  return *std::ranges::max_element(largest);
-}
 
 constexpr double kImpossible = -std::numeric_limits<double>::infinity();
 
@@ -44,13 +20,13 @@ void require_range(const char* name, double value, double least, double most) {
   throw InputError(text.str());
 }
 
-// The more likely first; of equals the lower id.
-struct Better {
-  template <class T>
-  bool operator()(const T& a, const T& b) const noexcept {
-    return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
-  }
-};
+double log_sum_exp(const std::vector<Candidate>& candidates) {
+  if (candidates.empty()) throw InputError("every token has logit -inf; there is no distribution");
+  const double largest = std::ranges::min_element(candidates, MoreLikely{})->logit;
+  double sum = 0.0;
+  for (const Candidate& c : candidates) sum += std::exp(c.logit - largest);
+  return largest + std::log(sum);
+}
 
 }  // namespace
 
@@ -62,93 +38,86 @@ Sampler::Sampler(SamplerOptions options) : options_(std::move(options)), random_
   require_range("presence_penalty", options_.presence_penalty, -100.0, 100.0);
   require_range("frequency_penalty", options_.frequency_penalty, -100.0, 100.0);
   if (options_.tokens_used && *options_.tokens_used == 0) throw InputError("n_tokens_used is 0, expected at least 1");
+  std::ranges::sort(options_.stop_ids);
   for (const auto& [id, bias] : options_.bias) {
     if (id < 0 || (options_.tokens_used && static_cast<std::size_t>(id) >= *options_.tokens_used)) {
       throw InputError("logit_bias names token " + std::to_string(id) + ", which the vocabulary does not have");
     }
     if (bias != kImpossible) require_range("logit_bias", bias, -1e6, 1e6);
+    if (!place_.try_emplace(id, edited_.size()).second)
+      throw InputError("logit_bias names token " + std::to_string(id) + " twice");
+    edited_.push_back({id, 0, bias});
   }
 }
 
-std::span<const float> Sampler::existing(std::span<const float> logits) const {
-  const auto used = logits.first(std::min(logits.size(), options_.tokens_used.value_or(logits.size())));
-  if (used.empty()) throw InputError("there are no logits to choose from");
-  constexpr float kMost = std::numeric_limits<float>::max();
-  std::uint32_t unsound = 0;  // one pass without a branch, as wide as a logit: there are some 250,000
-  for (const float logit : used) unsound |= logit <= kMost ? 0U : 1U;
-  for (std::size_t i = 0; unsound != 0 && i < used.size(); ++i) {
-    if (used[i] <= kMost) continue;
-    throw InputError("logit of token " + std::to_string(i) + " is " + (std::isnan(used[i]) ? "NaN" : "+inf") +
-                     ", expected a number or -inf; the model's weights may be damaged");
-  }
-  return used;
-}
+bool Sampler::is_stop(Token token) const noexcept { return std::ranges::binary_search(options_.stop_ids, token); }
 
-// The ids that may end up among the top_k (temperature 0: the top one), and those that are adjusted. Of n blocks of
-// logits, the k-th largest block maximum has k logits at or above it; with as many blocks more as there are adjusted
-// ids, k of those logits stay as they are. So nothing below can be among the top k.
-void Sampler::collect(std::span<const float> logits, std::span<const Token> seen) {
-  adjusted_.clear();
-  for (const auto& [id, bias] : options_.bias) {
-    if (static_cast<std::size_t>(id) >= logits.size()) {
-      throw InputError("logit_bias names token " + std::to_string(id) + ", expected below " +
-                       std::to_string(logits.size()));
-    }
-    adjusted_.push_back(id);
-  }
-  for (const Token id : seen) {
-    if (static_cast<std::size_t>(id) < logits.size()) adjusted_.push_back(id);
-  }
-  std::ranges::sort(adjusted_);
-  adjusted_.erase(std::ranges::unique(adjusted_).begin(), adjusted_.end());
-
-  const std::size_t wanted = options_.temperature == 0.0 ? 1 : options_.top_k, needed = wanted + adjusted_.size();
-  const std::size_t blocks = (logits.size() + kBlock - 1) / kBlock;
-  float least = -std::numeric_limits<float>::infinity();
-  largest_.assign(blocks, least);
-  if (wanted != 0 && needed <= blocks) {
-    for (std::size_t b = 0; b < blocks; ++b) largest_[b] = largest_of(block(logits, b));
-    ranked_ = largest_;
-    const auto place = ranked_.begin() + static_cast<std::ptrdiff_t>(needed - 1);
-    std::nth_element(ranked_.begin(), place, ranked_.end(), std::greater<>{});
-    least = *place;
-  }
-  candidates_.clear();
-  auto adjusted = adjusted_.begin();
-  for (std::size_t b = 0; b < blocks; ++b) {
-    const std::size_t first = b * kBlock;
-    const bool has_adjusted = adjusted != adjusted_.end() && static_cast<std::size_t>(*adjusted) < first + kBlock;
-    if (!has_adjusted && largest_[b] < least) continue;
-    for (std::size_t i = first; i < std::min(first + kBlock, logits.size()); ++i) {
-      const bool is_adjusted = adjusted != adjusted_.end() && static_cast<std::size_t>(*adjusted) == i;
-      if (is_adjusted) ++adjusted;
-      if (is_adjusted || logits[i] >= least) candidates_.push_back({logits[i], static_cast<Token>(i)});
-    }
-  }
-}
-
-Sampler::Candidate* Sampler::find(Token id) noexcept {
-  const auto place = std::ranges::lower_bound(candidates_, id, {}, &Candidate::id);
-  return place != candidates_.end() && place->id == id ? &*place : nullptr;
-}
-
-void Sampler::apply_bias() {
-  for (const auto& [id, bias] : options_.bias) find(id)->logit += bias;
-}
-
-void Sampler::apply_penalties(std::span<const Token> seen) {
+bool Sampler::penalises() const noexcept {
   const auto& o = options_;
-  for (const Token id : seen) ++counts_[static_cast<std::size_t>(id)];
-  for (const Token id : seen) {
-    std::uint32_t& count = counts_[static_cast<std::size_t>(id)];
-    Candidate* candidate = find(id);
-    if (count != 0 && candidate != nullptr) {  // else done at its first place, or an id that does not exist
-      double& logit = candidate->logit;
-      logit = logit > 0.0 ? logit / o.repetition_penalty : logit * o.repetition_penalty;
-      logit -= o.presence_penalty + o.frequency_penalty * count;
-    }
-    count = 0;
+  return (o.repetition_penalty != 1.0 || o.presence_penalty != 0.0 || o.frequency_penalty != 0.0) &&
+         o.penalty_last_n > 0;
+}
+
+// `change` is 1, or -1 modulo 2^32. A token without a count and a bias is let go of.
+void Sampler::count(Token token, std::uint32_t change) {
+  if (options_.tokens_used && static_cast<std::size_t>(token) >= *options_.tokens_used) return;
+  const auto [entry, is_new] = place_.try_emplace(token, edited_.size());
+  if (is_new) edited_.push_back({token, 0, 0.0});
+  EditedToken& edited = edited_[entry->second];
+  edited.count += change;
+  if (edited.count != 0 || edited.bias != 0.0) return;
+  place_[edited_.back().id] = entry->second;
+  edited = edited_.back();
+  edited_.pop_back();
+  place_.erase(token);
+}
+
+void Sampler::accept(std::span<const Token> tokens) {
+  const auto negative = std::ranges::find_if(tokens, [](Token id) { return id < 0; });
+  if (negative != tokens.end()) throw InputError("token " + std::to_string(*negative) + " is not a token id");
+  const std::size_t last_n = options_.penalty_last_n;
+  for (const Token token : tokens) {
+    accepted_.push_back({token, random_.draws()});
+    if (!penalises()) continue;
+    count(token, 1);
+    if (accepted_.size() > last_n) count(accepted_[accepted_.size() - 1 - last_n].token, ~0U);
   }
+}
+
+void Sampler::rewind(std::size_t n) {
+  if (n > accepted_.size()) {
+    throw InputError("cannot rewind to " + std::to_string(n) + " tokens, expected at most the " +
+                     std::to_string(accepted_.size()) + " that were accepted");
+  }
+  const std::size_t last_n = options_.penalty_last_n;
+  for (; accepted_.size() > n; accepted_.pop_back()) {
+    if (!penalises()) continue;
+    if (accepted_.size() > last_n) count(accepted_[accepted_.size() - 1 - last_n].token, 1);
+    count(accepted_.back().token, ~0U);
+  }
+  random_.rewind(n == 0 ? 0 : accepted_.back().draws);
+}
+
+std::size_t Sampler::existing(std::size_t logits) const {
+  const std::size_t count = std::min(logits, options_.tokens_used.value_or(logits));
+  if (count == 0) throw InputError("there are no logits to choose from");
+  return count;
+}
+
+std::optional<std::size_t> Sampler::candidates_needed() const noexcept {
+  if (options_.temperature == 0.0) return 1;
+  if (options_.top_k == 0 || options_.top_k > kMostTopK) return std::nullopt;
+  return options_.top_k;
+}
+
+LogitEdits Sampler::edits(std::size_t existing) const {
+  for (const EditedToken& token : edited_) {
+    if (static_cast<std::size_t>(token.id) < existing) continue;
+    throw InputError((token.count == 0 ? "logit_bias names token " : "the sampler accepted token ") +
+                     std::to_string(token.id) + ", expected 0 to " + std::to_string(existing - 1));
+  }
+  const auto& o = options_;
+  return {edited_, o.repetition_penalty, o.presence_penalty, o.frequency_penalty, mask_};
 }
 
 void Sampler::keep_top_k() {
@@ -156,7 +125,7 @@ void Sampler::keep_top_k() {
   if (k == 0 || k >= candidates_.size()) return;
   // A heap of k: most of a large vocabulary fails its first comparison.
   best_.resize(k);
-  std::ranges::partial_sort_copy(candidates_, best_, Better{});
+  std::ranges::partial_sort_copy(candidates_, best_, MoreLikely{});
   candidates_.swap(best_);
 }
 
@@ -167,13 +136,13 @@ void Sampler::sort_by_id() {
 
 void Sampler::keep_top_p() {
   if (options_.top_p >= 1.0) return;
-  const double largest = std::ranges::min_element(candidates_, Better{})->logit;
+  const double largest = std::ranges::min_element(candidates_, MoreLikely{})->logit;
   double sum = 0.0;
   sort_by_id();  // one order of summation, however the candidates came here
   for (const Candidate& c : candidates_) sum += std::exp(c.logit - largest);
 
   // A heap gives the most likely ones in turn without sorting a whole vocabulary.
-  const auto worse = [](const Candidate& a, const Candidate& b) { return Better{}(b, a); };
+  const auto worse = [](const Candidate& a, const Candidate& b) { return MoreLikely{}(b, a); };
   std::ranges::make_heap(candidates_, worse);
   double reached = 0.0;
   auto end = candidates_.end();
@@ -187,14 +156,20 @@ void Sampler::keep_top_p() {
 
 void Sampler::keep_min_p() {
   if (options_.min_p <= 0.0) return;
-  const double largest = std::ranges::min_element(candidates_, Better{})->logit;
+  const double largest = std::ranges::min_element(candidates_, MoreLikely{})->logit;
   const double least = largest + std::log(options_.min_p);
   std::erase_if(candidates_, [&](const Candidate& c) { return c.logit < least; });
 }
 
 // Walks the survivors in order of id, so that the outcome does not depend on how they were found.
-Token Sampler::draw() {
-  const double largest = std::ranges::min_element(candidates_, Better{})->logit;
+Token Sampler::draw_candidate() {
+  if (candidates_.empty())
+    throw InputError("every token has logit -inf or is excluded by the mask; there is none to choose");
+  const double largest = std::ranges::min_element(candidates_, MoreLikely{})->logit;
+  if (options_.temperature == 0.0) return std::ranges::min_element(candidates_, MoreLikely{})->id;
+  keep_top_k();
+  keep_top_p();
+  keep_min_p();
   sort_by_id();
   double sum = 0.0;
   for (Candidate& c : candidates_) {
@@ -202,57 +177,55 @@ Token Sampler::draw() {
     sum += c.logit;
   }
   double left = random_.unit() * sum;
-  Token chosen = candidates_.front().id;
+  Token drawn = candidates_.front().id;
   for (const Candidate& c : candidates_) {
     if (c.logit == 0.0) continue;
-    chosen = c.id;  // the last one, should rounding leave a remainder
+    drawn = c.id;  // the last one, should rounding leave a remainder
     if (left < c.logit) break;
     left -= c.logit;
   }
-  return chosen;
+  return drawn;
 }
 
-Token Sampler::sample(std::span<const float> logits, std::span<const Token> history) {
-  const std::lock_guard lock(mutex_);
-  for (const Token id : history) {
-    if (id < 0 || static_cast<std::size_t>(id) >= logits.size()) {
-      throw InputError("history holds token " + std::to_string(id) + ", expected 0 to " +
-                       std::to_string(logits.size() - 1));
-    }
+Token Sampler::draw(std::span<const Candidate> best) {
+  candidates_.assign(best.begin(), best.end());
+  return draw_candidate();
+}
+
+Token Sampler::sample(std::span<const float> logits) {
+  const auto row = logits.first(existing(logits.size()));
+  const LogitEdits changes = edits(row.size());
+  if (const auto needed = candidates_needed()) {
+    row_.assign(row.begin(), row.end());
+    return draw(top_k_.select(row_, *needed, changes));
   }
-  const auto used = existing(logits);
-  const auto& o = options_;
-  const bool penalises = o.repetition_penalty != 1.0 || o.presence_penalty != 0.0 || o.frequency_penalty != 0.0;
-  const std::size_t seen_count = penalises ? std::min(history.size(), o.penalty_last_n.value_or(history.size())) : 0;
-  const auto seen = history.last(seen_count);
-  counts_.resize(logits.size());
-  collect(used, seen);
-  apply_bias();
-  apply_penalties(seen);
-  const Candidate best = *std::ranges::min_element(candidates_, Better{});
-  if (best.logit == kImpossible) throw InputError("every token has logit -inf; there is none to choose");
-  if (options_.temperature == 0.0) return best.id;
-  keep_top_k();
-  keep_top_p();
-  keep_min_p();
-  return draw();
+  all_candidates(candidates_, row, changes);
+  return draw_candidate();
 }
 
-std::vector<std::pair<Token, double>> Sampler::top_logprobs(std::span<const float> logits, std::size_t n) const {
-  const auto used = existing(logits);
-  std::vector<Candidate> all(used.size());
-  for (std::size_t i = 0; i < used.size(); ++i) all[i] = {used[i], static_cast<Token>(i)};
-  const double largest = std::ranges::min_element(all, Better{})->logit;
-  if (largest == kImpossible) throw InputError("every token has logit -inf; there is no distribution");
-  double sum = 0.0;
-  for (const Candidate& c : all) sum += std::exp(c.logit - largest);
-  const double normaliser = largest + std::log(sum);
+Sampled Sampler::next(std::span<const float> logits, std::optional<std::size_t> n_logprobs) {
+  const Token token = sample(logits);
+  return accept_drawn(token, n_logprobs ? std::optional(logprobs(logits, token, *n_logprobs)) : std::nullopt);
+}
 
+Sampled Sampler::accept_drawn(Token token, std::optional<TokenLogprobs> logprobs) {
+  accept({&token, 1});
+  return {token, is_stop(token), std::move(logprobs)};
+}
+
+TokenLogprobs Sampler::logprobs(std::span<const float> logits, Token token, std::size_t n) const {
+  std::vector<Candidate> all;
+  all_candidates(all, logits.first(existing(logits.size())), {});
+  const double normaliser = log_sum_exp(all);
+  TokenLogprobs found{static_cast<double>(logits[static_cast<std::size_t>(token)]) - normaliser, {}};
   const std::size_t count = std::min(n, all.size());
-  std::partial_sort(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(count), all.end(), Better{});
-  std::vector<std::pair<Token, double>> top;
-  for (std::size_t i = 0; i < count; ++i) top.emplace_back(all[i].id, all[i].logit - normaliser);
-  return top;
+  std::ranges::partial_sort(all, all.begin() + static_cast<std::ptrdiff_t>(count), MoreLikely{});
+  for (std::size_t i = 0; i < count; ++i) found.top.emplace_back(all[i].id, all[i].logit - normaliser);
+  return found;
+}
+
+Logprobs Sampler::top_logprobs(std::span<const float> logits, std::size_t n) const {
+  return logprobs(logits, 0, n).top;
 }
 
 }  // namespace qwen35

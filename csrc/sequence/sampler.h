@@ -1,16 +1,18 @@
-// Logits to a token: bias, penalties, top-k, top-p, min-p, temperature, in this order. Pure over its arguments but for
-// the random stream, which is the same on every machine for a seed.
+// Logits to a token: bias, penalties, grammar mask, top-k, top-p, min-p, temperature, in this order. A sampler stands
+// beside a sequence and is told each token once; the random stream is the same on every machine for a seed.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <mutex>
+#include <limits>
 #include <optional>
 #include <span>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "backend/backend.h"
+#include "backend/top_k.h"
 
 namespace qwen35 {
 
@@ -22,68 +24,103 @@ struct SamplerOptions {
   double repetition_penalty = 1.0;
   double presence_penalty = 0.0;
   double frequency_penalty = 0.0;
-  std::optional<std::size_t> penalty_last_n;  // all of the history when not given
+  std::size_t penalty_last_n = std::numeric_limits<std::size_t>::max();  // accepted tokens that penalties look at
   std::vector<std::pair<Token, double>> bias;
   std::uint64_t seed = 0;
   std::optional<std::size_t> tokens_used;  // ids from here on do not exist
+  std::vector<Token> stop_ids;
 };
 
-// SplitMix64 (Steele, Lea, Flood 2014).
+// SplitMix64 (Steele, Lea, Flood 2014) as a function of a counter, so that any number of draws can be taken back.
 class Random {
  public:
-  explicit Random(std::uint64_t seed) noexcept : state_(seed) {}
-  std::uint64_t next() noexcept {
-    state_ += 0x9e3779b97f4a7c15U;
-    std::uint64_t z = state_;
+  explicit Random(std::uint64_t seed) noexcept : seed_(seed) {}
+  std::uint64_t draws() const noexcept { return draws_; }
+  void rewind(std::uint64_t draws) noexcept { draws_ = draws; }
+  double unit() noexcept {  // [0, 1)
+    std::uint64_t z = seed_ + ++draws_ * 0x9e3779b97f4a7c15U;
     z = (z ^ (z >> 30U)) * 0xbf58476d1ce4e5b9U;
     z = (z ^ (z >> 27U)) * 0x94d049bb133111ebU;
-    return z ^ (z >> 31U);
+    return static_cast<double>((z ^ (z >> 31U)) >> 11U) * 0x1.0p-53;
   }
-  double unit() noexcept { return static_cast<double>(next() >> 11U) * 0x1.0p-53; }  // [0, 1)
 
  private:
-  std::uint64_t state_;
+  std::uint64_t seed_;
+  std::uint64_t draws_ = 0;
 };
 
-class Sampler {
+using Logprobs = std::vector<std::pair<Token, double>>;  // natural logarithms, the most likely first
+
+// Of the distribution before bias, penalties and cuts: one token's, and those of the most likely ones.
+struct TokenLogprobs {
+  double token;
+  Logprobs top;
+};
+
+struct Sampled {
+  Token token;
+  bool is_stop;  // one of the sampler's stop_ids
+  std::optional<TokenLogprobs> logprobs;
+};
+
+class Sampler {  // used by one thread at a time; a copy goes on by itself
  public:
   // Throws InputError naming the option that cannot be.
   explicit Sampler(SamplerOptions options);
 
   std::uint64_t seed() const noexcept { return options_.seed; }
+  bool is_stop(Token token) const noexcept;
+  std::size_t accepted() const noexcept { return accepted_.size(); }
 
-  // Throws InputError when a logit is NaN or +inf, when no token is left, or when an id is outside the logits.
-  Token sample(std::span<const float> logits, std::span<const Token> history);
+  // Tokens that the penalties count from now on. Throws InputError on a negative id.
+  void accept(std::span<const Token> tokens);
+  // As it was when the n-th token had just been accepted, but for the mask. Throws InputError when fewer were.
+  void rewind(std::size_t n);
+  // One bit per token in words of 32, until the next call; empty: every token. What lies beyond the words is excluded.
+  void set_mask(std::vector<std::uint32_t> words) { mask_ = std::move(words); }
 
-  // Most likely first, natural logarithms of the distribution before bias, penalties and cuts.
-  std::vector<std::pair<Token, double>> top_logprobs(std::span<const float> logits, std::size_t n) const;
+  // Draws from a row of logits in the host's memory. Throws InputError when a logit is NaN or +inf, when no token is
+  // left, or when a biased or accepted id is outside the logits.
+  Token sample(std::span<const float> logits);
+
+  // Draws and accepts; with the logprobs of the token and of the n most likely ones, where they are asked for.
+  Sampled next(std::span<const float> logits, std::optional<std::size_t> n_logprobs);
+
+  // The same in parts. How many of a row's logits belong to tokens that exist: the draw is from these.
+  std::size_t existing(std::size_t logits) const;
+  // How many of the best candidates the draw needs, up to kMostTopK; nothing: all of them.
+  std::optional<std::size_t> candidates_needed() const noexcept;
+  LogitEdits edits(std::size_t existing) const;
+  Token draw(std::span<const Candidate> best);
+
+  Sampled accept_drawn(Token token, std::optional<TokenLogprobs> logprobs);
+  TokenLogprobs logprobs(std::span<const float> logits, Token token, std::size_t n) const;
+  Logprobs top_logprobs(std::span<const float> logits, std::size_t n) const;
 
  private:
-  struct Candidate {
-    double logit;
-    Token id;
+  struct Accepted {
+    Token token;
+    std::uint64_t draws;  // of the random stream by then
   };
 
-  std::span<const float> existing(std::span<const float> logits) const;
-  void collect(std::span<const float> logits, std::span<const Token> seen);
-  Candidate* find(Token id) noexcept;
-  void apply_bias();
-  void apply_penalties(std::span<const Token> seen);
+  bool penalises() const noexcept;
+  void count(Token token, std::uint32_t change);
+  Token draw_candidate();
   void keep_top_k();
   void sort_by_id();
   void keep_top_p();
   void keep_min_p();
-  Token draw();
 
   SamplerOptions options_;
   Random random_;
-  std::vector<Candidate> candidates_;  // by id, until they are cut down to top_k
+  std::vector<Accepted> accepted_;
+  std::vector<EditedToken> edited_;               // the tokens that have a bias or stand in the window
+  std::unordered_map<Token, std::size_t> place_;  // of each in edited_
+  std::vector<std::uint32_t> mask_;
+  std::vector<Candidate> candidates_;
   std::vector<Candidate> best_;
-  std::vector<float> largest_;         // of each block of logits
-  std::vector<float> ranked_;          // the same in some order
-  std::vector<Token> adjusted_;        // ids that bias or penalties change
-  std::vector<std::uint32_t> counts_;  // of each id in the history; zero between calls
-  std::mutex mutex_;                   // sampling moves the random stream
+  std::vector<float> row_;
+  TopK top_k_;
 };
 
 }  // namespace qwen35

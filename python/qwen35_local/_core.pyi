@@ -4,7 +4,7 @@ Shapes: T tokens, V vocabulary rows of the model. All calls that compute release
 qwen35_local.errors.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as Seq
 from os import PathLike
 from typing import Literal, TypeAlias, final
@@ -263,9 +263,26 @@ class Snapshot:
     def tokens(self) -> NDArray[np.int32]: ...
 
 @final
+class Sampled:
+    """A token that a sampler drew and accepted."""
+
+    @property
+    def token(self) -> int: ...
+    @property
+    def is_stop(self) -> bool:
+        """Whether it is one of the sampler's stop_ids."""
+    @property
+    def logprob(self) -> float | None:
+        """Natural logarithm of its probability before bias, penalties and cuts; None unless it was asked for."""
+    @property
+    def top_logprobs(self) -> list[tuple[int, float]]:
+        """As Sampler.top_logprobs gives them, as many as were asked for."""
+
+@final
 class Sampler:
-    """_Logits to a token. Order: bias, penalties, top-k, top-p, min-p, temperature; temperature 0 is greedy.
-    Deterministic for a seed."""
+    """Logits to a token, and what that depends on beside them: the tokens so far, counted for the penalties, the random
+    stream, and a grammar's mask. Order: bias, penalties, mask, top-k, top-p, min-p, temperature; temperature 0 takes
+    the most likely token. Deterministic for a seed. Used by one thread at a time: a second one gets InputError."""
 
     def __init__(
         self,
@@ -281,12 +298,30 @@ class Sampler:
         logit_bias: Mapping[int, float] | None = None,
         seed: int | None = None,
         n_tokens_used: int | None = None,
-    ) -> None: ...
+        stop_ids: Iterable[int] = (),
+    ) -> None:
+        """penalty_last_n: how many of the accepted tokens the penalties look at; -1: all of them. From n_tokens_used on
+        ids are never drawn. stop_ids: what `Sampled.is_stop` tells. Raises InputError."""
     @property
     def seed(self) -> int: ...
-    def sample(self, logits: NDArray[np.float32], history: Seq[int] | NDArray[np.int32] = ()) -> int:
-        """logits [V]; history: the tokens that penalties look at. Raises InputError for NaN or +inf, and when nothing
-        is left to choose."""
+    def __len__(self) -> int:
+        """Tokens accepted."""
+    def accept(self, tokens: int | Seq[int] | NDArray[np.int32]) -> None:
+        """Counts tokens that come next, drawn or not. Raises InputError on what is no token id."""
+    def rewind(self, n: int) -> None:
+        """Back to where the n-th token had just been accepted, the random stream too; the mask stays. Raises InputError
+        when fewer were accepted."""
+    def clone(self) -> Sampler:
+        """A sampler that goes on from here by itself."""
+    def set_mask(self, words: NDArray[np.uint32] | None) -> None:
+        """From now on only tokens whose bit is set can be drawn: bit i % 32 of word i // 32, the layout of grammar
+        libraries; tokens beyond the words cannot. None: every token. Raises InputError."""
+    def sample(self, logits: NDArray[np.float32]) -> int:
+        """Draws from logits [V]; accepts nothing. Raises InputError for NaN or +inf, and when nothing is left to
+        choose."""
+    def next(self, logits: NDArray[np.float32], *, logprobs: int | None = None) -> Sampled:
+        """Draws from logits [V] and accepts; with the logprobs of that token and of so many of the most likely ones,
+        unless `logprobs` is None."""
     def top_logprobs(self, logits: NDArray[np.float32], n: int) -> list[tuple[int, float]]:
         """The n most likely tokens with natural-log probabilities of the unmodified distribution over the tokens that
-        exist."""
+        exist; none of probability 0."""

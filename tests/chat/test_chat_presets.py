@@ -23,7 +23,7 @@ def test_values_of_the_cards() -> None:
         preset("qwen3.5", "wild")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", Sampling.__slots__)
+@pytest.mark.parametrize("name", [name for name in Sampling.__slots__ if name != "logit_bias"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -(2**63), 10**400, "5", True, [], {}, -1e9])
 def test_numbers_are_checked(name: str, value: Any) -> None:
     with pytest.raises(InputError, match=name):

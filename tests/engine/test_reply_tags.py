@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from scripted import Script
 
 from qwen35_local import _core
 from qwen35_local.chat.events import TextDelta
@@ -30,23 +31,14 @@ def engine(talker: Path) -> Engine:
 @pytest.fixture
 def ask(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Ask:
     """ask(messages, parts): a reply of these parts, each a special token or text encoded as the model would."""
-    script: list[int] = []
-
-    class Scripted:
-        def __init__(self, **options: object) -> None:
-            pass
-
-        def sample(self, logits: object, written: Sequence[int]) -> int:
-            return script[len(written)]
-
-    monkeypatch.setattr(_core, "Sampler", Scripted)
+    script = Script(monkeypatch)
 
     def ask(messages: Sequence[Message], *parts: str, is_special: Sequence[int] = (), **options: object) -> Done:
         tokenizer = engine.tokenizer
-        script.clear()
+        script.tokens = []
         for n, part in enumerate(parts):
-            script.extend([tokenizer.token_id(part)] if n in is_special else tokenizer.encode(part))
-        script.append(tokenizer.token_id("<|im_end|>"))
+            script.tokens += [tokenizer.token_id(part)] if n in is_special else tokenizer.encode(part)
+        script.tokens.append(tokenizer.token_id("<|im_end|>"))
         *_, done = engine.reply(Request(messages, Sampling(), (TOOL,), **options))  # type: ignore[arg-type]
         assert isinstance(done, Done)
         return done

@@ -105,8 +105,9 @@ def test_the_pipeline_is_the_numpy_one(options: dict[str, Any], kind: str, data:
             logits[:] = 1.5
         elif kind == "holes":
             logits[random.permutation(40)[:25]] = -np.inf
-        token = sampler.sample(logits, history)
+        token = sampler.sample(logits)
         assert token == expected(logits, history, options, stream)
+        sampler.accept(token)
         history.append(token)
 
 
@@ -145,8 +146,11 @@ def test_greedy_takes_the_lowest_of_equals() -> None:
     logits = np.array([1, 5, 5, 2], np.float32)
     sampler = Sampler(temperature=0.0, seed=0)
     assert sampler.sample(logits) == 1
-    assert sampler.sample(logits, [1, 1]) == 1
-    assert Sampler(temperature=0.0, presence_penalty=0.1).sample(logits, [1]) == 2
+    sampler.accept([1, 1])
+    assert sampler.sample(logits) == 1
+    penalised = Sampler(temperature=0.0, presence_penalty=0.1)
+    penalised.accept(1)
+    assert penalised.sample(logits) == 2
     assert Sampler(temperature=0.0, logit_bias={3: 4.0}).sample(logits) == 3
     assert Sampler(temperature=0.0, n_tokens_used=1).sample(logits) == 0
 
@@ -221,9 +225,14 @@ def test_logits_and_history_that_cannot_be() -> None:
         sampler.sample(np.zeros(0, np.float32))
     with pytest.raises(InputError, match="dimensions"):
         sampler.sample(np.zeros((1, 4), np.float32))
-    for token in (-1, 4, 2**31, 2**70):
+    for token in (-1, 2**31, 2**70):
         with pytest.raises(InputError, match=str(token)):
-            sampler.sample(good, [0, token])
+            sampler.accept([0, token])
+    assert len(sampler) == 0
+    beyond = Sampler(presence_penalty=1.0)
+    beyond.accept([0, 4])
+    with pytest.raises(InputError, match="token 4, expected 0 to 3"):
+        beyond.sample(good)
     with pytest.raises(InputError, match="token 4"):
         Sampler(logit_bias={4: 1.0}).sample(good)
     with pytest.raises(InputError, match="token 3"):
@@ -232,7 +241,9 @@ def test_logits_and_history_that_cannot_be() -> None:
         sampler.top_logprobs(good, -1)
     with pytest.raises(TypeError):
         sampler.sample(np.zeros(4, np.float64))  # type: ignore[arg-type]
-    assert sampler.sample(good, np.array([0, 1], np.int32)) in range(4)
+    sampler.accept(np.array([0, 1], np.int32))
+    assert sampler.sample(good) in range(4)
+    assert len(sampler) == 2
 
 
 def test_top_k_of_a_large_vocabulary() -> None:
@@ -252,6 +263,8 @@ def test_top_k_of_a_large_vocabulary() -> None:
         alone[order[:20]] = adjusted[order[:20]]
         options = {"temperature": 1.0, "seed": seed}
         few = Sampler(top_k=20, presence_penalty=1.5, logit_bias=bias, **options)
-        assert few.sample(logits, history) == Sampler(**options).sample(alone)
+        few.accept(history)
+        assert few.sample(logits) == Sampler(**options).sample(alone)
         best = Sampler(temperature=0.0, presence_penalty=1.5, logit_bias=bias)
-        assert best.sample(logits, history) == order[0]
+        best.accept(history)
+        assert best.sample(logits) == order[0]

@@ -4,11 +4,13 @@ Without them these models loop or drift: greedy decoding is advised against, and
 are named as the template's variants are, `Template.name`.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
 from qwen35_local.errors import InputError
-from qwen35_local.fields import Kind, integer, number
+from qwen35_local.fields import TEXT, Kind, integer, list_of, number
 
 Mode: TypeAlias = Literal["thinking", "thinking-coding", "instruct", "instruct-reasoning"]
 
@@ -24,6 +26,7 @@ SETTINGS: dict[str, Kind[float]] = {
     "repetition_penalty": number(0.01, 100),
     "presence_penalty": number(-100, 100),
     "frequency_penalty": number(-100, 100),
+    "penalty_last_n": integer(-1, 2**31 - 1),
     "seed": integer(0, 2**64 - 1),
 }
 """What each setting may be, wherever it comes from."""
@@ -31,13 +34,29 @@ SETTINGS: dict[str, Kind[float]] = {
 MAX_TOKENS = integer(0, 2**31 - 1)
 """Of a reply; 0: the engine's own limit."""
 
+LOGPROBS = integer(0, 1000)
+"""How many of the most likely tokens are told beside the sampled one."""
+
+STOP: Kind[list[str]] = Kind(
+    "up to 16 texts of 1 to 256 characters",
+    lambda v: list_of(TEXT).fits(v) and len(v) <= 16 and all(0 < len(text) <= 256 for text in v),
+)
+
+BIAS: Kind[float] = Kind(
+    "a number from -1000000 to 1000000, or -inf", lambda v: v == -math.inf or number(-1e6, 1e6).fits(v)
+)
+"""What is added to the logit of one token; -inf: never that one."""
+
+_TOKEN = integer(0, 2**31 - 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How the next token is drawn. The defaults change nothing: every token keeps its probability.
 
-    `temperature` 0 is greedy; `top_k` 0 keeps all tokens; `seed` None draws one. Raises InputError on a value that is
-    not a number or out of range."""
+    `temperature` 0 is greedy; `top_k` 0 keeps all tokens; `seed` None draws one. The penalties look at the last
+    `penalty_last_n` tokens of the reply (-1: all of it); `logit_bias` adds to the logits of tokens by id. Raises
+    InputError on a value that is not a number or out of range."""
 
     temperature: float = 1.0
     top_k: int = 0
@@ -46,13 +65,22 @@ class Sampling:
     repetition_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
+    penalty_last_n: int = -1
     seed: int | None = None
+    logit_bias: Mapping[int, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         for name, kind in SETTINGS.items():
             value = getattr(self, name)
             if not kind.fits(value) and not (name == "seed" and value is None):
                 raise InputError(f"{name}: expected {kind.expected}, got {value!r}.")
+        if not isinstance(self.logit_bias, Mapping):
+            raise InputError(f"logit_bias: expected a mapping of token ids to numbers, got {self.logit_bias!r}.")
+        for token, bias in self.logit_bias.items():
+            if not _TOKEN.fits(token):
+                raise InputError(f"logit_bias: expected token ids, {_TOKEN.expected}, got {token!r}.")
+            if not BIAS.fits(bias):
+                raise InputError(f"logit_bias of token {token}: expected {BIAS.expected}, got {bias!r}.")
 
 
 _THINKING = Sampling(temperature=1.0, top_p=0.95, top_k=20, presence_penalty=1.5)

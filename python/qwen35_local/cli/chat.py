@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from qwen35_local.cli.argument import DEMO_HELP
-from qwen35_local.cli.options import KvOrAuto, Memory, Threads, count, gibibytes, setting
+from qwen35_local.cli.options import KvOrAuto, LogitBias, Logprobs, Memory, Stop, Threads, count, gibibytes, setting
 
 if TYPE_CHECKING:
     from qwen35_local.cli.session import Session
@@ -45,6 +45,9 @@ def chat(
     min_p: Annotated[float | None, setting("min_p", "Drop tokens below this share of the likeliest.")] = None,
     seed: Annotated[int | None, setting("seed", "Same seed, same answer.")] = None,
     max_tokens: Annotated[int | None, setting("max_tokens", "Longest reply, thinking included; 0: 32768.")] = None,
+    stop: Stop = None,
+    logit_bias: LogitBias = None,
+    logprobs: Logprobs = None,
     ctx: Annotated[int, count(help="Context in tokens; 0: the model's own, if it fits.")] = 0,
     memory: Memory = None,
     kv: Annotated[KvOrAuto, typer.Option(help="How keys and values are kept; auto: the widest that fits.")] = "auto",
@@ -71,6 +74,8 @@ def chat(
         raise InputError("nothing to answer: give -p TEXT or text on stdin, or start it on a terminal")
     if (resume or name) and not is_conversation:
         raise InputError("--continue and --session go on with a conversation on a terminal; leave -p and --json out")
+    if logprobs is not None and not as_json:
+        raise InputError("--logprobs tells them in the events of --json; add --json")
     home = home_to_keep_in() if is_conversation and save else None
     store = open_session_store() if is_conversation and (home or resume or name) else None
     if store is not None and resume:
@@ -99,6 +104,9 @@ def chat(
     if tools is not None:
         session.tools = read_tool_file(tools)
     session.when_full = when_full
+    session.stop, session.logprobs = tuple(stop or ()), logprobs
+    for token, bias in logit_bias or ():
+        session.bias(token, bias)
     options = {
         "temperature": temperature,
         "top_k": top_k,

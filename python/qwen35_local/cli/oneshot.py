@@ -10,7 +10,7 @@ from qwen35_local.cli.interrupt import interruptible
 from qwen35_local.cli.progress import bar
 from qwen35_local.cli.session import Session
 from qwen35_local.cli.terminal import StyledWriter, has_style
-from qwen35_local.engine.reply import Compacted, Done, Event
+from qwen35_local.engine.reply import Compacted, Done, Event, Logprobs, TokenLogprob
 
 
 def answer(session: Session, question: str, *, as_json: bool) -> int:
@@ -82,7 +82,14 @@ def event_dict(event: Event) -> dict[str, Any]:
             return {"type": "tool_call", "name": call.name, "arguments": dict(call.arguments)}
         case Done():
             cache = event.reuse.as_dict()
-            return {"type": "done", "reason": event.reason, "usage": event.usage.as_dict(), "cache": cache}
+            done = {"type": "done", "reason": event.reason, "usage": event.usage.as_dict(), "cache": cache}
+            return done if event.stop_string is None else {**done, "stop_string": event.stop_string}
+        case Logprobs():
+            return {"type": "logprobs", **token_dict(event.token), "top": [token_dict(token) for token in event.top]}
         case Compacted():
             counts = {"tokens_before": event.tokens_before, "tokens_after": event.tokens_after}
             return {"type": "compacted", "dropped": [m.to_dict() for m in event.messages], **counts}
+
+
+def token_dict(token: TokenLogprob) -> dict[str, Any]:
+    return {"id": token.id, "text": token.text, "bytes": list(token.data), "logprob": token.logprob}

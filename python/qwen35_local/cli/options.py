@@ -1,11 +1,14 @@
 """Options that several commands have, each declared once, and the check of a value before anything is loaded."""
 
+import math
+import reprlib
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import typer
 
-from qwen35_local.chat.presets import MAX_TOKENS, SETTINGS
+from qwen35_local.chat.presets import BIAS, LOGPROBS, MAX_TOKENS, SETTINGS, STOP
+from qwen35_local.cli.terminal import typed
 from qwen35_local.errors import InputError
 from qwen35_local.fields import Kind, from_word, integer, number
 
@@ -45,6 +48,46 @@ def gibibytes(help: str, *, show_default: bool = True) -> Any:
     kind = number(0, _MOST_GIB)
     return typer.Option(parser=parsed_as(kind), metavar="GIB", help=help, show_default=show_default)
 
+
+def stop_strings(words: list[str] | None) -> list[str]:
+    """Checks what --stop was given."""
+    stops = [typed(word) for word in words or ()]
+    if not STOP.fits(stops):
+        wrong = next((reprlib.repr(stop) for stop in stops if not STOP.fits([stop])), f"{len(stops)} texts")
+        raise typer.BadParameter(f"{wrong} given, expected {STOP.expected}")
+    return stops
+
+
+def token_bias(word: str) -> tuple[str, float]:
+    """The two sides of TOKEN=BIAS."""
+    token, _, bias = typed(word).rpartition("=")
+    try:
+        if token:
+            return token, -math.inf if bias == "-inf" else from_word(bias, BIAS)
+    except InputError:
+        pass
+    raise typer.BadParameter(f"{reprlib.repr(word)} is not TOKEN=BIAS, with BIAS {BIAS.expected}")
+
+
+Stop = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TEXT", callback=stop_strings, help="End the answer before this text. May be given again."),
+]
+LogitBias = Annotated[
+    list[Any] | None,  # as token_bias gives them
+    typer.Option(
+        parser=token_bias, metavar="TOKEN=BIAS", help="Add to a token's logit; -inf: never. May be given again."
+    ),
+]
+Logprobs = Annotated[
+    int | None,
+    typer.Option(
+        parser=parsed_as(LOGPROBS),
+        metavar="N",
+        help="With --json: of each token and the N likeliest.",
+        show_default=False,
+    ),
+]
 
 _THREADS: dict[str, Any] = {"high": MOST_THREADS, "help": "0: as many as this process may use."}
 Threads = Annotated[int, count("--threads", "-t", **_THREADS)]

@@ -38,6 +38,9 @@ class Session:
     when_full: WhenFull = "stop"
     tools: tuple[Mapping[str, Any], ...] = ()
     chosen: dict[str, float] = field(default_factory=dict)
+    logit_bias: dict[int, float] = field(default_factory=dict)
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
     messages: list[Message] = field(default_factory=list)
     branch: str = MAIN
     others: dict[str, list[Message]] = field(default_factory=dict)
@@ -51,7 +54,7 @@ class Session:
     def sampling(self) -> Sampling:
         """The official preset of the mode, with what the person chose laid over it."""
         overrides: dict[str, Any] = {name: value for name, value in self.chosen.items() if name != "max_tokens"}
-        return replace(self.engine.preset(thinking=self.thinks), **overrides)
+        return replace(self.engine.preset(thinking=self.thinks), **overrides, logit_bias=self.logit_bias)
 
     @property
     def branches(self) -> dict[str, list[Message]]:
@@ -69,6 +72,8 @@ class Session:
             when_full=self.when_full,
             sampling=self.sampling,
             max_tokens=int(self.chosen.get("max_tokens", 0)),
+            stop=self.stop,
+            logprobs=self.logprobs,
         )
 
     def choose(self, name: str, word: str) -> None:
@@ -80,6 +85,13 @@ class Session:
             self.chosen[name] = from_word(word, kind)
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
+
+    def bias(self, token: str, bias: float) -> None:
+        """Adds to the logit of a token: its id, or text that is one token. Raises InputError."""
+        try:
+            self.logit_bias[self.engine.tokenizer.one_token(token)] = bias
+        except InputError as error:
+            raise InputError(f"--logit-bias: {error}") from None
 
     @property
     def questions(self) -> list[int]:

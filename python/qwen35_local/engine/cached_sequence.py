@@ -130,12 +130,12 @@ class CachedSequence:
         assert self.logits is not None or not wants_logits
         return self.logits
 
-    def step(self, token: int) -> Logits:
-        """Reads one more token; returns the logits [V] that follow it."""
+    def step(self, token: int, sampler: _core.Sampler, logprobs: int | None = None) -> _core.Sampled:
+        """Evaluates one more token; returns the one that the sampler draws after it. Raises Cancelled."""
         self.check_cancelled()
         self._read_chunk(np.array([token], np.int32), wants_logits=True)
         assert self.logits is not None
-        return self.logits
+        return sampler.next(self.logits, logprobs=logprobs)
 
     def checkpoint(self, label: str) -> None:
         """Keeps a snapshot of this point, unless there is one."""

@@ -3,31 +3,26 @@
 import secrets
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 
 from qwen35_local import _core
-from qwen35_local.chat import events
 from qwen35_local.chat.messages import Message
-from qwen35_local.chat.parser import OutputParser
 from qwen35_local.chat.presets import SETTINGS, Sampling, preset
 from qwen35_local.chat.template import Template
 from qwen35_local.engine.cache import Disk, Entry, Logits, PrefixCache
 from qwen35_local.engine.cached_sequence import CachedSequence, Progress, Start
 from qwen35_local.engine.compaction import shortened
 from qwen35_local.engine.encoding import Encoded, encode
+from qwen35_local.engine.generation import REPLY_TOKENS, Generation
 from qwen35_local.engine.idle import Idle
 from qwen35_local.engine.reply import Compacted, Difference, Event, Reason, Reply, Request, Reuse, WhenFull, make_room
 from qwen35_local.engine.reply_log import ReplyLog, Written, digest
 from qwen35_local.errors import Cancelled, InputError, TemplateError
 from qwen35_local.fields import TEXT, Fields
-from qwen35_local.text.stream import TokenStream
 from qwen35_local.text.tokenizer import Tokenizer
-
-# The family's model cards advise this much room for a reply.
-REPLY_TOKENS = 32_768
 
 # Settings that a file may bring, and their keys under `general.sampling`.
 _OWN_SAMPLING = {"temperature": "temp", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
@@ -133,13 +128,14 @@ class Engine:
         self.close()
         reply = Reply()
         encoded, dropped = self._fitting(request)
+        generation = Generation(request, encoded.prompt, self.tokenizer, reply)
         if dropped is not None:
             yield dropped
         start = self._cached.seek(encoded.tokens)
         try:
             logits = self._cached.read(encoded.tokens, encoded.checkpoints, progress)
             assert logits is not None
-            reason = yield from self._generate(request, encoded, logits, reply)
+            reason = yield from self._generate(generation, logits, request.logprobs)
         except Cancelled:
             reason = "cancelled"
         if reason == "stop" and reply.message.tool_calls:
@@ -284,47 +280,26 @@ class Engine:
         return Reuse(start.reused, start.source, evaluated, self._idle_tokens, difference)
 
     def _keep(self, encoded: Encoded, reply: Reply) -> None:
-        """Notes what was written, so that its message stands for these tokens."""
-        if reply.written:
+        """Notes what was written, so that its message stands for these tokens. A message that a stop string cut does
+        not: it stands for its text."""
+        if reply.written and reply.stop_string is None:
             text = self.tokenizer.decode(reply.written)
             after = digest(encoded.tokens[: encoded.last_turn_at])
             self.reply_log.keep(Written(reply.message, encoded.opening, tuple(reply.written), text, after))
 
-    def _generate(
-        self, request: Request, encoded: Encoded, logits: Logits, reply: Reply
-    ) -> Generator[Event, None, Reason]:
+    def _generate(self, generation: Generation, logits: Logits, logprobs: int | None) -> Generator[Event, None, Reason]:
         """Samples until something ends the reply; returns what did."""
-        sampler = _core.Sampler(**asdict(request.sampling), n_tokens_used=self.tokenizer.n_used)
-        text = TokenStream(self.tokenizer)
-        parser = OutputParser(
-            request.tools,
-            in_reasoning=encoded.prompt.starts_in_reasoning,
-            in_answer=encoded.prompt.starts_in_answer,
-            tokens=self.tokenizer.special_tokens,
-        )
-        limit = request.max_tokens or REPLY_TOKENS
-
-        def emit(parsed: list[events.Event]) -> Iterator[Event]:
-            for event in parsed:
-                yield reply.add(event)
-
         try:
+            self._cached.check_cancelled()
+            sampled = generation.sampler.next(logits, logprobs=logprobs)
             while True:
-                self._cached.check_cancelled()
-                token = sampler.sample(logits, reply.written)
-                reply.count(in_reasoning=parser.in_reasoning)
-                if token in self.tokenizer.stop_ids or self.tokenizer.is_control(token):
-                    reason: Reason = "stop"
+                yield from generation.take(sampled)
+                if generation.reason is None and len(self._cached) + 1 >= self.context_tokens:
+                    generation.reason = "context"
+                if generation.reason is not None:
                     break
-                reply.written.append(token)
-                for piece in text.push(token):
-                    yield from emit(parser.feed(piece.text, is_token=piece.is_special))
-                if len(reply.written) >= limit or len(self._cached) + 1 >= self.context_tokens:
-                    reason = "length" if len(reply.written) >= limit else "context"
-                    break
-                logits = self._cached.step(token)
+                sampled = self._cached.step(sampled.token, generation.sampler, logprobs)
         except Cancelled:
-            reason = "cancelled"
-        yield from emit(parser.feed(text.finish()))
-        yield from emit(parser.finish())
-        return reason
+            generation.reason = "cancelled"
+        yield from generation.finish()
+        return generation.reason

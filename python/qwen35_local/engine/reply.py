@@ -8,7 +8,9 @@ from typing import Any, Literal, TypeAlias
 from qwen35_local.chat import events
 from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDone, ToolCallStart
 from qwen35_local.chat.messages import Message
-from qwen35_local.chat.presets import Sampling
+from qwen35_local.chat.presets import LOGPROBS, STOP, Sampling
+from qwen35_local.errors import InputError
+from qwen35_local.fields import describe
 
 Reason: TypeAlias = Literal["stop", "tool_calls", "length", "context", "cancelled"]
 WhenFull: TypeAlias = Literal["stop", "compact"]
@@ -30,7 +32,9 @@ def make_room(when_full: WhenFull) -> str:
 @dataclass(frozen=True)
 class Request:
     """A conversation to continue. `thinking` and `keep_thinking` (of finished turns) None leave it to the template;
-    `max_tokens` 0 means 32,768. `when_full`: what happens when the conversation does not fit the context."""
+    `max_tokens` 0 means 32,768. `when_full`: what happens when the conversation does not fit the context. `stop`: the
+    answer ends before the first of these strings. `logprobs`: None for none, else of every token and of so many of the
+    most likely ones in its place. Raises InputError on a value of another kind."""
 
     messages: Sequence[Message]
     sampling: Sampling
@@ -39,6 +43,37 @@ class Request:
     keep_thinking: bool | None = None
     max_tokens: int = 0
     when_full: WhenFull = "stop"
+    stop: Sequence[str] = ()
+    logprobs: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.stop, list | tuple) or not STOP.fits(list(self.stop)):
+            raise InputError(f"stop: expected {STOP.expected}, got {describe(self.stop)}.")
+        if self.logprobs is not None and not LOGPROBS.fits(self.logprobs):
+            raise InputError(f"logprobs: expected {LOGPROBS.expected}, got {describe(self.logprobs)}.")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token, the bytes it adds to the output (possibly part of a character), and the natural logarithm of its
+    probability before penalties, bias and cuts."""
+
+    id: int
+    data: bytes
+    logprob: float
+
+    @property
+    def text(self) -> str:
+        return self.data.decode("utf-8", "replace")
+
+
+@dataclass(frozen=True, slots=True)
+class Logprobs:
+    """A token of the reply, and the most likely ones in its place, most likely first. Comes before the text that the
+    token completes; the token that ends the reply, and those that a stop string cuts, have none."""
+
+    token: TokenLogprob
+    top: tuple[TokenLogprob, ...]
 
 
 @dataclass(frozen=True)
@@ -101,22 +136,26 @@ class Compacted:
 
 @dataclass(frozen=True)
 class Done:
-    """The end of a reply: why, what it took, and the whole message as it belongs in the conversation."""
+    """The end of a reply: why, what it took, and the whole message as it belongs in the conversation. `stop_string`: of
+    the request, the one that ended it. `logprobs`: all that were told, in order."""
 
     reason: Reason
     message: Message
     usage: Usage
     reuse: Reuse = Reuse()
-
     when_full: WhenFull = "stop"
+    stop_string: str | None = None
+    logprobs: tuple[Logprobs, ...] = ()
 
     @property
     def explanation(self) -> str:
+        if self.stop_string is not None:
+            return f"the stop string {self.stop_string!r} came"
         advice = f"; {make_room(self.when_full)}" if self.reason == "context" else ""
         return EXPLANATIONS[self.reason] + advice
 
 
-Event: TypeAlias = events.Event | Compacted | Done
+Event: TypeAlias = events.Event | Logprobs | Compacted | Done
 
 
 class Reply:
@@ -127,6 +166,8 @@ class Reply:
         self.n_tokens = 0
         self.reasoning_tokens = 0
         self.message = Message("assistant", reasoning="")
+        self.stop_string: str | None = None
+        self.logprobs: list[Logprobs] = []
         self._started = time.monotonic()
         self._first_token_seconds = 0.0
 
@@ -137,8 +178,8 @@ class Reply:
         self.n_tokens += 1
         self.reasoning_tokens += in_reasoning
 
-    def add(self, event: events.Event) -> events.Event:
-        """Makes the event part of the message; returns what is to be shown of it."""
+    def add(self, event: events.Event | Logprobs) -> events.Event | Logprobs:
+        """Makes the event part of the reply; returns what is to be shown of it."""
         if isinstance(event, ToolCallDone) and not event.is_closed:
             # Its last argument may be cut short, so it must never be run; as text nothing of it is lost.
             event = TextDelta(event.raw)
@@ -150,6 +191,8 @@ class Reply:
                 self.message = replace(message, content=message.text + piece)
             case ToolCallDone(call=call):
                 self.message = replace(message, tool_calls=(*message.tool_calls, call))
+            case Logprobs():
+                self.logprobs.append(event)
             case ToolCallStart():
                 pass
         return event
@@ -164,4 +207,4 @@ class Reply:
             first_token_seconds=self._first_token_seconds,
             seconds=time.monotonic() - self._started,
         )
-        return Done(reason, self.message, usage, reuse, when_full)
+        return Done(reason, self.message, usage, reuse, when_full, self.stop_string, tuple(self.logprobs))

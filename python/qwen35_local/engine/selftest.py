@@ -84,9 +84,11 @@ class _Recorder(CachedSequence):
         self.rows = [] if logits is None else [logits]
         return logits
 
-    def step(self, token: int) -> Logits:
-        self.rows.append(super().step(token))
-        return self.rows[-1]
+    def step(self, token: int, sampler: _core.Sampler, logprobs: int | None = None) -> _core.Sampled:
+        sampled = super().step(token, sampler, logprobs)
+        assert self.logits is not None
+        self.rows.append(self.logits)
+        return sampled
 
 
 @dataclass

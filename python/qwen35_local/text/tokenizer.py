@@ -50,6 +50,8 @@ class Tokenizer:
             + [named for named in (listed.eos_id, listed.eot_id) if named is not None]
         )
         """Any of these ends a turn: `<|im_end|>`, `<|endoftext|>` and what the file names."""
+        self.end_ids = sorted({n for n in unusual if self.is_control(n)} | self.stop_ids)
+        """Any of these ends what a model writes: `stop_ids`, and structure that only a template writes."""
 
     def _build_encoder(self, listed: Vocabulary, normalize: bool) -> _Encoder:
         if listed.model == "gpt2":
@@ -131,6 +133,18 @@ class Tokenizer:
         if token not in self._ids:
             raise InputError(f"the vocabulary has no token {token!r}; the template or the file is another family's.")
         return self._ids[token]
+
+    def one_token(self, word: str) -> int:
+        """Id of a token given by its id in digits, its spelling if only a template may write it, or else as text.
+        Raises InputError where that is not one token of the vocabulary."""
+        if word.isascii() and word.isdigit():
+            if len(word) < 12 and int(word) < self.n_used:
+                return int(word)
+            raise InputError(f"token id {word[:20]} is not from 0 to {self.n_used - 1}, the ids of this model.")
+        ids = [self._special[word]] if word in self._special else self.encode(word)
+        if len(ids) != 1:
+            raise InputError(f"{word!r} is {len(ids)} tokens of this model; give the text or the id of one.")
+        return ids[0]
 
     def token_bytes(self, token_id: int) -> bytes:
         """Bytes a token adds to the output; possibly part of a character. Raises InputError on an id out of range."""

@@ -1,0 +1,43 @@
+"""Replies of chosen tokens: the mask of the sampler leaves it one token at a time."""
+
+import numpy as np
+import pytest
+
+from qwen35_local import _core
+from qwen35_local.engine.cached_sequence import CachedSequence
+from qwen35_local.engine.engine import Engine
+from qwen35_local.engine.generation import Generation
+
+
+class Script:
+    """While it is in force every reply is `tokens`, whatever the model thinks."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.tokens: list[int] = []
+        begin, step = Generation.__init__, CachedSequence.step
+
+        def scripted_begin(generation: Generation, *arguments: object) -> None:
+            begin(generation, *arguments)  # type: ignore[arg-type]
+            self._allow(generation.sampler)
+
+        def scripted_step(
+            cached: CachedSequence, token: int, sampler: _core.Sampler, logprobs: int | None = None
+        ) -> _core.Sampled:
+            self._allow(sampler)
+            return step(cached, token, sampler, logprobs)
+
+        monkeypatch.setattr(Generation, "__init__", scripted_begin)
+        monkeypatch.setattr(CachedSequence, "step", scripted_step)
+
+    def say(self, engine: Engine, *parts: str) -> None:
+        """The reply: parts that spell a special token are that token, the others text."""
+        tokenizer = engine.tokenizer
+        special = tokenizer.special_tokens
+        self.tokens = [n for part in parts for n in ([special[part]] if part in special else tokenizer.encode(part))]
+        self.tokens.append(tokenizer.token_id("<|im_end|>"))
+
+    def _allow(self, sampler: _core.Sampler) -> None:
+        token = self.tokens[len(sampler)]
+        words = np.zeros(token // 32 + 1, np.uint32)
+        words[token // 32] = 1 << token % 32
+        sampler.set_mask(words)
