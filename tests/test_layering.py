@@ -23,8 +23,26 @@ CXX_LAYERS = {
 # The modules through which anything from outside is read and refused.
 OUTSIDE = {"json_file", "bounded_file", "other_file", "fields", "errors"}
 
+# Single modules without which the rest would repeat itself.
+ALONE = {"process", "units"}
+
 PYTHON_LAYERS = {
-    "cli": {"engine", "hub", "chat", "text", "quantize", "models", "_core", "process", *OUTSIDE},
+    "cli": {
+        "api",
+        "plan",
+        "engine",
+        "hub",
+        "chat",
+        "text",
+        "quantize",
+        "models",
+        "_core",
+        "process",
+        "units",
+        *OUTSIDE,
+    },
+    "api": {"plan", "engine", "hub", "chat", "quantize", "models", "_core", "units", *OUTSIDE},
+    "plan": {"quantize", "models", "_core", "units", *OUTSIDE},
     "engine": {"chat", "text", "models", "_core", "process", *OUTSIDE},
     "quantize": {"models", "_core", *OUTSIDE},
     "hub": {"models", "_core", *OUTSIDE},
@@ -37,6 +55,7 @@ PYTHON_LAYERS = {
     "fields": {"errors"},
     "errors": set(),
     "process": set(),
+    "units": {"errors"},
 }
 
 # Outside libraries and the only layer that may import them; the demo's training code is an extra of its own.

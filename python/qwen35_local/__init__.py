@@ -1,3 +1,65 @@
-"""A quantized local runtime for the Qwen3.5 family."""
+"""A quantized local runtime for the Qwen3.5 family.
+
+from qwen35_local import Model
+
+with Model.from_file("9b") as model:
+    print(model.chat("Why is the sky blue?"))
+
+Names are imported when they are first used, so that `import qwen35_local` costs nothing.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qwen35_local.api.model import Model
+    from qwen35_local.api.reply import Reply
+    from qwen35_local.api.stream import Stream
+    from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDone, ToolCallStart
+    from qwen35_local.chat.messages import Message, ToolCall
+    from qwen35_local.chat.presets import Sampling
+    from qwen35_local.engine.reply import Usage
+    from qwen35_local.errors import Cancelled, FormatError, InputError, Qwen35Error, TemplateError
+else:
+    _MODULES = {
+        "Model": "api.model",
+        "Reply": "api.reply",
+        "Stream": "api.stream",
+        **dict.fromkeys(("ReasoningDelta", "TextDelta", "ToolCallDone", "ToolCallStart"), "chat.events"),
+        **dict.fromkeys(("Message", "ToolCall"), "chat.messages"),
+        "Sampling": "chat.presets",
+        "Usage": "engine.reply",
+        **dict.fromkeys(("Cancelled", "FormatError", "InputError", "Qwen35Error", "TemplateError"), "errors"),
+    }
+
+    def __getattr__(name):
+        from importlib import import_module
+
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        return value
+
+    def __dir__():
+        return [*globals(), *_MODULES]
+
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Cancelled",
+    "FormatError",
+    "InputError",
+    "Message",
+    "Model",
+    "Qwen35Error",
+    "ReasoningDelta",
+    "Reply",
+    "Sampling",
+    "Stream",
+    "TemplateError",
+    "TextDelta",
+    "ToolCall",
+    "ToolCallDone",
+    "ToolCallStart",
+    "Usage",
+]

@@ -9,8 +9,8 @@ from wrong_values import VALUES
 
 from qwen35_local import _core, hub
 from qwen35_local.cli.info import describe, show
-from qwen35_local.cli.subject import Extras, of_file
 from qwen35_local.errors import FormatError
+from qwen35_local.plan.subject import Extras, of_file
 
 DEMO = hub.embedded_model()
 FILE = _core.GgufFile(DEMO, header=True)

@@ -11,14 +11,14 @@ from tiny_checkpoints import Tiny, write
 from typer.testing import CliRunner
 
 from qwen35_local import _core, hub
+from qwen35_local.api.opening import FLAGS, Opening, Wish
 from qwen35_local.cli.app import app
-from qwen35_local.cli.model import fitting
-from qwen35_local.cli.subject import Extras, of_file
-from qwen35_local.cli.units import parse_bytes, parse_tokens, spelled
 from qwen35_local.errors import InputError
 from qwen35_local.models.registry import SIZES
+from qwen35_local.plan.subject import Extras, of_file
 from qwen35_local.quantize import convert
 from qwen35_local.quantize.synthetic import of_config, size_names
+from qwen35_local.units import parse_bytes, parse_tokens, spelled
 
 runner = CliRunner()
 
@@ -208,7 +208,7 @@ def test_sizes_as_people_write_them() -> None:
 def test_chat_refuses_what_does_not_fit() -> None:
     run = qwen35("chat", "-p", "What is 1 + 1?", "--ctx", "200000", "--memory", "200M")
     assert refused(run)
-    for words in ("200,000 tokens", "keys and values", "200.0 MiB", "--ctx ", "qwen35 plan", "--memory SIZE"):
+    for words in ("200,000 tokens", "keys and values", "200.0 MiB", "--ctx ", "qwen35 plan", "--memory overrides"):
         assert words in run.stderr
     advice = int(run.stderr.partition("--ctx ")[2].split(".")[0].split(";")[0])
     followed = qwen35("chat", "-p", "What is 1 + 1?", "--ctx", str(advice), "--memory", "200M", "--max-tokens", "1")
@@ -238,7 +238,8 @@ def test_a_conversation_is_taken_up_in_the_format_it_was_kept_in() -> None:
     subject = of_file(path, _core.GgufFile(path, header=True), Extras(threads=1))
 
     def chosen(memory: str, first: str | None) -> str:
-        plan = fitting(subject, 0, "auto", memory, first)
+        wish = Wish(first_kv=first, memory_bytes=parse_bytes("--memory", memory))
+        plan = Opening(wish, FLAGS, lambda text: None).plan(subject)
         assert plan is not None
         return plan.kv
 

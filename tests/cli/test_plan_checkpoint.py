@@ -7,10 +7,10 @@ import tiny_checkpoints
 from safetensors_bytes import change_json
 from tiny_checkpoints import Tiny
 
-from qwen35_local.cli.fit import subjects
-from qwen35_local.cli.subject import Extras, Subject
+from qwen35_local.cli.subjects import subjects_of as subjects
 from qwen35_local.errors import FormatError
 from qwen35_local.hub.resolve import Checkpoint
+from qwen35_local.plan.subject import Extras, Subject
 
 
 def planned(folder: Path) -> Subject:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from qwen35_local import _core, hub
+from qwen35_local.api.opening import Wish
 from qwen35_local.cli.model import open_engine
 from qwen35_local.cli.repl import Repl
 from qwen35_local.cli.session import Session
@@ -29,7 +30,8 @@ def replace(path: Path) -> None:
 
 
 def start(path: Path) -> Repl:
-    session = Session(open_engine(str(path), memory="4G", context_tokens=2048, threads=1), name="talk", thinking=False)
+    wish = Wish(memory_bytes=4 << 30, context_tokens=2048, threads=1)
+    session = Session(open_engine(str(path), wish), name="talk", thinking=False)
     session.choose("temperature", "0")
     session.choose("max_tokens", "8")
     return Repl(session, SessionStore(path.parent / "sessions"))

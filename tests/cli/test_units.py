@@ -3,8 +3,8 @@
 import pytest
 
 from qwen35_local.chat.messages import Message
-from qwen35_local.cli.units import counted, file_size
 from qwen35_local.engine.reply import Done, Usage
+from qwen35_local.units import counted, file_size
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ import pytest
 from vocabularies import SPECIAL, byte_alphabet
 
 from qwen35_local import _core
-from qwen35_local.cli.subject import Extras, of_file
 from qwen35_local.engine import machine
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.memory import KV_FORMATS, Footprint, Stored
 from qwen35_local.models.registry import SIZES
+from qwen35_local.plan.subject import Extras, of_file
 from qwen35_local.quantize.synthetic import Synthetic, of_config, synthetic
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads VmHWM")

@@ -141,8 +141,8 @@ def check(tests: "list[Case]", format: str, profile: bool) -> None:
 
 def check_memory(model: "Synthetic", free: int) -> None:
     """Raises InputError for a model that would not fit into the memory that is free (0: not known)."""
-    from qwen35_local.cli.units import file_size
     from qwen35_local.errors import InputError
+    from qwen35_local.units import file_size
 
     if free and model.peak_bytes > free:
         raise InputError(
@@ -177,8 +177,8 @@ def open_synthetic(model: "Synthetic", settings: Settings) -> Iterator[Subject]:
 
     from qwen35_local import _core
     from qwen35_local.cli.progress import bar
-    from qwen35_local.cli.units import file_size
     from qwen35_local.errors import InputError
+    from qwen35_local.units import file_size
 
     with tempfile.TemporaryDirectory(prefix="qwen35-bench-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "model.gguf"

@@ -62,8 +62,9 @@ def chat(
 ) -> None:
     """Talk to a model. On a terminal this is a conversation (/help lists its commands); with -p or input on stdin it
     answers once: the answer on stdout, everything else on stderr."""
+    from qwen35_local.api.opening import Wish
     from qwen35_local.cli.keep import home_to_keep_in, scratch_folder
-    from qwen35_local.cli.model import open_engine
+    from qwen35_local.cli.model import memory_bytes, open_engine
     from qwen35_local.cli.session import Session, read_tool_file
     from qwen35_local.cli.terminal import typed
     from qwen35_local.errors import InputError
@@ -81,17 +82,17 @@ def chat(
     if store is not None and resume:
         name = name or store.newest()
     disk = scratch_folder(home) if home is not None and cache_disk else None
-    engine = open_engine(
-        model,
+    wish = Wish(
         context_tokens=ctx,
         threads=threads,
         kv=kv,
-        kept_kv=store.kv_format(name) if store is not None and name else None,
-        memory=memory,
+        first_kv=store.kv_format(name) if store is not None and name else None,
+        memory_bytes=memory_bytes(memory),
         cache_bytes=None if cache is None else int(cache * 2**30),
         disk_folder=disk,
         disk_bytes=int(cache_disk * 2**30),
     )
+    engine = open_engine(model, wish)
     session = Session(engine, is_demonstration=model is None)
     if store is not None:
         begin(session, store, name)

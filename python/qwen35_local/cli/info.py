@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 import typer
 
 from qwen35_local.cli.argument import MODEL_HELP
-from qwen35_local.cli.units import counted
+from qwen35_local.units import counted
 
 if TYPE_CHECKING:
     from qwen35_local import _core

@@ -18,9 +18,9 @@ def list(
     """Models of the family on this disk: our own, and those of the hub's cache, Ollama and LM Studio, which are used in
     place. Each name can be given to every command."""
     from qwen35_local.cli.terminal import notice
-    from qwen35_local.cli.units import counted
     from qwen35_local.hub import disk
     from qwen35_local.hub.resolve import searched
+    from qwen35_local.units import counted
 
     everything = disk.models()
     models = everything if show_all else [model for model in everything if is_shown(model)]
@@ -59,7 +59,7 @@ def facts(model: "Stored") -> dict[str, object]:
 def show(models: "Sequence[Stored]") -> None:
     """One line a model: its name, type, size on the disk and where it is."""
     from qwen35_local.cli.terminal import printable_line
-    from qwen35_local.cli.units import file_size
+    from qwen35_local.units import file_size
 
     rows = [
         (

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwen35_local import json_file
-from qwen35_local.cli import fit
-from qwen35_local.cli.subject import Extras, Subject
-from qwen35_local.cli.units import file_size, size
 from qwen35_local.errors import FormatError
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.memory import Plan
+from qwen35_local.plan import fit
+from qwen35_local.plan.subject import Extras, Subject
 from qwen35_local.quantize.recipe import DEFAULT_TYPE
+from qwen35_local.units import file_size, size
 
 if TYPE_CHECKING:
     from qwen35_local.hub.names import RepositoryName, SizeName

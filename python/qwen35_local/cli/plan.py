@@ -29,17 +29,18 @@ def plan(
 ) -> None:
     """What a model takes in memory, part by part and together. Exit code 0 when it fits, 3 when not."""
     from qwen35_local import _core
-    from qwen35_local.cli import fit
     from qwen35_local.cli.model import find
     from qwen35_local.cli.plan_report import Answer, show, write_json
-    from qwen35_local.cli.subject import Extras
+    from qwen35_local.cli.subjects import subjects_of
     from qwen35_local.cli.terminal import notice
-    from qwen35_local.cli.units import parse_tokens
+    from qwen35_local.plan import fit
+    from qwen35_local.plan.subject import Extras
+    from qwen35_local.units import parse_tokens
 
     budget, source = budget_of(memory)
     question = fit.Question(budget, parse_tokens("--ctx", ctx) if ctx is not None else None, kv)
     extras = Extras(vision, mtp, _core.usable_threads())
-    subjects = fit.subjects(find(model, type), model, type, extras)
+    subjects = subjects_of(find(model, type), model, type, extras)
     first = subjects[0]
     for text in first.notices:
         notice(text)
@@ -57,9 +58,9 @@ def plan(
 
 def budget_of(memory: str | None) -> tuple[int, str]:
     """Bytes, and what sets them. Raises InputError."""
-    from qwen35_local.cli.units import parse_bytes
     from qwen35_local.engine import machine
     from qwen35_local.errors import InputError
+    from qwen35_local.units import parse_bytes
 
     if memory is not None:
         return parse_bytes("--memory", memory), "--memory"

@@ -6,11 +6,11 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
-from qwen35_local.cli import fit
-from qwen35_local.cli.subject import Extras, Subject
 from qwen35_local.cli.terminal import printable_line
-from qwen35_local.cli.units import counted, file_size, size
 from qwen35_local.models.memory import Plan
+from qwen35_local.plan import fit
+from qwen35_local.plan.subject import Extras, Subject
+from qwen35_local.units import counted, file_size, size
 
 PARTS = {
     "weights": "weights",

@@ -100,7 +100,7 @@ def command(name: "SizeName | RepositoryName", type: str | None, as_checkpoint: 
 
 
 def percent(done: int, total: int) -> str:
-    from qwen35_local.cli.units import file_size
+    from qwen35_local.units import file_size
 
     return f"{100 * done // max(total, 1)} % ({file_size(done)} of {file_size(total)})"
 

@@ -12,7 +12,7 @@ import typer
 from qwen35_local.cli.argument import MODEL_HELP
 from qwen35_local.cli.options import ThreadsInFull
 from qwen35_local.cli.terminal import printable
-from qwen35_local.cli.units import counted, file_size
+from qwen35_local.units import counted, file_size
 
 if TYPE_CHECKING:
     from qwen35_local.quantize import Progress, Report

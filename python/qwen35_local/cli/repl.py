@@ -13,9 +13,9 @@ from qwen35_local.cli.progress import bar
 from qwen35_local.cli.session import Session, last_said
 from qwen35_local.cli.session_store import SessionStore
 from qwen35_local.cli.terminal import StyledWriter, printable_line
-from qwen35_local.cli.units import counted
 from qwen35_local.engine.reply import Compacted, Done, Event
 from qwen35_local.errors import Qwen35Error
+from qwen35_local.units import counted
 
 PROMPT = "› "
 CONTINUED = "… "

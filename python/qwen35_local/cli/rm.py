@@ -14,9 +14,9 @@ def rm(
     """Remove a model that this program converted or downloaded. What other programs keep is left to them."""
     from qwen35_local.cli.question import agreed, can_ask
     from qwen35_local.cli.terminal import notice, printable_line
-    from qwen35_local.cli.units import file_size
     from qwen35_local.errors import InputError
     from qwen35_local.hub.removal import remove, to_remove
+    from qwen35_local.units import file_size
 
     found = to_remove(model)
     what = f"{printable_line(found.name)} ({file_size(found.bytes)}, {printable_line(str(found.path), 500)})"

@@ -27,9 +27,9 @@ def selftest(
     from qwen35_local.cli.model import model_path, open_file, say_if_read
     from qwen35_local.cli.progress import bar
     from qwen35_local.cli.terminal import notice
-    from qwen35_local.cli.units import counted
     from qwen35_local.engine.selftest import Mismatch, Tally, run
     from qwen35_local.errors import naming
+    from qwen35_local.units import counted
 
     path = model_path(model)
     file = open_file(path)

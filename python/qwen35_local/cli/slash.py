@@ -12,9 +12,9 @@ from qwen35_local.chat.messages import Message
 from qwen35_local.cli.session import SETTINGS, last_said, read_tool_file
 from qwen35_local.cli.session_store import age
 from qwen35_local.cli.terminal import printable_line
-from qwen35_local.cli.units import counted
 from qwen35_local.engine.reply import Done
 from qwen35_local.errors import InputError
+from qwen35_local.units import counted
 
 if TYPE_CHECKING:
     from qwen35_local.cli.repl import Repl

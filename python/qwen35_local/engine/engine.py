@@ -119,7 +119,7 @@ class Engine:
         """Ends the reply in progress with reason "cancelled"; may be called from a signal handler or another thread."""
         self._cached.cancel()
 
-    def reply(self, request: Request, *, progress: Progress = lambda done, total: None) -> Iterator[Event]:
+    def reply(self, request: Request, *, progress: Progress = lambda done, total: None) -> Generator[Event, None, None]:
         """The model's next message, as it is written; the last event is Done. When `request.when_full` is "compact" and
         the conversation does not fit, the first one is Compacted.
 

@@ -14,6 +14,7 @@ from qwen35_local.text.tokenizer import Tokenizer
 def load(
     file: _core.GgufFile,
     *,
+    device: str = "auto",
     context_tokens: int = 0,
     threads: int = 0,
     kv: str = "f16",
@@ -27,7 +28,7 @@ def load(
     with ThreadPoolExecutor(max_workers=1) as beside:
         tokenizer = beside.submit(Tokenizer, metadata)
         content = beside.submit(store.content, file)
-        model = _core.Model(file, context_tokens=context_tokens, threads=threads)
+        model = _core.Model(file, device=device, context_tokens=context_tokens, threads=threads)
         disk = None if disk_folder is None else Spill(disk_folder, model, kv, disk_bytes)
     with naming(Path(file.paths[0])):
         return Engine(

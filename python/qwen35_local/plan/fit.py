@@ -5,12 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from qwen35_local import json_file
-from qwen35_local.cli.model import header_of
-from qwen35_local.cli.subject import Extras, Subject, of_file
-from qwen35_local.cli.units import spelled
-from qwen35_local.errors import InputError, naming
-from qwen35_local.models.checkpoint_name import checkpoint_name
+from qwen35_local.errors import InputError
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.memory import (
     KV_FORMATS,
@@ -23,11 +18,12 @@ from qwen35_local.models.memory import (
 )
 from qwen35_local.models.registry import SIZES, Size
 from qwen35_local.models.tensors import tensor_table
+from qwen35_local.plan.subject import Extras, Subject, of_file
 from qwen35_local.quantize import recipe
+from qwen35_local.units import spelled
 
 if TYPE_CHECKING:
     from qwen35_local import _core
-    from qwen35_local.hub.resolve import Absent, Checkpoint, ModelFile
 
 # What is worth choosing from: checkpoints are bfloat16, so F32 and F16 hold no more than BF16 does.
 TYPES = ("BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_K_S", "Q4_0", "IQ4_XS")
@@ -42,12 +38,15 @@ class Question:
     budget: int
     context_tokens: int | None = None
     kv: str = "auto"
+    option: str = "--ctx"  # as a message names it
 
     def plan(self, subject: Subject) -> Plan:
         """Raises InputError for a context that the model cannot have."""
         most = subject.footprint.most_context
         if self.context_tokens is not None and self.context_tokens > most:
-            raise InputError(f"--ctx is {self.context_tokens:,}; expected at most {most:,} tokens for {subject.name}")
+            raise InputError(
+                f"{self.option} is {self.context_tokens:,}; expected at most {most:,} tokens for {subject.name}"
+            )
         return solve(subject.footprint, self.budget, context_tokens=self.context_tokens, kv=self.kv)
 
 
@@ -58,49 +57,6 @@ class Choice:
     change: Literal["kv", "ctx", "type", "size"]
     subject: Subject
     plan: Plan
-
-
-def subjects(
-    found: "ModelFile | Checkpoint | Absent", argument: str, preset: str | None, extras: Extras
-) -> list[Subject]:
-    """A GGUF in its own type; a checkpoint, or a published size that is not on this disk, in the type given or in every
-    one of `TYPES`. Of a repository that is not on this disk the headers are fetched.
-
-    Raises InputError, FormatError, OSError."""
-    from qwen35_local import _core
-    from qwen35_local.hub.names import SizeName
-    from qwen35_local.hub.resolve import Checkpoint, ModelFile
-
-    if isinstance(found, ModelFile):
-        if preset is not None and found.stored is None:
-            raise InputError(f"--type: {argument} is a file, whose tensors have their types; leave it out")
-        return [with_extras(found.path, _core.GgufFile(found.path, header=True), extras)]
-    if isinstance(found, Checkpoint):
-        name, config, notices = _of_folder(found.folder)
-        said = preset or (found.type if found.is_type_said else None)
-        made = [of_config(name, argument, config, each, extras) for each in types_of(said)]
-        return [replace(subject, notices=notices) for subject in made]
-    if isinstance(found.name, SizeName):
-        size = size_named(found.name.size)
-        return [of_size(size, each, extras) for each in types_of(found.name.type)]
-    header, _ = header_of(found)
-    if isinstance(header, Checkpoint):
-        config = ModelConfig.from_hf(json_file.read_object(header.folder / "config.json"))
-        return [of_config(found.name.name, argument, config, each, extras) for each in types_of(found.name.type)]
-    return [replace(with_extras(header.path, _core.GgufFile(header.path, header=True), extras), argument=argument)]
-
-
-def _of_folder(folder: Path) -> tuple[str, ModelConfig, tuple[str, ...]]:
-    """Name and configuration of a checkpoint, with what is odd about it. Without weights config.json is believed; with
-    them, what a conversion would make of both. Raises FormatError."""
-    from qwen35_local.quantize.checkpoint import open_checkpoint
-
-    if any(folder.glob("*.safetensors")):
-        checkpoint = open_checkpoint(folder, allow_rounded=True)
-        return checkpoint.name, checkpoint.config, tuple(checkpoint.warnings)
-    raw = json_file.read_object(folder / "config.json")
-    with naming(folder / "config.json"):
-        return checkpoint_name(folder, raw), ModelConfig.from_hf(raw), ()
 
 
 def types_of(preset: str | None) -> tuple[str, ...]:

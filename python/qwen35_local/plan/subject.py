@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qwen35_local.cli.units import counted
 from qwen35_local.errors import FormatError, naming
 from qwen35_local.fields import TEXT, TEXTS, Fields
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.memory import Footprint, Stored
 from qwen35_local.models.tensors import gguf_shapes
+from qwen35_local.units import counted
 
 if TYPE_CHECKING:
     from qwen35_local import _core

@@ -1,0 +1,215 @@
+"""A model as a program uses it: text and conversations in, replies out."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from qwen35_local.api.opening import KEYWORDS, Opening, Wish, local_path
+from qwen35_local.api.reply import Reply
+from qwen35_local.api.reply_queue import ReplyQueue
+from qwen35_local.api.stream import Stream
+from qwen35_local.chat.messages import Message, read_messages
+from qwen35_local.chat.presets import MAX_TOKENS, Sampling
+from qwen35_local.chat.tools import read_tools
+from qwen35_local.engine.engine import Engine
+from qwen35_local.engine.reply import Request
+from qwen35_local.errors import InputError
+
+
+class Model:
+    """A loaded model.
+
+    Replies of one model are written one at a time: calls from several threads wait for each other in the order in
+    which they were made, and none changes another's answer. Every method may be called from any thread.
+
+    What was read is kept: a prompt that begins like an earlier one is read from where they part (`Usage`), and that
+    never changes an answer.
+
+    As a context manager it is closed at the end, which frees its memory."""
+
+    def __init__(self, engine: Engine, path: Path, notices: Iterable[str] = ()) -> None:
+        """For `from_file`, which makes models."""
+        self._loaded: Engine | None = engine
+        self._queue = ReplyQueue(engine.cancel)
+        self.path = path
+        """The GGUF it was loaded from."""
+        self.notices = tuple(notices)
+        """What is odd about the file, and what was chosen because of it: sentences for a person to read."""
+
+    @classmethod
+    def from_file(
+        cls,
+        path_or_name: str | os.PathLike[str] | None = None,
+        *,
+        device: str = "auto",
+        context_tokens: int = 0,
+        kv: str = "auto",
+        threads: int = 0,
+        memory_bytes: int | None = None,
+        cache_bytes: int | None = None,
+    ) -> Self:
+        """Loads a model. Nothing is printed, asked or downloaded.
+
+        `path_or_name`: a GGUF, a folder, or a name as the command line takes it ("9b", "OWNER/NAME:Q4_K_M"), of what is
+        on this disk; None is the small demonstration model that comes with the package. A checkpoint is converted to 4
+        bits first, once. `device`: "auto" or "cpu". `context_tokens` 0: the model's own, or as much of it as fits into
+        memory; beyond its own YaRN stretches the positions. `kv`: how keys and values are kept, "f16", "q8", "k8v4" or
+        "q4"; "auto" is the widest that fits. `threads` 0: as many as this process may use. `memory_bytes` stands in for
+        the memory that is free, `cache_bytes` for what is spent on points to go back to (None: as planned).
+
+        Raises InputError (no such model, it does not fit, an option that cannot be), FormatError (the file is broken or
+        no model of the family), Unavailable (no such device here), OutOfMemory, OSError."""
+        notices: list[str] = []
+        name = None if path_or_name is None else os.fspath(path_or_name)
+        wish = Wish(
+            device=device,
+            context_tokens=context_tokens,
+            threads=threads,
+            kv=kv,
+            memory_bytes=memory_bytes,
+            cache_bytes=cache_bytes,
+        )
+        path = local_path(name, notices.append)
+        return cls(Opening(wish, KEYWORDS, notices.append).engine(path), path, notices)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the reply in progress, as `Stream.close` does, and frees the model. Later calls raise InputError."""
+        self._queue.close()
+        if self._loaded is not None:
+            self._loaded.close()
+            self._loaded = None
+
+    def __repr__(self) -> str:
+        return f"<Model {self._loaded.name}: {self._loaded.summary}>" if self._loaded else "<Model: closed>"
+
+    @property
+    def _engine(self) -> Engine:
+        if self._loaded is None:
+            raise InputError("the model is closed; load it again with Model.from_file")
+        return self._loaded
+
+    @property
+    def name(self) -> str:
+        """As the file calls it."""
+        return self._engine.name
+
+    @property
+    def device(self) -> str:
+        """What it runs on, as in "cpu-avx2"."""
+        return self._engine.model.device
+
+    @property
+    def context_tokens(self) -> int:
+        """The most tokens that a prompt and its reply may have together."""
+        return self._engine.context_tokens
+
+    @property
+    def kv(self) -> str:
+        """How keys and values are kept."""
+        return self._engine.kv
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The GGUF's key-value pairs, a copy."""
+        return self._engine.model.metadata
+
+    def preset(self, *, thinking: bool | None = None) -> Sampling:
+        """The sampling settings that the model card advises, with or without thinking (None: as the model does by
+        default). What `sampling=None` means; `dataclasses.replace` changes some of it."""
+        engine = self._engine
+        return engine.preset(thinking=engine.thinks_by_default if thinking is None else thinking)
+
+    def tokenize(self, text: str, *, special: bool = False) -> list[int]:
+        """Ids [n] of a text. With `special`, spellings of special tokens as in "<|im_end|>" become those tokens, which
+        is not for text that others wrote. Raises InputError on lone surrogates."""
+        return self._engine.tokenizer.encode_turns([(), [(text, special)]])[1]
+
+    def detokenize(self, tokens: Sequence[int], *, special: bool = False) -> str:
+        """The text of ids. Without `special`, control tokens as "<|im_end|>" leave no text. Bytes that are not UTF-8
+        become U+FFFD. Raises InputError on an id that is none."""
+        return self._engine.tokenizer.decode(list(tokens), keep_control=special)
+
+    def chat(
+        self,
+        messages: str | Iterable[Message | Mapping[str, Any]],
+        *,
+        tools: Iterable[Mapping[str, Any]] = (),
+        thinking: bool | None = None,
+        keep_thinking: bool | None = None,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+        max_tokens: int | None = None,
+    ) -> Reply:
+        """The model's next message. As `chat_stream`, whose errors it raises, and whole."""
+        stream = self.chat_stream(
+            messages,
+            tools=tools,
+            thinking=thinking,
+            keep_thinking=keep_thinking,
+            sampling=sampling,
+            seed=seed,
+            max_tokens=max_tokens,
+        )
+        with stream:
+            return stream.result()
+
+    def chat_stream(
+        self,
+        messages: str | Iterable[Message | Mapping[str, Any]],
+        *,
+        tools: Iterable[Mapping[str, Any]] = (),
+        thinking: bool | None = None,
+        keep_thinking: bool | None = None,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+        max_tokens: int | None = None,
+    ) -> Stream:
+        """The model's next message, as it is written.
+
+        `messages`: the conversation, oldest first: `Message` objects or dictionaries in OpenAI's form; a string is one
+        message of the user. `tools`: what the model may call, in the form of OpenAI, Anthropic or MCP. `thinking` and
+        `keep_thinking` (of finished turns): None is as the model does by default. `sampling` None: what the model card
+        advises (`preset`); `seed`: the same seed gives the same reply. `max_tokens`: the longest reply, thinking
+        included; None is 32,768.
+
+        Raises InputError when an argument is not what is expected; the stream does when the conversation does not fit
+        the context."""
+        said = [Message("user", messages)] if isinstance(messages, str) else read_messages(messages)
+        if not said:
+            raise InputError("messages: expected at least one message, got none.")
+        engine = self._engine
+        thinks = engine.thinks_by_default if thinking is None else thinking
+        request = Request(
+            said,
+            self._sampling(sampling, seed, thinking=thinks),
+            tools=read_tools(tools),
+            thinking=thinking,
+            keep_thinking=keep_thinking,
+            max_tokens=_limit(max_tokens),
+        )
+        return Stream(lambda progress: engine.reply(request, progress=progress), self._queue)
+
+    def _sampling(self, sampling: Sampling | None, seed: int | None, *, thinking: bool) -> Sampling:
+        chosen = self._engine.preset(thinking=thinking) if sampling is None else sampling
+        if not isinstance(chosen, Sampling):
+            raise InputError(f"sampling: expected a Sampling, got {chosen!r}.")
+        return chosen if seed is None else replace(chosen, seed=seed)
+
+
+def _limit(max_tokens: int | None) -> int:
+    if max_tokens is None:
+        return 0
+    if not MAX_TOKENS.fits(max_tokens) or not max_tokens:
+        raise InputError(f"max_tokens: expected a whole number from 1 to 2147483647, got {max_tokens!r}.")
+    return max_tokens

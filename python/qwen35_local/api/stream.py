@@ -1,0 +1,112 @@
+"""A reply while it is written."""
+
+import threading
+import weakref
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from types import TracebackType
+from typing import Self, TypeAlias
+
+from qwen35_local.api.reply import Reply
+from qwen35_local.api.reply_queue import ReplyQueue, Ticket
+from qwen35_local.chat import events
+from qwen35_local.engine.cached_sequence import Progress
+from qwen35_local.engine.reply import Done
+from qwen35_local.engine.reply import Event as EngineEvent
+
+Start: TypeAlias = Callable[[Progress], Generator[EngineEvent, None, None]]
+
+
+class Stream(Iterator[events.Event]):
+    """A reply while it is written: iterate for its pieces, `result()` for the whole.
+
+    The pieces are `TextDelta` and `ReasoningDelta`, whose `text` is more of the answer and of the thinking,
+    `ToolCallStart` and `ToolCallDone`. The model starts with the first of them, as soon as no other reply of it is in
+    progress.
+
+    Used as a context manager, or dropped, a stream lets go of the model. One thread iterates; `cancel` and `close` may
+    be called from any other."""
+
+    def __init__(self, start: Start, queue: ReplyQueue) -> None:
+        """For `Model`, which makes streams. `start(progress)` gives the engine's events, Done last."""
+        self._queue = queue
+        this = weakref.ref(self)
+        self._ticket = Ticket(lambda: None if (stream := this()) is None else stream.close())
+        self._end = _End()
+        self._events = _run(start, queue, self._ticket, self._end)
+        self._step = threading.RLock()
+        self._is_stepping = False
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> events.Event:
+        """Raises InputError when the prompt does not fit the context, or another stream of the model is unfinished in
+        this thread."""
+        with self._step:
+            self._is_stepping = True
+            try:
+                return next(self._events)
+            except StopIteration:
+                raise
+            except BaseException as failure:
+                self._end.failure = failure
+                raise
+            finally:
+                self._is_stepping = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def result(self) -> Reply:
+        """The whole reply, once what is left of it has been read. After `cancel` or `close` it is what was written
+        until then, with `finish_reason` "cancelled". Raises what `next` raised."""
+        for _ in self:
+            pass
+        if self._end.failure is not None:
+            raise self._end.failure
+        return self._end.reply
+
+    def cancel(self) -> None:
+        """Ends the reply within one pass of the model, with `finish_reason` "cancelled"; from any thread, or from a
+        signal handler. Does not wait. Nothing happens to a reply that has ended, nor to others of the same model."""
+        self._queue.cancel(self._ticket)
+
+    def close(self) -> None:
+        """Ends the reply as `cancel` does, and returns when the model is free for the next one."""
+        self.cancel()
+        with self._step:
+            if not self._is_stepping:  # else a signal handler interrupted this very thread; it goes on to the end
+                for _ in self._events:
+                    pass
+
+
+class _End:
+    """How a reply ended; apart from its stream, so that a stream that is dropped is let go of at once."""
+
+    def __init__(self) -> None:
+        self.reply = Reply.cancelled()
+        self.failure: BaseException | None = None
+
+
+def _run(start: Start, queue: ReplyQueue, ticket: Ticket, end: _End) -> Iterator[events.Event]:
+    def progress(done: int, total: int) -> None:
+        if ticket.is_cancelled:  # the engine forgets a cancellation that came before it began
+            queue.cancel(ticket)
+
+    if not queue.enter(ticket):
+        return
+    try:
+        with closing(start(progress)) as reply:
+            for event in reply:
+                if isinstance(event, Done):
+                    end.reply = Reply.of(event)
+                elif isinstance(event, events.Event):
+                    yield event
+    finally:
+        queue.leave(ticket)
