@@ -58,7 +58,7 @@ PYTHON_LAYERS = {
     "units": {"errors"},
 }
 
-# Outside libraries and the only layer that may import them; the demo's training code is an extra of its own.
+# Outside libraries and the only layer that may import them. models/demo/training is not part of the package.
 THIRD_PARTY = {
     "rich": "cli",
     "typer": "cli",
@@ -88,7 +88,7 @@ def python_files() -> list[tuple[Path, str]]:
     for prefix, folder in PYTHON_FOLDERS.items():
         for path in sorted(folder.rglob("*.py")):
             relative = path.relative_to(folder)
-            if relative.parts[0] == "demo":
+            if relative.parts[:2] == ("demo", "training"):
                 continue
             layer = prefix or relative.parts[0].removesuffix(".py")
             files.append((path, "cli" if layer == "__main__" else layer))

@@ -11,9 +11,9 @@ import pytest
 pytest.importorskip("jinja2", reason="the demo model's data needs jinja2")
 pytest.importorskip("tokenizers", reason="the demo model's data needs tokenizers")
 
-from qwen35_local.models.demo.data import EVALUATED, SKILLS, conversations, held_out_prompts
-from qwen35_local.models.demo.skills import arithmetic, facts
-from qwen35_local.models.demo.skills.core import draw, held_out
+from models.demo.training.data import EVALUATED, SKILLS, conversations, held_out_prompts
+from models.demo.training.skills import arithmetic, facts
+from models.demo.training.skills.core import draw, held_out
 
 
 def test_the_same_seed_gives_the_same_conversations() -> None:

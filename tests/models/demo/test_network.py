@@ -11,11 +11,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="the demo network needs the [train] extra")
 pytest.importorskip("safetensors", reason="the demo network needs the [train] extra")
 
-from qwen35_local.models.demo import delta
-from qwen35_local.models.demo.network import Network, NetworkConfig, State
-from qwen35_local.models.demo.optimise import Optimiser, Rounding, orthogonal, rounded, schedule
-from qwen35_local.models.demo.train import losses
-from qwen35_local.models.demo.weights import model_config, tensors
+from models.demo.training import delta
+from models.demo.training.network import Network, NetworkConfig, State
+from models.demo.training.optimise import Optimiser, Rounding, orthogonal, rounded, schedule
+from models.demo.training.train import losses
+from models.demo.training.weights import model_config, tensors
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip("jinja2", reason="the demo model's text needs jinja2")
 tokenizers = pytest.importorskip("tokenizers", reason="the demo model's text needs tokenizers")
 
-from qwen35_local.models.demo.data import conversations, with_system
-from qwen35_local.models.demo.text import (
+from models.demo.training.data import conversations, with_system
+from models.demo.training.text import (
     PLAIN,
     SPECIAL,
     USED_IDS,

@@ -1,4 +1,4 @@
-"""Held-out accuracy per skill: `python -m qwen35_local.models.demo.evaluate CHECKPOINT_OR_GGUF`.
+"""Held-out accuracy per skill: `python -m models.demo.training.evaluate CHECKPOINT_OR_GGUF`.
 
 A checkpoint folder runs in torch, a GGUF in the project's runtime with the tokenizer of the checkpoint beside this
 file.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .torch_generate import Torch
 
 MAX_TOKENS = 220
-TOKENIZER = Path(__file__).parent / "checkpoint" / "tokenizer.json"
+TOKENIZER = Path(__file__).parents[1] / "checkpoint/tokenizer.json"
 QUICK = ["chat", "facts", "recall", "find code", "json", "tool call", "addition", "sorting"]
 
 

@@ -1,8 +1,7 @@
-"""Trains the demo model: `python -m qwen35_local.models.demo.train --minutes 90 --out runs/demo`.
+"""Trains the demo model: `python -m models.demo.training.train --minutes 90 --out runs/demo`.
 
-From a checkout that is not installed: `python -m models.demo.train` with the same arguments. The schedule follows the
-wall clock, so a slower machine sees fewer tokens and still finishes its decay. A run that was stopped (SIGTERM saves
-first) goes on from its last saved state when started again with the same `--out`.
+The learning-rate schedule follows the wall clock, so a slower machine sees fewer tokens and still finishes its decay. A
+run that was stopped (SIGTERM saves first) goes on from its last saved state when started again with the same `--out`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A very long text, read to its end: `python -m qwen35_local.models.demo.long FILE.gguf --tokens 1000000 --kv q4`.
+"""A very long text, read to its end: `python -m models.demo.training.long FILE.gguf --tokens 1000000 --kv q4`.
 
 At each of several depths: how fast the last stretch was read, how fast tokens are written there, what memory the
 process has beside what its cache must take, and whether a code is found that was planted some way back.
@@ -22,7 +22,7 @@ from qwen35_local import _core
 from .skills.search import sentence
 from .skills.vocabulary import code
 
-TOKENIZER = Path(__file__).parent / "checkpoint" / "tokenizer.json"
+TOKENIZER = Path(__file__).parents[1] / "checkpoint/tokenizer.json"
 DEPTHS = (1_024, 4_096, 16_384, 65_536, 131_072, 262_144, 524_288, 1_000_000)
 DISTANCES = (100, 600, 3_000)  # tokens between a planted code and its question
 TRIES = 5

@@ -1,4 +1,4 @@
-"""What a quantised KV cache costs: `python -m qwen35_local.models.demo.cache FILE.gguf`.
+"""What a quantised KV cache costs: `python -m models.demo.training.cache FILE.gguf`.
 
 KL divergence from an exact cache, and how often both prefer the same token, over long texts and over conversations
 with tool calls of a seed that training did not use. The core's own formats are run by the core; what they are made of
@@ -30,7 +30,7 @@ from .text import encode, render
 Floats = NDArray[Any]  # fp32
 Round = Callable[[Floats], Floats]  # [n, A] as a cache gives it back
 
-TOKENIZER = Path(__file__).parent / "checkpoint" / "tokenizer.json"
+TOKENIZER = Path(__file__).parents[1] / "checkpoint/tokenizer.json"
 SEED = 987_654_321
 PAGE, BLOCK = 256, 32
 
