@@ -1,11 +1,18 @@
 """Small vocabularies of the tests' own, as GGUF metadata."""
 
+import os
 import struct
 from pathlib import Path
 from typing import Any
 
-SHARED = Path(__file__).parents[1].parent / "shared"
-QWEN35_VOCABULARY = SHARED / "data/tokenizer/ggml-vocab-qwen35.gguf"
+import pytest
+
+# llama.cpp's 6 MB vocabulary of the family with its texts and ids, in a folder that need not be there.
+TEST_DATA = Path(os.environ.get("QWEN35_TEST_DATA") or Path(__file__).parents[2] / "shared/data")
+QWEN35_VOCABULARY = TEST_DATA / "tokenizer/ggml-vocab-qwen35.gguf"
+needs_vocabulary = pytest.mark.skipif(
+    not QWEN35_VOCABULARY.exists(), reason=f"needs tokenizer/{QWEN35_VOCABULARY.name} in the folder QWEN35_TEST_DATA"
+)
 
 SPECIAL = [
     ("<|endoftext|>", 3),

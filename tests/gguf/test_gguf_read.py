@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from gguf_bytes import ARRAY, BOOL, F32, F64, I8, I16, I32, I64, STRING, U8, U16, U32, U64, File, Tensor, value
 from random_model import tiny_config
+from vocabularies import QWEN35_VOCABULARY, needs_vocabulary
 
-from qwen35_local import _core
+from qwen35_local import _core, hub
 from qwen35_local.errors import FormatError, InputError
 from qwen35_local.quantize.synthetic import of_config
-
-VOCABULARY = Path(__file__).parents[3] / "shared/data/tokenizer/ggml-vocab-qwen35.gguf"
 
 VALUES = {
     "a.u8": (U8, 255), "a.i8": (I8, -128), "a.u16": (U16, 65535), "a.i16": (I16, -32768), "a.u32": (U32, 2**32 - 1),
@@ -145,9 +144,17 @@ def test_files_of_the_gguf_package(tmp_path: Path) -> None:
         assert (read.decode(ours.name) == expected.reshape(ours.shape)).all()
 
 
-@pytest.mark.skipif(not VOCABULARY.exists(), reason="needs the vocabulary file")
+def test_embedded_model() -> None:
+    """Its vocabulary, merges and template, as the `gguf` package reads them."""
+    read, theirs = _core.GgufFile(hub.embedded_model()), gguf.GGUFReader(hub.embedded_model())
+    assert read.metadata == {k: f.contents() for k, f in theirs.fields.items() if not k.startswith("GGUF.")}
+    assert len(read.metadata["tokenizer.ggml.tokens"]) == 4096
+    assert [(t.name, t.offset) for t in read.tensors] == [(t.name, t.data_offset) for t in theirs.tensors]
+
+
+@needs_vocabulary
 def test_real_vocabulary() -> None:
-    metadata = _core.GgufFile(VOCABULARY).metadata
+    metadata = _core.GgufFile(QWEN35_VOCABULARY).metadata
     tokens, merges = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.merges"]
     assert (len(tokens), len(merges)) == (151936, 151387)
     assert tokens[:3] == ["!", '"', "#"]

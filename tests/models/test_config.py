@@ -18,7 +18,7 @@ from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.registry import SIZES
 from qwen35_local.models.rope import Yarn
 
-PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "configs"
+PUBLISHED = Path(__file__).parents[1] / "golden/configs"
 
 DENSE: dict[str, Any] = {
     "architectures": ["Qwen3_5ForConditionalGeneration"],
@@ -82,10 +82,7 @@ SMALLEST = ModelConfig.from_hf(DENSE)
 
 @pytest.mark.parametrize("name", ["27B", "35B-A3B", "122B-A10B", "397B-A17B"])
 def test_published_files(name: str) -> None:
-    path = PUBLISHED / f"Qwen--Qwen3.5-{name}.json"
-    if not path.exists():
-        pytest.skip(f"needs the published configuration {path.name}")
-    config = ModelConfig.from_hf(json.loads(path.read_text()))
+    config = ModelConfig.from_hf(json.loads((PUBLISHED / f"Qwen--Qwen3.5-{name}.json").read_text()))
     assert config == SIZES[f"Qwen3.5-{name}"].config
 
 

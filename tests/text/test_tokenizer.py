@@ -8,13 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as OracleTokenizer
-from vocabularies import QWEN35_VOCABULARY, SPECIAL, read_metadata, tiny_bpe
+from vocabularies import QWEN35_VOCABULARY, SPECIAL, needs_vocabulary, read_metadata, tiny_bpe
 
+from qwen35_local import _core, hub
 from qwen35_local.errors import FormatError, InputError
 from qwen35_local.text.tokenizer import Tokenizer
 
 TINY = Tokenizer(tiny_bpe())
 SPELLINGS = [token for token, _ in SPECIAL]
+PIECES = ["hello", " world", "\n\n", "12", "It's", "\u0301", "é", "中文", " \t", "...", "👩\u200d🚀", "(a)", "\r\n"]
 text_with_tags = st.lists(st.text(max_size=8) | st.sampled_from([*SPELLINGS, "hello", "<|", "user\n"])).map("".join)
 
 
@@ -132,15 +134,40 @@ def test_long_runs_of_one_kind(character: str) -> None:
     assert TINY.decode(TINY.encode(text)) == unicodedata.normalize("NFC", text)
 
 
-@pytest.fixture(scope="module")
-def qwen35_metadata() -> dict[str, Any]:
-    if not QWEN35_VOCABULARY.exists():
-        pytest.skip(f"needs {QWEN35_VOCABULARY.name} beside the checkout, in shared/data/tokenizer")
-    return read_metadata(QWEN35_VOCABULARY)
+EMBEDDED = Tokenizer(_core.GgufFile(hub.embedded_model()).metadata)
+MODEL_OWN = OracleTokenizer.from_file(str(Path(__file__).parents[2] / "models/demo/checkpoint/tokenizer.json"))
 
 
-def test_llama_cpp_ids_of_the_qwen35_pretokenizer(qwen35_metadata: dict[str, Any]) -> None:
+@given(st.text(max_size=40) | st.lists(st.sampled_from(PIECES)).map("".join))
+def test_ids_of_the_embedded_vocabulary(text: str) -> None:
+    """The tokenizer.json that the model was trained with, and the one rebuilt from the GGUF of it."""
+    if not any(token in text for token in EMBEDDED.special_tokens):
+        assert EMBEDDED.encode(text) == MODEL_OWN.encode(text, add_special_tokens=False).ids
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("It's 2024!", ["It", "'s", " ", "2", "0", "2", "4", "!"]),  # one digit a piece
+        ("DON'T (stop)", ["DON", "'T", " (", "stop", ")"]),
+        ("(hi)", ["(hi", ")"]),  # one character that is no letter may lead a word
+        ("n\u0303a \u0915\u093f", ["n\u0303a", " \u0915\u093f"]),  # combining marks are letters; not in Qwen2
+        ("x  y\n\n z \n", ["x", " ", " y", "\n\n", " z", " \n"]),
+        (" ...\n\n\tif", [" ...\n\n", "\tif"]),
+    ],
+)
+def test_words_of_the_pretokenizer(text: str, pieces: list[str]) -> None:
+    """Cut by hand, by the pattern of docs/architecture.md 8.6."""
+    words = MODEL_OWN.pre_tokenizer.pre_tokenize_str(text)
+    rebuilt = EMBEDDED._encoder._tokenizer.pre_tokenizer.pre_tokenize_str(text)  # type: ignore[attr-defined]
+    for found in (words, rebuilt):
+        assert [text[first:last] for _, (first, last) in found] == pieces
+
+
+@needs_vocabulary
+def test_llama_cpp_ids_of_the_qwen35_pretokenizer() -> None:
     """The file's own texts and ids; llama.cpp does not normalise, so NFC changes the three decomposed texts."""
+    qwen35_metadata = read_metadata(QWEN35_VOCABULARY)
     separator = "\n__ggml_vocab_test__\n"
     inputs = Path(f"{QWEN35_VOCABULARY}.inp").read_bytes().decode().split(separator)
     outputs = Path(f"{QWEN35_VOCABULARY}.out").read_text().split("\n")

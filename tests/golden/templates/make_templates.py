@@ -1,12 +1,11 @@
-"""Writes the golden prompts of this folder: `python tests/golden/templates/make_templates.py FOLDER_OF_TEMPLATES`.
+"""Writes the golden prompts of this folder: `python tests/golden/templates/make_templates.py`.
 
 The official Jinja templates are rendered by transformers (5.23.0), the reference implementation of the family.
 `null` stands for "the template refuses". The templates of 0.8B and 2B were not at hand; theirs is that of 4B with the
-guard of the generation prompt inverted, the one difference known (spec section 8.7).
+guard of the generation prompt inverted, the one difference known (docs/architecture.md 8.7).
 """
 
 import json
-import sys
 from datetime import date
 from hashlib import sha256
 from pathlib import Path
@@ -45,17 +44,16 @@ def expected(template: str, case: dict[str, Any]) -> str | None:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
     cases = json.loads((HERE / "cases.json").read_text())
     for variant, file in SOURCES.items():
-        text = (folder / file).read_text()
+        text = (HERE / file).read_text()
         source = file
         if variant == "qwen3.5-small":
             text, source = small_model_template(text), f"{file}, guard inverted"
         golden = {
             "source": source,
             "sha256": sha256(text.encode()).hexdigest(),
-            "command": "python tests/golden/templates/make_templates.py FOLDER_OF_TEMPLATES",
+            "command": "python tests/golden/templates/make_templates.py",
             "date": date.today().isoformat(),
             "expected": {name: expected(text, case) for name, case in cases.items()},
         }
