@@ -5,10 +5,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from qwen35_local import hub
+from qwen35_local.cli.app import app
 
 Run = subprocess.CompletedProcess[str]
 
@@ -30,13 +33,19 @@ def refused(run: Run) -> bool:
     return run.returncode == 2 and "Traceback" not in run.stderr and run.stderr.strip() != "" and run.stdout == ""
 
 
-@pytest.mark.parametrize(
-    "command", ["chat", "quantize", "perplexity", "info", "plan", "bench", "selftest", "list", "rm"]
-)
+COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command: str) -> None:
-    run = qwen35(command, "--help")
+    """Every option and argument is in the help, with words of its own."""
+    run = qwen35(command, "--help", COLUMNS="200")
     assert run.returncode == 0
-    assert command in run.stdout
+    shown = " ".join(run.stdout.split())
+    for parameter in COMMANDS[command].params:
+        assert parameter.help, f"{command}: {parameter.name} has no help"
+        assert " ".join(parameter.help.split())[:20] in shown, parameter.name
+        assert all(option in shown for option in parameter.opts if option.startswith("-")), parameter.name
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -3,6 +3,7 @@
 import _thread
 import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,14 +19,15 @@ TOKENS = random_tokens(4000, seed=6)
 
 
 def when_reading(sequence: _core.Sequence, action: Callable[[], None]) -> threading.Thread:
-    """Acts as soon as the sequence has grown beyond one chunk."""
+    """Acts as soon as the sequence has grown beyond one chunk, or does not grow: then the test fails, and ends."""
+    until = time.monotonic() + 60
 
     def wait() -> None:
-        while len(sequence) <= CHUNK:
+        while len(sequence) <= CHUNK and time.monotonic() < until:
             pass
         action()
 
-    thread = threading.Thread(target=wait)
+    thread = threading.Thread(target=wait, daemon=True)
     thread.start()
     return thread
 
