@@ -1,0 +1,141 @@
+"""Every command that README and the documents print runs as it is written; what is not run here is named, with why."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from documents import DOCUMENTS, ROOT, commands, transcripts
+
+from qwen35_local import hub
+
+FOUND = {command: path for path in DOCUMENTS for command in commands(path.read_text())}
+
+# A command as it is written, and as it is run here: names in capitals stand for something, large counts are made small.
+RUN = {
+    'qwen35 chat -p "…"': "qwen35 chat -p Hello!",
+    "qwen35 chat": "qwen35 chat",
+    "qwen35 chat [MODEL]": "qwen35 chat {demo}",
+    "qwen35 chat --temperature 0 --think": "qwen35 chat --temperature 0 --think",
+    "qwen35 quantize MODEL [OUT] --type Q4_K_M": "qwen35 quantize {checkpoint} {folder}/out.gguf --type Q4_K_M",
+    "qwen35 perplexity MODEL FILE": "qwen35 perplexity {demo} {text}",
+    "qwen35 perplexity qwen35-demo-TYPE.gguf --ids FILE --ctx 1024 --against qwen35-demo-BF16.gguf": (
+        "qwen35 perplexity {demo} --ids {ids} --ctx 64 --against {demo}"
+    ),
+    "qwen35 bench [MODEL]…": "qwen35 bench {demo} -p 16 -n 4 -d 0 --batch 1 -r 1",
+    "qwen35 plan MODEL": "qwen35 plan {demo}",
+    "qwen35 plan MODEL|SIZE": "qwen35 plan 9b --memory 1T",
+    "qwen35 selftest [MODEL]": "qwen35 selftest {demo} --scenarios 1",
+    "qwen35 selftest [MODEL] --scenarios N --seed S": "qwen35 selftest {demo} --scenarios 1 --seed 3",
+    "qwen35 info MODEL": "qwen35 info {demo}",
+    "qwen35 list": "qwen35 list",
+    "python -m models.demo.training.long FILE --tokens 1000000 --kv q4": (
+        "python -m models.demo.training.long {demo} --tokens 1000 --kv q4"
+    ),
+    "python -m models.demo.training.cache FILE --window 4096 --windows 4": (
+        "python -m models.demo.training.cache {demo} --window 32 --windows 1"
+    ),
+    "python -m models.demo.training.evaluate FILE.gguf --count 100": (
+        "python -m models.demo.training.evaluate {demo} --count 1"
+    ),
+}
+# Printed with what they print, which is compared.
+PRINTED = {shown.command: shown for path in DOCUMENTS for shown in transcripts(path.read_text())}
+PLANS = [command for command in PRINTED if command.startswith("qwen35 plan ")]
+
+LLAMA = "takes turns with llama.cpp's llama-bench"
+DOWNLOADS = "downloads a model; tests/hub runs it against a hub of its own"
+INSTALLS = "installs from the network; CI runs it"
+NOT_RUN = {
+    "qwen35 chat 9b": DOWNLOADS,
+    "qwen35 pull 9b": DOWNLOADS,
+    "qwen35 pull NAME": DOWNLOADS,
+    "qwen35 rm NAME": "removes a model; tests/hub/test_removal.py runs it in folders of its own",
+    "qwen35 chat --continue": "goes on with the conversation above it; tests/cli/test_pty.py does so",
+    "qwen35 bench --synthetic 2b --type Q4_0 -p 512 -n 64 -d 0 --batch 1,4 -r 5 --against llama-bench": LLAMA,
+    "qwen35 bench --synthetic 0.8b --type Q8_0 -p 512 -n 32 -d 0 --batch 1 -r 2 --against llama-bench": LLAMA,
+    "python -m models.demo.training.train --minutes 113 --out runs/one": "trains for two hours",
+    "python -m models.demo.training.MODULE": "stands for the four above",
+    "python3 -m venv .venv && .venv/bin/pip install -q . && .venv/bin/qwen35 chat": INSTALLS,
+    "python3 -m venv .venv && .venv/bin/pip install -q '.[test]' && .venv/bin/python -m pytest": INSTALLS,
+    "pip install '.[oracle]'": INSTALLS,
+    "cmake -G Ninja -S . -B build/dev && cmake --build build/dev": "builds the core; `make warnings` builds it alike",
+}
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Nothing of this machine's models and conversations, and nothing left among them."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "OLLAMA"))}
+    home = {"HOME": str(folder), "QWEN35_HOME": str(folder / "home"), "COLUMNS": "120", "NO_COLOR": "1"}
+    return {**kept, **home, "XDG_DATA_HOME": str(folder / "data"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+
+
+def run(command: str, folder: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    program, *words = command.split()
+    start = [sys.executable, *(["-m", "qwen35_local"] if program == "qwen35" else [])]
+    return subprocess.run(
+        [*start, *words],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env=environment(folder),
+        cwd=folder,
+        check=False,
+        timeout=300,
+    )
+
+
+def test_every_command_is_run_or_says_why_not() -> None:
+    made = {command for command in FOUND if command.startswith(("make ", "./.ci", ".ci"))}
+    known = RUN.keys() | NOT_RUN.keys() | set(PLANS)
+    named = {command for command in FOUND if any(other.startswith(command + " ") for other in known)}  # `qwen35 plan`
+    unknown = FOUND.keys() - made - known - named
+    assert not unknown, "in none of RUN, PLANS and NOT_RUN: " + "; ".join(f"{FOUND[c].name}: {c}" for c in unknown)
+    gone = (RUN.keys() | NOT_RUN.keys()) - FOUND.keys()
+    assert not gone, f"no document prints this any more: {gone}"
+
+
+def test_make_targets_exist() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M))
+    named = {command.split()[1] for command in FOUND if command.startswith("make ")}
+    assert {"setup", "check"} <= named <= targets
+
+
+def test_what_is_run_is_what_is_written() -> None:
+    """Same program, same words and options; only names in capitals, optional parts and counts are replaced."""
+    for written, done in RUN.items():
+        words = [word for word in written.split() if re.fullmatch(r"-{0,2}[a-z][\w.-]*", word) and ".gguf" not in word]
+        rest = iter(done.split())
+        assert all(word in rest for word in words), (written, done)
+
+
+@pytest.mark.parametrize("written", RUN)
+def test_command_runs(written: str, tmp_path: Path) -> None:
+    text, ids = tmp_path / "text.txt", tmp_path / "ids.txt"
+    text.write_text("What is the capital of France? The capital of France is Paris. " * 20)
+    ids.write_text(" ".join(str(n) for n in range(100, 228)))
+    names = {"demo": hub.embedded_model(), "checkpoint": ROOT / "models/demo/checkpoint", "folder": tmp_path}
+    done = run(RUN[written].format(**names, text=text, ids=ids), tmp_path, stdin="What is the capital of France?")
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout + done.stderr).strip()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="a plan depends on the number of processors")
+@pytest.mark.parametrize("command", PLANS)
+def test_plan_prints_what_is_shown(command: str, tmp_path: Path) -> None:
+    before = os.sched_getaffinity(0)
+    if len(before) < 2:
+        pytest.skip("the plans that are shown are for two processors")
+    os.sched_setaffinity(0, sorted(before)[:2])
+    try:
+        done = run(command, tmp_path)
+    finally:
+        os.sched_setaffinity(0, before)
+    assert done.returncode in (0, 3), done.stderr
+    printed = [line.rstrip() for line in done.stdout.splitlines()]
+    while printed and not printed[-1]:
+        printed.pop()
+    assert printed == PRINTED[command].output
