@@ -12,12 +12,12 @@ from pathlib import Path
 
 from qwen35_local import _core
 from qwen35_local.errors import FormatError, InputError
+from qwen35_local.partial_file import PartialFile, remove_stale
 from qwen35_local.quantize import recipe, writer
 from qwen35_local.quantize.checkpoint import open_checkpoint
 from qwen35_local.quantize.encode import Encoder
 from qwen35_local.quantize.gguf_source import open_gguf, plan_gguf
 from qwen35_local.quantize.metadata import checkpoint_metadata
-from qwen35_local.quantize.partial import PartialFile, remove_stale
 from qwen35_local.quantize.plan import Plan, PlannedTensor, plan_checkpoint
 from qwen35_local.quantize.report import Report, TensorReport, peak_memory
 from qwen35_local.quantize.rows import RowReader

@@ -18,9 +18,9 @@ from qwen35_local.errors import InputError
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.registry import SIZES
 from qwen35_local.models.tensors import tensor_table
+from qwen35_local.partial_file import PartialFile
 from qwen35_local.quantize import recipe, writer
 from qwen35_local.quantize.metadata import file_metadata
-from qwen35_local.quantize.partial import PartialFile
 
 # Prime, so that rows of a matrix begin at different places of the pattern.
 _PATTERN_BLOCKS = 4099

@@ -9,7 +9,7 @@ import gguf
 import numpy as np
 
 from qwen35_local.errors import FormatError
-from qwen35_local.quantize.partial import PartialFile
+from qwen35_local.partial_file import PartialFile
 
 ALIGNMENT = 32
 _Type = gguf.GGUFValueType

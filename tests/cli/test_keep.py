@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from qwen35_local import hub, process
+from qwen35_local import hub
 from qwen35_local.cli.keep import home_to_keep_in, scratch_folder
 from qwen35_local.cli.repl import Repl
 from qwen35_local.cli.session import Session
 from qwen35_local.cli.session_store import SessionStore
-from qwen35_local.engine import store
 from qwen35_local.errors import InputError
+from qwen35_local.partial_file import PartialFile, remove_stale
 
 
 def test_a_folder_that_takes_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,25 +101,23 @@ def a_dead_process() -> int:
 
 
 def test_what_killed_programs_began_is_removed_and_nothing_else(tmp_path: Path) -> None:
-    dead = a_dead_process()
-    assert not process.runs(dead)
-    assert process.runs(os.getpid())
+    """A file that is being written is locked; one that was left is not."""
     talk = tmp_path / "talk"
     talk.mkdir()
-    stale = [f".conversation.json.partial-{dead}-0123abcd", f".ab.part.partial-{dead}-0123abcd"]
+    stale = [f".{name}.qwen35-0123abcd.partial" for name in ("conversation.json", "ab.part")]
     others = [
-        f".conversation.json.partial-{os.getpid()}-0123abcd",
-        f".conversation.json.partial-{dead}",
-        f"notes.partial-{dead}-0123abcd",
-        ".x.partial-99999999999999999999999-0123abcd-mine",
+        ".conversation.json.qwen35-0123.partial",
+        "notes.qwen35-0123abcd.partial",
+        ".x.qwen35-0123abcd.partial-mine",
         "conversation.json",
     ]
     for name in stale + others:
         (talk / name).write_text("")
-    store.remove_stale(talk, "other.json")
-    assert len(list(talk.iterdir())) == 7
-    SessionStore(tmp_path).tidy()
-    assert sorted(path.name for path in talk.iterdir()) == sorted(others)
+    with PartialFile(talk / "running.json") as running:
+        remove_stale(talk, "other.json")
+        assert len(list(talk.iterdir())) == 7
+        SessionStore(tmp_path).tidy()
+        assert sorted(path.name for path in talk.iterdir()) == sorted([*others, running.path.name])
 
 
 def test_a_scratch_folder_outlives_only_its_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

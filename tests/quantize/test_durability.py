@@ -15,9 +15,10 @@ import pytest
 import tiny_checkpoints
 from tiny_checkpoints import Tiny
 
+from qwen35_local import partial_file
 from qwen35_local.errors import InputError
-from qwen35_local.quantize import Progress, convert, partial
-from qwen35_local.quantize.partial import PartialFile
+from qwen35_local.partial_file import PartialFile
+from qwen35_local.quantize import Progress, convert
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals and limits of POSIX")
 
@@ -128,7 +129,7 @@ def test_interrupted_while_beginning(folder: Path, step: str, monkeypatch: pytes
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(*((partial, step, stop) if step == "_lock" else (PartialFile, step, stop)))
+    monkeypatch.setattr(*((partial_file, step, stop) if step == "_lock" else (PartialFile, step, stop)))
     with pytest.raises(KeyboardInterrupt):
         convert(folder / "m", folder / "out.gguf", "Q8_0")
     assert names(folder) == ["m"]
@@ -251,7 +252,7 @@ def test_a_link_in_place_of_the_partial_file_is_not_followed(folder: Path, monke
     victim.write_text("mine")
     monkeypatch.setattr("secrets.token_hex", lambda n: "0123abcd")
     (folder / ".out.gguf.qwen35-0123abcd.partial").symlink_to(victim)
-    with pytest.raises(InputError, match="cannot write here"):
+    with pytest.raises(InputError, match="not written, File exists"):
         convert(folder / "m", folder / "out.gguf", "Q8_0")
     assert victim.read_text() == "mine"
 

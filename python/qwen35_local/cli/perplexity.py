@@ -1,8 +1,8 @@
 """`qwen35 perplexity`: how well a model predicts a text, and how far it is from another."""
 
 import json
-import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,6 +10,7 @@ import typer
 
 from qwen35_local.cli.argument import MODEL_HELP
 from qwen35_local.cli.options import Threads, count
+from qwen35_local.partial_file import PartialFile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -158,8 +159,10 @@ class LogitWriter:
         if self._path is not None:
             from numpy.lib.format import open_memmap
 
-            self._partial = self._path.with_name(f".{self._path.name}.partial-{os.getpid()}")
-            self._rows = open_memmap(self._partial, mode="w+", dtype="float32", shape=self._shape)
+            with ExitStack() as stack:
+                self._file = stack.enter_context(PartialFile(self._path))
+                self._rows = open_memmap(self._file.path, mode="w+", dtype="float32", shape=self._shape)
+                self._open = stack.pop_all()
         return self
 
     def add(self, rows: "NDArray[np.float32]") -> None:
@@ -170,11 +173,10 @@ class LogitWriter:
     def __exit__(self, kind: object, *_: object) -> None:
         if self._path is None:
             return
-        if kind is None:
-            self._rows.flush()
-            self._partial.replace(self._path)
-        else:
-            self._partial.unlink(missing_ok=True)
+        with self._open:
+            if kind is None:
+                self._rows.flush()
+                self._file.commit()
 
 
 def show(result: "Quality", *, as_json: bool) -> None:

@@ -13,9 +13,10 @@ from qwen35_local.chat.tools import read_tools
 from qwen35_local.cli.terminal import printable_line
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.reply import Request, WhenFull
-from qwen35_local.engine.store import encode_json, remove_stale, write_whole
+from qwen35_local.engine.store import encode_json
 from qwen35_local.errors import InputError
 from qwen35_local.fields import ANY_LIST, FLAG, OBJECT, TEXT, Fields, Kind, describe, from_word, integer, object_of
+from qwen35_local.partial_file import remove_stale, write_whole
 
 FORMAT = "qwen35-conversation"
 VERSION = 1

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from qwen35_local.cli.session import Session
 from qwen35_local.engine.reply_log import Written
-from qwen35_local.engine.store import STATE, load, read_json, remove_stale, save, write_json
+from qwen35_local.engine.store import STATE, load, read_json, save, write_json
 from qwen35_local.errors import FormatError, InputError
 from qwen35_local.fields import ANY_LIST, Fields
+from qwen35_local.partial_file import remove_stale
 
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,63}")
 _CONVERSATION = "conversation.json"

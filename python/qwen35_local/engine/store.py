@@ -11,12 +11,8 @@ when it comes back: whatever is damaged, or made by another model or program, is
 """
 
 import json
-import os
 import re
-import secrets
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from glob import escape
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from struct import Struct
@@ -29,7 +25,7 @@ from qwen35_local import _core, bounded_file, json_file
 from qwen35_local.engine.cache import Entry, PrefixCache
 from qwen35_local.errors import FormatError, InputError
 from qwen35_local.fields import OBJECTS, TEXT, Fields, Kind, integer, list_of
-from qwen35_local.process import runs
+from qwen35_local.partial_file import remove_stale, write_whole
 
 VERSION = 1
 LAYOUT = 2  # of pages and memory, as the core hands them out
@@ -45,7 +41,6 @@ _JSON_LIMIT_BYTES = 256 << 20
 _PART: Kind[str] = Kind(
     "the 64 digits that name a part", lambda v: type(v) is str and re.fullmatch("[0-9a-f]{64}", v) is not None
 )
-_PARTIAL = re.compile(r"\..+\.partial-([0-9]+)-[0-9a-f]{8}")
 
 Bytes = NDArray[np.uint8]
 
@@ -226,36 +221,3 @@ def read_json(path: Path) -> Any:
     if head != f'{{"sha256": "{sha256(text).hexdigest()}", "content":'.encode() or text == rest:
         raise FormatError(f"{path}: damaged; its checksum does not fit")
     return json_file.parse(text, str(path), lone_surrogates=True)
-
-
-def write_whole(path: Path, pieces: Sequence[bytes | memoryview]) -> None:
-    """Writes a file that only its owner may read; it appears whole or not at all, and the one before it stays until
-    then. Raises OSError, which names the file."""
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    try:
-        with os.fdopen(os.open(partial, flags, 0o600), "wb") as file:
-            for piece in pieces:
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        partial.unlink(missing_ok=True)
-    if hasattr(os, "O_DIRECTORY"):
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def remove_stale(folder: Path, name: str | None = None) -> None:
-    """Removes what `write_whole` began in a folder, or for the file `name` there, in processes that were killed."""
-    for path in folder.glob(".*.partial-*") if name is None else folder.glob(f".{escape(name)}.partial-*"):
-        begun = _PARTIAL.fullmatch(path.name)
-        if begun is not None and not runs(int(begun[1])):
-            with suppress(OSError):
-                path.unlink()

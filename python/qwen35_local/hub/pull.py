@@ -14,6 +14,7 @@ from qwen35_local.hub.listing import RemoteFile
 from qwen35_local.hub.offer import Offer
 from qwen35_local.hub.pulled import Pulled
 from qwen35_local.hub.transfer import extend
+from qwen35_local.partial_file import write_whole
 
 _SPARE_BYTES = 64 << 20  # left free on the disk
 _BLOCK = 1 << 20
@@ -70,7 +71,9 @@ def download(offer: Offer, progress: Progress) -> Path:
                 pulled.add(replace(record, files=(file,)))
     for file in offer.files:
         _link(record, file)
-    _write_whole(record.repository_folder / "refs" / "main", offer.revision)
+    main = record.repository_folder / "refs" / "main"
+    main.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(main, [offer.revision.encode()], mode=0o666)
     return record.snapshot if offer.is_checkpoint else record.entry(offer.files[0])
 
 
@@ -182,13 +185,6 @@ def _present(record: Pulled, file: RemoteFile) -> int:
 def _existing(folder: Path) -> Path:
     """The folder, or the one above it that is there."""
     return next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
-
-
-def _write_whole(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text)
-    partial.replace(path)
 
 
 def _size(n_bytes: int) -> str:

@@ -1,9 +1,9 @@
-"""A file that appears under its name whole or not at all.
+"""Files that appear under their name whole or not at all.
 
 Data goes to `.<name>.qwen35-<random>.partial` in the same folder, locked for as long as it is written; `commit`
 flushes it to the disk and gives it its name. Whatever happens before that, the final name keeps its old file or none.
-What ends the process politely, an error, Ctrl-C, SIGTERM or a closed terminal, removes the partial file. What does not,
-as SIGKILL, leaves it unlocked, and the next run that writes to the folder removes it.
+An error, Ctrl-C, SIGTERM or a closed terminal removes the partial file. SIGKILL leaves it, unlocked, and `remove_stale`
+removes it.
 """
 
 import contextlib
@@ -14,11 +14,10 @@ import signal
 import stat
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import BinaryIO, Self
-
-from qwen35_local.errors import InputError
 
 if sys.platform != "win32":
     import fcntl
@@ -28,23 +27,24 @@ _OURS = re.compile(r"\..+\.qwen35-[0-9a-f]{8}\.partial")
 
 class PartialFile:
     """Context manager: leaving it without `commit` removes the partial file. In the main thread, and where nobody else
-    handles them, SIGTERM and SIGHUP raise SystemExit meanwhile, with the exit code that a shell gives them."""
+    handles them, SIGTERM and SIGHUP raise SystemExit meanwhile, with the exit code that a shell gives them. Entering
+    raises OSError, which names the final path."""
 
-    def __init__(self, target: Path) -> None:
-        """`target`: the final path; its folder must exist."""
+    def __init__(self, target: Path, mode: int = 0o666) -> None:
+        """`target`: the final path; its folder must exist. `mode`: who may read and write it, less the umask."""
         self._target = target
+        self._mode = mode
         self._file: BinaryIO | None = None
         self._caught: list[int] = []
         self.path = target.with_name(f".{target.name}.qwen35-{secrets.token_hex(4)}.partial")
 
     def __enter__(self) -> Self:
-        remove_stale(self._target.parent)
         try:
             self._catch_signals()
             self._file = self._created()
         except OSError as error:  # what has this name is not ours
             self._give_signals_back()
-            raise InputError(f"{self._target}: cannot write here ({error.strerror}).") from error
+            raise OSError(error.errno, error.strerror, str(self._target)) from None
         except BaseException:
             self._discard()
             raise
@@ -85,7 +85,7 @@ class PartialFile:
     def _created(self) -> BinaryIO:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         while True:
-            file = os.fdopen(os.open(self.path, flags, 0o666), "r+b", buffering=0)
+            file = os.fdopen(os.open(self.path, flags, self._mode), "r+b", buffering=0)
             _lock(file.fileno())
             if self.path.exists():  # nobody took it for stale before it was locked
                 return file
@@ -122,11 +122,22 @@ def _leave(number: int, _: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def remove_stale(folder: Path) -> None:
-    """Removes the partial files in a folder that are ours and that no process writes to any more."""
+def write_whole(path: Path, pieces: Sequence[bytes | memoryview], mode: int = 0o600) -> None:
+    """Writes a file that, by default, only its owner may read. Raises OSError, which names it."""
+    try:
+        with PartialFile(path, mode) as file:
+            for piece in pieces:
+                file.write(memoryview(piece))
+            file.commit()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def remove_stale(folder: Path, name: str | None = None) -> None:
+    """Removes the partial files of ours in a folder, or those of the file `name` there, that no process writes to."""
     with contextlib.suppress(OSError):
         for path in list(folder.iterdir()):
-            if _OURS.fullmatch(path.name):
+            if _OURS.fullmatch(path.name) and (name is None or path.name.startswith(f".{name}.qwen35-")):
                 with contextlib.suppress(OSError):
                     _remove_unlocked(path)
 
