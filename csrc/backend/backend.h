@@ -15,6 +15,7 @@
 #include <memory>
 #include <span>
 
+#include "backend/profile.h"
 #include "tensor/tensor.h"
 
 namespace qwen35 {
@@ -128,6 +129,18 @@ struct Rope {
 // Called with bytes that nobody will read again.
 using Consumed = std::function<void(const std::byte* data, std::size_t bytes)>;
 
+// The shapes a device has kernels for.
+struct DeviceLimits {
+  std::uint32_t query_heads;  // the most query heads of one key/value head, H / G
+  std::uint32_t head_unit;    // A is a multiple of this
+  std::uint32_t conv_width;   // the one number of taps
+  std::uint32_t value_unit;   // Dv is a multiple of this
+};
+
+// An operation checks its arguments (backend/check.h), is timed if a profile is kept, and then calls the device's own
+// do_<operation>. Operations, allocation and copies are not thread-safe, and no device has a lock of its own: a Model
+// gives its device to one caller at a time (Model::DeviceLock), and what has a device without a model uses it from one
+// thread.
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -146,69 +159,103 @@ class Backend {
   virtual void upload(std::byte* to, const std::byte* from, std::size_t bytes) = 0;    // host to device
   virtual void download(std::byte* to, const std::byte* from, std::size_t bytes) = 0;  // device to host; waits
 
-  // ---- operations; each may only enqueue ---------------------------------------------------------------------------
+  // ---- operations; each may only enqueue, and throws InputError for shapes that do not fit ------------------------
   // out[t] = table[tokens[t]]. table [V, D].
-  virtual void embed(Tensor out, const Weight& table, std::span<const Token> tokens) = 0;
+  void embed(Tensor out, const Weight& table, std::span<const Token> tokens);
 
   // out = x / sqrt(mean(x^2) + eps) * weight, row by row. weight [cols]. Zhang & Sennrich 2019.
-  virtual void rms_norm(Tensor out, Tensor x, const float* weight, float eps) = 0;
+  void rms_norm(Tensor out, Tensor x, const float* weight, float eps);
 
   // out = x w^T for each projection. x [T, in], w [out, in]. Projections of one x come in one call, so that x is
   // rounded to 8 bits once. Weights stored as F32, F16 or BF16 are multiplied in fp32 without rounding x.
-  virtual void matmul(Tensor x, std::initializer_list<Projection> projections) = 0;
+  void matmul(Tensor x, std::span<const Projection> projections);
+  void matmul(Tensor x, std::initializer_list<Projection> projections) {
+    matmul(x, std::span(projections.begin(), projections.size()));
+  }
 
   // x += h w^T: the residual add rides on the block's last projection.
-  virtual void matmul_add(Tensor x, Tensor h, const Weight& w) = 0;
+  void matmul_add(Tensor x, Tensor h, const Weight& w);
 
   // out = silu(h gate^T) * (h up^T). gate and up [F, D]. Shazeer 2020.
-  virtual void swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& up) = 0;
+  void swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& up);
 
   // All of a Gated DeltaNet layer between its projections. qkv <- silu(causal depthwise convolution over [window;
   // qkv]), tap conv_width - 1 on the current token; window <- the last rows before it. Then per value head: q, k scaled
   // to unit length, q by Dk^-1/2; decay = exp(ssm_a * softplus(a + dt_bias)), beta = sigmoid(b); S <- decay S; S <- S +
   // k d^T with d = beta (v - S^T k); o = S^T q; out = rms_norm(o, norm) * silu(z). Yang et al. 2024 (Gated Delta
   // Networks), specification 2.2 to 2.8. out, z [T, Hv Dv], qkv [T, C] = [q | k | v], a and b [T, Hv].
-  virtual void gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b, const DeltaParameters& parameters,
-                               const DeltaShape& shape, float eps, std::span<const DeltaSegment> segments) = 0;
+  void gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b, const DeltaParameters& parameters,
+                       const DeltaShape& shape, float eps, std::span<const DeltaSegment> segments);
 
   // Per head: q and k <- rope(rms_norm(.)); then k and v are appended to the pages. q_gate [T, H * 2A] holds
   // [query | gate] per head; only the query half is touched. k, v [T, G A]. Specification 3. In a packed format q, k
   // and v are then rotated, and pages that the segment fills are packed.
-  virtual void norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const float* q_norm, const float* k_norm, float eps,
-                                const Rope& rope, const AttentionShape& shape, std::span<const KvSegment> segments) = 0;
+  void norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const float* q_norm, const float* k_norm, float eps,
+                        const Rope& rope, const AttentionShape& shape, std::span<const KvSegment> segments);
 
   // out = softmax(q k^T / sqrt(A)) v * sigmoid(gate) over positions [0, the row's own]. out [T, H A].
-  virtual void attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::span<const KvSegment> segments) = 0;
+  void attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::span<const KvSegment> segments);
 
   // Top K of softmax(logits) per row, ties to the lower index, weights renormalised to sum 1. logits [T, E];
   // experts and weights hold T * K entries. Specification 4.
-  virtual void route(std::int32_t* experts, float* weights, Tensor logits, std::uint32_t top_k) = 0;
+  void route(std::int32_t* experts, float* weights, Tensor logits, std::uint32_t top_k);
 
   // out[t * K + i] = silu(h[t] gate_e^T) * (h[t] up_e^T) with e = experts[t * K + i]. gate, up [E F, D]. When `up` is
   // null, gate holds both: per expert F gate rows, then F up rows. Unless `shared` is null its act becomes
   // silu(h gate^T) * (h up^T) in the same call, so that h is rounded once and all experts are one list of work.
-  virtual void moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up, const std::int32_t* experts,
-                          std::uint32_t top_k, std::uint32_t expert_count, const SharedExpert* shared) = 0;
+  void moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up, const std::int32_t* experts,
+                  std::uint32_t top_k, std::uint32_t expert_count, const SharedExpert* shared);
 
   // x[t] += sum_i weights[t * K + i] * h[t * K + i] down_e^T; then, unless `shared` is null, x += its act down^T.
   // down [E D, F].
-  virtual void moe_combine(Tensor x, Tensor h, const Weight& down, const std::int32_t* experts, const float* weights,
-                           std::uint32_t top_k, std::uint32_t expert_count, const SharedExpert* shared) = 0;
+  void moe_combine(Tensor x, Tensor h, const Weight& down, const std::int32_t* experts, const float* weights,
+                   std::uint32_t top_k, std::uint32_t expert_count, const SharedExpert* shared);
 
   // h <- h * sigmoid(gate), gate [T, 1]: the shared expert behind its own gate.
-  virtual void sigmoid_gate(Tensor h, Tensor gate) = 0;
+  void sigmoid_gate(Tensor h, Tensor gate);
 
   // out[i] = x[rows[i]]: the rows that want logits.
-  virtual void take_rows(Tensor out, Tensor x, std::span<const std::uint32_t> rows) = 0;
+  void take_rows(Tensor out, Tensor x, std::span<const std::uint32_t> rows);
 
   // Waits for everything enqueued.
   virtual void synchronize() = 0;
 
-  // Scratch the device itself needs for `rows` batch rows is its own affair.
   virtual const char* name() const noexcept = 0;  // "cpu-avx512"
-
-  // How long callers have waited, all in all, for threads of the device that were not yet done with their part.
+  virtual DeviceLimits limits() const noexcept = 0;
+  // Total time that operations waited for worker threads.
   virtual std::chrono::nanoseconds waited() const noexcept { return {}; }
+
+  // Times every operation from now on, each until its work is done; products with `head` alone are counted apart.
+  void keep_profile(const Weight* head);
+  Profile* profile() noexcept { return profile_.get(); }  // null when none is kept
+
+ private:
+  virtual void do_embed(Tensor out, const Weight& table, std::span<const Token> tokens) = 0;
+  virtual void do_rms_norm(Tensor out, Tensor x, const float* weight, float eps) = 0;
+  virtual void do_matmul(Tensor x, std::span<const Projection> projections) = 0;
+  virtual void do_matmul_add(Tensor x, Tensor h, const Weight& w) = 0;
+  virtual void do_swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& up) = 0;
+  virtual void do_gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b,
+                                  const DeltaParameters& parameters, const DeltaShape& shape, float eps,
+                                  std::span<const DeltaSegment> segments) = 0;
+  virtual void do_norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const float* q_norm, const float* k_norm,
+                                   float eps, const Rope& rope, const AttentionShape& shape,
+                                   std::span<const KvSegment> segments) = 0;
+  virtual void do_attend(Tensor out, Tensor q_gate, const AttentionShape& shape,
+                         std::span<const KvSegment> segments) = 0;
+  virtual void do_route(std::int32_t* experts, float* weights, Tensor logits, std::uint32_t top_k) = 0;
+  virtual void do_moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up, const std::int32_t* experts,
+                             std::uint32_t top_k, std::uint32_t expert_count, const SharedExpert* shared) = 0;
+  virtual void do_moe_combine(Tensor x, Tensor h, const Weight& down, const std::int32_t* experts, const float* weights,
+                              std::uint32_t top_k, std::uint32_t expert_count, const SharedExpert* shared) = 0;
+  virtual void do_sigmoid_gate(Tensor h, Tensor gate) = 0;
+  virtual void do_take_rows(Tensor out, Tensor x, std::span<const std::uint32_t> rows) = 0;
+
+  template <class Call>
+  void timed(Operation operation, Call&& call);
+
+  std::unique_ptr<Profile> profile_;
+  const Weight* head_ = nullptr;
 };
 
 }  // namespace qwen35

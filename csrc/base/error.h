@@ -21,6 +21,21 @@ struct InputError : Error {
   using Error::Error;
 };
 
+// A device failed: what it reported, and what it was asked for.
+struct DeviceError : Error {
+  using Error::Error;
+};
+
+// A device or the host has no memory left for what was asked; nothing of it was taken.
+struct OutOfMemory : Error {
+  using Error::Error;
+};
+
+// A device or an instruction set that this build or this machine does not have.
+struct Unavailable : Error {
+  using Error::Error;
+};
+
 // A forward pass stopped because another thread asked; the sequence stands at its last finished chunk.
 struct Cancelled : Error {
   using Error::Error;

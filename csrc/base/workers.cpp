@@ -87,7 +87,6 @@ void Workers::share_out(unsigned parts, Items items) noexcept {
 }
 
 void Workers::run(unsigned parts, Items items, void* fn, Part call) {
-  const std::scoped_lock lock(mutex_);
   share_out(parts, items);
   if (parts == 1) {
     call(fn, 0);

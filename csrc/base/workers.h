@@ -32,7 +32,8 @@ class Workers {
   // fn(begin, end, worker) over contiguous pieces of [0, n) until all is done; worker < count(). At most one worker for
   // every `grain` items takes part. Each has an equal share and takes it piece by piece from its start; who is done
   // early takes pieces of the others', so that a slow core holds up nobody for longer than a piece. The first exception
-  // comes back to the caller. Calls from several threads take turns; fn itself must not call each() on the same team.
+  // comes back to the caller. One call at a time: neither another thread nor fn itself may call each() on the same
+  // team.
   template <class F>
   void each(std::size_t n, F&& fn, std::size_t grain = 1) {
     if (n == 0) return;
@@ -91,7 +92,6 @@ class Workers {
   void work(unsigned worker) noexcept;
 
   unsigned count_;
-  std::mutex mutex_;
 
   // The job: written before the bells are rung, read after.
   void* fn_ = nullptr;

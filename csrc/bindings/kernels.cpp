@@ -25,19 +25,15 @@ namespace py = pybind11;
 namespace qwen35 {
 namespace {
 
-// Lets other Python threads run while the operation does.
-template <class F>
-void unlocked(F&& operation) {
-  const py::gil_scoped_release released;
-  operation();
-}
-
 using Floats = py::array_t<float>;
 using Range = std::tuple<std::size_t, std::size_t, std::size_t>;  // first, count, position
 
 // Rows may be strided and start anywhere; the columns of a row are neighbours. numpy gives an empty array no strides.
 Tensor tensor(Floats& x) {
-  if (x.ndim() == 2 && x.size() == 0) return {};
+  if (x.ndim() == 2 && x.size() == 0) {
+    const auto cols = static_cast<std::size_t>(x.shape(1));
+    return {x.mutable_data(), static_cast<std::size_t>(x.shape(0)), cols, cols};
+  }
   if (x.ndim() != 2 || x.strides(1) != sizeof(float) || x.strides(0) % static_cast<py::ssize_t>(sizeof(float)) != 0) {
     throw InputError("expected a two-dimensional fp32 array whose last axis is contiguous");
   }
@@ -113,7 +109,7 @@ void bind_rows(py::class_<cpu::CpuBackend>& backend) {
   backend.def("rms_norm", [](CpuBackend& self, Floats out, Floats x, Floats weight, float eps) {
     const Tensor to = tensor(out), from = tensor(x);
     const float* scale = contiguous(weight);
-    unlocked([&] { self.rms_norm(to, from, scale, eps); });
+    self.rms_norm(to, from, scale, eps);
   });
   backend.def("sigmoid_gate",
               [](CpuBackend& self, Floats h, Floats gate) { self.sigmoid_gate(tensor(h), tensor(gate)); });
@@ -192,7 +188,7 @@ void bind_attention(py::class_<cpu::CpuBackend>& backend) {
                            const std::vector<Range>& ranges, const std::vector<KvCache*>& caches) {
     const Tensor to = tensor(out), from = tensor(q_gate);
     const std::vector<KvSegment> segments = kv_segments(ranges, caches);
-    unlocked([&] { self.attend(to, from, attention_shape(shape), segments); });
+    self.attend(to, from, attention_shape(shape), segments);
   });
 }
 
@@ -225,7 +221,8 @@ void bind_kernels(py::module_& module) {
     return cpu::kernels(cpu::find_isa(isa)).multiply_int8(rounds, &sum);
   });
 
-  // Arrays are used where they lie and written in place, strides and unaligned starts included.
+  // Arrays are used where they lie and written in place, strides and unaligned starts included. Operations keep the
+  // interpreter's lock, so that a device has one caller at a time.
   py::class_<cpu::CpuBackend> backend(kernels, "Cpu");
   backend.def(py::init([](const std::string& isa, unsigned threads) {
                 return std::make_unique<cpu::CpuBackend>(cpu::find_isa(isa), threads);

@@ -8,7 +8,6 @@
 #include <string>
 #include <utility>
 
-#include "backend/profile.h"
 #include "base/error.h"
 #include "base/processors.h"
 #include "bindings/bindings.h"
@@ -30,13 +29,13 @@ struct LoadedModel {
   std::shared_ptr<Model> model;
   std::shared_ptr<const GgufDirectory> directory;  // the file's, which is not needed any more
   unsigned threads;
-  ProfiledBackend* profile;  // the model's own backend, when it is one
-
-  ProfiledBackend& profiled() const {
-    if (profile == nullptr) throw InputError("this model keeps no profile; load it with profile=True");
-    return *profile;
-  }
 };
+
+// For the holder of the device.
+Profile& profile_of(Backend& ops) {
+  if (ops.profile() == nullptr) throw InputError("this model keeps no profile; load it with profile=True");
+  return *ops.profile();
+}
 
 // Patterns that Python gives, kept until the model is loaded.
 class PythonTensors {
@@ -68,24 +67,17 @@ std::shared_ptr<LoadedModel> load(const py::object& file, const std::string& dev
   if (tensors) given.emplace(*tensors);
   const py::gil_scoped_release release;
   const unsigned count = asked == 0 ? usable_threads() : asked;
-  std::unique_ptr<Backend> backend = open_backend(device, count);
-  ProfiledBackend* profile = nullptr;
-  if (keeps_profile) {
-    auto profiled = std::make_unique<ProfiledBackend>(std::move(backend));
-    profile = profiled.get();
-    backend = std::move(profiled);
-  }
   std::optional<RepeatedTensors> source;
   if (given) source.emplace([&](std::string_view name) { return given->pattern(name); });
-  auto model = std::make_shared<Model>(*opened, std::move(backend), context, source ? &*source : nullptr);
-  if (profile != nullptr) profile->set_head(model->weights().head);
-  return std::make_shared<LoadedModel>(LoadedModel{std::move(model), opened->shared_directory(), count, profile});
+  auto model = std::make_shared<Model>(*opened, open_backend(device, count), context, source ? &*source : nullptr);
+  if (keeps_profile) model->lock_device().ops().keep_profile(model->weights().head);
+  return std::make_shared<LoadedModel>(LoadedModel{std::move(model), opened->shared_directory(), count});
 }
 
 py::dict profile_dict(const LoadedModel& loaded) {
   py::dict times;
   const auto device = loaded.model->lock_device();
-  for (const OperationTime& entry : loaded.profiled().times()) {
+  for (const OperationTime& entry : profile_of(device.ops()).times()) {
     times[entry.name] = py::make_tuple(entry.calls, std::chrono::duration<double>(entry.time).count());
   }
   return times;
@@ -93,7 +85,7 @@ py::dict profile_dict(const LoadedModel& loaded) {
 
 void reset_profile(const LoadedModel& loaded) {
   const auto device = loaded.model->lock_device();
-  loaded.profiled().reset();
+  profile_of(device.ops()).reset();
 }
 
 py::dict config_dict(const LoadedModel& loaded) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <exception>
 #include <limits>
+#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -36,24 +37,35 @@ Token to_token(const py::handle& value) {
 // The class of qwen35_local.errors that stands for one of base/error.h, of the same name.
 py::object python_error(const char* name) { return py::module_::import("qwen35_local.errors").attr(name); }
 
-// The most derived classes first.
+// The most derived classes first. std::bad_alloc is where memory runs out beside the device's: in the core's own
+// tables, and for what is handed to Python.
 void raise_in_python(std::exception_ptr thrown) {
-  const auto raise = [](const char* name, const Error& error) { py::set_error(python_error(name), error.what()); };
+  const auto raise = [](const char* name, const char* message) { py::set_error(python_error(name), message); };
   try {
     std::rethrow_exception(std::move(thrown));
   } catch (const FormatError& error) {
-    raise("FormatError", error);
+    raise("FormatError", error.what());
   } catch (const InputError& error) {
-    raise("InputError", error);
+    raise("InputError", error.what());
+  } catch (const DeviceError& error) {
+    raise("DeviceError", error.what());
+  } catch (const OutOfMemory& error) {
+    raise("OutOfMemory", error.what());
+  } catch (const Unavailable& error) {
+    raise("Unavailable", error.what());
   } catch (const Cancelled& error) {
-    raise("Cancelled", error);
+    raise("Cancelled", error.what());
   } catch (const Error& error) {
-    raise("Qwen35Error", error);
+    raise("Qwen35Error", error.what());
+  } catch (const std::bad_alloc&) {
+    raise("OutOfMemory", "the system has no memory left; take fewer context_tokens, or close programs");
   }
 }
 
 void bind_errors(py::module_& module) {
-  for (const char* name : {"FormatError", "InputError", "Cancelled"}) module.attr(name) = python_error(name);
+  for (const char* name : {"FormatError", "InputError", "DeviceError", "OutOfMemory", "Unavailable", "Cancelled"}) {
+    module.attr(name) = python_error(name);
+  }
   module.attr("CoreError") = python_error("Qwen35Error");
   py::register_exception_translator(&raise_in_python);
 }

@@ -26,6 +26,18 @@ class TemplateError(Qwen35Error, ValueError):
     """A chat template cannot be compiled or rendered, or exceeds its limits."""
 
 
+class DeviceError(Qwen35Error):
+    """A device failed: what it reported, and what it was asked for."""
+
+
+class OutOfMemory(Qwen35Error, MemoryError):
+    """A device or the host has no memory left for what was asked; nothing of it was taken."""
+
+
+class Unavailable(Qwen35Error):
+    """A device or an instruction set that this build or this machine does not have."""
+
+
 class Cancelled(Qwen35Error):
     """Another thread cancelled the call."""
 

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from qwen35_local import hub
-from qwen35_local.cli.app import app
+from qwen35_local.cli.app import app, run
 
 Run = subprocess.CompletedProcess[str]
 
@@ -167,3 +167,14 @@ def test_scripts_have_no_conversation_to_continue(option: str) -> None:
 
 def test_a_wrong_way_of_being_full_is_refused() -> None:
     assert refused(qwen35("chat", "-p", "Hello!", "--when-full", "explode"))
+
+
+def test_an_error_of_the_program_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(standalone_mode: bool) -> None:
+        raise LookupError("no such thing")
+
+    monkeypatch.setattr("qwen35_local.cli.app.app", fails)
+    assert run() == 1
+    assert capsys.readouterr().err.startswith("qwen35: an error of this program, LookupError: no such thing. ")

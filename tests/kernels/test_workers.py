@@ -1,7 +1,5 @@
 """The team of workers behind every operation."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 from kernel_cases import empty, rows, same_bits
@@ -28,15 +26,6 @@ def test_teams_come_and_go():
     wanted = norm(kernels.Cpu("reference", 1), x)
     for threads in (1, 2, 5, 2, 9):
         assert same_bits(norm(kernels.Cpu("reference", threads), x), wanted)
-
-
-def test_callers_take_turns():
-    cpu = kernels.Cpu("reference", 3)
-    inputs = [rows(np.random.default_rng(i), 50, 512) for i in range(4)]
-    wanted = [norm(cpu, x) for x in inputs]
-    with ThreadPoolExecutor(4) as pool:
-        for _ in range(20):
-            assert all(same_bits(a, b) for a, b in zip(pool.map(lambda x: norm(cpu, x), inputs), wanted, strict=True))
 
 
 @pytest.mark.parametrize("threads", [2, 3, 8])

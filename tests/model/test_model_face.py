@@ -9,7 +9,7 @@ from random_model import TOKENS_USED
 
 import qwen35_local
 from qwen35_local import _core, errors
-from qwen35_local.errors import FormatError, InputError, Qwen35Error
+from qwen35_local.errors import FormatError, InputError, Unavailable
 
 
 def test_versions_agree() -> None:
@@ -84,8 +84,10 @@ def test_what_cannot_be_opened(tiny: Any, tmp_path: Path) -> None:
             _core.Model(path, threads=threads)
     with pytest.raises(InputError, match="context_tokens"):
         _core.Model(path, context_tokens=-1)
-    with pytest.raises(Qwen35Error, match="device"):
+    with pytest.raises(InputError, match="device"):
         _core.Model(path, device="abacus")
+    with pytest.raises(Unavailable, match="device 'cuda'"):
+        _core.Model(path, device="cuda")
 
 
 def test_logits_are_the_callers(tiny: Any) -> None:

@@ -5,11 +5,14 @@
 #include <map>
 #include <mutex>
 #include <new>
+#include <string>
 #include <vector>
 
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
+
+#include "base/error.h"
 
 namespace qwen35::cpu {
 namespace {
@@ -20,11 +23,20 @@ constexpr std::size_t kBlock = 16 * kHugePage;  // what is not used of it is not
 
 constexpr std::size_t round_up(std::size_t bytes, std::size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
+void* aligned_memory(std::size_t bytes, std::align_val_t alignment) {
+  try {
+    return ::operator new(bytes, alignment);
+  } catch (const std::bad_alloc&) {
+    throw OutOfMemory("the system has no memory for " + std::to_string(bytes) +
+                      " bytes more; take a smaller model or type, fewer context_tokens or kv q4, or close programs");
+  }
+}
+
 }  // namespace
 
 std::shared_ptr<std::byte> allocate_bytes(std::size_t bytes) {
   const std::align_val_t alignment{bytes >= kHugePage ? kHugePage : kLine};
-  auto* memory = static_cast<std::byte*>(::operator new(bytes, alignment));
+  auto* memory = static_cast<std::byte*>(aligned_memory(bytes, alignment));
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   // Whole pages only; a refusal costs nothing but speed.
   if (bytes >= kHugePage) (void)madvise(memory, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);

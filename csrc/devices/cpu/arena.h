@@ -8,7 +8,7 @@
 
 namespace qwen35::cpu {
 
-// 64-byte aligned and not initialised; huge pages from 2 MiB on. Throws std::bad_alloc.
+// 64-byte aligned and not initialised; huge pages from 2 MiB on. Throws OutOfMemory.
 std::shared_ptr<std::byte> allocate_bytes(std::size_t bytes);
 
 // Hands out pieces of larger blocks one behind the other, so that small matrices share huge pages too. A block goes

@@ -4,9 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <string>
 
-#include "base/error.h"
 #include "devices/cpu/cpu_backend.h"
 #include "devices/cpu/quantised_page.h"
 
@@ -28,27 +26,6 @@ std::size_t element_bytes(KvFormat format) { return format == KvFormat::kF32 ? s
 std::size_t index(KvFormat format) { return format == KvFormat::kF32 ? kKvF32 : kKvF16; }
 
 std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
-
-void check(const AttentionShape& shape, std::span<const KvSegment> segments) {
-  if (shape.kv_heads == 0 || shape.heads % shape.kv_heads != 0 || shape.heads / shape.kv_heads > kQueryBlock ||
-      shape.width == 0 || shape.width % kKeyLanes != 0) {
-    throw Error("attention of " + std::to_string(shape.heads) + " heads over " + std::to_string(shape.kv_heads) +
-                " key/value heads of width " + std::to_string(shape.width) + ": expected at most " +
-                std::to_string(kQueryBlock) + " heads for each and a width that is a multiple of " +
-                std::to_string(kKeyLanes));
-  }
-  for (const KvSegment& s : segments) {
-    const std::size_t full = (s.position + s.count) / kPageTokens;
-    if (is_quantised(s.format) && full > kFirstQuantisedPage && s.packed.size() < full) {
-      throw InputError("expected packed forms of " + std::to_string(full) + " pages, given " +
-                       std::to_string(s.packed.size()));
-    }
-    if (s.position + s.count > s.pages.size() * kPageTokens) {
-      throw InputError("positions up to " + std::to_string(s.position + s.count) + " do not fit in " +
-                       std::to_string(s.pages.size()) + " pages of " + std::to_string(kPageTokens) + " tokens");
-    }
-  }
-}
 
 // A partial softmax per query: m [n], sum [n], values [n, A] in one block of floats.
 struct Partial {
@@ -252,15 +229,10 @@ const float* CpuBackend::rope_table(const Rope& rope, std::span<const KvSegment>
   return table;
 }
 
-void CpuBackend::norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const float* q_norm, const float* k_norm,
-                                  float eps, const Rope& rope, const AttentionShape& shape,
-                                  std::span<const KvSegment> segments) {
-  check(shape, segments);
+void CpuBackend::do_norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const float* q_norm, const float* k_norm,
+                                     float eps, const Rope& rope, const AttentionShape& shape,
+                                     std::span<const KvSegment> segments) {
   const std::size_t pairs = rope.inv_freq.size(), width = shape.width;
-  if (2 * pairs > width) {
-    throw Error("rotary dimensions " + std::to_string(2 * pairs) + " exceed the head width " + std::to_string(width));
-  }
-  const auto device = lock_device();
   const float* angles = rope_table(rope, segments, q_gate.rows);
   const auto one = [&](const KvSegment& s, std::size_t row) {
     const float* cosine = angles + row * 2 * pairs;
@@ -304,9 +276,8 @@ void CpuBackend::quantise_pages(const KvSegment& s, const QuantisedPage& page) {
   });
 }
 
-void CpuBackend::attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::span<const KvSegment> segments) {
-  check(shape, segments);
-  const auto device = lock_device();
+void CpuBackend::do_attend(Tensor out, Tensor q_gate, const AttentionShape& shape,
+                           std::span<const KvSegment> segments) {
   const AttendPlan plan(out, q_gate, shape, segments);
   const std::size_t floats = Partial::floats(plan.block_queries, shape.width);
   const bool few_tasks = plan.tasks < std::size_t{2} * workers_.count() && plan.most_splits > 1;

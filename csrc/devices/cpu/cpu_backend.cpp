@@ -54,8 +54,7 @@ void CpuBackend::copy(std::byte* to, const std::byte* from, std::size_t bytes) {
 void CpuBackend::upload(std::byte* to, const std::byte* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
 void CpuBackend::download(std::byte* to, const std::byte* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
 
-void CpuBackend::rms_norm(Tensor out, Tensor x, const float* weight, float eps) {
-  const auto device = lock_device();
+void CpuBackend::do_rms_norm(Tensor out, Tensor x, const float* weight, float eps) {
   const auto rows = [&](std::size_t begin, std::size_t end, unsigned) {
     for (std::size_t t = begin; t < end; ++t) {
       table_.rms_norm(out.data + t * out.stride, x.data + t * x.stride, weight, x.cols, eps);
@@ -64,12 +63,7 @@ void CpuBackend::rms_norm(Tensor out, Tensor x, const float* weight, float eps) 
   workers_.each(x.rows, rows, rows_per_worker(x.cols));
 }
 
-void CpuBackend::route(std::int32_t* experts, float* weights, Tensor logits, std::uint32_t top_k) {
-  if (top_k == 0 || top_k > logits.cols) {
-    throw Error("num_experts_per_tok is " + std::to_string(top_k) + "; expected 1 to num_experts, " +
-                std::to_string(logits.cols));
-  }
-  const auto device = lock_device();
+void CpuBackend::do_route(std::int32_t* experts, float* weights, Tensor logits, std::uint32_t top_k) {
   const auto rows = [&](std::size_t begin, std::size_t end, unsigned) {
     for (std::size_t t = begin; t < end; ++t) {
       table_.route(experts + t * top_k, weights + t * top_k, logits.data + t * logits.stride, logits.cols, top_k);
@@ -78,8 +72,7 @@ void CpuBackend::route(std::int32_t* experts, float* weights, Tensor logits, std
   workers_.each(logits.rows, rows, rows_per_worker(16 * logits.cols));
 }
 
-void CpuBackend::sigmoid_gate(Tensor h, Tensor gate) {
-  const auto device = lock_device();
+void CpuBackend::do_sigmoid_gate(Tensor h, Tensor gate) {
   const auto rows = [&](std::size_t begin, std::size_t end, unsigned) {
     for (std::size_t t = begin; t < end; ++t) {
       table_.sigmoid_gate(h.data + t * h.stride, gate.data[t * gate.stride], h.cols);
@@ -88,7 +81,7 @@ void CpuBackend::sigmoid_gate(Tensor h, Tensor gate) {
   workers_.each(h.rows, rows, rows_per_worker(h.cols));
 }
 
-void CpuBackend::take_rows(Tensor out, Tensor x, std::span<const std::uint32_t> rows) {
+void CpuBackend::do_take_rows(Tensor out, Tensor x, std::span<const std::uint32_t> rows) {
   for (std::size_t i = 0; i < rows.size(); ++i) {
     std::memcpy(out.data + i * out.stride, x.data + rows[i] * x.stride, x.cols * sizeof(float));
   }

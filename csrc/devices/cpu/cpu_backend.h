@@ -1,9 +1,8 @@
 // The CPU: cuts every operation into rows or heads, spreads them over the workers and calls the kernel table.
-// Operations on one backend take turns, so that scratch memory and the team exist once.
+// Scratch memory and the team exist once, for one caller at a time (backend.h).
 #pragma once
 
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
@@ -38,6 +37,7 @@ class CpuBackend final : public Backend {
  public:
   CpuBackend(Isa isa, unsigned threads);  // 0 threads: as many as this process may use
 
+  std::unique_ptr<Weight> pack(const MatrixView& source, std::size_t groups, const Consumed& consumed) override;
   std::unique_ptr<Buffer> allocate(std::size_t bytes) override;
   std::size_t kv_page_bytes(KvFormat format, const AttentionShape& shape) const override;
   std::size_t quantised_page_bytes(KvFormat format, const AttentionShape& shape) const override;
@@ -46,40 +46,37 @@ class CpuBackend final : public Backend {
   void download(std::byte* to, const std::byte* from, std::size_t bytes) override;
   void synchronize() override {}
   const char* name() const noexcept override { return name_.c_str(); }
+  DeviceLimits limits() const noexcept override { return {kQueryBlock, kKeyLanes, kConvTaps, kValueTile}; }
   const Table& table() const noexcept { return table_; }
   std::chrono::nanoseconds waited() const noexcept override { return workers_.waited(); }
 
+ private:
   // cpu_backend.cpp
-  void rms_norm(Tensor out, Tensor x, const float* weight, float eps) override;
-  void route(std::int32_t* experts, float* weights, Tensor logits, std::uint32_t top_k) override;
-  void sigmoid_gate(Tensor h, Tensor gate) override;
-  void take_rows(Tensor out, Tensor x, std::span<const std::uint32_t> rows) override;
+  void do_rms_norm(Tensor out, Tensor x, const float* weight, float eps) override;
+  void do_route(std::int32_t* experts, float* weights, Tensor logits, std::uint32_t top_k) override;
+  void do_sigmoid_gate(Tensor h, Tensor gate) override;
+  void do_take_rows(Tensor out, Tensor x, std::span<const std::uint32_t> rows) override;
 
   // cpu_delta.cpp
-  void gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b, const DeltaParameters& parameters,
-                       const DeltaShape& shape, float eps, std::span<const DeltaSegment> segments) override;
+  void do_gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b, const DeltaParameters& parameters,
+                          const DeltaShape& shape, float eps, std::span<const DeltaSegment> segments) override;
 
   // cpu_attention.cpp
-  void norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const float* q_norm, const float* k_norm, float eps,
-                        const Rope& rope, const AttentionShape& shape, std::span<const KvSegment> segments) override;
-  void attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::span<const KvSegment> segments) override;
+  void do_norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const float* q_norm, const float* k_norm, float eps,
+                           const Rope& rope, const AttentionShape& shape, std::span<const KvSegment> segments) override;
+  void do_attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::span<const KvSegment> segments) override;
 
   // cpu_matmul.cpp
-  std::unique_ptr<Weight> pack(const MatrixView& source, std::size_t groups, const Consumed& consumed) override;
-  void embed(Tensor out, const Weight& table, std::span<const Token> tokens) override;
-  void matmul(Tensor x, std::initializer_list<Projection> projections) override;
-  void matmul_add(Tensor x, Tensor h, const Weight& w) override;
-  void swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& up) override;
+  void do_embed(Tensor out, const Weight& table, std::span<const Token> tokens) override;
+  void do_matmul(Tensor x, std::span<const Projection> projections) override;
+  void do_matmul_add(Tensor x, Tensor h, const Weight& w) override;
+  void do_swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& up) override;
 
   // cpu_moe.cpp
-  void moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up, const std::int32_t* experts,
-                  std::uint32_t top_k, std::uint32_t expert_count, const SharedExpert* shared) override;
-  void moe_combine(Tensor x, Tensor h, const Weight& down, const std::int32_t* experts, const float* weights,
-                   std::uint32_t top_k, std::uint32_t expert_count, const SharedExpert* shared) override;
-
- private:
-  // Every operation holds this from its first use of scratch to its end.
-  std::unique_lock<std::mutex> lock_device() { return std::unique_lock(mutex_); }
+  void do_moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up, const std::int32_t* experts,
+                     std::uint32_t top_k, std::uint32_t expert_count, const SharedExpert* shared) override;
+  void do_moe_combine(Tensor x, Tensor h, const Weight& down, const std::int32_t* experts, const float* weights,
+                      std::uint32_t top_k, std::uint32_t expert_count, const SharedExpert* shared) override;
 
   // cpu_matmul.cpp
   RowLists prepare(Tensor x, std::span<const Projection> projections);
@@ -95,7 +92,6 @@ class CpuBackend final : public Backend {
   Workers workers_;
   Arena arena_;  // of packed weights
   Pool pool_;    // of buffers
-  std::mutex mutex_;
 
   Scratch delta_blocks_;      // gated_delta_net: one block of tokens per worker
   Scratch attend_parts_;      // attend: partial softmaxes

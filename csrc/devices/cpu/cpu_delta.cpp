@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstring>
 
-#include "base/error.h"
 #include "devices/cpu/cpu_backend.h"
 
 namespace qwen35::cpu {
@@ -16,18 +15,6 @@ constexpr std::size_t kDeltaBlock = 64;      // rows that go from step to step t
 constexpr std::size_t kWorkGrain = 1 << 16;  // multiplications worth waking one more worker for: some ten microseconds
 
 static_assert(kDeltaSteps == kDeltaChunk && kDeltaBlock % kDeltaChunk == 0);
-
-void check(const DeltaShape& shape) {
-  if (shape.conv_width != kConvTaps) {
-    throw Error("linear_conv_kernel_dim is " + std::to_string(shape.conv_width) + "; this runtime expects " +
-                std::to_string(kConvTaps));
-  }
-  if (shape.value_width % kValueTile != 0 || shape.key_heads == 0 || shape.value_heads % shape.key_heads != 0) {
-    throw Error("recurrent state of " + std::to_string(shape.value_heads) + " value heads over " +
-                std::to_string(shape.key_heads) + " key heads, value width " + std::to_string(shape.value_width) +
-                ": expected whole groups of heads and a width that is a multiple of " + std::to_string(kValueTile));
-  }
-}
 
 // Scratch of one worker. Row 0 is the first token of a chunk.
 struct Block {
@@ -177,11 +164,9 @@ struct Layer {
 
 }  // namespace
 
-void CpuBackend::gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b,
-                                 const DeltaParameters& parameters, const DeltaShape& shape, float eps,
-                                 std::span<const DeltaSegment> segments) {
-  check(shape);
-  const auto device = lock_device();
+void CpuBackend::do_gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b,
+                                    const DeltaParameters& parameters, const DeltaShape& shape, float eps,
+                                    std::span<const DeltaSegment> segments) {
   const std::size_t floats = (Block::floats(shape) + 15) / 16 * 16;
   float* scratch = delta_blocks_.reserve<float>(workers_.count() * floats);
 

@@ -1,9 +1,7 @@
 // Dense products. Work is cut into (block of rows, panel) pairs: a panel streams from memory once per block of rows,
 // whose quantised activations stay in the second-level cache meanwhile.
 #include <algorithm>
-#include <string>
 
-#include "base/error.h"
 #include "devices/cpu/cpu_backend.h"
 #include "devices/cpu/matmul.h"
 
@@ -16,13 +14,6 @@ constexpr std::size_t kGrainProducts = 1 << 19;
 
 // Of a matrix that is packed: what is read is given back in pieces, so that file and panels never both lie in memory.
 constexpr std::size_t kConsumedBytes = std::size_t{4} << 20;
-
-void check_shape(const char* name, Tensor out, Tensor x, const Weight& w) {
-  if (x.cols == w.cols() && out.cols >= w.rows() && out.rows == x.rows) return;
-  throw InputError(std::string(name) + ": [" + std::to_string(x.rows) + ", " + std::to_string(x.cols) +
-                   "] times the transpose of [" + std::to_string(w.rows()) + ", " + std::to_string(w.cols()) +
-                   "] does not fit an output of [" + std::to_string(out.rows) + ", " + std::to_string(out.cols) + "]");
-}
 
 // visit(first row, rows, panel) for this worker's share of blocks x panels, all panels of a block of rows in turn.
 template <class Visit>
@@ -92,7 +83,6 @@ void CpuBackend::multiply(Tensor x, std::span<const Projection> projections, boo
 }
 
 std::unique_ptr<Weight> CpuBackend::pack(const MatrixView& source, std::size_t groups, const Consumed& consumed) {
-  const auto device = lock_device();
   auto weight = std::make_unique<PackedWeight>(source, groups, arena_);
   workers_.each(weight->panels(), [&](std::size_t begin, std::size_t end, unsigned) {
     std::size_t first = weight->first_row(begin);  // not yet given to `consumed`
@@ -108,14 +98,7 @@ std::unique_ptr<Weight> CpuBackend::pack(const MatrixView& source, std::size_t g
   return weight;
 }
 
-void CpuBackend::embed(Tensor out, const Weight& table, std::span<const Token> tokens) {
-  for (const Token token : tokens) {
-    if (token < 0 || static_cast<std::size_t>(token) >= table.rows()) {
-      throw InputError("embed: token " + std::to_string(token) + " is outside the vocabulary of " +
-                       std::to_string(table.rows()));
-    }
-  }
-  const auto device = lock_device();
+void CpuBackend::do_embed(Tensor out, const Weight& table, std::span<const Token> tokens) {
   workers_.each(
       tokens.size(),
       [&](std::size_t begin, std::size_t end, unsigned) {
@@ -126,24 +109,15 @@ void CpuBackend::embed(Tensor out, const Weight& table, std::span<const Token> t
       4);
 }
 
-void CpuBackend::matmul(Tensor x, std::initializer_list<Projection> projections) {
-  for (const Projection& p : projections) check_shape("matmul", p.out, x, *p.w);
-  const auto device = lock_device();
-  multiply(x, {projections.begin(), projections.size()}, false);
-}
+void CpuBackend::do_matmul(Tensor x, std::span<const Projection> projections) { multiply(x, projections, false); }
 
-void CpuBackend::matmul_add(Tensor x, Tensor h, const Weight& w) {
-  check_shape("matmul_add", x, h, w);
-  const auto device = lock_device();
+void CpuBackend::do_matmul_add(Tensor x, Tensor h, const Weight& w) {
   const Projection projection{x, &w};
   multiply(h, {&projection, 1}, true);
 }
 
-void CpuBackend::swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& up) {
-  check_shape("swiglu", out, h, gate);
-  check_shape("swiglu", out, h, up);
+void CpuBackend::do_swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& up) {
   if (h.rows == 0) return;
-  const auto device = lock_device();
   const Projection projections[] = {{out, &gate}, {out, &up}};
   const RowLists rows = prepare(h, projections);
   each_block_and_panel(workers_, h, packed(gate).panels(),

@@ -163,36 +163,17 @@ bool quantises_for(const SharedExpert* shared, const Weight* SharedExpert::* wei
   return shared != nullptr && quantises_input(packed(*(shared->*weight)).format());
 }
 
-void check_shared(const SharedExpert& shared, std::size_t tokens, std::size_t width) {
-  const std::size_t inner = shared.gate->rows();
-  if (shared.act.rows == tokens && shared.act.cols == inner && shared.up->rows() == inner &&
-      shared.down->cols() == inner && shared.gate->cols() == width && shared.up->cols() == width &&
-      shared.down->rows() == width) {
-    return;
-  }
-  throw InputError("experts: a shared expert of [" + std::to_string(inner) + ", " +
-                   std::to_string(shared.gate->cols()) + "] and back does not fit rows of " + std::to_string(width) +
-                   " and results of [" + std::to_string(shared.act.rows) + ", " + std::to_string(shared.act.cols) +
-                   "]");
-}
-
 }  // namespace
 
-void CpuBackend::moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up, const std::int32_t* experts,
-                            std::uint32_t top_k, std::uint32_t expert_count, const SharedExpert* shared) {
+void CpuBackend::do_moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up, const std::int32_t* experts,
+                               std::uint32_t top_k, std::uint32_t expert_count, const SharedExpert* shared) {
   const std::size_t parts = up == nullptr ? 2 : 1;
   const std::size_t width = gate.rows() / (expert_count * parts);
-  if (out.rows != h.rows * top_k || out.cols < width || h.cols != gate.cols()) {
-    throw InputError("moe_gather: the output must hold " + std::to_string(h.rows * top_k) + " rows of " +
-                     std::to_string(width));
-  }
   const ExpertPanels gates("moe_gather", gate, expert_count, parts, width);
   const ExpertPanels ups("moe_gather", up == nullptr ? gate : *up, expert_count, parts, width);
-  if (shared != nullptr) check_shared(*shared, h.rows, h.cols);
   if (h.rows == 0) return;
   Routing routing = sort_pairs(experts, h.rows * top_k, expert_count);
 
-  const auto device = lock_device();
   const MatmulTable& table = table_.matmul;
   const std::size_t pairs = routing.pairs.size(), tokens = shared == nullptr ? 0 : h.rows;
   const bool quantises = quantises_input(gates.w.format()) || quantises_input(ups.w.format()) ||
@@ -236,19 +217,14 @@ void CpuBackend::moe_gather(Tensor out, Tensor h, const Weight& gate, const Weig
   });
 }
 
-void CpuBackend::moe_combine(Tensor x, Tensor h, const Weight& down, const std::int32_t* experts, const float* weights,
-                             std::uint32_t top_k, std::uint32_t expert_count, const SharedExpert* shared) {
+void CpuBackend::do_moe_combine(Tensor x, Tensor h, const Weight& down, const std::int32_t* experts,
+                                const float* weights, std::uint32_t top_k, std::uint32_t expert_count,
+                                const SharedExpert* shared) {
   const std::size_t width = down.rows() / expert_count;
-  if (h.rows != x.rows * top_k || x.cols != width || h.cols != down.cols()) {
-    throw InputError("moe_combine: " + std::to_string(x.rows) + " rows of " + std::to_string(x.cols) + " want " +
-                     std::to_string(x.rows * top_k) + " rows of " + std::to_string(down.cols()));
-  }
   const ExpertPanels downs("moe_combine", down, expert_count, 1, width);
-  if (shared != nullptr) check_shared(*shared, x.rows, width);
   if (x.rows == 0) return;
   Routing routing = sort_pairs(experts, h.rows, expert_count);
 
-  const auto device = lock_device();
   const MatmulTable& table = table_.matmul;
   const std::size_t pairs = h.rows, tokens = shared == nullptr ? 0 : x.rows, n = pairs + tokens;
   const bool quantises = quantises_input(downs.w.format()), quantises_act = quantises_for(shared, &SharedExpert::down);

@@ -119,8 +119,8 @@ Isa find_isa(std::string_view name) {
     if (name == isa_name(isa)) return isa;
     available += (available.empty() ? "" : ", ") + std::string(isa_name(isa));
   }
-  throw Error("instruction set '" + std::string(name) + "' is not available: this build on this machine has " +
-              available + ". Set QWEN35_ISA to one of these, or leave it unset for the fastest");
+  throw Unavailable("instruction set '" + std::string(name) + "' is not available: this build on this machine has " +
+                    available + ". Set QWEN35_ISA to one of these, or leave it unset for the fastest");
 }
 
 Isa chosen_isa() {

@@ -24,11 +24,11 @@ std::size_t second_level_cache_bytes() noexcept;
 // Built in and supported by this machine, from the scalar twins upwards. Never empty.
 std::span<const Isa> available_isas() noexcept;
 
-// The last of available_isas(), or what the environment variable QWEN35_ISA names. Throws Error when that is unknown
-// or not available here.
+// The last of available_isas(), or what the environment variable QWEN35_ISA names. Throws Unavailable when that is
+// unknown or not available here.
 Isa chosen_isa();
 
-// By name, for tests; throws Error when it is unknown or not available here.
+// By name, for tests; throws Unavailable when it is unknown or not available here.
 Isa find_isa(std::string_view name);
 
 // Every kernel for this instruction set, one of available_isas(); where it has none of its own, the next simpler one's.

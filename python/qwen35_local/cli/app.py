@@ -42,9 +42,9 @@ for name in ("chat", "quantize", "perplexity", "info", "plan", "bench", "selftes
 
 
 def run() -> int:
-    """Runs the command line; returns the exit code, or raises SystemExit with it: 0 done, 2 usage, bad input or output
-    that cannot be written, 3 does not fit, 129 the terminal was closed, 130 interrupted, 141 nobody reads the output,
-    143 asked to end. One message, never a traceback."""
+    """Runs the command line; returns the exit code, or raises SystemExit with it: 0 done, 1 an error of this program,
+    2 usage, bad input or output that cannot be written, 3 does not fit, 129 the terminal was closed, 130 interrupted,
+    141 nobody reads the output, 143 asked to end. One message; a traceback only in Python's development mode."""
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
@@ -62,7 +62,13 @@ def run() -> int:
             return failed(f"{error.filename or 'system'}: {error.strerror or error}")
         if isinstance(error, MemoryError):
             return failed("not enough memory for this model and context; take a smaller type or --ctx")
-        raise
+        if sys.flags.dev_mode:
+            raise
+        failed(
+            f"an error of this program, {type(error).__name__}: {error}. Please report it with the traceback that "
+            "`python -X dev -m qwen35_local` shows"
+        )
+        return 1
     return code if isinstance(code, int) else 0
 
 

@@ -1,0 +1,185 @@
+#include "backend/check.h"
+
+#include <string>
+
+#include "base/error.h"
+
+namespace qwen35::check {
+namespace {
+
+std::string text(std::size_t number) { return std::to_string(number); }
+
+std::string text(std::size_t rows, std::size_t cols) { return "[" + text(rows) + ", " + text(cols) + "]"; }
+
+std::string text(const Weight& w) { return text(w.rows(), w.cols()); }
+
+[[noreturn]] void fail(const char* operation, const std::string& what) {
+  throw InputError(std::string(operation) + ": " + what);
+}
+
+void expect(const char* operation, const char* argument, Tensor given, std::size_t rows, std::size_t cols) {
+  if (given.rows == rows && given.cols == cols) return;
+  fail(operation, std::string(argument) + " is " + text(given.rows, given.cols) + ", expected " + text(rows, cols));
+}
+
+// The rows of every segment lie in the batch, and one behind the other.
+template <class SegmentKind>
+void segments_in_batch(const char* operation, std::span<const SegmentKind> segments, std::size_t rows) {
+  std::size_t next = 0;
+  for (const Segment& s : segments) {
+    if (s.first < next || s.first > rows || s.count > rows - s.first) {
+      fail(operation, "a segment of " + text(s.count) + " rows from row " + text(s.first) + ", expected rows of " +
+                          text(next) + " to " + text(rows));
+    }
+    next = s.first + s.count;
+  }
+}
+
+void heads(const char* operation, const AttentionShape& shape, const DeviceLimits& limits) {
+  if (shape.kv_heads != 0 && shape.heads % shape.kv_heads == 0 && shape.heads / shape.kv_heads <= limits.query_heads &&
+      shape.width != 0 && shape.width % limits.head_unit == 0) {
+    return;
+  }
+  fail(operation, text(shape.heads) + " heads over " + text(shape.kv_heads) + " key/value heads of width " +
+                      text(shape.width) + ": expected at most " + text(limits.query_heads) +
+                      " heads for each and a width that is a multiple of " + text(limits.head_unit));
+}
+
+void pages(const char* operation, std::span<const KvSegment> segments) {
+  for (const KvSegment& s : segments) {
+    const std::size_t end = s.position + s.count, full = end / kPageTokens;
+    if (is_quantised(s.format) && full > kFirstQuantisedPage && s.packed.size() < full) {
+      fail(operation, "expected packed forms of " + text(full) + " pages, given " + text(s.packed.size()));
+    }
+    if (end > s.pages.size() * kPageTokens) {
+      fail(operation, "positions up to " + text(end) + " do not fit in " + text(s.pages.size()) + " pages of " +
+                          text(kPageTokens) + " tokens");
+    }
+  }
+}
+
+// gate and up [F, D], act [T, F], down [D, F].
+void shared_expert(const char* operation, const SharedExpert& shared, std::size_t tokens, std::size_t width) {
+  const std::size_t inner = shared.gate->rows();
+  if (shared.act.rows == tokens && shared.act.cols == inner && shared.up->rows() == inner &&
+      shared.down->cols() == inner && shared.gate->cols() == width && shared.up->cols() == width &&
+      shared.down->rows() == width) {
+    return;
+  }
+  fail(operation, "a shared expert of gate " + text(*shared.gate) + ", up " + text(*shared.up) + " and down " +
+                      text(*shared.down) + " does not fit rows of " + text(width) + " and results of " +
+                      text(shared.act.rows, shared.act.cols));
+}
+
+std::size_t rows_of_one(const char* operation, const Weight& w, std::size_t parts) {
+  if (parts == 0 || w.rows() % parts != 0) {
+    fail(operation, text(w.rows()) + " rows of weights are not " + text(parts) + " equal parts");
+  }
+  return w.rows() / parts;
+}
+
+}  // namespace
+
+void embed(Tensor out, const Weight& table, std::span<const Token> tokens) {
+  expect("embed", "out", out, tokens.size(), table.cols());
+  for (const Token token : tokens) {
+    if (token < 0 || static_cast<std::size_t>(token) >= table.rows()) {
+      fail("embed", "token " + std::to_string(token) + " is outside the vocabulary of " + text(table.rows()));
+    }
+  }
+}
+
+void rms_norm(Tensor out, Tensor x) { expect("rms_norm", "out", out, x.rows, x.cols); }
+
+void matmul(const char* operation, Tensor out, Tensor x, const Weight& w) {
+  if (x.cols == w.cols() && out.cols >= w.rows() && out.rows == x.rows) return;
+  fail(operation, text(x.rows, x.cols) + " times the transpose of " + text(w) + " does not fit an output of " +
+                      text(out.rows, out.cols));
+}
+
+void gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b, const DeltaShape& shape,
+                     std::span<const DeltaSegment> segments, const DeviceLimits& limits) {
+  constexpr const char* kName = "gated_delta_net";
+  if (shape.conv_width != limits.conv_width) {
+    fail(kName, "linear_conv_kernel_dim is " + text(shape.conv_width) + ", expected " + text(limits.conv_width));
+  }
+  if (shape.value_width % limits.value_unit != 0 || shape.key_heads == 0 || shape.value_heads % shape.key_heads != 0) {
+    fail(kName, text(shape.value_heads) + " value heads over " + text(shape.key_heads) + " key heads, value width " +
+                    text(shape.value_width) + ": expected whole groups of heads and a width that is a multiple of " +
+                    text(limits.value_unit));
+  }
+  const std::size_t rows = qkv.rows, width = std::size_t{shape.value_heads} * shape.value_width;
+  expect(kName, "qkv", qkv, rows, 2 * std::size_t{shape.key_heads} * shape.key_width + width);
+  expect(kName, "out", out, rows, width);
+  expect(kName, "z", z, rows, width);
+  expect(kName, "a", a, rows, shape.value_heads);
+  expect(kName, "b", b, rows, shape.value_heads);
+  segments_in_batch(kName, segments, rows);
+}
+
+void norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const Rope& rope, const AttentionShape& shape,
+                      std::span<const KvSegment> segments, const DeviceLimits& limits) {
+  constexpr const char* kName = "norm_rope_append";
+  heads(kName, shape, limits);
+  if (2 * rope.inv_freq.size() > shape.width) {
+    fail(kName, "rotary dimensions " + text(2 * rope.inv_freq.size()) + " exceed the head width " + text(shape.width));
+  }
+  const std::size_t width = shape.width;
+  expect(kName, "q_gate", q_gate, q_gate.rows, shape.heads * 2 * width);
+  expect(kName, "k", k, q_gate.rows, shape.kv_heads * width);
+  expect(kName, "v", v, q_gate.rows, shape.kv_heads * width);
+  segments_in_batch(kName, segments, q_gate.rows);
+  pages(kName, segments);
+}
+
+void attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::span<const KvSegment> segments,
+            const DeviceLimits& limits) {
+  constexpr const char* kName = "attend";
+  heads(kName, shape, limits);
+  const std::size_t width = std::size_t{shape.heads} * shape.width;
+  expect(kName, "q_gate", q_gate, q_gate.rows, 2 * width);
+  expect(kName, "out", out, q_gate.rows, width);
+  segments_in_batch(kName, segments, q_gate.rows);
+  pages(kName, segments);
+}
+
+void route(Tensor logits, std::uint32_t top_k) {
+  if (top_k == 0 || top_k > logits.cols) {
+    fail("route", "num_experts_per_tok is " + text(top_k) + ", expected 1 to num_experts, " + text(logits.cols));
+  }
+}
+
+void moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up, std::uint32_t top_k,
+                std::uint32_t expert_count, const SharedExpert* shared) {
+  constexpr const char* kName = "moe_gather";
+  const std::size_t width = rows_of_one(kName, gate, std::size_t{expert_count} * (up == nullptr ? 2 : 1));
+  if (up != nullptr && (up->rows() != gate.rows() || up->cols() != gate.cols())) {
+    fail(kName, "up is " + text(*up) + ", expected the shape of gate, " + text(gate));
+  }
+  if (out.rows != h.rows * top_k || out.cols < width || h.cols != gate.cols()) {
+    fail(kName, text(h.rows, h.cols) + " times " + text(top_k) + " of the experts in " + text(gate) +
+                    " does not fit an output of " + text(out.rows, out.cols) + ", expected " +
+                    text(h.rows * top_k, width));
+  }
+  if (shared != nullptr) shared_expert(kName, *shared, h.rows, h.cols);
+}
+
+void moe_combine(Tensor x, Tensor h, const Weight& down, std::uint32_t top_k, std::uint32_t expert_count,
+                 const SharedExpert* shared) {
+  constexpr const char* kName = "moe_combine";
+  const std::size_t width = rows_of_one(kName, down, expert_count);
+  expect(kName, "h", h, x.rows * top_k, down.cols());
+  expect(kName, "x", x, x.rows, width);
+  if (shared != nullptr) shared_expert(kName, *shared, x.rows, width);
+}
+
+void sigmoid_gate(Tensor h, Tensor gate) { expect("sigmoid_gate", "gate", gate, h.rows, 1); }
+
+void take_rows(Tensor out, Tensor x, std::span<const std::uint32_t> rows) {
+  expect("take_rows", "out", out, rows.size(), x.cols);
+  for (const std::uint32_t row : rows) {
+    if (row >= x.rows) fail("take_rows", "row " + text(row) + " of " + text(x.rows));
+  }
+}
+
+}  // namespace qwen35::check

@@ -1,0 +1,27 @@
+// Whether the arguments of an operation fit one another and the device: every operation of a Backend begins with its
+// check here, so that a device's own code can take them as given. Throws InputError that names the operation, what was
+// given and what was expected. Contents of device memory, such as the numbers of experts, cannot be seen from here.
+#pragma once
+
+#include "backend/backend.h"
+
+namespace qwen35::check {
+
+void embed(Tensor out, const Weight& table, std::span<const Token> tokens);
+void rms_norm(Tensor out, Tensor x);
+void matmul(const char* operation, Tensor out, Tensor x, const Weight& w);
+void gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b, const DeltaShape& shape,
+                     std::span<const DeltaSegment> segments, const DeviceLimits& limits);
+void norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const Rope& rope, const AttentionShape& shape,
+                      std::span<const KvSegment> segments, const DeviceLimits& limits);
+void attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::span<const KvSegment> segments,
+            const DeviceLimits& limits);
+void route(Tensor logits, std::uint32_t top_k);
+void moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up, std::uint32_t top_k,
+                std::uint32_t expert_count, const SharedExpert* shared);
+void moe_combine(Tensor x, Tensor h, const Weight& down, std::uint32_t top_k, std::uint32_t expert_count,
+                 const SharedExpert* shared);
+void sigmoid_gate(Tensor h, Tensor gate);
+void take_rows(Tensor out, Tensor x, std::span<const std::uint32_t> rows);
+
+}  // namespace qwen35::check
