@@ -1,11 +1,11 @@
-// _core.kernels, in two parts.
+// _core.kernels, for tests: operations on any device, and the kernels of the CPU by themselves.
 #pragma once
 
 #include <pybind11/pybind11.h>
 
 namespace qwen35 {
 
-void bind_kernels(pybind11::module_& module);
-void bind_matmul_kernels(pybind11::module_& kernels);
+void bind_device(pybind11::module_& kernels);
+void bind_cpu_kernels(pybind11::module_& kernels);
 
 }  // namespace qwen35

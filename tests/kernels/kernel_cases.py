@@ -1,4 +1,5 @@
-"""Arrays as awkward as the kernels allow, cuts of a sequence into calls, and what "the same bits" means."""
+"""Devices, arrays as awkward as the kernels allow, cuts of a sequence into calls, and what "the same" means: on one
+device bits, whatever the batch, the cut or the threads; between two devices a tolerance."""
 
 from functools import cache
 
@@ -9,9 +10,18 @@ from qwen35_local._core import kernels
 U = 2.0**-24  # one rounding to fp32, relative
 
 
+DEVICES = kernels.devices()
+REFERENCE = "cpu-reference"
+
+# Between devices: the largest difference, relative to the largest value of the row. Sums may be taken in another order,
+# and activations that one device quantises to 8 bits another may not. The instruction sets of the CPU are one device:
+# between them no bit differs.
+ACROSS_DEVICES = {"fp32": 2.0**-14, "quantised": 2.0**-6}
+
+
 @cache
-def cpu_of(isa: str, threads: int) -> kernels.Cpu:
-    return kernels.Cpu(isa, threads)
+def device_of(name: str, threads: int) -> kernels.Device:
+    return kernels.Device(name, threads)
 
 
 def rows(rng: np.random.Generator, count: int, cols: int, scale: float = 1.0, gap: int = 3) -> np.ndarray:
@@ -32,6 +42,14 @@ def empty(count: int, cols: int) -> np.ndarray:
 
 def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
     return np.ascontiguousarray(a).tobytes() == np.ascontiguousarray(b).tobytes()
+
+
+def agree(name: str, ours: np.ndarray, reference: np.ndarray, arithmetic: str = "fp32") -> bool:
+    """Whether results [rows, cols] of a device are those of the scalar kernels."""
+    if name.startswith("cpu-"):
+        return same_bits(ours, reference)
+    largest = np.abs(reference).max(axis=1, keepdims=True)
+    return bool(np.all(np.abs(ours - reference) <= ACROSS_DEVICES[arithmetic] * largest))
 
 
 def cuts(rng: np.random.Generator, total: int) -> list[list[int]]:

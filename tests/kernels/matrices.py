@@ -47,8 +47,8 @@ class Matrix:
         )  # fmt: skip
         self.values = _core.decode(self.data, dtype, rows * cols).reshape(rows, cols)
 
-    def pack(self, cpu: kernels.Cpu) -> kernels.Weight:
-        return kernels.pack(cpu, self.data, self.dtype, self.rows, self.cols, self.groups)
+    def pack(self, device: kernels.Device) -> kernels.Weight:
+        return device.pack(self.data, self.dtype, self.rows, self.cols, self.groups)
 
 
 def ragged(rows: int, cols: int, shift: int = 1) -> Array:
@@ -65,10 +65,17 @@ def activations(rng: np.random.Generator, rows: int, cols: int) -> Array:
     return x
 
 
-def product(cpu: kernels.Cpu, x: Array, *matrices: Matrix) -> list[Array]:
+def product(device: kernels.Device, x: Array, *matrices: Matrix) -> list[Array]:
     outs = [ragged(len(x), m.rows) for m in matrices]
-    kernels.matmul(cpu, x, [(out, m.pack(cpu)) for out, m in zip(outs, matrices, strict=True)])
+    device.matmul(x, [(out, m.pack(device)) for out, m in zip(outs, matrices, strict=True)])
     return outs
+
+
+def cpu_quantised(x: Array) -> tuple[Array, Array]:
+    """x [T, D] as the CPU quantises it, in fp64, and the size of a step of 8 bits at each element."""
+    codes, scales, _ = kernels.quantise_rows("reference", x)
+    values = (codes * scales[..., :1].astype(np.float64)).reshape(x.shape)
+    return values, np.repeat(scales[..., 0].astype(np.float64), 32, axis=1)
 
 
 def bits(x: Array) -> NDArray[np.uint32]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from kernel_cases import cpu_of, cuts, empty, rows, same_bits, sigmoid
+from kernel_cases import REFERENCE, agree, cuts, device_of, empty, rows, same_bits, sigmoid
 
 from qwen35_local import _core
 from qwen35_local._core import kernels
@@ -36,7 +36,7 @@ def stored(values, dtype):
 class Case:
     """`count` tokens of one sequence, appended in calls of `pieces`. Nothing is turned and norm weights are 1."""
 
-    cpu: kernels.Cpu
+    device: kernels.Device
     shape: tuple[int, int, int]
     kv: str
     count: int
@@ -51,21 +51,21 @@ class Case:
         self.k, self.v = rows(rng, self.count, kv_heads * width), rows(rng, self.count, kv_heads * width)
         if self.damage >= 0:
             self.v[self.damage, 0] = np.inf
-        self.cache = kernels.KvCache(self.cpu, self.kv, self.shape, -(-self.count // PAGE))
+        self.cache = kernels.KvCache(self.device, self.kv, self.shape, -(-self.count // PAGE))
         self.k_given, ones, at = np.array(self.k), np.ones(width, np.float32), 0
         for n in self.pieces or (self.count,):
             part = slice(at, at + n)
-            self.cpu.norm_rope_append(
+            self.device.norm_rope_append(
                 self.q_gate[part], self.k[part], self.v[part], ones, ones, 1e-6, [], 1.0, self.shape, [(0, n, at)],
                 [self.cache],
             )  # fmt: skip
             at += n
 
-    def attend(self, first, pieces, cpu=None):
+    def attend(self, first, pieces):
         out, at = empty(sum(pieces), self.shape[0] * self.shape[2]), 0
         for n in pieces:
             part = self.q_gate[first + at : first + at + n]
-            (cpu or self.cpu).attend(out[at : at + n], part, self.shape, [(0, n, first + at)], [self.cache])
+            self.device.attend(out[at : at + n], part, self.shape, [(0, n, first + at)], [self.cache])
             at += n
         return out
 
@@ -100,8 +100,8 @@ def blockmax(x):
 
 @pytest.mark.parametrize("kv", TYPES)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_formula(cpu, shape, kv):
-    case = Case(cpu, shape, kv, 1300)
+def test_formula(device, shape, kv):
+    case = Case(device, shape, kv, 1300)
     for row in (0, 255, 300, 767, 768, 1023, 1299):
         wanted, bound = case.formula(row)
         found = case.attend(row, [1])[0]
@@ -109,8 +109,8 @@ def test_formula(cpu, shape, kv):
         assert np.abs(found - wanted).mean() <= 0.02 * np.abs(wanted).mean()
 
 
-def test_rotation_changes_no_score(cpu):
-    case = Case(cpu, (2, 1, 64), "q8", 40)
+def test_rotation_changes_no_score(device):
+    case = Case(device, (2, 1, 64), "q8", 40)
     given = case.k_given.astype(np.float64)
     normed = given / np.sqrt((given * given).mean(1, keepdims=True) + 1e-6)
     assert np.allclose(case.k, normed @ hadamard(64), atol=2e-6)
@@ -118,9 +118,9 @@ def test_rotation_changes_no_score(cpu):
 
 
 @pytest.mark.parametrize("kv", TYPES)
-def test_pages_read_open_are_as_good_as_f16(cpu, kv):
+def test_pages_read_open_are_as_good_as_f16(device, kv):
     """Up to the third page nothing is packed: only the rotation is there."""
-    case = Case(cpu, (4, 2, 64), kv, 768)
+    case = Case(device, (4, 2, 64), kv, 768)
     for row in (5, 400, 767):
         heads, kv_heads, width = case.shape
         query, gate = case.q_gate[row].reshape(heads, 2, width).transpose(1, 0, 2).astype(np.float64)
@@ -135,23 +135,28 @@ def test_pages_read_open_are_as_good_as_f16(cpu, kv):
 
 @pytest.mark.parametrize("kv", TYPES)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_vector_kernels_have_the_bits_of_the_scalar_twin(vector_isa, shape, kv):
-    ours, twin = Case(cpu_of(vector_isa, 2), shape, kv, 1100), Case(cpu_of("reference", 1), shape, kv, 1100)
+def test_devices_agree(other_name, shape, kv):
+    ours, twin = Case(device_of(other_name, 2), shape, kv, 1100), Case(device_of(REFERENCE, 1), shape, kv, 1100)
+    for first, count in ((760, 20), (1021, 5), (1040, 33), (1099, 1)):
+        assert agree(other_name, ours.attend(first, [count]), twin.attend(first, [count]), "quantised")
+
+
+@pytest.mark.parametrize("kv", TYPES)
+def test_pages_of_the_cpu_hold_the_bytes_of_the_scalar_kernels(vector_isa, kv):
+    ours, twin = (Case(device_of(f"cpu-{isa}", 2), (4, 2, 64), kv, 1100) for isa in (vector_isa, "reference"))
     for page in range(1, 4):
         assert ours.cache.packed_bytes(page) == twin.cache.packed_bytes(page)
-    for first, count in ((760, 20), (1021, 5), (1040, 33), (1099, 1)):
-        assert same_bits(ours.attend(first, [count]), twin.attend(first, [count]))
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("shape", [(4, 2, 32), (6, 1, 64)])
-def test_cuts_do_not_matter(isa, threads, shape):
+def test_cuts_do_not_matter(name, threads, shape):
     count = 1180
-    whole = Case(cpu_of(isa, 1), shape, "q4", count)
+    whole = Case(device_of(name, 1), shape, "q4", count)
     expected = whole.attend(740, [440])
     rng = np.random.default_rng(threads)
     appended = tuple(int(n) for n in np.diff([0, *sorted(rng.choice(np.arange(1, count), 9, False)), count]))
-    case = Case(cpu_of(isa, threads), shape, "q4", count, pieces=appended)
+    case = Case(device_of(name, threads), shape, "q4", count, pieces=appended)
     for page in range(1, count // PAGE):
         assert case.cache.packed_bytes(page) == whole.cache.packed_bytes(page)
     for pieces in cuts(rng, 440):
@@ -161,23 +166,23 @@ def test_cuts_do_not_matter(isa, threads, shape):
         assert same_bits(case.attend(first, [1])[0], expected[first - 740])
 
 
-def test_formats_do_not_see_each_other(isa):
-    cpu, shape = cpu_of(isa, 2), (4, 2, 32)
-    cases = [Case(cpu, shape, kv, 1100, seed) for seed, kv in enumerate(TYPES)]
+def test_formats_do_not_see_each_other(name):
+    device, shape = device_of(name, 2), (4, 2, 32)
+    cases = [Case(device, shape, kv, 1100, seed) for seed, kv in enumerate(TYPES)]
     alone = [case.attend(1090, [10]) for case in cases]
     out = empty(30, 4 * 32)
     q_gate = np.concatenate([case.q_gate[1090:1100] for case in cases])
-    cpu.attend(out, q_gate, shape, [(10 * i, 10, 1090) for i in range(3)], [case.cache for case in cases])
+    device.attend(out, q_gate, shape, [(10 * i, 10, 1090) for i in range(3)], [case.cache for case in cases])
     assert same_bits(out, np.concatenate(alone))
 
 
-def test_damage_shows_where_it_is_read(isa):
+def test_damage_shows_where_it_is_read(name):
     """An infinite value makes its block NaN, whoever reads it; rows before it are clean."""
-    case = Case(cpu_of(isa, 1), (2, 1, 32), "q4", 1100, damage=300)
+    case = Case(device_of(name, 1), (2, 1, 32), "q4", 1100, damage=300)
     assert np.isfinite(case.attend(299, [1])).all()
     assert not np.isfinite(case.attend(1099, [1])).all()
 
 
-def test_width_that_is_no_whole_block(cpu):
+def test_width_that_is_no_whole_block(device):
     with pytest.raises(InputError, match=r"width 48 .* multiple of 32; use kv f16"):
-        kernels.KvCache(cpu, "q4", (1, 1, 48), 1)
+        kernels.KvCache(device, "q4", (1, 1, 48), 1)

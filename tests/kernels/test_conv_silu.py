@@ -2,16 +2,18 @@
 
 import numpy as np
 import pytest
-from kernel_cases import U, cpu_of, cuts, empty, rows, same_bits, silu, vector
+from kernel_cases import U, cuts, empty, rows, same_bits, silu, vector
+
+from qwen35_local._core import kernels
 
 TAPS = 4
 
 
-def convolve(cpu, x, kernel, window, pieces):
+def convolve(isa, x, kernel, window, pieces):
     """The sequence x in calls of `pieces` rows; returns the result and the window left behind."""
     out, window, at = empty(*x.shape), window.copy(), 0
     for count in pieces:
-        cpu.conv_silu(out[at : at + count], x[at : at + count], kernel, window)
+        kernels.conv_silu(isa, out[at : at + count], x[at : at + count], kernel, window)
         at += count
     return out, window
 
@@ -24,9 +26,9 @@ def case(seed, count, channels):
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 17])
 @pytest.mark.parametrize("channels", [5, 64, 67, 200])
-def test_formula(cpu, count, channels):
+def test_formula(isa, count, channels):
     _, x, kernel, window = case(count, count, channels)
-    out, left = convolve(cpu, x, kernel, window, [count])
+    out, left = convolve(isa, x, kernel, window, [count])
     extended = np.concatenate([window, x]).astype(np.float64)
     terms = np.stack([extended[j : j + count] * kernel[:, j] for j in range(TAPS)])
     wanted = silu(terms.sum(0))
@@ -39,16 +41,16 @@ def test_formula(cpu, count, channels):
 @pytest.mark.parametrize("channels", [1, 8, 15, 16, 63, 64, 65, 130])
 def test_vector_kernels_have_the_bits_of_the_scalar_twin(vector_isa, channels):
     _, x, kernel, window = case(channels, 9, channels)
-    ours, our_window = convolve(cpu_of(vector_isa, 1), x, kernel, window, [2, 7])
-    twin, twin_window = convolve(cpu_of("reference", 1), x, kernel, window, [2, 7])
+    ours, our_window = convolve(vector_isa, x, kernel, window, [2, 7])
+    twin, twin_window = convolve("reference", x, kernel, window, [2, 7])
     assert same_bits(ours, twin)
     assert same_bits(our_window, twin_window)
 
 
 def test_cuts_do_not_matter(isa):
     rng, x, kernel, window = case(7, 23, 300)
-    whole, left = convolve(cpu_of(isa, 1), x, kernel, window, [23])
+    whole, left = convolve(isa, x, kernel, window, [23])
     for pieces in cuts(rng, 23):
-        out, window_after = convolve(cpu_of(isa, 1), x, kernel, window, pieces)
+        out, window_after = convolve(isa, x, kernel, window, pieces)
         assert same_bits(out, whole), pieces
         assert same_bits(window_after, left), pieces

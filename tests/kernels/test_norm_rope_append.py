@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from kernel_cases import U, cpu_of, cuts, rms, rows, same_bits, vector
+from kernel_cases import REFERENCE, U, agree, cuts, device_of, empty, rms, rows, same_bits, vector
 
 from qwen35_local._core import kernels
 from qwen35_local.errors import InputError
@@ -23,16 +23,25 @@ class Case:
         self.inv_freq = [1e7 ** (-i / max(pairs, 1)) for i in range(pairs)]
         self.magnitude = 1.125
 
-    def run(self, cpu, pieces, position, caches, part=slice(None)):
+    def run(self, device, pieces, position, caches, part=slice(None)):
         """The rows `part` in calls of `pieces` rows from `position`; returns q_gate and k as they are left."""
         q_gate, k, at = np.array(self.q_gate[part]), np.array(self.k[part]), 0
         for count in pieces:
             rows_ = slice(at, at + count)
-            cpu.norm_rope_append(q_gate[rows_], k[rows_], self.v[part][rows_], self.q_norm, self.k_norm, EPS,
+            device.norm_rope_append(q_gate[rows_], k[rows_], self.v[part][rows_], self.q_norm, self.k_norm, EPS,
                                  self.inv_freq, self.magnitude, self.shape, [(0, count, position + at)],
                                  caches)  # fmt: skip
             at += count
         return q_gate, k
+
+    def read_back(self, device, pieces):
+        """q_gate and k as they are left, and what attend then reads of the pages."""
+        heads, _, width = self.shape
+        cache = kernels.KvCache(device, "f16", self.shape, -(-len(self.k) // PAGE))
+        q_gate, k = self.run(device, pieces, 0, [cache])
+        out = empty(len(k), heads * width)
+        device.attend(out, q_gate, self.shape, [(0, len(k), 0)], [cache])
+        return q_gate, k, out
 
     def turned(self, x, weight, positions):
         """[T, heads, width] in fp64, and the size of what was added up in every element."""
@@ -48,7 +57,7 @@ class Case:
 
 
 def contents(cache, shape, slots, dtype):
-    """Keys and values [slots, G, A] of a cache's first pages."""
+    """Keys and values [slots, G, A] of a cache's first pages on the CPU."""
     _, heads, width = shape
     keys, values = [], []
     for page in range(-(-slots // PAGE)):
@@ -80,61 +89,54 @@ SHAPES = [(4, 2, 32, 7), (2, 1, 16, 8), (6, 3, 48, 0), (2, 2, 256, 32)]
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("position", [0, 250, 200_003, 1_009_990])
-def test_formula(cpu, shape, position):
+def test_formula(device, shape, position):
     case = Case(1, 9, *shape)
     pages = (position + 8) // PAGE + 1
-    cache = kernels.KvCache(cpu, "f32", case.shape, pages, blank=position // PAGE)
-    q_gate, k = case.run(cpu, [9], position, [cache])
+    cache = kernels.KvCache(device, "f32", case.shape, pages, blank=position // PAGE)
+    q_gate, k = case.run(device, [9], position, [cache])
     check(case, q_gate, k, np.arange(position, position + 9))
 
 
-@pytest.mark.parametrize(("name", "dtype"), [("f32", np.float32), ("f16", np.float16)])
-def test_pages_hold_keys_and_values(cpu, name, dtype):
-    case = Case(2, 270, 2, 2, 32, 4)
-    cache = kernels.KvCache(cpu, name, case.shape, 2)
-    _, k = case.run(cpu, [3, 260, 7], 0, [cache])
+@pytest.mark.parametrize(("kv", "dtype"), [("f32", np.float32), ("f16", np.float16)])
+def test_pages_of_the_cpu_hold_keys_and_values(isa, kv, dtype):
+    case, device = Case(2, 270, 2, 2, 32, 4), device_of(f"cpu-{isa}", 1)
+    cache = kernels.KvCache(device, kv, case.shape, 2)
+    _, k = case.run(device, [3, 260, 7], 0, [cache])
     keys, values = contents(cache, case.shape, 270, dtype)
     assert same_bits(keys, k.reshape(270, 2, 32).astype(dtype))  # rounded to the nearest, ties to even
     assert same_bits(values, np.array(case.v).reshape(270, 2, 32).astype(dtype))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_vector_kernels_have_the_bits_of_the_scalar_twin(vector_isa, shape):
+def test_devices_agree(other_name, shape):
     case = Case(3, 6, *shape)
-    results = []
-    for isa in (vector_isa, "reference"):
-        cache = kernels.KvCache(cpu_of(isa, 1), "f16", case.shape, 1)
-        results.append((*case.run(cpu_of(isa, 1), [6], 30, [cache]), cache.bytes(0)))
-    assert same_bits(results[0][0], results[1][0])
-    assert same_bits(results[0][1], results[1][1])
-    assert results[0][2] == results[1][2]
+    ours, twin = (case.read_back(device_of(name, 1), [6]) for name in (other_name, REFERENCE))
+    for found, expected in zip(ours, twin, strict=True):
+        assert agree(other_name, found, expected)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 4])
-def test_cuts_do_not_matter(isa, threads):
-    case = Case(4, 40, 4, 2, 32, 8)
-    whole_cache = kernels.KvCache(cpu_of(isa, 1), "f16", case.shape, 2)
-    whole = case.run(cpu_of(isa, 1), [40], 240, [whole_cache])
-    for pieces in cuts(np.random.default_rng(0), 40):
-        cache = kernels.KvCache(cpu_of(isa, threads), "f16", case.shape, 2)
-        parts = case.run(cpu_of(isa, threads), pieces, 240, [cache])
-        assert same_bits(parts[0], whole[0])
-        assert same_bits(parts[1], whole[1])
-        assert [cache.bytes(p) for p in (0, 1)] == [whole_cache.bytes(p) for p in (0, 1)]
+def test_cuts_do_not_matter(name, threads):
+    count = 275  # into the second page
+    case = Case(4, count, 4, 2, 32, 8)
+    whole = case.read_back(device_of(name, 1), [count])
+    for pieces in cuts(np.random.default_rng(0), count):
+        parts = case.read_back(device_of(name, threads), pieces)
+        assert all(same_bits(part, expected) for part, expected in zip(parts, whole, strict=True))
 
 
-def test_angles_follow_frequencies_and_segments(cpu):
+def test_angles_follow_frequencies_and_segments(device):
     """The kept table of angles must go when positions or frequencies change."""
     case = Case(5, 4, 2, 1, 32, 8)
-    cache = kernels.KvCache(cpu, "f32", case.shape, 1)
+    cache = kernels.KvCache(device, "f32", case.shape, 1)
     for position, magnitude, shift in ((7, 1.0, 1.0), (8, 1.0, 1.0), (8, 1.5, 1.0), (8, 1.5, 0.5), (7, 1.0, 1.0)):
         case.magnitude, case.inv_freq = magnitude, [shift * 0.7**i for i in range(8)]
-        q_gate, k = case.run(cpu, [4], position, [cache])
+        q_gate, k = case.run(device, [4], position, [cache])
         check(case, q_gate, k, np.arange(position, position + 4))
 
 
-def test_too_few_pages_are_refused(cpu):
+def test_too_few_pages_are_refused(device):
     case = Case(6, 4, 2, 1, 16, 2)
-    cache = kernels.KvCache(cpu, "f32", case.shape, 1)
+    cache = kernels.KvCache(device, "f32", case.shape, 1)
     with pytest.raises(InputError, match="positions up to 258 do not fit in 1 pages"):
-        case.run(cpu, [4], 254, [cache])
+        case.run(device, [4], 254, [cache])

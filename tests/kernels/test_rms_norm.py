@@ -2,49 +2,49 @@
 
 import numpy as np
 import pytest
-from kernel_cases import U, cpu_of, empty, rms, rows, same_bits, vector
+from kernel_cases import REFERENCE, U, agree, device_of, empty, rms, rows, same_bits, vector
 
 EPS = 1e-6
 
 
-def norm(cpu, x, weight):
+def norm(device, x, weight):
     out = empty(*x.shape)
-    cpu.rms_norm(out, x, weight, EPS)
+    device.rms_norm(out, x, weight, EPS)
     return out
 
 
 @pytest.mark.parametrize("cols", [1, 7, 16, 31, 33, 64, 100, 256, 1024, 2056])
 @pytest.mark.parametrize("scale", [1.0, 1e-4, 300.0])
-def test_formula(cpu, cols, scale):
+def test_formula(device, cols, scale):
     rng = np.random.default_rng(cols)
     x, weight = rows(rng, 3, cols, scale), vector(rng, cols)
     wanted = rms(x.astype(np.float64), np.float64(np.float32(EPS))) * weight
     # Statistics in double; then the scale, x * scale and * weight are rounded once each.
-    assert np.all(np.abs(norm(cpu, x, weight) - wanted) <= 3.01 * U * np.abs(wanted) + 1e-45)
+    assert np.all(np.abs(norm(device, x, weight) - wanted) <= 3.01 * U * np.abs(wanted) + 1e-45)
 
 
 @pytest.mark.parametrize("cols", [1, 5, 8, 9, 15, 16, 17, 40, 129, 1024])
-def test_vector_kernels_have_the_bits_of_the_scalar_twin(vector_isa, cols):
+def test_devices_agree(other_name, cols):
     rng = np.random.default_rng(cols)
     x, weight = rows(rng, 4, cols), vector(rng, cols)
-    assert same_bits(norm(cpu_of(vector_isa, 1), x, weight), norm(cpu_of("reference", 1), x, weight))
+    assert agree(other_name, norm(device_of(other_name, 1), x, weight), norm(device_of(REFERENCE, 1), x, weight))
 
 
-def test_rows_and_threads_do_not_matter(isa):
+def test_rows_and_threads_do_not_matter(name):
     rng = np.random.default_rng(0)
     x, weight = rows(rng, 37, 1000), vector(rng, 1000)
-    one_by_one = np.concatenate([norm(cpu_of(isa, 1), x[t : t + 1], weight) for t in range(len(x))])
+    one_by_one = np.concatenate([norm(device_of(name, 1), x[t : t + 1], weight) for t in range(len(x))])
     for threads in (1, 2, 3, 4):
-        assert same_bits(norm(cpu_of(isa, threads), x, weight), one_by_one)
+        assert same_bits(norm(device_of(name, threads), x, weight), one_by_one)
 
 
-def test_in_place(cpu):
+def test_in_place(device):
     rng = np.random.default_rng(1)
     x, weight = rows(rng, 2, 77), vector(rng, 77)
-    wanted = norm(cpu, x, weight)
-    cpu.rms_norm(x, x, weight, EPS)
+    wanted = norm(device, x, weight)
+    device.rms_norm(x, x, weight, EPS)
     assert same_bits(x, wanted)
 
 
-def test_zero_row_stays_zero(cpu):
-    assert not norm(cpu, np.zeros((1, 50), np.float32), np.ones(50, np.float32)).any()
+def test_zero_row_stays_zero(device):
+    assert not norm(device, np.zeros((1, 50), np.float32), np.ones(50, np.float32)).any()

@@ -1,0 +1,311 @@
+// _core.kernels.Device: every operation of any backend, numpy in and out. For tests: an operation uploads its arrays,
+// runs, and downloads what it wrote. A device has one caller at a time: operations keep the interpreter's lock.
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "bindings/bindings.h"
+#include "bindings/kernels.h"
+#include "bindings/staging.h"
+#include "devices/cpu/cpu_backend.h"
+#include "devices/open.h"
+
+namespace py = pybind11;
+
+namespace qwen35 {
+namespace {
+
+using py::array;
+using Range = std::tuple<std::size_t, std::size_t, std::size_t>;  // first row, rows, position
+
+struct Device {
+  std::unique_ptr<Backend> ops;
+};
+
+constexpr std::string_view kCpu = "cpu-";
+constexpr const char* kOthers[] = {"cuda", "metal"};
+
+// "cpu-avx2" and its like, or a name that open_backend knows.
+std::unique_ptr<Backend> open(std::string_view name, unsigned threads) {
+  if (!name.starts_with(kCpu)) return open_backend(name, threads);
+  return std::make_unique<cpu::CpuBackend>(cpu::find_isa(name.substr(kCpu.size())), threads);
+}
+
+// Every device that a build can have, and those of them that open here.
+std::pair<std::vector<std::string>, std::vector<std::string>> devices() {
+  std::vector<std::string> all, here;
+  for (std::size_t i = 0; i < cpu::kIsas; ++i)
+    all.push_back(std::string(kCpu) + cpu::isa_name(static_cast<cpu::Isa>(i)));
+  all.insert(all.end(), std::begin(kOthers), std::end(kOthers));
+  for (const std::string& name : all) {
+    try {
+      open(name, 1);
+      here.push_back(name);
+    } catch (const Unavailable&) {  // not here
+    }
+  }
+  return {all, here};
+}
+
+AttentionShape attention_shape(const Range& s) {
+  const auto [heads, kv_heads, width] = s;
+  return {static_cast<std::uint32_t>(heads), static_cast<std::uint32_t>(kv_heads), static_cast<std::uint32_t>(width)};
+}
+
+// The pages of one sequence in one attention layer. The first `blank` of them are one and the same, for tests at far
+// positions that have no history.
+struct KvCache {
+  KvCache(Device& on, const std::string& format_name, const Range& shape, std::size_t count, std::size_t blank)
+      : device(on), format(to_kv_format(format_name)) {
+    for (std::size_t p = 0; is_quantised(format) && p < count; ++p) {
+      buffers.push_back(device.ops->allocate(device.ops->quantised_page_bytes(format, attention_shape(shape))));
+      packed.push_back(buffers.back()->data());
+    }
+    for (std::size_t p = 0; p < count; ++p) {
+      if (p == 0 || p >= blank) {
+        buffers.push_back(device.ops->allocate(device.ops->kv_page_bytes(format, attention_shape(shape))));
+      }
+      pages.push_back(buffers.back()->data());
+    }
+  }
+
+  py::bytes bytes(const std::vector<std::byte*>& of, std::size_t page, std::size_t count) const {
+    std::string copy(count, '\0');
+    device.ops->download(reinterpret_cast<std::byte*>(copy.data()), of.at(page), count);
+    return copy;
+  }
+
+  Device& device;
+  KvFormat format;
+  std::vector<std::unique_ptr<Buffer>> buffers;
+  std::vector<std::byte*> pages;
+  std::vector<std::byte*> packed;
+};
+
+std::vector<KvSegment> kv_segments(const std::vector<Range>& ranges, const std::vector<KvCache*>& caches) {
+  std::vector<KvSegment> segments;
+  for (std::size_t i = 0; i < ranges.size(); ++i) {
+    const auto [first, count, position] = ranges[i];
+    segments.push_back({{first, count, position}, caches.at(i)->pages, caches.at(i)->format, caches.at(i)->packed});
+  }
+  return segments;
+}
+
+// What one sequence keeps in one DeltaNet layer; zero before its first token.
+struct DeltaState {
+  DeltaState(Device& on, const DeltaShape& s) : device(on) {
+    const std::size_t channels =
+        2 * std::size_t{s.key_heads} * s.key_width + std::size_t{s.value_heads} * s.value_width;
+    const std::size_t width = std::size_t{s.value_heads} * s.value_width;
+    for (const std::size_t floats :
+         {(s.conv_width - 1) * channels, width * s.key_width, kDeltaChunk * s.key_heads * s.key_width,
+          kDeltaChunk * width, kDeltaChunk * s.value_heads}) {
+      buffers.push_back(device.ops->allocate(floats * sizeof(float)));
+    }
+  }
+
+  void copy_from(const DeltaState& other) {
+    for (std::size_t i = 0; i < buffers.size(); ++i) {
+      device.ops->copy(buffers[i]->data(), other.buffers[i]->data(), buffers[i]->bytes());
+    }
+  }
+
+  DeltaSegment segment(const Range& range) const {
+    const auto [first, count, position] = range;
+    const auto part = [this](std::size_t i) { return reinterpret_cast<float*>(buffers[i]->data()); };
+    return {{first, count, position}, part(0), part(1), part(2), part(3), part(4)};
+  }
+
+  Device& device;
+  std::vector<std::unique_ptr<Buffer>> buffers;
+};
+
+DeltaShape delta_shape(const std::vector<std::uint32_t>& s) { return {s.at(0), s.at(1), s.at(2), s.at(3), s.at(4)}; }
+
+// ---- operations ---------------------------------------------------------------------------------------------------
+
+void embed(Device& device, const array& out, const Weight& table, const std::vector<Token>& tokens) {
+  Stage stage(*device.ops);
+  device.ops->embed(stage.tensor(out), table, tokens);
+  stage.fetch(out);
+}
+
+void rms_norm(Device& device, const array& out, const array& x, const array& weight, float eps) {
+  Stage stage(*device.ops);
+  device.ops->rms_norm(stage.tensor(out), stage.tensor(x), stage.floats(weight), eps);
+  stage.fetch(out);
+}
+
+void matmul(Device& device, const array& x, const std::vector<std::pair<array, const Weight*>>& outs) {
+  Stage stage(*device.ops);
+  std::vector<Projection> projections;
+  for (const auto& [out, w] : outs) projections.push_back({stage.tensor(out), w});
+  device.ops->matmul(stage.tensor(x), projections);
+  for (const auto& [out, w] : outs) stage.fetch(out);
+}
+
+void matmul_add(Device& device, const array& x, const array& h, const Weight& w) {
+  Stage stage(*device.ops);
+  device.ops->matmul_add(stage.tensor(x), stage.tensor(h), w);
+  stage.fetch(x);
+}
+
+void swiglu(Device& device, const array& out, const array& h, const Weight& gate, const Weight& up) {
+  Stage stage(*device.ops);
+  device.ops->swiglu(stage.tensor(out), stage.tensor(h), gate, up);
+  stage.fetch(out);
+}
+
+void gated_delta_net(Device& device, const array& out, const array& qkv, const array& z, const array& a, const array& b,
+                     const std::array<array, 4>& parameters, const std::vector<std::uint32_t>& shape, float eps,
+                     const std::vector<Range>& ranges, const std::vector<DeltaState*>& states) {
+  Stage stage(*device.ops);
+  std::vector<DeltaSegment> segments;
+  for (std::size_t i = 0; i < ranges.size(); ++i) segments.push_back(states.at(i)->segment(ranges[i]));
+  const auto& [conv, ssm_a, dt_bias, norm] = parameters;
+  device.ops->gated_delta_net(stage.tensor(out), stage.tensor(qkv), stage.tensor(z), stage.tensor(a), stage.tensor(b),
+                              {stage.floats(conv), stage.floats(ssm_a), stage.floats(dt_bias), stage.floats(norm)},
+                              delta_shape(shape), eps, segments);
+  stage.fetch(out);
+}
+
+void norm_rope_append(Device& device, const array& q_gate, const array& k, const array& v, const array& q_norm,
+                      const array& k_norm, float eps, const std::vector<double>& inv_freq, float magnitude,
+                      const Range& shape, const std::vector<Range>& ranges, const std::vector<KvCache*>& caches) {
+  Stage stage(*device.ops);
+  device.ops->norm_rope_append(stage.tensor(q_gate), stage.tensor(k), stage.tensor(v), stage.floats(q_norm),
+                               stage.floats(k_norm), eps, {inv_freq, magnitude}, attention_shape(shape),
+                               kv_segments(ranges, caches));
+  for (const array& changed : {q_gate, k, v}) stage.fetch(changed);
+}
+
+void attend(Device& device, const array& out, const array& q_gate, const Range& shape, const std::vector<Range>& ranges,
+            const std::vector<KvCache*>& caches) {
+  Stage stage(*device.ops);
+  device.ops->attend(stage.tensor(out), stage.tensor(q_gate), attention_shape(shape), kv_segments(ranges, caches));
+  stage.fetch(out);
+}
+
+py::tuple route(Device& device, const array& logits, std::uint32_t top_k) {
+  const py::ssize_t rows = logits.shape(0);
+  const array experts = py::array_t<std::int32_t>({rows, static_cast<py::ssize_t>(top_k)});
+  const array weights = py::array_t<float>({rows, static_cast<py::ssize_t>(top_k)});
+  Stage stage(*device.ops);
+  device.ops->route(stage.integers(experts), stage.floats(weights), stage.tensor(logits), top_k);
+  stage.fetch(experts);
+  stage.fetch(weights);
+  return py::make_tuple(experts, weights);
+}
+
+using Shared = std::optional<std::tuple<array, const Weight*, const Weight*, const Weight*>>;  // act, gate, up, down
+
+std::optional<SharedExpert> shared_expert(Stage& stage, const Shared& shared) {
+  if (!shared) return std::nullopt;
+  const auto& [act, gate, up, down] = *shared;
+  return SharedExpert{stage.tensor(act), gate, up, down};
+}
+
+std::uint32_t columns(const array& experts) { return static_cast<std::uint32_t>(experts.shape(1)); }
+
+void moe_gather(Device& device, const array& out, const array& h, const Weight& gate, const Weight* up,
+                const array& experts, std::uint32_t count, const Shared& shared) {
+  Stage stage(*device.ops);
+  const std::optional<SharedExpert> expert = shared_expert(stage, shared);
+  device.ops->moe_gather(stage.tensor(out), stage.tensor(h), gate, up, stage.integers(experts), columns(experts), count,
+                         expert ? &*expert : nullptr);
+  stage.fetch(out);
+  if (shared) stage.fetch(std::get<0>(*shared));
+}
+
+void moe_combine(Device& device, const array& out, const array& h, const Weight& down, const array& experts,
+                 const array& weights, std::uint32_t count, const Shared& shared) {
+  Stage stage(*device.ops);
+  const std::optional<SharedExpert> expert = shared_expert(stage, shared);
+  device.ops->moe_combine(stage.tensor(out), stage.tensor(h), down, stage.integers(experts), stage.floats(weights),
+                          columns(experts), count, expert ? &*expert : nullptr);
+  stage.fetch(out);
+}
+
+void sigmoid_gate(Device& device, const array& h, const array& gate) {
+  Stage stage(*device.ops);
+  device.ops->sigmoid_gate(stage.tensor(h), stage.tensor(gate));
+  stage.fetch(h);
+}
+
+void take_rows(Device& device, const array& out, const array& x, const std::vector<std::uint32_t>& rows) {
+  Stage stage(*device.ops);
+  device.ops->take_rows(stage.tensor(out), stage.tensor(x), rows);
+  stage.fetch(out);
+}
+
+std::unique_ptr<Weight> pack(Device& device, const py::array_t<std::uint8_t, array::c_style>& data,
+                             const std::string& dtype, std::size_t rows, std::size_t cols, std::size_t groups) {
+  const DTypeInfo* type = find_dtype(std::string_view(dtype));
+  if (type == nullptr) throw InputError("no tensor type is named " + dtype);
+  const MatrixView view{reinterpret_cast<const std::byte*>(data.data()), type->dtype, rows, cols};
+  if (view.bytes() != static_cast<std::size_t>(data.size())) {
+    throw InputError("expected " + std::to_string(view.bytes()) + " bytes, got " + std::to_string(data.size()));
+  }
+  return device.ops->pack(view, groups, {});
+}
+
+void bind_memory(py::module_& kernels) {
+  py::class_<Weight>(kernels, "Weight")
+      .def_property_readonly("rows", &Weight::rows)
+      .def_property_readonly("cols", &Weight::cols)
+      .def_property_readonly("n_bytes", &Weight::bytes);
+  py::class_<KvCache>(kernels, "KvCache")
+      .def(py::init<Device&, const std::string&, const Range&, std::size_t, std::size_t>(), py::arg("device"),
+           py::arg("format"), py::arg("shape"), py::arg("pages"), py::arg("blank") = 0, py::keep_alive<1, 2>())
+      .def("bytes",
+           [](const KvCache& c, std::size_t page) { return c.bytes(c.pages, page, c.buffers.back()->bytes()); })
+      .def("packed_bytes",
+           [](const KvCache& c, std::size_t page) { return c.bytes(c.packed, page, c.buffers.front()->bytes()); });
+  py::class_<DeltaState>(kernels, "DeltaState")
+      .def(py::init([](Device& device, const std::vector<std::uint32_t>& shape) {
+             return std::make_unique<DeltaState>(device, delta_shape(shape));
+           }),
+           py::arg("device"), py::arg("shape"), py::keep_alive<1, 2>())
+      .def("copy_from", &DeltaState::copy_from, py::arg("other"));
+}
+
+}  // namespace
+
+void bind_device(py::module_& kernels) {
+  py::class_<Device> device(kernels, "Device");
+  bind_memory(kernels);
+  device
+      .def(py::init([](const std::string& name, unsigned threads) {
+             return std::make_unique<Device>(Device{open(name, threads)});
+           }),
+           py::arg("name"), py::arg("threads") = 1)
+      .def_property_readonly("name", [](const Device& d) { return d.ops->name(); })
+      .def("pack", &pack, py::arg("data"), py::arg("dtype"), py::arg("rows"), py::arg("cols"), py::arg("groups") = 1,
+           py::keep_alive<0, 1>())
+      .def("embed", &embed)
+      .def("rms_norm", &rms_norm)
+      .def("matmul", &matmul)
+      .def("matmul_add", &matmul_add)
+      .def("swiglu", &swiglu)
+      .def("gated_delta_net", &gated_delta_net)
+      .def("norm_rope_append", &norm_rope_append)
+      .def("attend", &attend)
+      .def("route", &route)
+      .def("moe_gather", &moe_gather, py::arg("out"), py::arg("h"), py::arg("gate"), py::arg("up"), py::arg("experts"),
+           py::arg("count"), py::arg("shared") = py::none())
+      .def("moe_combine", &moe_combine, py::arg("out"), py::arg("h"), py::arg("down"), py::arg("experts"),
+           py::arg("weights"), py::arg("count"), py::arg("shared") = py::none())
+      .def("sigmoid_gate", &sigmoid_gate)
+      .def("take_rows", &take_rows);
+  kernels.def("devices", [] { return devices().second; });
+  kernels.def("possible_devices", [] { return devices().first; });
+}
+
+}  // namespace qwen35
