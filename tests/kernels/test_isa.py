@@ -2,6 +2,7 @@
 
 import pytest
 
+from qwen35_local import _core
 from qwen35_local._core import kernels
 from qwen35_local.errors import Unavailable
 

@@ -80,7 +80,7 @@ class Comparison {
   bool is_same_ = true;
 };
 
-bool workers_share();                 // workers.cpp
+bool workers_share();                // workers.cpp
 void compare_matmul(Comparison& c);  // matmul_twins.cpp
 void compare_rows(Comparison& c);    // row_twins.cpp
 

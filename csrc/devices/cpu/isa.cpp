@@ -1,112 +1,56 @@
 #include "devices/cpu/isa.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <string>
 #include <vector>
 
 #include "base/error.h"
+#include "devices/cpu/kernel_sets.h"
 
 namespace qwen35::cpu {
 namespace {
 
-// The folders that CMakeLists.txt compiled. One that builds on another's kernels is never compiled without it.
-constexpr Isa kBuilt[] = {
-    Isa::kReference,
-#if defined(QWEN35_HAS_AVX2)
-    Isa::kAvx2,
-#endif
-#if defined(QWEN35_HAS_AVXVNNI)
-    Isa::kAvxVnni,
-#endif
-#if defined(QWEN35_HAS_AVX512)
-    Isa::kAvx512,
-#endif
-#if defined(QWEN35_HAS_AMX)
-    Isa::kAmx,
-#endif
-#if defined(QWEN35_HAS_NEON)
-    Isa::kNeon,
-#endif
-#if defined(QWEN35_HAS_NEON_I8MM)
-    Isa::kNeonI8mm,
-#endif
+// In the order of Isa, each with the one whose kernels it takes over where it has none of its own.
+struct IsaInfo {
+  const char* name;
+  Isa base;
 };
+constexpr std::array<IsaInfo, kIsas> kInfo{{{"reference", Isa::kReference},
+                                            {"avx2", Isa::kReference},
+                                            {"avxvnni", Isa::kAvx2},
+                                            {"avx512", Isa::kAvx2},
+                                            {"amx", Isa::kAvx512},
+                                            {"neon", Isa::kReference},
+                                            {"neon_i8mm", Isa::kNeon}}};
+
+const IsaInfo& info(Isa isa) noexcept { return kInfo[static_cast<std::size_t>(isa)]; }
+
+const KernelSet* find_set(Isa isa) noexcept {
+  const auto sets = kernel_sets();
+  const auto set =
+      std::ranges::find_if(sets, [&](const KernelSet& s) { return s.isa == std::string_view(isa_name(isa)); });
+  return set == sets.end() ? nullptr : &*set;
+}
 
 std::vector<Isa> detect() {
   std::vector<Isa> isas;
-  for (const Isa isa : kBuilt) {
-    if (processor_runs(isa)) isas.push_back(isa);
+  for (std::size_t i = 0; i < kIsas; ++i) {
+    const Isa isa = static_cast<Isa>(i);
+    if (find_set(isa) != nullptr && processor_runs(isa)) isas.push_back(isa);
   }
   return isas;
 }
 
-Table build([[maybe_unused]] Isa isa) {
-  Table table{};
-  add_reference_matmul(table.matmul);
-  add_reference_norm(table);
-  add_reference_conv(table);
-  add_reference_gated_delta(table);
-  add_reference_attend(table);
-  add_reference_route(table);
-  add_reference_peak(table);
-#if defined(QWEN35_HAS_AVX2)
-  if (isa >= Isa::kAvx2) {
-    add_avx2_matmul(table.matmul);
-    add_avx2_norm(table);
-    add_avx2_conv(table);
-    add_avx2_gated_delta(table);
-    add_avx2_attend(table);
-    add_avx2_peak(table);
-  }
-#endif
-#if defined(QWEN35_HAS_AVXVNNI)
-  if (isa == Isa::kAvxVnni) {
-    add_avxvnni_matmul(table.matmul);
-    add_avxvnni_peak(table);
-  }
-#endif
-#if defined(QWEN35_HAS_AVX512)
-  if (isa >= Isa::kAvx512 && isa <= Isa::kAmx) {
-    add_avx512_matmul(table.matmul);
-    add_avx512_norm(table);
-    add_avx512_conv(table);
-    add_avx512_gated_delta(table);
-    add_avx512_attend(table);
-    add_avx512_peak(table);
-  }
-#endif
-#if defined(QWEN35_HAS_AMX)
-  if (isa == Isa::kAmx) {
-    add_amx_matmul(table.matmul);
-    add_amx_peak(table);
-  }
-#endif
-#if defined(QWEN35_HAS_NEON)
-  if (isa >= Isa::kNeon) {
-    add_neon_matmul(table.matmul);
-    add_neon_norm(table);
-    add_neon_conv(table);
-    add_neon_gated_delta(table);
-    add_neon_attend(table);
-    add_neon_peak(table);
-  }
-#endif
-#if defined(QWEN35_HAS_NEON_I8MM)
-  if (isa == Isa::kNeonI8mm) {
-    add_neon_i8mm_matmul(table.matmul);
-    add_neon_i8mm_peak(table);
-  }
-#endif
-  return table;
+void fill(Table& table, Isa isa) {
+  if (info(isa).base != isa) fill(table, info(isa).base);
+  find_set(isa)->add(table);
 }
 
 }  // namespace
 
-const char* isa_name(Isa isa) noexcept {
-  constexpr std::array<const char*, kIsas> names{"reference", "avx2", "avxvnni", "avx512", "amx", "neon", "neon_i8mm"};
-  return names[static_cast<std::size_t>(isa)];
-}
+const char* isa_name(Isa isa) noexcept { return info(isa).name; }
 
 std::span<const Isa> available_isas() noexcept {
   static const std::vector<Isa> isas = detect();
@@ -132,7 +76,7 @@ Isa chosen_isa() {
 const Table& kernels(Isa isa) {
   static const std::array<Table, kIsas> tables = [] {
     std::array<Table, kIsas> built{};
-    for (const Isa available : available_isas()) built[static_cast<std::size_t>(available)] = build(available);
+    for (const Isa available : available_isas()) fill(built[static_cast<std::size_t>(available)], available);
     return built;
   }();
   return tables[static_cast<std::size_t>(isa)];
