@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDone, ToolCallStart
     from qwen35_local.chat.messages import Message, ToolCall
     from qwen35_local.chat.presets import Sampling
-    from qwen35_local.engine.reply import Usage
+    from qwen35_local.engine.reply import Logprobs, TokenLogprob, Usage
     from qwen35_local.errors import Cancelled, FormatError, InputError, Qwen35Error, TemplateError
 else:
     _MODULES = {
@@ -27,7 +27,7 @@ else:
         **dict.fromkeys(("ReasoningDelta", "TextDelta", "ToolCallDone", "ToolCallStart"), "chat.events"),
         **dict.fromkeys(("Message", "ToolCall"), "chat.messages"),
         "Sampling": "chat.presets",
-        "Usage": "engine.reply",
+        **dict.fromkeys(("Logprobs", "TokenLogprob", "Usage"), "engine.reply"),
         **dict.fromkeys(("Cancelled", "FormatError", "InputError", "Qwen35Error", "TemplateError"), "errors"),
     }
 
@@ -49,6 +49,7 @@ __all__ = [
     "Cancelled",
     "FormatError",
     "InputError",
+    "Logprobs",
     "Message",
     "Model",
     "Qwen35Error",
@@ -58,6 +59,7 @@ __all__ = [
     "Stream",
     "TemplateError",
     "TextDelta",
+    "TokenLogprob",
     "ToolCall",
     "ToolCallDone",
     "ToolCallStart",

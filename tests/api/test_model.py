@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import qwen35_local
-from qwen35_local import Message, Model, ReasoningDelta, Sampling, TextDelta, ToolCall, ToolCallDone, hub
+from qwen35_local import Message, Model, ReasoningDelta, Sampling, TextDelta, ToolCall, ToolCallDone, _core, hub
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.reply import Done, Request
 from qwen35_local.errors import FormatError, InputError, Qwen35Error
@@ -110,6 +111,53 @@ def test_a_seed_gives_the_same_reply(model: Model) -> None:
 def test_max_tokens_ends_a_reply(model: Model) -> None:
     reply = model.chat(QUESTIONS[2], sampling=GREEDY, max_tokens=5)
     assert (reply.finish_reason, reply.usage.generated_tokens) == ("length", 5)
+
+
+def test_generate_goes_on_from_a_prompt_with_no_template(model: Model, alone: dict[str, str]) -> None:
+    opening = f"<|im_start|>user\n{QUESTIONS[0]}<|im_end|>\n<|im_start|>assistant\n<think>\n"
+    prompt = model.tokenize(opening, special=True)
+    chat = model.chat(QUESTIONS[0], sampling=GREEDY)
+    reply = model.generate(prompt, sampling=GREEDY)
+    assert reply.text == f"{chat.reasoning}\n</think>\n\n{chat.text}"
+    assert (reply.finish_reason, reply.reasoning, reply.usage.prompt_tokens) == ("stop", "", len(prompt))
+    assert model.generate(opening, sampling=GREEDY, max_tokens=3).usage.prompt_tokens > len(prompt)  # text is only text
+    stream = model.stream(prompt, sampling=GREEDY)
+    assert "".join(piece.text for piece in stream if isinstance(piece, TextDelta)) == reply.text
+    assert stream.result().usage.evaluated_tokens == 0
+
+
+def test_a_stop_string_ends_the_answer_before_it(model: Model, alone: dict[str, str]) -> None:
+    before, _, _ = alone[QUESTIONS[0]].partition("Rome")
+    for stop in ("Rome", ["nothing", "Rome"]):
+        reply = model.chat(QUESTIONS[0], sampling=GREEDY, stop=stop)
+        assert (reply.text, reply.finish_reason, reply.stop_string) == (before, "stop", "Rome")
+    assert model.chat(QUESTIONS[0], sampling=GREEDY).stop_string is None
+
+
+def test_logprobs_are_those_of_the_model(model: Model) -> None:
+    prompt = model.tokenize("The capital of Italy is")
+    reply = model.generate(prompt, sampling=GREEDY, max_tokens=2, logprobs=4)
+    tokens = list(prompt)
+    assert len(reply.logprobs) == 2
+    for told in reply.logprobs:
+        logits = _core.Sequence(model._engine.model).append(tokens)[-1].astype(np.float64)
+        logits = logits[: model._engine.tokenizer.n_used]
+        expected = logits - logits.max() - np.log(np.exp(logits - logits.max()).sum())
+        best = np.argsort(-expected, kind="stable")[:4]
+        assert [token.id for token in told.top] == best.tolist()
+        np.testing.assert_allclose([token.logprob for token in told.top], expected[best], atol=1e-5)
+        assert told.token == told.top[0]
+        tokens.append(told.token.id)
+    assert "".join(told.token.text for told in reply.logprobs) == reply.text
+    assert model.generate(prompt, sampling=GREEDY, max_tokens=3).logprobs == ()
+
+
+def test_a_biased_token_is_not_chosen(model: Model) -> None:
+    prompt = model.tokenize("The capital of Italy is")
+    plain = model.generate(prompt, sampling=GREEDY, max_tokens=1, logprobs=2)
+    first, second = (token.id for token in plain.logprobs[0].top)
+    without = Sampling(temperature=0.0, logit_bias={first: -1e5})
+    assert model.generate(prompt, sampling=without, max_tokens=1, logprobs=0).logprobs[0].token.id == second
 
 
 def test_the_preset_is_the_models_own(model: Model) -> None:
@@ -225,6 +273,8 @@ def test_a_file_that_is_no_model(tmp_path: Path) -> None:
         ({"seed": -1}, "seed: expected"),
         ({"sampling": {"temperature": 0}}, "sampling: expected a Sampling"),
         ({"tools": [{"name": 3}]}, r"tools\[0\]: expected a function with a name"),
+        ({"stop": ""}, "stop: expected up to 16 texts"),
+        ({"logprobs": -1}, "logprobs: expected an integer from 0"),
     ],
 )
 def test_arguments_are_checked_at_the_call(model: Model, options: dict[str, object], complaint: str) -> None:
@@ -232,9 +282,19 @@ def test_arguments_are_checked_at_the_call(model: Model, options: dict[str, obje
         model.chat_stream(**{"messages": "Hello", **options})  # type: ignore[arg-type]
 
 
-def test_a_conversation_that_does_not_fit_is_refused(model: Model) -> None:
-    with pytest.raises(InputError, match=r"the conversation is \d+ tokens and the context 4096"):
-        model.chat("word " * 5000)
+@pytest.mark.parametrize("prompt", ["", [], [1.5], [-1], [10**7], 5])
+def test_a_prompt_is_text_or_ids(model: Model, prompt: object) -> None:
+    with pytest.raises(InputError, match=r"^(the prompt is empty|prompt: )"):
+        model.stream(prompt)  # type: ignore[arg-type]
+
+
+def test_a_prompt_that_does_not_fit_is_refused(model: Model) -> None:
+    too_long = (
+        r"the prompt is \d+ tokens and the context 4096; shorten it, or load the model with larger context_tokens"
+    )
+    for use in (model.chat, model.generate):
+        with pytest.raises(InputError, match=too_long):
+            use("word " * 5000)
     assert model.chat("Hello", max_tokens=1).usage.generated_tokens == 1
 
 

@@ -2,8 +2,6 @@
 
 import pytest
 
-from qwen35_local.chat.messages import Message
-from qwen35_local.engine.reply import Done, Usage
 from qwen35_local.units import counted, file_size
 
 
@@ -24,10 +22,3 @@ def test_a_size_always_shows_something(n_bytes: int, shown: str) -> None:
 
 def test_one_is_not_many() -> None:
     assert [counted(n, "tensor") for n in (0, 1, 2, 1234)] == ["0 tensors", "1 tensor", "2 tensors", "1,234 tensors"]
-
-
-def test_nobody_is_advised_what_is_on() -> None:
-    full = "the context is full; /clear, or start again with a larger --ctx"
-    assert Done("context", Message("assistant"), Usage()).explanation == f"{full} or --when-full compact"
-    assert Done("context", Message("assistant"), Usage(), when_full="compact").explanation == full
-    assert Done("length", Message("assistant"), Usage()).explanation == "the reply reached its token limit"

@@ -15,8 +15,7 @@ from qwen35_local.chat.presets import Sampling
 from qwen35_local.engine.cache import PrefixCache
 from qwen35_local.engine.cached_sequence import CachedSequence
 from qwen35_local.engine.engine import Engine
-from qwen35_local.engine.reply import Done, Event, Request
-from qwen35_local.errors import InputError
+from qwen35_local.engine.reply import ContextFull, Done, Event, Request
 
 GREEDY = Sampling(temperature=0.0)
 TURNS = ["My name is Ann.", "What is 12 + 30?", "What is the capital of Italy?", "What is my name?"]
@@ -106,10 +105,9 @@ def test_a_conversation_beyond_the_context_is_refused_and_the_engine_lives(demo:
     from qwen35_local import hub
 
     engine = Engine(_core.Model(hub.embedded_model(), context_tokens=64))
-    with pytest.raises(InputError, match=r"larger --ctx or --when-full compact$"):
-        ask(engine, [Message("user", "word " * 100)])
-    with pytest.raises(InputError, match=r"larger --ctx$"):
-        ask(engine, [Message("user", "word " * 100)], when_full="compact")
+    for when_full in ("stop", "compact"):
+        with pytest.raises(ContextFull, match=r"the prompt is \d+ tokens and the context 64; shorten it, or load"):
+            ask(engine, [Message("user", "word " * 100)], when_full=when_full)
     assert ask(engine, [Message("user", "Hello!")]).message.text
 
 

@@ -1,8 +1,10 @@
 """A model as a program uses it: text and conversations in, replies out."""
 
 import os
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from operator import index
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,7 +17,7 @@ from qwen35_local.chat.messages import Message, read_messages
 from qwen35_local.chat.presets import MAX_TOKENS, Sampling
 from qwen35_local.chat.tools import read_tools
 from qwen35_local.engine.engine import Engine
-from qwen35_local.engine.reply import Request
+from qwen35_local.engine.reply import Completion, Request
 from qwen35_local.errors import InputError
 
 
@@ -140,6 +142,47 @@ class Model:
         become U+FFFD. Raises InputError on an id that is none."""
         return self._engine.tokenizer.decode(list(tokens), keep_control=special)
 
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+        max_tokens: int | None = None,
+        stop: str | Sequence[str] = (),
+        logprobs: int | None = None,
+    ) -> Reply:
+        """What follows a prompt. As `stream`, whose errors it raises, and whole."""
+        with self.stream(
+            prompt, sampling=sampling, seed=seed, max_tokens=max_tokens, stop=stop, logprobs=logprobs
+        ) as stream:
+            return stream.result()
+
+    def stream(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+        max_tokens: int | None = None,
+        stop: str | Sequence[str] = (),
+        logprobs: int | None = None,
+    ) -> Stream:
+        """What follows a prompt, as it is written: plain text, in which tags and calls are only text.
+
+        `prompt`: text, or ids [n], as `tokenize` gives them. A chat template is not applied; `chat` does that. The rest
+        is as in `chat_stream`; `sampling` None is the preset without thinking."""
+        engine = self._engine
+        tokens = self._prompt(prompt)
+        completion = Completion(
+            tokens,
+            self._sampling(sampling, seed, thinking=False),
+            max_tokens=_limit(max_tokens),
+            stop=_strings(stop),
+            logprobs=logprobs,
+        )
+        return Stream(lambda progress: engine.complete(completion, progress=progress), self._queue)
+
     def chat(
         self,
         messages: str | Iterable[Message | Mapping[str, Any]],
@@ -150,6 +193,8 @@ class Model:
         sampling: Sampling | None = None,
         seed: int | None = None,
         max_tokens: int | None = None,
+        stop: str | Sequence[str] = (),
+        logprobs: int | None = None,
     ) -> Reply:
         """The model's next message. As `chat_stream`, whose errors it raises, and whole."""
         stream = self.chat_stream(
@@ -160,6 +205,8 @@ class Model:
             sampling=sampling,
             seed=seed,
             max_tokens=max_tokens,
+            stop=stop,
+            logprobs=logprobs,
         )
         with stream:
             return stream.result()
@@ -174,6 +221,8 @@ class Model:
         sampling: Sampling | None = None,
         seed: int | None = None,
         max_tokens: int | None = None,
+        stop: str | Sequence[str] = (),
+        logprobs: int | None = None,
     ) -> Stream:
         """The model's next message, as it is written.
 
@@ -181,7 +230,8 @@ class Model:
         message of the user. `tools`: what the model may call, in the form of OpenAI, Anthropic or MCP. `thinking` and
         `keep_thinking` (of finished turns): None is as the model does by default. `sampling` None: what the model card
         advises (`preset`); `seed`: the same seed gives the same reply. `max_tokens`: the longest reply, thinking
-        included; None is 32,768.
+        included; None is 32,768. `stop`: the answer ends before the first of these strings. `logprobs`: None for none,
+        else of every token and of so many of the most likely ones in its place.
 
         Raises InputError when an argument is not what is expected; the stream does when the conversation does not fit
         the context."""
@@ -197,8 +247,23 @@ class Model:
             thinking=thinking,
             keep_thinking=keep_thinking,
             max_tokens=_limit(max_tokens),
+            stop=_strings(stop),
+            logprobs=logprobs,
         )
         return Stream(lambda progress: engine.reply(request, progress=progress), self._queue)
+
+    def _prompt(self, prompt: str | Sequence[int]) -> list[int]:
+        tokenizer = self._engine.tokenizer
+        if isinstance(prompt, str):
+            return tokenizer.encode_prompt([(prompt, False)])
+        try:
+            tokens = [index(token) for token in prompt]
+        except TypeError:
+            raise InputError(f"prompt: expected a text or token ids, got {reprlib.repr(prompt)}.") from None
+        wrong = next((token for token in tokens if not 0 <= token < tokenizer.n_used), None)
+        if wrong is not None:
+            raise InputError(f"prompt: {wrong} is no token id; expected 0 to {tokenizer.n_used - 1}.")
+        return tokens
 
     def _sampling(self, sampling: Sampling | None, seed: int | None, *, thinking: bool) -> Sampling:
         chosen = self._engine.preset(thinking=thinking) if sampling is None else sampling
@@ -213,3 +278,7 @@ def _limit(max_tokens: int | None) -> int:
     if not MAX_TOKENS.fits(max_tokens) or not max_tokens:
         raise InputError(f"max_tokens: expected a whole number from 1 to 2147483647, got {max_tokens!r}.")
     return max_tokens
+
+
+def _strings(stop: str | Sequence[str]) -> Sequence[str]:
+    return (stop,) if isinstance(stop, str) else stop

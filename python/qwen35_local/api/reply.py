@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from qwen35_local.chat.messages import Message, ToolCall
-from qwen35_local.engine.reply import Done, Reason, Reuse, Usage
+from qwen35_local.engine.reply import Done, Logprobs, Reason, Reuse, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,12 +11,14 @@ class Reply:
     """A whole reply. `message` is what belongs into the conversation if it goes on; `str(reply)` is its text.
 
     `finish_reason`: "stop", "tool_calls" (as "stop", with calls in it), "length" (`max_tokens`), "context" (it is full)
-    or "cancelled". `reuse` says where `usage.reused_tokens` came from, and where the prompt parted from what was
-    known."""
+    or "cancelled". `stop_string`: the one of `stop` that ended it. `logprobs`: of every token, if they were asked for.
+    `reuse` says where `usage.reused_tokens` came from, and where the prompt parted from what was known."""
 
     message: Message
     finish_reason: Reason
     usage: Usage
+    stop_string: str | None = None
+    logprobs: tuple[Logprobs, ...] = ()
     reuse: Reuse = field(default_factory=Reuse)
 
     def __str__(self) -> str:
@@ -39,7 +41,7 @@ class Reply:
 
     @classmethod
     def of(cls, done: Done) -> "Reply":
-        return cls(done.message, done.reason, done.usage, done.reuse)
+        return cls(done.message, done.reason, done.usage, done.stop_string, done.logprobs, done.reuse)
 
     @classmethod
     def cancelled(cls) -> "Reply":

@@ -11,18 +11,19 @@ from qwen35_local.api.reply import Reply
 from qwen35_local.api.reply_queue import ReplyQueue, Ticket
 from qwen35_local.chat import events
 from qwen35_local.engine.cached_sequence import Progress
-from qwen35_local.engine.reply import Done
+from qwen35_local.engine.reply import Compacted, Done, Logprobs
 from qwen35_local.engine.reply import Event as EngineEvent
 
+Piece: TypeAlias = events.Event | Logprobs
 Start: TypeAlias = Callable[[Progress], Generator[EngineEvent, None, None]]
 
 
-class Stream(Iterator[events.Event]):
+class Stream(Iterator[Piece]):
     """A reply while it is written: iterate for its pieces, `result()` for the whole.
 
     The pieces are `TextDelta` and `ReasoningDelta`, whose `text` is more of the answer and of the thinking,
-    `ToolCallStart` and `ToolCallDone`. The model starts with the first of them, as soon as no other reply of it is in
-    progress.
+    `ToolCallStart` and `ToolCallDone`, and `Logprobs` if they were asked for. The model starts with the first of them,
+    as soon as no other reply of it is in progress.
 
     Used as a context manager, or dropped, a stream lets go of the model. One thread iterates; `cancel` and `close` may
     be called from any other."""
@@ -40,7 +41,7 @@ class Stream(Iterator[events.Event]):
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> events.Event:
+    def __next__(self) -> Piece:
         """Raises InputError when the prompt does not fit the context, or another stream of the model is unfinished in
         this thread."""
         with self._step:
@@ -94,7 +95,7 @@ class _End:
         self.failure: BaseException | None = None
 
 
-def _run(start: Start, queue: ReplyQueue, ticket: Ticket, end: _End) -> Iterator[events.Event]:
+def _run(start: Start, queue: ReplyQueue, ticket: Ticket, end: _End) -> Iterator[Piece]:
     def progress(done: int, total: int) -> None:
         if ticket.is_cancelled:  # the engine forgets a cancellation that came before it began
             queue.cancel(ticket)
@@ -106,7 +107,7 @@ def _run(start: Start, queue: ReplyQueue, ticket: Ticket, end: _End) -> Iterator
             for event in reply:
                 if isinstance(event, Done):
                     end.reply = Reply.of(event)
-                elif isinstance(event, events.Event):
+                elif not isinstance(event, Compacted):
                     yield event
     finally:
         queue.leave(ticket)

@@ -6,19 +6,20 @@ from typing import Any
 
 from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDone, ToolCallStart
 from qwen35_local.chat.messages import Message
+from qwen35_local.cli.endings import advising, explanation
 from qwen35_local.cli.interrupt import interruptible
 from qwen35_local.cli.progress import bar
 from qwen35_local.cli.session import Session
 from qwen35_local.cli.terminal import StyledWriter, has_style
-from qwen35_local.engine.reply import Compacted, Done, Event, Logprobs, TokenLogprob
+from qwen35_local.engine.reply import Compacted, Done, Event, Logprobs, TokenLogprob, WhenFull
 
 
 def answer(session: Session, question: str, *, as_json: bool) -> int:
     """Prints the reply to `question`; returns the exit code: 0, or 130 when interrupted."""
     session.messages.append(Message("user", question))
-    show = JsonPrinter() if as_json else TextPrinter()
+    show = JsonPrinter() if as_json else TextPrinter(session.when_full)
     code = 0
-    with bar("reading", "tok") as progress, interruptible(session.engine.cancel):
+    with bar("reading", "tok") as progress, interruptible(session.engine.cancel), advising(session.when_full):
         for event in session.engine.reply(session.request(), progress=progress):
             show(event)
             if isinstance(event, Done) and event.reason == "cancelled":
@@ -37,7 +38,8 @@ class JsonPrinter:
 class TextPrinter:
     """The answer on stdout as it is when that is a pipe, escaped when it is a terminal; thinking dim on stderr."""
 
-    def __init__(self) -> None:
+    def __init__(self, when_full: WhenFull) -> None:
+        self._when_full = when_full
         self._thoughts = StyledWriter(sys.stderr)
         self._is_terminal = sys.stdout.isatty()
         self._answer = StyledWriter(sys.stdout)
@@ -58,7 +60,7 @@ class TextPrinter:
                 if self._last and not self._last.endswith("\n"):
                     self._write("\n")
                 if event.reason in ("length", "context"):
-                    self._thoughts.line(f"(stopped: {event.explanation})", dim=True)
+                    self._thoughts.line(f"(stopped: {explanation(event, self._when_full)})", dim=True)
 
     def _write(self, text: str) -> None:
         if self._is_terminal:

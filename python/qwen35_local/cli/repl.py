@@ -7,6 +7,7 @@ from pathlib import Path
 from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDone
 from qwen35_local.chat.messages import Message, ToolCall
 from qwen35_local.cli import slash
+from qwen35_local.cli.endings import advising, explanation
 from qwen35_local.cli.interrupt import interruptible
 from qwen35_local.cli.lines import line_reader
 from qwen35_local.cli.progress import bar
@@ -114,7 +115,7 @@ class Repl:
         done: Done | None = None
         engine, session = self.session.engine, self.session
         try:
-            with bar("reading", "tok") as progress, interruptible(engine.cancel):
+            with bar("reading", "tok") as progress, interruptible(engine.cancel), advising(session.when_full):
                 for event in engine.reply(session.request(), progress=progress):
                     view.show(event)
                     if isinstance(event, Compacted):
@@ -128,7 +129,7 @@ class Repl:
         assert done is not None
         self.last = done
         if done.reason != "stop" and done.reason != "tool_calls":
-            self.pen.line(f"({done.explanation})", dim=True)
+            self.pen.line(f"({explanation(done, session.when_full)})", dim=True)
         self.pen.line(statistics(done), dim=True)
         if not done.message.text and not done.message.tool_calls and done.reason == "cancelled":
             session.undo()

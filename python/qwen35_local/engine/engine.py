@@ -10,17 +10,30 @@ import numpy as np
 
 from qwen35_local import _core
 from qwen35_local.chat.messages import Message
+from qwen35_local.chat.parser import OutputParser
 from qwen35_local.chat.presets import SETTINGS, Sampling, preset
+from qwen35_local.chat.prompt import Prompt
 from qwen35_local.chat.template import Template
+from qwen35_local.chat.verbatim import VerbatimParser
 from qwen35_local.engine.cache import Disk, Entry, Logits, PrefixCache
 from qwen35_local.engine.cached_sequence import CachedSequence, Progress, Start
 from qwen35_local.engine.compaction import shortened
 from qwen35_local.engine.encoding import Encoded, encode
 from qwen35_local.engine.generation import REPLY_TOKENS, Generation
 from qwen35_local.engine.idle import Idle
-from qwen35_local.engine.reply import Compacted, Difference, Event, Reason, Reply, Request, Reuse, WhenFull, make_room
+from qwen35_local.engine.reply import (
+    Compacted,
+    Completion,
+    ContextFull,
+    Difference,
+    Event,
+    Reason,
+    Reply,
+    Request,
+    Reuse,
+)
 from qwen35_local.engine.reply_log import ReplyLog, Written, digest
-from qwen35_local.errors import Cancelled, InputError, TemplateError
+from qwen35_local.errors import Cancelled, TemplateError
 from qwen35_local.fields import TEXT, Fields
 from qwen35_local.text.tokenizer import Tokenizer
 
@@ -123,28 +136,54 @@ class Engine:
         """The model's next message, as it is written; the last event is Done. When `request.when_full` is "compact" and
         the conversation does not fit, the first one is Compacted.
 
-        `progress(done, total)` counts prompt tokens. Raises InputError when the conversation does not fit the context
-        or a message is not valid."""
+        `progress(done, total)` counts prompt tokens. Raises ContextFull when the conversation does not fit,
+        InputError when a message is not valid."""
         self.close()
         reply = Reply()
         encoded, dropped = self._fitting(request)
-        generation = Generation(request, encoded.prompt, self.tokenizer, reply)
+        parser = OutputParser(
+            request.tools,
+            in_reasoning=encoded.prompt.starts_in_reasoning,
+            in_answer=encoded.prompt.starts_in_answer,
+            tokens=self.tokenizer.special_tokens,
+        )
+        generation = Generation(request, parser, self.tokenizer, reply)
         if dropped is not None:
             yield dropped
+        reason, reuse = yield from self._answer(encoded, generation, request.logprobs, progress)
+        if reason == "stop" and reply.message.tool_calls:
+            reason = "tool_calls"
+        self._keep(encoded, reply)
+        yield reply.done(reason, len(encoded.tokens), reuse)
+
+    def complete(
+        self, completion: Completion, *, progress: Progress = lambda done, total: None
+    ) -> Generator[Event, None, None]:
+        """What follows the tokens of a prompt, all of it as text; else as `reply`. Raises ContextFull, InputError."""
+        self.close()
+        reply = Reply()
+        tokens = list(completion.tokens)
+        encoded = Encoded(Prompt(()), tokens, {len(tokens): "the end of the prompt"}, [len(tokens)])
+        self._check_room(encoded)
+        generation = Generation(completion, VerbatimParser(), self.tokenizer, reply)
+        reason, reuse = yield from self._answer(encoded, generation, completion.logprobs, progress)
+        yield reply.done(reason, len(tokens), reuse)
+
+    def _answer(
+        self, encoded: Encoded, generation: Generation, logprobs: int | None, progress: Progress
+    ) -> Generator[Event, None, tuple[Reason, Reuse]]:
+        """Reads a prompt and generates; returns what ended that, and what the prompt cost."""
         start = self._cached.seek(encoded.tokens)
         try:
             logits = self._cached.read(encoded.tokens, encoded.checkpoints, progress)
             assert logits is not None
-            reason = yield from self._generate(generation, logits, request.logprobs)
+            reason = yield from self._generate(generation, logits, logprobs)
         except Cancelled:
             reason = "cancelled"
-        if reason == "stop" and reply.message.tool_calls:
-            reason = "tool_calls"
         evaluated = min(self.tokens_held, len(encoded.tokens)) - start.reused
-        self._keep(encoded, reply)
         reuse = self._reuse(start, evaluated)
         self._idle_tokens = 0
-        yield reply.done(reason, len(encoded.tokens), reuse, request.when_full)
+        return reason, reuse
 
     def remember(self, replies: Iterable[Written]) -> None:
         """Replies of an earlier run, so that their messages stand for the same tokens again. Those whose tokens are not
@@ -260,17 +299,14 @@ class Engine:
             messages, dropped = shortened(request.messages, count, self.context_tokens // 2)
             if dropped:
                 encoded = self.encode(replace(request, messages=messages))
-                self._check_room(encoded, request.when_full)
+                self._check_room(encoded)
                 return encoded, Compacted(dropped, before, len(encoded.tokens))
-        self._check_room(encoded, request.when_full)
+        self._check_room(encoded)
         return encoded, None
 
-    def _check_room(self, encoded: Encoded, when_full: WhenFull) -> None:
+    def _check_room(self, encoded: Encoded) -> None:
         if len(encoded.tokens) >= self.context_tokens:
-            raise InputError(
-                f"the conversation is {len(encoded.tokens)} tokens and the context {self.context_tokens}; "
-                f"{make_room(when_full)}"
-            )
+            raise ContextFull(len(encoded.tokens), self.context_tokens)
 
     def _reuse(self, start: Start, evaluated: int) -> Reuse:
         difference = None

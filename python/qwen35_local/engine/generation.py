@@ -2,13 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from typing import Protocol
 
 from qwen35_local import _core
 from qwen35_local.chat import events
 from qwen35_local.chat.events import TextDelta
-from qwen35_local.chat.parser import OutputParser
-from qwen35_local.chat.prompt import Prompt
-from qwen35_local.engine.reply import Event, Logprobs, Reason, Reply, Request, TokenLogprob
+from qwen35_local.engine.reply import Completion, Event, Logprobs, Reason, Reply, Request, TokenLogprob
 from qwen35_local.text.stop_strings import StopStrings
 from qwen35_local.text.stream import TokenStream
 from qwen35_local.text.tokenizer import Tokenizer
@@ -17,11 +16,22 @@ from qwen35_local.text.tokenizer import Tokenizer
 REPLY_TOKENS = 32_768
 
 
+class Parser(Protocol):
+    """What makes events of the text of a reply."""
+
+    @property
+    def in_reasoning(self) -> bool: ...
+
+    def feed(self, text: str, *, is_token: bool = False) -> list[events.Event]: ...
+
+    def finish(self) -> list[events.Event]: ...
+
+
 class Generation:
     """What becomes of the tokens of one reply. Stop strings are looked for in the answer, not in the thinking and not
     in tool calls; what may still become one is held back, its logprobs too."""
 
-    def __init__(self, request: Request, prompt: Prompt, tokenizer: Tokenizer, reply: Reply) -> None:
+    def __init__(self, request: Request | Completion, parser: Parser, tokenizer: Tokenizer, reply: Reply) -> None:
         """Raises InputError when the sampling settings do not fit the vocabulary."""
         self.reason: Reason | None = None
         """What ended the reply, once something has."""
@@ -32,12 +42,7 @@ class Generation:
         self._limit = request.max_tokens or REPLY_TOKENS
         self._tokenizer = tokenizer
         self._text = TokenStream(tokenizer)
-        self._parser = OutputParser(
-            request.tools,
-            in_reasoning=prompt.starts_in_reasoning,
-            in_answer=prompt.starts_in_answer,
-            tokens=tokenizer.special_tokens,
-        )
+        self._parser = parser
         self._stops = StopStrings(request.stop)
         self._held: list[Logprobs] = []
 

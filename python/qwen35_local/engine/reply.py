@@ -15,18 +15,13 @@ from qwen35_local.fields import describe
 Reason: TypeAlias = Literal["stop", "tool_calls", "length", "context", "cancelled"]
 WhenFull: TypeAlias = Literal["stop", "compact"]
 
-EXPLANATIONS: dict[Reason, str] = {
-    "stop": "the model ended its turn",
-    "tool_calls": "the model called a tool",
-    "length": "the reply reached its token limit",
-    "context": "the context is full",
-    "cancelled": "interrupted",
-}
 
+class ContextFull(InputError):
+    """A prompt leaves no room for a reply in the context. `lengths`: both, in words."""
 
-def make_room(when_full: WhenFull) -> str:
-    """What to do about a full context."""
-    return "/clear, or start again with a larger --ctx" + (" or --when-full compact" if when_full == "stop" else "")
+    def __init__(self, prompt_tokens: int, context_tokens: int) -> None:
+        self.lengths = f"the prompt is {prompt_tokens} tokens and the context {context_tokens}"
+        super().__init__(f"{self.lengths}; shorten it, or load the model with larger context_tokens")
 
 
 @dataclass(frozen=True)
@@ -47,10 +42,30 @@ class Request:
     logprobs: int | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.stop, list | tuple) or not STOP.fits(list(self.stop)):
-            raise InputError(f"stop: expected {STOP.expected}, got {describe(self.stop)}.")
-        if self.logprobs is not None and not LOGPROBS.fits(self.logprobs):
-            raise InputError(f"logprobs: expected {LOGPROBS.expected}, got {describe(self.logprobs)}.")
+        _check(self.stop, self.logprobs)
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Tokens [n] to go on from, with no conversation around them; the rest as in `Request`. Raises InputError."""
+
+    tokens: Sequence[int]
+    sampling: Sampling
+    max_tokens: int = 0
+    stop: Sequence[str] = ()
+    logprobs: int | None = None
+
+    def __post_init__(self) -> None:
+        _check(self.stop, self.logprobs)
+        if not self.tokens:
+            raise InputError("the prompt is empty; expected at least one token.")
+
+
+def _check(stop: Sequence[str], logprobs: int | None) -> None:
+    if not isinstance(stop, list | tuple) or not STOP.fits(list(stop)):
+        raise InputError(f"stop: expected {STOP.expected}, got {describe(stop)}.")
+    if logprobs is not None and not LOGPROBS.fits(logprobs):
+        raise InputError(f"logprobs: expected {LOGPROBS.expected}, got {describe(logprobs)}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,16 +158,8 @@ class Done:
     message: Message
     usage: Usage
     reuse: Reuse = Reuse()
-    when_full: WhenFull = "stop"
     stop_string: str | None = None
     logprobs: tuple[Logprobs, ...] = ()
-
-    @property
-    def explanation(self) -> str:
-        if self.stop_string is not None:
-            return f"the stop string {self.stop_string!r} came"
-        advice = f"; {make_room(self.when_full)}" if self.reason == "context" else ""
-        return EXPLANATIONS[self.reason] + advice
 
 
 Event: TypeAlias = events.Event | Logprobs | Compacted | Done
@@ -197,7 +204,7 @@ class Reply:
                 pass
         return event
 
-    def done(self, reason: Reason, n_prompt: int, reuse: Reuse, when_full: WhenFull) -> Done:
+    def done(self, reason: Reason, n_prompt: int, reuse: Reuse) -> Done:
         usage = Usage(
             prompt_tokens=n_prompt,
             reused_tokens=reuse.reused_tokens,
@@ -207,4 +214,4 @@ class Reply:
             first_token_seconds=self._first_token_seconds,
             seconds=time.monotonic() - self._started,
         )
-        return Done(reason, self.message, usage, reuse, when_full, self.stop_string, tuple(self.logprobs))
+        return Done(reason, self.message, usage, reuse, self.stop_string, tuple(self.logprobs))
