@@ -14,6 +14,7 @@
 
 namespace qwen35 {
 
+void bind_devices(pybind11::module_& module);
 void bind_model(pybind11::module_& module);  // Model, Sequence, Snapshot
 void bind_sampler(pybind11::module_& module);
 

@@ -57,6 +57,12 @@ class PythonTensors {
   std::vector<py::array> kept_;
 };
 
+// Between tensors of a load and chunks of a pass, signals get their turn.
+void check_signals() {
+  const py::gil_scoped_acquire acquire;
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
 std::shared_ptr<LoadedModel> load(const py::object& file, const std::string& device, const py::int_& threads,
                                   const py::int_& context_tokens, bool keeps_profile,
                                   const std::optional<py::function>& tensors) {
@@ -69,7 +75,8 @@ std::shared_ptr<LoadedModel> load(const py::object& file, const std::string& dev
   const unsigned count = asked == 0 ? usable_threads() : asked;
   std::optional<RepeatedTensors> source;
   if (given) source.emplace([&](std::string_view name) { return given->pattern(name); });
-  auto model = std::make_shared<Model>(*opened, open_backend(device, count), context, source ? &*source : nullptr);
+  auto model = std::make_shared<Model>(*opened, open_backend(device, count), context, source ? &*source : nullptr,
+                                       check_signals);
   if (keeps_profile) model->lock_device().ops().keep_profile(model->weights().head);
   return std::make_shared<LoadedModel>(LoadedModel{std::move(model), opened->shared_directory(), count});
 }
@@ -127,12 +134,6 @@ Output to_output(const std::string& logits) {
   if (logits == "last") return Output::kLast;
   if (logits == "all") return Output::kAll;
   throw InputError("logits is \"" + logits + "\", expected none, last or all");
-}
-
-// Between chunks Ctrl-C gets its turn.
-void check_signals() {
-  const py::gil_scoped_acquire acquire;
-  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
 }
 
 struct Request {

@@ -167,6 +167,7 @@ PYBIND11_MODULE(_core, module) {
   qwen35::bind_errors(module);
   qwen35::bind_isas(module);
   qwen35::bind_machine(module);
+  qwen35::bind_devices(module);
   bind_formats(module);
   pybind11::module_ kernels = module.def_submodule("kernels", "Every operation on any device, for tests.");
   qwen35::bind_device(kernels);

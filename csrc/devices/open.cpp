@@ -1,18 +1,33 @@
 #include "devices/open.h"
 
+#include <array>
 #include <string>
-
-#include "base/error.h"
-#include "devices/cpu/cpu_backend.h"
 
 namespace qwen35 {
 
-std::unique_ptr<Backend> open_backend(std::string_view device, unsigned threads) {
-  if (device == "auto" || device == "cpu") return std::make_unique<cpu::CpuBackend>(cpu::chosen_isa(), threads);
-  if (device == "cuda" || device == "metal") {
-    throw Unavailable("device '" + std::string(device) + "': this build has no such backend. Use 'cpu' or 'auto'");
+Unavailable unavailable(const DeviceKind& kind) {
+  return Unavailable("device '" + std::string(kind.name()) + "' is not available: " + kind.absence() +
+                     ". Use 'auto' for the best device that is here");
+}
+
+std::span<const DeviceKind* const> device_kinds() noexcept {
+  static const std::array<const DeviceKind*, 3> kinds{&cuda::kind(), &metal::kind(), &cpu::kind()};
+  return kinds;
+}
+
+const DeviceKind& find_device(std::string_view name) {
+  std::string known = "auto";
+  for (const DeviceKind* kind : device_kinds()) {
+    const bool is_here = kind->absence().empty();
+    if (is_here && (name == "auto" || name == kind->name())) return *kind;
+    if (name == kind->name()) throw unavailable(*kind);
+    known += std::string(", ") + kind->name();
   }
-  throw InputError("unknown device '" + std::string(device) + "'. Expected one of auto, cpu, cuda, metal");
+  throw InputError("device is '" + std::string(name) + "', expected one of " + known);
+}
+
+std::unique_ptr<Backend> open_backend(std::string_view name, unsigned threads) {
+  return find_device(name).open(threads);
 }
 
 }  // namespace qwen35

@@ -2,14 +2,21 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string_view>
 
-#include "backend/backend.h"
+#include "devices/device_kind.h"
 
 namespace qwen35 {
 
-// "auto" | "cpu" | "cuda" | "metal". 0 threads: as many as this process may use. Throws Error for a device that this
-// build or this machine does not have.
-std::unique_ptr<Backend> open_backend(std::string_view device, unsigned threads);
+// Every kind of device that this program knows, the best first, whether one is here or not.
+std::span<const DeviceKind* const> device_kinds() noexcept;
+
+// By name; "auto" is the first that is here. Throws InputError for an unknown name, Unavailable for a device that is
+// not here.
+const DeviceKind& find_device(std::string_view name);
+
+// The same, opened. 0 threads: as many as this process may use.
+std::unique_ptr<Backend> open_backend(std::string_view name, unsigned threads);
 
 }  // namespace qwen35

@@ -24,16 +24,17 @@ Config configure(const ModelFile& file) {
 
 }  // namespace
 
-Model::Model(const ModelFile& file, std::unique_ptr<Backend> backend, std::size_t context_tokens, TensorSource* source)
+Model::Model(const ModelFile& file, std::unique_ptr<Backend> backend, std::size_t context_tokens, TensorSource* source,
+             const std::function<void()>& pause)
     : backend_(std::move(backend)),
       config_(naming(file, [&] { return configure(file); })),
       rope_(make_rope(config_, context_tokens)),
       context_tokens_(context_tokens == 0 ? config_.context_tokens : context_tokens),
-      weights_(load(file, source)) {}
+      weights_(load(file, source, pause)) {}
 
-Weights Model::load(const ModelFile& file, TensorSource* source) {
+Weights Model::load(const ModelFile& file, TensorSource* source, const std::function<void()>& pause) {
   const auto from = [&](TensorSource& tensors) {
-    return naming(file, [&] { return load_weights(file.directory(), config_, *backend_, tensors); });
+    return naming(file, [&] { return load_weights(file.directory(), config_, *backend_, tensors, pause); });
   };
   if (source != nullptr) return from(*source);
   if (file.file().extent() == GgufExtent::kHeader) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -21,9 +22,10 @@ class Model {
  public:
   // context_tokens 0: the file's own. `source` gives the tensors' bytes where the file is a header alone. Nothing of
   // the file or the source is needed afterwards. Throws FormatError when the file is not a complete model of the family
-  // or changes meanwhile, InputError when the context cannot be had.
-  Model(const ModelFile& file, std::unique_ptr<Backend> backend, std::size_t context_tokens,
-        TensorSource* source = nullptr);
+  // or changes meanwhile, InputError when the context cannot be had. `pause` is called between tensors; what it throws
+  // ends the load.
+  Model(const ModelFile& file, std::unique_ptr<Backend> backend, std::size_t context_tokens, TensorSource* source,
+        const std::function<void()>& pause);
 
   bool was_mapped() const noexcept { return was_mapped_; }  // no: the system cannot map the file, and it was read
   const Config& config() const noexcept { return config_; }
@@ -48,7 +50,7 @@ class Model {
   DeviceLock lock_device() { return DeviceLock(*this); }
 
  private:
-  Weights load(const ModelFile& file, TensorSource* source);
+  Weights load(const ModelFile& file, TensorSource* source, const std::function<void()>& pause);
 
   std::unique_ptr<Backend> backend_;
   Config config_;

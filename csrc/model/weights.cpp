@@ -55,6 +55,7 @@ class Errors {
 struct Packing {
   Backend& backend;
   TensorSource& source;
+  const std::function<void()>& pause;
 };
 
 // Finds tensors by name. With no packing it only checks, and collects everything that is wrong; with one it packs.
@@ -70,6 +71,7 @@ class Binder {
                        std::size_t parts = 1) {
     const GgufTensor* tensor = find(name, {cols, rows, experts});
     if (tensor == nullptr || packing_ == nullptr) return nullptr;
+    packing_->pause();
     MatrixView encoded = tensor->matrix();
     encoded.data = packing_->source.take(*tensor);
     TensorSource& source = packing_->source;
@@ -89,6 +91,7 @@ class Binder {
       return nullptr;
     }
     if (packing_ == nullptr) return nullptr;
+    packing_->pause();
     std::vector<float> values(count * rows);
     const std::byte* encoded = packing_->source.take(*tensor);
     decode(tensor->dtype, encoded, values.data(), values.size());
@@ -234,14 +237,15 @@ void bind_model(Binder& bind, const Config& c, Weights& w) {
 
 }  // namespace
 
-Weights load_weights(const GgufDirectory& file, const Config& config, Backend& backend, TensorSource& source) {
+Weights load_weights(const GgufDirectory& file, const Config& config, Backend& backend, TensorSource& source,
+                     const std::function<void()>& pause) {
   Weights checked;
   Binder check(file, nullptr, checked);
   bind_model(check, config, checked);
   check.finish_checks(config);
 
   Weights weights;
-  const Packing packing{backend, source};
+  const Packing packing{backend, source, pause};
   Binder pack(file, &packing, weights);
   bind_model(pack, config, weights);
   return weights;

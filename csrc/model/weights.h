@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <string>
 #include <variant>
@@ -93,6 +94,8 @@ struct Weights {
 
 // The directory is a model's, of types that can be decoded (dialect/model_file.h). Throws FormatError naming the
 // tensors that are missing, unexpected, or of another shape or type than the config asks.
-Weights load_weights(const GgufDirectory& file, const Config& config, Backend& backend, TensorSource& source);
+// `pause` is called before each tensor and may throw.
+Weights load_weights(const GgufDirectory& file, const Config& config, Backend& backend, TensorSource& source,
+                     const std::function<void()>& pause);
 
 }  // namespace qwen35

@@ -32,6 +32,25 @@ def available_isas() -> list[str]:
 def usable_threads() -> int:
     """How many threads this process may keep busy: the affinity mask and the control group's quota both count."""
 
+def devices() -> dict[str, str | None]:
+    """Every device by name, the best first, and why it cannot be used here; None where it can. "auto" is the first of
+    these."""
+
+@final
+class DeviceMemory:
+    """Bytes; 0 for what the system does not tell."""
+
+    @property
+    def free(self) -> int: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def is_host(self) -> bool:
+        """Whether this program's own memory is part of it."""
+
+def device_memory(device: str = "auto") -> DeviceMemory:
+    """Raises InputError for an unknown device, Unavailable for one that is not here."""
+
 def read_bandwidth(n_bytes: int, *, threads: int = 0, repetitions: int = 5) -> float:
     """Bytes per second that the threads read from a buffer of n_bytes, each its own part; the best of the repetitions.
     The memory's rate when the buffer is well above the last-level cache."""
@@ -138,10 +157,10 @@ class Model:
         profile: bool = False,
         tensors: Callable[[str], NDArray[np.uint8]] | None = None,
     ) -> None:
-        """An open file is loaded as it was opened. threads 0: as many as this process may use. context_tokens beyond
-        the model's own switches YaRN on. profile times every operation. With `tensors` the file is a GGUF that may end
-        behind its tensor directory, and the bytes of a tensor are what `tensors(name)` gives, repeated until the tensor
-        is full."""
+        """An open file is loaded as it was opened. device: "auto" or one of devices(). threads 0: as many as this
+        process may use. context_tokens beyond the model's own switches YaRN on. profile times every operation. With
+        `tensors` the file is a GGUF that may end behind its tensor directory, and the bytes of a tensor are what
+        `tensors(name)` gives, repeated until the tensor is full. Raises Unavailable for a device that is not here."""
     @property
     def metadata(self) -> dict[str, _MetadataValue]: ...
     @property

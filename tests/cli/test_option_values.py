@@ -5,11 +5,14 @@ import sys
 
 import pytest
 
+from qwen35_local import _core
 from qwen35_local.cli import app
 
+ABSENT_DEVICES = [name for name, absence in _core.devices().items() if absence is not None]
 NO_NUMBER = ["", "nope", "nan", "1.5.5", "0x10", "1,5"]
 NOT_WHOLE = [*NO_NUMBER, "inf", "-inf", "1.5", "1e3", "-1", "9" * 30, "9" * 5000]
 NOT_FINITE = [*NO_NUMBER, "inf", "-inf", "1e300", "-1", "9" * 400]
+DEVICES = ["", "gpu", "CPU", "cuda:0", "cpu,cuda"]
 WORDS = ["", "nope", "F16", "f32", "5", "f16,q8"]
 
 CHAT, SELFTEST = ["chat", "-p", "x"], ["selftest"]
@@ -30,16 +33,20 @@ CASES: list[tuple[list[str], str, list[str]]] = [
     (CHAT, "--cache", NOT_FINITE),
     (CHAT, "--cache-disk", NOT_FINITE),
     (CHAT, "--kv", WORDS),
+    (CHAT, "--device", DEVICES),
     (CHAT, "--when-full", WORDS),
     (SELFTEST, "--kv", [*WORDS, "auto"]),
     (SELFTEST, "--scenarios", [*NOT_WHOLE, "0"]),
     (SELFTEST, "--seed", NOT_WHOLE),
     (SELFTEST, "--ctx", NOT_WHOLE),
+    (SELFTEST, "--device", DEVICES),
     (SELFTEST, "--threads", [*NOT_WHOLE, "1025"]),
     (PERPLEXITY, "--kv", [word for word in WORDS if word != "f32"]),
     (PERPLEXITY, "--ctx", [*NOT_WHOLE, "0", "1"]),
+    (PERPLEXITY, "--device", DEVICES),
     (PERPLEXITY, "--threads", [*NOT_WHOLE, "1025"]),
     (BENCH, "--gen", NOT_WHOLE),
+    (BENCH, "--device", DEVICES),
     (BENCH, "--repetitions", [*NOT_WHOLE, "0"]),
     (BENCH, "--threads", [*NOT_WHOLE, "1025"]),
     (BENCH, "--kv", ["", "nope", "f32", "f16,", "auto"]),
@@ -86,6 +93,20 @@ def test_the_words(
     monkeypatch.setattr(sys, "argv", ["qwen35", *CHAT, *words])
     assert app.run() == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [CHAT, SELFTEST, PERPLEXITY, BENCH], ids=lambda command: command[0])
+@pytest.mark.parametrize("device", ABSENT_DEVICES)
+def test_a_device_that_is_not_here(
+    command: list[str], device: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before any model is looked for."""
+    monkeypatch.setattr(sys, "argv", ["qwen35", *command, "--device", device])
+    assert app.run() == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(f"qwen35: device '{device}' is not available: {_core.devices()[device]}. Use 'auto'")
+    assert said.err.count("\n") == 1
 
 
 def test_the_limit_of_threads_is_the_cores(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

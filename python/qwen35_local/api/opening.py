@@ -124,7 +124,7 @@ class Opening:
         """What to load; None where nobody knows how much memory there is. Raises InputError, with what would fit."""
         wish, names = self._wish, self._names
         given = None if wish.memory_bytes is None else (wish.memory_bytes, names.memory)
-        found = given or machine.memory_budget()
+        found = given or machine.memory_budget(wish.device)
         if found is None:
             return None
         budget, source = found

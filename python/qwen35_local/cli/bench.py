@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qwen35_local.cli.argument import DEMO_HELP
-from qwen35_local.cli.options import Threads, count
+from qwen35_local.cli.options import Device, Threads, count
 
 if TYPE_CHECKING:
     from qwen35_local import _core
@@ -26,6 +26,7 @@ FORMATS = ("table", "md", "json", "jsonl", "csv")
 @dataclass(frozen=True)
 class Settings:
     tests: "list[Case]"
+    device: str
     threads: int
     repetitions: int
     rival: "LlamaBench | None"
@@ -67,6 +68,7 @@ def bench(
         str, typer.Option(metavar="FORMAT,...", help="Formats of keys and values: f16, q8, k8v4, q4.")
     ] = "f16",
     threads: Threads = 0,
+    device: Device = "auto",
     repetitions: Annotated[int, count("--repetitions", "-r", low=1, help="Runs per test.")] = 5,
     format: Annotated[str, typer.Option("--format", "-o", help=", ".join(FORMATS) + ".")] = "table",
     output: Annotated[Path | None, typer.Option(help="Write here instead of stdout.", show_default=False)] = None,
@@ -81,7 +83,7 @@ def bench(
     """Reading and writing speed, as a share of this machine's own memory and 8-bit rates: medians, and as spread the
     90th less the 10th percentile over the median."""
     from qwen35_local.cli.bench_report import open_report
-    from qwen35_local.cli.model import model_path, open_file
+    from qwen35_local.cli.model import check_device, model_path, open_file
     from qwen35_local.engine import machine, speed
     from qwen35_local.engine.llama_bench import LlamaBench
     from qwen35_local.quantize.synthetic import synthetic as make
@@ -89,6 +91,7 @@ def bench(
     lengths, depths, batches = numbers("--prompt", prompt), numbers("--depth", depth), numbers("--batch", batch)
     tests = speed.plan(lengths, gen, depths, batches, kv_formats(kv))
     check(tests, format, profile)
+    check_device(device)
     made = [make(text, type) for text in synthetic or ()]
     wanted: list[str | None] = [*models] if models else [] if made else [None]
     named = [open_file(model_path(name)) for name in wanted]
@@ -98,7 +101,7 @@ def bench(
     with open_report(format, output) as report:
         with working("measuring the machine"):
             report.begin(found := machine.measure(threads))
-        settings = Settings(tests, found.threads, repetitions, rival, profile)
+        settings = Settings(tests, device, found.threads, repetitions, rival, profile)
         for file in named:
             measure(load(file, settings), settings, found, report)
         for model in made:
@@ -162,7 +165,9 @@ def load(file: "_core.GgufFile", settings: Settings, synthetic: "Synthetic | Non
     machine.forget_peak_memory()
     begin = time.perf_counter()
     tensors = synthetic.pattern if synthetic is not None else None
-    model = _core.Model(file, threads=settings.threads, profile=settings.profiles, tensors=tensors)
+    model = _core.Model(
+        file, device=settings.device, threads=settings.threads, profile=settings.profiles, tensors=tensors
+    )
     seconds = time.perf_counter() - begin
     path = Path(file.paths[0])
     say_if_read(path, model)

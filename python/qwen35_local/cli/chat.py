@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from qwen35_local.cli.argument import DEMO_HELP
-from qwen35_local.cli.options import KvOrAuto, LogitBias, Logprobs, Memory, Stop, Threads, count, gibibytes, setting
+from qwen35_local.cli.options import (
+    Device,
+    KvOrAuto,
+    LogitBias,
+    Logprobs,
+    Memory,
+    Stop,
+    Threads,
+    count,
+    gibibytes,
+    setting,
+)
 
 if TYPE_CHECKING:
     from qwen35_local.cli.session import Session
@@ -59,16 +70,18 @@ def chat(
     ] = None,
     cache_disk: Annotated[float, gibibytes("And disk, beyond that; 0: none.")] = 8,
     threads: Threads = 0,
+    device: Device = "auto",
 ) -> None:
     """Talk to a model. On a terminal this is a conversation (/help lists its commands); with -p or input on stdin it
     answers once: the answer on stdout, everything else on stderr."""
     from qwen35_local.api.opening import Wish
     from qwen35_local.cli.keep import home_to_keep_in, scratch_folder
-    from qwen35_local.cli.model import memory_bytes, open_engine
+    from qwen35_local.cli.model import check_device, memory_bytes, open_engine
     from qwen35_local.cli.session import Session, read_tool_file
     from qwen35_local.cli.terminal import typed
     from qwen35_local.errors import InputError
 
+    check_device(device)
     is_conversation = prompt is None and not as_json and is_terminal()
     question = "" if is_conversation else read_question(prompt)
     if not is_conversation and not question.strip():
@@ -83,6 +96,7 @@ def chat(
         name = name or store.newest()
     disk = scratch_folder(home) if home is not None and cache_disk else None
     wish = Wish(
+        device=device,
         context_tokens=ctx,
         threads=threads,
         kv=kv,

@@ -24,14 +24,21 @@ def open_file(path: Path) -> "_core.GgufFile":
     return opening.open_file(path, notice_line)
 
 
-def open_core(name: str | None, *, context_tokens: int = 0, threads: int = 0) -> "_core.Model":
-    """Raises InputError, and what open_file raises."""
+def open_core(name: str | None, *, device: str = "auto", context_tokens: int = 0, threads: int = 0) -> "_core.Model":
+    """Raises InputError, Unavailable, and what open_file raises."""
     from qwen35_local import _core
 
     path = model_path(name)
-    model = _core.Model(open_file(path), context_tokens=context_tokens, threads=threads)
+    model = _core.Model(open_file(path), device=device, context_tokens=context_tokens, threads=threads)
     say_if_read(path, model)
     return model
+
+
+def check_device(device: str) -> None:
+    """Before anything is looked for, converted or read. Raises Unavailable."""
+    from qwen35_local import _core
+
+    _core.device_memory(device)
 
 
 def say_if_read(path: Path, model: "_core.Model") -> None:

@@ -16,6 +16,7 @@ MOST_TOKENS = (1 << 31) - 1
 MOST_THREADS = 1024  # the core's own limit
 _MOST_GIB = 1 << 20
 
+DeviceName = Literal["auto", "cpu", "cuda", "metal"]
 Kv = Literal["f16", "q8", "k8v4", "q4"]
 KvOrAuto = Literal["f16", "q8", "k8v4", "q4", "auto"]
 
@@ -89,6 +90,7 @@ Logprobs = Annotated[
     ),
 ]
 
+Device = Annotated[DeviceName, typer.Option("--device", help="Where to compute; auto: the best device that is here.")]
 _THREADS: dict[str, Any] = {"high": MOST_THREADS, "help": "0: as many as this process may use."}
 Threads = Annotated[int, count("--threads", "-t", **_THREADS)]
 ThreadsInFull = Annotated[int, count("--threads", **_THREADS)]  # where -t is the type

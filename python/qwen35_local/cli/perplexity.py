@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from qwen35_local.cli.argument import MODEL_HELP
-from qwen35_local.cli.options import Threads, count
+from qwen35_local.cli.options import Device, Threads, count
 from qwen35_local.partial_file import PartialFile
 
 if TYPE_CHECKING:
@@ -44,21 +44,24 @@ def perplexity(
     window: Annotated[int, count("--ctx", low=2, help="Tokens per window.")] = 512,
     kv: Annotated[KvFormat, typer.Option(help="How keys and values are kept; those of BASE stay f16.")] = "f16",
     threads: Threads = 0,
+    device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Perplexity of a text or of token ids; with --against also KL divergence and top-1 agreement, with errors."""
     from qwen35_local import _core
+    from qwen35_local.cli.model import check_device
     from qwen35_local.cli.progress import bar
     from qwen35_local.engine import quality
     from qwen35_local.errors import InputError
 
+    check_device(device)
     if (file is None) == (ids is None):
         raise InputError("give a text file or --ids FILE, one of the two")
     if special and ids is not None:
         raise InputError("--special is about a text; with --ids every id is the token it says")
     file, ids = stdin_for_dash(file), stdin_for_dash(ids)
     text = "" if file is None else read_text(file)
-    loaded = load(model, threads)
+    loaded = load(model, threads, device)
     tokens = encode(file, text, loaded, special=special) if ids is None else read_ids(ids, loaded.n_vocab)
     if len(tokens) < 2:
         n_tokens = "1 token" if len(tokens) else "no tokens"
@@ -66,7 +69,7 @@ def perplexity(
     base: LogitSource | None = None
     if against is not None:
         is_saved = against.endswith(".npy")
-        base = quality.SavedLogits(Path(against)) if is_saved else quality.ModelLogits(load(against, threads))
+        base = quality.SavedLogits(Path(against)) if is_saved else quality.ModelLogits(load(against, threads, device))
     one_pass = save_logits is not None or isinstance(base, quality.SavedLogits)
     with LogitWriter(save_logits, len(tokens), loaded.n_vocab) as writer, bar("scoring", "tok") as progress:
         result = quality.measure(
@@ -81,10 +84,10 @@ def perplexity(
     show(result, as_json=as_json)
 
 
-def load(name: str, threads: int) -> "_Model":
+def load(name: str, threads: int, device: str) -> "_Model":
     from qwen35_local.cli.model import open_core
 
-    return open_core(name, threads=threads)
+    return open_core(name, device=device, threads=threads)
 
 
 def read_text(file: Path) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from qwen35_local.cli.argument import DEMO_HELP
-from qwen35_local.cli.options import Kv, Threads, count
+from qwen35_local.cli.options import Device, Kv, Threads, count
 
 
 def selftest(
@@ -19,24 +19,26 @@ def selftest(
     kv: Annotated[Kv | None, typer.Option(help="Format of keys and values; unset: all by turns.")] = None,
     ctx: Annotated[int, count(help="Context in tokens; 0: the model's own.")] = 0,
     threads: Threads = 0,
+    device: Device = "auto",
 ) -> None:
     """Checks on this machine that no reuse changes an answer: random conversations with edits, branches, retries,
     interruptions, evictions and restarts; every reply's logits must have the bits of a cold run. Exit code 1 at the
     first that has not."""
     from qwen35_local import _core
-    from qwen35_local.cli.model import model_path, open_file, say_if_read
+    from qwen35_local.cli.model import check_device, model_path, open_file, say_if_read
     from qwen35_local.cli.progress import bar
     from qwen35_local.cli.terminal import notice
     from qwen35_local.engine.selftest import Mismatch, Tally, run
     from qwen35_local.errors import naming
     from qwen35_local.units import counted
 
+    check_device(device)
     path = model_path(model)
     file = open_file(path)
-    models = [_core.Model(file, context_tokens=ctx, threads=threads)]
+    models = [_core.Model(file, device=device, context_tokens=ctx, threads=threads)]
     say_if_read(path, models[0])
     if models[0].threads > 1:
-        models.append(_core.Model(file, context_tokens=ctx, threads=1))
+        models.append(_core.Model(file, device=device, context_tokens=ctx, threads=1))
     total = Tally()
     try:
         with naming(path), bar("checking", "conversations") as progress:

@@ -67,16 +67,18 @@ class Engine:
         disk: Disk | None = None,
         cached_sequence: Callable[[_core.Sequence, PrefixCache], CachedSequence] = CachedSequence,
         identity: str | None = None,
+        device_note: str = "",
     ) -> None:
         """`metadata` and `tokenizer`: the model's, where the caller has them already. `kv`: format of keys and values.
         `cache_bytes`: memory for snapshots beyond the newest; `disk`: where they go then. `identity`: of the model
-        (`store.identity`); without one it is like no other.
+        (`store.identity`); without one it is like no other. `device_note`: why it is on no better device.
         Raises FormatError or TemplateError when the file's tokenizer or template cannot be used."""
         if metadata is None:
             metadata = model.metadata
         self.model = model
         self.identity = identity or secrets.token_hex(32)
         self.kv = kv
+        self._device_note = device_note
         self.tokenizer = tokenizer or Tokenizer(metadata)
         self.template = Template.for_file(metadata)
         fields = Fields(metadata)
@@ -119,6 +121,8 @@ class Engine:
         weights = self.model.weight_bytes / 2**20
         size = f"{weights:.0f} MiB" if weights < 1024 else f"{weights / 1024:.1f} GiB"
         device = f"{self.model.device}, {self.model.threads} threads"
+        if self._device_note:
+            device += f" ({self._device_note})"
         return f"{size} of weights · context {self.context_tokens:,} in {self.kv} · {device}"
 
     def preset(self, *, thinking: bool) -> Sampling:

@@ -1,5 +1,6 @@
 """From a file to an engine: the vocabulary is read while the weights are packed."""
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,8 +23,8 @@ def load(
     disk_folder: Path | None = None,
     disk_bytes: int = 0,
 ) -> Engine:
-    """Everything is read from `file` as it was opened, whatever its path has come to name since. Raises
-    FormatError, InputError and TemplateError."""
+    """Everything is read from `file` as it was opened, whatever its path has come to name since. `device`: "auto" or
+    one of `_core.devices()`. Raises FormatError, InputError, Unavailable and TemplateError."""
     metadata = file.metadata
     with ThreadPoolExecutor(max_workers=1) as beside:
         tokenizer = beside.submit(Tokenizer, metadata)
@@ -39,4 +40,11 @@ def load(
             tokenizer=tokenizer.result(),
             cache_bytes=cache_bytes,
             identity=store.identity(content.result(), model),
+            device_note=device_note(device),
         )
+
+
+def device_note(device: str) -> str:
+    """Why "auto" is no better device than it is; empty for the best, and for a device that was asked for."""
+    best = "metal" if sys.platform == "darwin" else "cuda"
+    return (_core.devices()[best] or "") if device == "auto" else ""

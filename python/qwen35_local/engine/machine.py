@@ -92,19 +92,9 @@ def cache_bytes() -> dict[str, int]:
 
 
 def memory_bytes() -> tuple[int, int]:
-    """Free and all memory; 0 for what the system does not tell."""
-    if sys.platform == "darwin":
-        size = _sysctl("hw.memsize")
-        total = int(size) if size.isdecimal() else 0
-        return total // 2, total
-    kilobytes = {}
-    for line in _lines(Path("/proc/meminfo")):
-        name, _, rest = line.partition(":")
-        number = rest.split()
-        if number and number[0].isdecimal():
-            kilobytes[name] = int(number[0])
-    free = kilobytes.get("MemAvailable", 0) << 10
-    return free + zfs_cache() if free else 0, kilobytes.get("MemTotal", 0) << 10
+    """Free and all memory of this machine; 0 for what the system does not tell."""
+    memory = _core.device_memory("cpu")
+    return memory.free + zfs_cache() if memory.free else 0, memory.total
 
 
 def zfs_cache(statistics: Path = Path("/proc/spl/kstat/zfs/arcstats")) -> int:
@@ -118,9 +108,13 @@ def zfs_cache(statistics: Path = Path("/proc/spl/kstat/zfs/arcstats")) -> int:
     return max(values.get("size", 0) - values.get("c_min", 0), 0)
 
 
-def memory_budget() -> tuple[int, str] | None:
-    """Bytes that this process can have, what it already holds included, and what sets that limit: memory that is free,
-    the control group or the address space. None where the system does not tell."""
+def memory_budget(device: str = "auto") -> tuple[int, str] | None:
+    """Bytes that a model can have on a device, and what sets that limit. In the machine's own memory what this process
+    already holds is included, and the limit is the memory that is free, the control group's or the address space's.
+    None where the system does not tell. Raises InputError, Unavailable."""
+    memory = _core.device_memory(device)
+    if not memory.is_host:
+        return (memory.free, "memory that is free on the device") if memory.free else None
     if sys.platform == "darwin":
         total = memory_bytes()[1]
         return (total, "all memory of this machine") if total else None

@@ -1,0 +1,45 @@
+// A kind of device: what each folder below this one exports, and all that is known of it outside.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "backend/backend.h"
+#include "base/error.h"
+
+namespace qwen35 {
+
+// Bytes; 0 for what the system does not tell.
+struct DeviceMemory {
+  std::size_t free = 0;
+  std::size_t total = 0;
+  bool is_host = false;  // the memory that this program lives in
+};
+
+class DeviceKind {
+ public:
+  virtual ~DeviceKind() = default;
+
+  virtual const char* name() const noexcept = 0;  // as options spell it: "cpu"
+  // Why no device of this kind can be opened: what was looked for and not found. Empty where one can.
+  virtual std::string absence() const = 0;
+  // The others are for kinds without an absence. 0 threads: as many as this process may use.
+  virtual std::unique_ptr<Backend> open(unsigned threads) const = 0;
+  virtual DeviceMemory memory() const = 0;
+};
+
+// The error of a kind that has an absence.
+Unavailable unavailable(const DeviceKind& kind);
+
+namespace cpu {
+const DeviceKind& kind();
+}
+namespace cuda {
+const DeviceKind& kind();
+}
+namespace metal {
+const DeviceKind& kind();
+}
+
+}  // namespace qwen35
