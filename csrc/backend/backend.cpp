@@ -2,6 +2,7 @@
 #include "backend/backend.h"
 
 #include "backend/check.h"
+#include "base/error.h"
 
 namespace qwen35 {
 
@@ -20,12 +21,28 @@ void Backend::timed(Operation operation, Call&& call) {
   profile_->add(operation, std::chrono::steady_clock::now() - begin, waited() - waited_before);
 }
 
-void Backend::embed(Tensor out, const Weight& table, std::span<const Token> tokens) {
-  check::embed(out, table, tokens);
-  timed(Operation::kEmbed, [&] { do_embed(out, table, tokens); });
+const Step& Backend::step() const {
+  if (step_ == nullptr) throw Error("an operation that reads the step was called outside of Backend::run");
+  return *step_;
 }
 
-void Backend::rms_norm(Tensor out, Tensor x, const float* weight, float eps) {
+void Backend::run(const Step& step, const std::function<void()>& pass) {
+  check::step(step);
+  if (step_ != nullptr) throw Error("Backend::run was called within a pass");
+  struct Current {
+    const Step*& place;
+    ~Current() { place = nullptr; }
+  } const current{step_};
+  step_ = &step;
+  do_run(step, pass);
+}
+
+void Backend::embed(Tensor out, const Weight& table) {
+  check::embed(out, table, step());
+  timed(Operation::kEmbed, [&] { do_embed(out, table); });
+}
+
+void Backend::rms_norm(Tensor out, Tensor x, DevicePtr<const float> weight, float eps) {
   check::rms_norm(out, x);
   timed(Operation::kRmsNorm, [&] { do_rms_norm(out, x, weight, eps); });
 }
@@ -48,36 +65,37 @@ void Backend::swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& up)
 }
 
 void Backend::gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b, const DeltaParameters& parameters,
-                              const DeltaShape& shape, float eps, std::span<const DeltaSegment> segments) {
-  check::gated_delta_net(out, qkv, z, a, b, shape, segments, limits());
-  timed(Operation::kGatedDeltaNet, [&] { do_gated_delta_net(out, qkv, z, a, b, parameters, shape, eps, segments); });
+                              const DeltaShape& shape, float eps, std::uint32_t layer) {
+  check::gated_delta_net(out, qkv, z, a, b, shape, step(), limits());
+  timed(Operation::kGatedDeltaNet, [&] { do_gated_delta_net(out, qkv, z, a, b, parameters, shape, eps, layer); });
 }
 
-void Backend::norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const float* q_norm, const float* k_norm, float eps,
-                               const Rope& rope, const AttentionShape& shape, std::span<const KvSegment> segments) {
-  check::norm_rope_append(q_gate, k, v, rope, shape, segments, limits());
-  timed(Operation::kNormRopeAppend,
-        [&] { do_norm_rope_append(q_gate, k, v, q_norm, k_norm, eps, rope, shape, segments); });
+void Backend::norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const HeadNorms& norms, float eps, const Rope& rope,
+                               const AttentionShape& shape, std::uint32_t layer) {
+  check::norm_rope_append(q_gate, k, v, rope, shape, step(), limits());
+  timed(Operation::kNormRopeAppend, [&] { do_norm_rope_append(q_gate, k, v, norms, eps, rope, shape, layer); });
 }
 
-void Backend::attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::span<const KvSegment> segments) {
-  check::attend(out, q_gate, shape, segments, limits());
-  timed(Operation::kAttend, [&] { do_attend(out, q_gate, shape, segments); });
+void Backend::attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::uint32_t layer) {
+  check::attend(out, q_gate, shape, step(), limits());
+  timed(Operation::kAttend, [&] { do_attend(out, q_gate, shape, layer); });
 }
 
-void Backend::route(std::int32_t* experts, float* weights, Tensor logits, std::uint32_t top_k) {
+void Backend::route(DevicePtr<std::int32_t> experts, DevicePtr<float> weights, Tensor logits, std::uint32_t top_k) {
   check::route(logits, top_k);
   timed(Operation::kRoute, [&] { do_route(experts, weights, logits, top_k); });
 }
 
-void Backend::moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up, const std::int32_t* experts,
-                         std::uint32_t top_k, std::uint32_t expert_count, const SharedExpert* shared) {
+void Backend::moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up,
+                         DevicePtr<const std::int32_t> experts, std::uint32_t top_k, std::uint32_t expert_count,
+                         const SharedExpert* shared) {
   check::moe_gather(out, h, gate, up, top_k, expert_count, shared);
   timed(Operation::kMoeGather, [&] { do_moe_gather(out, h, gate, up, experts, top_k, expert_count, shared); });
 }
 
-void Backend::moe_combine(Tensor x, Tensor h, const Weight& down, const std::int32_t* experts, const float* weights,
-                          std::uint32_t top_k, std::uint32_t expert_count, const SharedExpert* shared) {
+void Backend::moe_combine(Tensor x, Tensor h, const Weight& down, DevicePtr<const std::int32_t> experts,
+                          DevicePtr<const float> weights, std::uint32_t top_k, std::uint32_t expert_count,
+                          const SharedExpert* shared) {
   check::moe_combine(x, h, down, top_k, expert_count, shared);
   timed(Operation::kMoeCombine, [&] { do_moe_combine(x, h, down, experts, weights, top_k, expert_count, shared); });
 }
@@ -87,9 +105,9 @@ void Backend::sigmoid_gate(Tensor h, Tensor gate) {
   timed(Operation::kSigmoidGate, [&] { do_sigmoid_gate(h, gate); });
 }
 
-void Backend::take_rows(Tensor out, Tensor x, std::span<const std::uint32_t> rows) {
-  check::take_rows(out, x, rows);
-  timed(Operation::kTakeRows, [&] { do_take_rows(out, x, rows); });
+void Backend::take_rows(Tensor out, Tensor x) {
+  check::take_rows(out, x, step());
+  timed(Operation::kTakeRows, [&] { do_take_rows(out, x); });
 }
 
 }  // namespace qwen35

@@ -1,5 +1,6 @@
 #include "backend/check.h"
 
+#include <algorithm>
 #include <string>
 
 #include "base/error.h"
@@ -22,17 +23,9 @@ void expect(const char* operation, const char* argument, Tensor given, std::size
   fail(operation, std::string(argument) + " is " + text(given.rows, given.cols) + ", expected " + text(rows, cols));
 }
 
-// The rows of every segment lie in the batch, and one behind the other.
-template <class SegmentKind>
-void segments_in_batch(const char* operation, std::span<const SegmentKind> segments, std::size_t rows) {
-  std::size_t next = 0;
-  for (const Segment& s : segments) {
-    if (s.first < next || s.first > rows || s.count > rows - s.first) {
-      fail(operation, "a segment of " + text(s.count) + " rows from row " + text(s.first) + ", expected rows of " +
-                          text(next) + " to " + text(rows));
-    }
-    next = s.first + s.count;
-  }
+// Every row of the batch is in the tensor.
+void batch_rows(const char* operation, const char* argument, Tensor given, const Step& step, std::size_t cols) {
+  expect(operation, argument, given, step.tokens.size(), cols);
 }
 
 void heads(const char* operation, const AttentionShape& shape, const DeviceLimits& limits) {
@@ -43,19 +36,6 @@ void heads(const char* operation, const AttentionShape& shape, const DeviceLimit
   fail(operation, text(shape.heads) + " heads over " + text(shape.kv_heads) + " key/value heads of width " +
                       text(shape.width) + ": expected at most " + text(limits.query_heads) +
                       " heads for each and a width that is a multiple of " + text(limits.head_unit));
-}
-
-void pages(const char* operation, std::span<const KvSegment> segments) {
-  for (const KvSegment& s : segments) {
-    const std::size_t end = s.position + s.count, full = end / kPageTokens;
-    if (is_quantised(s.format) && full > kFirstQuantisedPage && s.packed.size() < full) {
-      fail(operation, "expected packed forms of " + text(full) + " pages, given " + text(s.packed.size()));
-    }
-    if (end > s.pages.size() * kPageTokens) {
-      fail(operation, "positions up to " + text(end) + " do not fit in " + text(s.pages.size()) + " pages of " +
-                          text(kPageTokens) + " tokens");
-    }
-  }
 }
 
 // gate and up [F, D], act [T, F], down [D, F].
@@ -80,9 +60,41 @@ std::size_t rows_of_one(const char* operation, const Weight& w, std::size_t part
 
 }  // namespace
 
-void embed(Tensor out, const Weight& table, std::span<const Token> tokens) {
-  expect("embed", "out", out, tokens.size(), table.cols());
-  for (const Token token : tokens) {
+void step(const Step& step) {
+  constexpr const char* kName = "run";
+  const std::size_t rows = step.tokens.size(), table = step.page_table.size();
+  if (step.positions.size() != rows) {
+    fail(kName, text(step.positions.size()) + " positions, expected one for each of " + text(rows) + " rows");
+  }
+  std::size_t next = 0;
+  for (const StepSegment& s : step.segments) {
+    if (s.first < next || s.first > rows || s.count > rows - s.first) {
+      fail(kName, "a segment of " + text(s.count) + " rows from row " + text(s.first) + ", expected rows of " +
+                      text(next) + " to " + text(rows));
+    }
+    next = std::size_t{s.first} + s.count;
+    if (s.position > kMostTokens || s.count > kMostTokens - s.position || s.committed > s.position ||
+        s.certain > s.count) {
+      fail(kName, "a segment of " + text(s.count) + " rows at position " + text(s.position) + " with " +
+                      text(s.committed) + " committed and " + text(s.certain) + " certain");
+    }
+    const std::size_t last = is_quantised(s.format) ? std::max(s.plain_pages, s.quantised_pages) : s.plain_pages;
+    if (last > table || s.pages() > table - last) {
+      fail(kName, "a segment of " + text(s.pages()) + " pages from entry " + text(last) + " of a page table of " +
+                      text(table));
+    }
+  }
+  for (const std::uint32_t row : step.outputs) {
+    if (row >= rows) fail(kName, "output row " + text(row) + " of " + text(rows));
+  }
+  for (const InputRow& input : step.inputs) {
+    if (input.row >= rows) fail(kName, "input row " + text(input.row) + " of " + text(rows));
+  }
+}
+
+void embed(Tensor out, const Weight& table, const Step& step) {
+  batch_rows("embed", "out", out, step, table.cols());
+  for (const Token token : step.tokens) {
     if (token < 0 || static_cast<std::size_t>(token) >= table.rows()) {
       fail("embed", "token " + std::to_string(token) + " is outside the vocabulary of " + text(table.rows()));
     }
@@ -97,8 +109,8 @@ void matmul(const char* operation, Tensor out, Tensor x, const Weight& w) {
                       text(out.rows, out.cols));
 }
 
-void gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b, const DeltaShape& shape,
-                     std::span<const DeltaSegment> segments, const DeviceLimits& limits) {
+void gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b, const DeltaShape& shape, const Step& step,
+                     const DeviceLimits& limits) {
   constexpr const char* kName = "gated_delta_net";
   if (shape.conv_width != limits.conv_width) {
     fail(kName, "linear_conv_kernel_dim is " + text(shape.conv_width) + ", expected " + text(limits.conv_width));
@@ -108,39 +120,34 @@ void gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b, const
                     text(shape.value_width) + ": expected whole groups of heads and a width that is a multiple of " +
                     text(limits.value_unit));
   }
-  const std::size_t rows = qkv.rows, width = std::size_t{shape.value_heads} * shape.value_width;
-  expect(kName, "qkv", qkv, rows, 2 * std::size_t{shape.key_heads} * shape.key_width + width);
+  const std::size_t rows = qkv.rows, width = shape.values();
+  batch_rows(kName, "qkv", qkv, step, shape.channels());
   expect(kName, "out", out, rows, width);
   expect(kName, "z", z, rows, width);
   expect(kName, "a", a, rows, shape.value_heads);
   expect(kName, "b", b, rows, shape.value_heads);
-  segments_in_batch(kName, segments, rows);
 }
 
 void norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const Rope& rope, const AttentionShape& shape,
-                      std::span<const KvSegment> segments, const DeviceLimits& limits) {
+                      const Step& step, const DeviceLimits& limits) {
   constexpr const char* kName = "norm_rope_append";
   heads(kName, shape, limits);
-  if (2 * rope.inv_freq.size() > shape.width) {
-    fail(kName, "rotary dimensions " + text(2 * rope.inv_freq.size()) + " exceed the head width " + text(shape.width));
+  if (2 * std::size_t{rope.pairs} > shape.width) {
+    fail(kName,
+         "rotary dimensions " + text(2 * std::size_t{rope.pairs}) + " exceed the head width " + text(shape.width));
   }
   const std::size_t width = shape.width;
-  expect(kName, "q_gate", q_gate, q_gate.rows, shape.heads * 2 * width);
+  batch_rows(kName, "q_gate", q_gate, step, shape.heads * 2 * width);
   expect(kName, "k", k, q_gate.rows, shape.kv_heads * width);
   expect(kName, "v", v, q_gate.rows, shape.kv_heads * width);
-  segments_in_batch(kName, segments, q_gate.rows);
-  pages(kName, segments);
 }
 
-void attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::span<const KvSegment> segments,
-            const DeviceLimits& limits) {
+void attend(Tensor out, Tensor q_gate, const AttentionShape& shape, const Step& step, const DeviceLimits& limits) {
   constexpr const char* kName = "attend";
   heads(kName, shape, limits);
   const std::size_t width = std::size_t{shape.heads} * shape.width;
-  expect(kName, "q_gate", q_gate, q_gate.rows, 2 * width);
+  batch_rows(kName, "q_gate", q_gate, step, 2 * width);
   expect(kName, "out", out, q_gate.rows, width);
-  segments_in_batch(kName, segments, q_gate.rows);
-  pages(kName, segments);
 }
 
 void route(Tensor logits, std::uint32_t top_k) {
@@ -175,11 +182,9 @@ void moe_combine(Tensor x, Tensor h, const Weight& down, std::uint32_t top_k, st
 
 void sigmoid_gate(Tensor h, Tensor gate) { expect("sigmoid_gate", "gate", gate, h.rows, 1); }
 
-void take_rows(Tensor out, Tensor x, std::span<const std::uint32_t> rows) {
-  expect("take_rows", "out", out, rows.size(), x.cols);
-  for (const std::uint32_t row : rows) {
-    if (row >= x.rows) fail("take_rows", "row " + text(row) + " of " + text(x.rows));
-  }
+void take_rows(Tensor out, Tensor x, const Step& step) {
+  batch_rows("take_rows", "x", x, step, x.cols);
+  expect("take_rows", "out", out, step.outputs.size(), x.cols);
 }
 
 }  // namespace qwen35::check

@@ -7,21 +7,23 @@
 
 namespace qwen35::check {
 
-void embed(Tensor out, const Weight& table, std::span<const Token> tokens);
+// The rows of every segment lie in the batch, one segment behind the other, and its pages in the page table.
+void step(const Step& step);
+
+void embed(Tensor out, const Weight& table, const Step& step);
 void rms_norm(Tensor out, Tensor x);
 void matmul(const char* operation, Tensor out, Tensor x, const Weight& w);
-void gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b, const DeltaShape& shape,
-                     std::span<const DeltaSegment> segments, const DeviceLimits& limits);
+void gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b, const DeltaShape& shape, const Step& step,
+                     const DeviceLimits& limits);
 void norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const Rope& rope, const AttentionShape& shape,
-                      std::span<const KvSegment> segments, const DeviceLimits& limits);
-void attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::span<const KvSegment> segments,
-            const DeviceLimits& limits);
+                      const Step& step, const DeviceLimits& limits);
+void attend(Tensor out, Tensor q_gate, const AttentionShape& shape, const Step& step, const DeviceLimits& limits);
 void route(Tensor logits, std::uint32_t top_k);
 void moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up, std::uint32_t top_k,
                 std::uint32_t expert_count, const SharedExpert* shared);
 void moe_combine(Tensor x, Tensor h, const Weight& down, std::uint32_t top_k, std::uint32_t expert_count,
                  const SharedExpert* shared);
 void sigmoid_gate(Tensor h, Tensor gate);
-void take_rows(Tensor out, Tensor x, std::span<const std::uint32_t> rows);
+void take_rows(Tensor out, Tensor x, const Step& step);
 
 }  // namespace qwen35::check

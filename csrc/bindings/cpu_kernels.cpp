@@ -13,7 +13,6 @@
 #include "devices/cpu/math.h"
 #include "tensor/blocks.h"
 #include "tensor/encoders.h"
-#include "tensor/tensor.h"
 
 namespace py = pybind11;
 
@@ -27,7 +26,14 @@ using Indices = py::array_t<std::int32_t, py::array::c_style>;
 const cpu::Table& table_of(const std::string& isa) { return cpu::kernels(cpu::find_isa(isa)); }
 
 // Rows may be strided and start anywhere; the columns of a row are neighbours.
-Tensor tensor(Floats& x) {
+struct Rows {
+  float* data;
+  std::size_t rows;
+  std::size_t cols;
+  std::size_t stride;
+};
+
+Rows rows_of(Floats& x) {
   if (x.ndim() != 2 || x.strides(1) != sizeof(float)) {
     throw InputError("expected a two-dimensional fp32 array whose last axis is contiguous");
   }
@@ -42,20 +48,20 @@ float* contiguous(Floats& x) {
 
 // Two of the kernels that gated_delta_net is made of.
 void conv_silu(const std::string& isa, Floats out, Floats x, Floats kernel, Floats window) {
-  const Tensor to = tensor(out), from = tensor(x);
+  const Rows to = rows_of(out), from = rows_of(x);
   table_of(isa).conv_silu({from.data, to.data, from.rows, from.stride, to.stride, contiguous(window),
                            contiguous(kernel), from.cols, from.cols});
 }
 
 void gated_rms_norm(const std::string& isa, Floats out, Floats x, Floats z, Floats weight, float eps) {
-  const Tensor to = tensor(out), gate = tensor(z);
+  const Rows to = rows_of(out), gate = rows_of(z);
   table_of(isa).gated_rms_norm(
       {to.data, contiguous(x), gate.data, contiguous(weight), to.rows, to.cols, to.stride, gate.stride, eps});
 }
 
 // Per row and block of 32: codes, then scale, sum, and the sums of the first 16 and of all codes.
 py::tuple quantise_rows(const std::string& isa, Floats x) {
-  const Tensor rows = tensor(x);
+  const Rows rows = rows_of(x);
   const std::size_t blocks = rows.cols / cpu::kQuantisedColumns;
   const auto n = static_cast<py::ssize_t>(rows.rows), b = static_cast<py::ssize_t>(blocks);
   py::array_t<std::int8_t> codes({n, b, py::ssize_t{32}});

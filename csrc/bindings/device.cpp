@@ -61,71 +61,91 @@ AttentionShape attention_shape(const Range& s) {
 
 // The pages of one sequence in one attention layer. The first `blank` of them are one and the same, for tests at far
 // positions that have no history.
-struct KvCache {
-  KvCache(Device& on, const std::string& format_name, const Range& shape, std::size_t count, std::size_t blank)
-      : device(on), format(to_kv_format(format_name)) {
-    for (std::size_t p = 0; is_quantised(format) && p < count; ++p) {
-      buffers.push_back(device.ops->allocate(device.ops->quantised_page_bytes(format, attention_shape(shape))));
-      packed.push_back(buffers.back()->data());
-    }
+class KvCache {
+ public:
+  KvCache(Device& on, const std::string& format, const Range& shape, std::size_t count, std::size_t blank)
+      : pool_(on.ops->kv_pool({.layers = 1, .shape = attention_shape(shape), .format = to_kv_format(format)})) {
     for (std::size_t p = 0; p < count; ++p) {
-      if (p == 0 || p >= blank) {
-        buffers.push_back(device.ops->allocate(device.ops->kv_page_bytes(format, attention_shape(shape))));
-      }
-      pages.push_back(buffers.back()->data());
+      plain.push_back(p > 0 && p < blank ? plain.front() : pool_->allocate(PageForm::kPlain));
+      if (is_quantised(pool_->spec().format)) quantised.push_back(pool_->allocate(PageForm::kQuantised));
     }
   }
 
-  py::bytes bytes(const std::vector<std::byte*>& of, std::size_t page, std::size_t count) const {
-    std::string copy(count, '\0');
-    device.ops->download(reinterpret_cast<std::byte*>(copy.data()), of.at(page), count);
+  KvFormat format() const noexcept { return pool_->spec().format; }
+  py::bytes bytes(PageForm form, std::size_t page) const {
+    std::string copy(pool_->page_bytes(form), '\0');
+    const std::vector<PageId>& pages = form == PageForm::kPlain ? plain : quantised;
+    pool_->download(reinterpret_cast<std::byte*>(copy.data()), pages.at(page), kPageTokens);
     return copy;
   }
 
-  Device& device;
-  KvFormat format;
-  std::vector<std::unique_ptr<Buffer>> buffers;
-  std::vector<std::byte*> pages;
-  std::vector<std::byte*> packed;
+  std::vector<PageId> plain, quantised;
+
+ private:
+  std::unique_ptr<KvPool> pool_;
 };
 
-std::vector<KvSegment> kv_segments(const std::vector<Range>& ranges, const std::vector<KvCache*>& caches) {
-  std::vector<KvSegment> segments;
-  for (std::size_t i = 0; i < ranges.size(); ++i) {
-    const auto [first, count, position] = ranges[i];
-    segments.push_back({{first, count, position}, caches.at(i)->pages, caches.at(i)->format, caches.at(i)->packed});
+// What one sequence keeps in one DeltaNet layer; nothing before its first token.
+class DeltaState {
+ public:
+  DeltaState(Device& on, const DeltaShape& shape)
+      : pool_(on.ops->state_pool({.layers = 1, .shape = shape})), slot_(pool_->allocate()) {
+    pool_->clear(slot_);
   }
-  return segments;
+
+  SlotId slot() const noexcept { return slot_; }
+  void copy_from(const DeltaState& other) {
+    std::vector<std::byte> bytes(pool_->slot_bytes());
+    other.pool_->download(bytes.data(), other.slot_);
+    pool_->upload(slot_, bytes.data());
+  }
+
+ private:
+  std::unique_ptr<StatePool> pool_;
+  SlotId slot_;
+};
+
+StepSegment segment_of(const Range& range) {
+  const auto [first, count, position] = range;
+  const auto at = static_cast<std::uint32_t>(position), rows = static_cast<std::uint32_t>(count);
+  return {.first = static_cast<std::uint32_t>(first),
+          .count = rows,
+          .position = at,
+          .committed = at,
+          .certain = rows,
+          .state = kNoSlot,
+          .format = KvFormat::kF32,
+          .plain_pages = 0,
+          .quantised_pages = 0};
 }
 
-// What one sequence keeps in one DeltaNet layer; zero before its first token.
-struct DeltaState {
-  DeltaState(Device& on, const DeltaShape& s) : device(on) {
-    const std::size_t channels =
-        2 * std::size_t{s.key_heads} * s.key_width + std::size_t{s.value_heads} * s.value_width;
-    const std::size_t width = std::size_t{s.value_heads} * s.value_width;
-    for (const std::size_t floats :
-         {(s.conv_width - 1) * channels, width * s.key_width, kDeltaChunk * s.key_heads * s.key_width,
-          kDeltaChunk * width, kDeltaChunk * s.value_heads}) {
-      buffers.push_back(device.ops->allocate(floats * sizeof(float)));
+std::uint32_t list_pages(StepArrays& step, const std::vector<PageId>& pages, std::size_t count) {
+  const auto first = static_cast<std::uint32_t>(step.page_table.size());
+  for (std::size_t p = 0; p < count; ++p) step.page_table.push_back(p < pages.size() ? pages[p] : kNoPage);
+  return first;
+}
+
+// A step of `rows` rows, with the pages or the states of its segments where there are some.
+StepArrays make_step(py::ssize_t rows, const std::vector<Range>& ranges, const std::vector<KvCache*>& caches,
+                     const std::vector<DeltaState*>& states) {
+  StepArrays step;
+  step.tokens.resize(static_cast<std::size_t>(rows));
+  step.positions.resize(step.tokens.size());
+  for (std::size_t i = 0; i < ranges.size(); ++i) {
+    StepSegment s = segment_of(ranges[i]);
+    for (std::size_t t = s.first; t < std::min<std::size_t>(s.first + s.count, step.positions.size()); ++t) {
+      const auto at = static_cast<std::int32_t>(s.position + t - s.first);
+      step.positions[t] = {at, at, at};
     }
+    if (!states.empty()) s.state = states.at(i)->slot();
+    if (!caches.empty()) s.format = caches.at(i)->format();
+    const std::vector<PageId> none;
+    s.plain_pages = list_pages(step, caches.empty() ? none : caches.at(i)->plain, s.pages());
+    if (is_quantised(s.format)) s.quantised_pages = list_pages(step, caches.at(i)->quantised, s.pages());
+    step.segments.push_back(s);
   }
-
-  void copy_from(const DeltaState& other) {
-    for (std::size_t i = 0; i < buffers.size(); ++i) {
-      device.ops->copy(buffers[i]->data(), other.buffers[i]->data(), buffers[i]->bytes());
-    }
-  }
-
-  DeltaSegment segment(const Range& range) const {
-    const auto [first, count, position] = range;
-    const auto part = [this](std::size_t i) { return reinterpret_cast<float*>(buffers[i]->data()); };
-    return {{first, count, position}, part(0), part(1), part(2), part(3), part(4)};
-  }
-
-  Device& device;
-  std::vector<std::unique_ptr<Buffer>> buffers;
-};
+  return step;
+}
 
 DeltaShape delta_shape(const std::vector<std::uint32_t>& s) { return {s.at(0), s.at(1), s.at(2), s.at(3), s.at(4)}; }
 
@@ -133,7 +153,11 @@ DeltaShape delta_shape(const std::vector<std::uint32_t>& s) { return {s.at(0), s
 
 void embed(Device& device, const array& out, const Weight& table, const std::vector<Token>& tokens) {
   Stage stage(*device.ops);
-  device.ops->embed(stage.tensor(out), table, tokens);
+  const Tensor to = stage.tensor(out);
+  StepArrays step;
+  step.tokens = tokens;
+  step.positions.resize(tokens.size());
+  device.ops->run(step.view(), [&] { device.ops->embed(to, table); });
   stage.fetch(out);
 }
 
@@ -167,12 +191,13 @@ void gated_delta_net(Device& device, const array& out, const array& qkv, const a
                      const std::array<array, 4>& parameters, const std::vector<std::uint32_t>& shape, float eps,
                      const std::vector<Range>& ranges, const std::vector<DeltaState*>& states) {
   Stage stage(*device.ops);
-  std::vector<DeltaSegment> segments;
-  for (std::size_t i = 0; i < ranges.size(); ++i) segments.push_back(states.at(i)->segment(ranges[i]));
+  const Tensor to = stage.tensor(out), x = stage.tensor(qkv), gate = stage.tensor(z);
+  const Tensor decays = stage.tensor(a), betas = stage.tensor(b);
   const auto& [conv, ssm_a, dt_bias, norm] = parameters;
-  device.ops->gated_delta_net(stage.tensor(out), stage.tensor(qkv), stage.tensor(z), stage.tensor(a), stage.tensor(b),
-                              {stage.floats(conv), stage.floats(ssm_a), stage.floats(dt_bias), stage.floats(norm)},
-                              delta_shape(shape), eps, segments);
+  const DeltaParameters given{stage.floats(conv), stage.floats(ssm_a), stage.floats(dt_bias), stage.floats(norm)};
+  const StepArrays step = make_step(qkv.shape(0), ranges, {}, states);
+  device.ops->run(step.view(),
+                  [&] { device.ops->gated_delta_net(to, x, gate, decays, betas, given, delta_shape(shape), eps, 0); });
   stage.fetch(out);
 }
 
@@ -180,16 +205,24 @@ void norm_rope_append(Device& device, const array& q_gate, const array& k, const
                       const array& k_norm, float eps, const std::vector<double>& inv_freq, float magnitude,
                       const Range& shape, const std::vector<Range>& ranges, const std::vector<KvCache*>& caches) {
   Stage stage(*device.ops);
-  device.ops->norm_rope_append(stage.tensor(q_gate), stage.tensor(k), stage.tensor(v), stage.floats(q_norm),
-                               stage.floats(k_norm), eps, {inv_freq, magnitude}, attention_shape(shape),
-                               kv_segments(ranges, caches));
+  const Tensor queries = stage.tensor(q_gate), keys = stage.tensor(k), values = stage.tensor(v);
+  const HeadNorms norms{stage.floats(q_norm), stage.floats(k_norm)};
+  const auto table = device.ops->allocate(inv_freq.size() * sizeof(double));
+  device.ops->upload(table->data(), reinterpret_cast<const std::byte*>(inv_freq.data()), table->bytes());
+  const Rope rope{table->data().as<const double>(), static_cast<std::uint32_t>(inv_freq.size()), magnitude};
+  const StepArrays step = make_step(q_gate.shape(0), ranges, caches, {});
+  device.ops->run(step.view(), [&] {
+    device.ops->norm_rope_append(queries, keys, values, norms, eps, rope, attention_shape(shape), 0);
+  });
   for (const array& changed : {q_gate, k, v}) stage.fetch(changed);
 }
 
 void attend(Device& device, const array& out, const array& q_gate, const Range& shape, const std::vector<Range>& ranges,
             const std::vector<KvCache*>& caches) {
   Stage stage(*device.ops);
-  device.ops->attend(stage.tensor(out), stage.tensor(q_gate), attention_shape(shape), kv_segments(ranges, caches));
+  const Tensor to = stage.tensor(out), from = stage.tensor(q_gate);
+  const StepArrays step = make_step(q_gate.shape(0), ranges, caches, {});
+  device.ops->run(step.view(), [&] { device.ops->attend(to, from, attention_shape(shape), 0); });
   stage.fetch(out);
 }
 
@@ -241,7 +274,12 @@ void sigmoid_gate(Device& device, const array& h, const array& gate) {
 
 void take_rows(Device& device, const array& out, const array& x, const std::vector<std::uint32_t>& rows) {
   Stage stage(*device.ops);
-  device.ops->take_rows(stage.tensor(out), stage.tensor(x), rows);
+  const Tensor to = stage.tensor(out), from = stage.tensor(x);
+  StepArrays step;
+  step.tokens.resize(from.rows);
+  step.positions.resize(from.rows);
+  step.outputs = rows;
+  device.ops->run(step.view(), [&] { device.ops->take_rows(to, from); });
   stage.fetch(out);
 }
 
@@ -264,10 +302,8 @@ void bind_memory(py::module_& kernels) {
   py::class_<KvCache>(kernels, "KvCache")
       .def(py::init<Device&, const std::string&, const Range&, std::size_t, std::size_t>(), py::arg("device"),
            py::arg("format"), py::arg("shape"), py::arg("pages"), py::arg("blank") = 0, py::keep_alive<1, 2>())
-      .def("bytes",
-           [](const KvCache& c, std::size_t page) { return c.bytes(c.pages, page, c.buffers.back()->bytes()); })
-      .def("packed_bytes",
-           [](const KvCache& c, std::size_t page) { return c.bytes(c.packed, page, c.buffers.front()->bytes()); });
+      .def("bytes", [](const KvCache& c, std::size_t page) { return c.bytes(PageForm::kPlain, page); })
+      .def("quantised_bytes", [](const KvCache& c, std::size_t page) { return c.bytes(PageForm::kQuantised, page); });
   py::class_<DeltaState>(kernels, "DeltaState")
       .def(py::init([](Device& device, const std::vector<std::uint32_t>& shape) {
              return std::make_unique<DeltaState>(device, delta_shape(shape));

@@ -120,7 +120,7 @@ py::dict config_dict(const LoadedModel& loaded) {
   d["conv_width"] = c.delta.conv_width;
   d["rope_dims"] = c.rope.dims;
   d["rope_base"] = c.rope.base;
-  d["rope_factor"] = model.rope().factor;
+  d["rope_factor"] = model.rope_table().factor;
   d["feed_forward"] = c.moe ? c.moe->width : c.feed_forward;
   d["experts"] = c.moe ? c.moe->experts : 0U;
   d["experts_per_token"] = c.moe ? c.moe->top_k : 0U;
@@ -190,6 +190,7 @@ void bind_loaded_model(py::module_& module) {
       .def_property_readonly("config", &config_dict)
       .def_property_readonly("was_mapped", [](const LoadedModel& m) { return m.model->was_mapped(); })
       .def_property_readonly("device", [](const LoadedModel& m) { return m.model->device(); })
+      .def_property_readonly("state_layout", [](const LoadedModel& m) { return m.model->state_layout(); })
       .def_property_readonly("threads", [](const LoadedModel& m) { return m.threads; })
       .def_property_readonly("n_vocab", [](const LoadedModel& m) { return m.model->config().vocabulary; })
       .def_property_readonly("n_tokens_used", [](const LoadedModel& m) { return m.model->config().tokens_used; })
@@ -219,13 +220,15 @@ std::span<const std::byte> from_bytes(const py::handle& bytes) {
 struct PinnedPage {
   std::shared_ptr<Model> model;
   Page page;
+  std::size_t tokens;  // that are in use
 
-  std::size_t bytes() const { return page->buffer->bytes(); }
+  std::size_t bytes() const { return page->bytes(); }
   py::array_t<std::uint8_t> data() const {
     std::vector<std::byte> copy(bytes());
     {
       const py::gil_scoped_release release;
-      model->lock_device().ops().download(copy.data(), page->buffer->data(), copy.size());
+      const auto device = model->lock_device();
+      page->pool().download(copy.data(), page->page(), tokens);
     }
     return to_bytes(copy);
   }
@@ -250,7 +253,7 @@ std::shared_ptr<Snapshot> assemble(const LoadedModel& loaded, const std::string&
 
 void bind_snapshot(py::module_& module) {
   py::class_<PinnedPage>(module, "Page", py::is_final())
-      .def_property_readonly("id", [](const PinnedPage& p) { return p.page->id; })
+      .def_property_readonly("id", [](const PinnedPage& p) { return p.page->id(); })
       .def_property_readonly("n_bytes", &PinnedPage::bytes)
       .def("data", &PinnedPage::data);
   py::class_<Snapshot, std::shared_ptr<Snapshot>>(module, "Snapshot", py::is_final())
@@ -258,7 +261,9 @@ void bind_snapshot(py::module_& module) {
       .def_property_readonly("pages",
                              [](const Snapshot& s) {
                                py::list pages;
-                               for (Page& page : s.parts()) pages.append(PinnedPage{s.shared_model(), std::move(page)});
+                               for (auto& [page, tokens] : s.parts()) {
+                                 pages.append(PinnedPage{s.shared_model(), std::move(page), tokens});
+                               }
                                return pages;
                              })
       .def("state",

@@ -38,7 +38,7 @@ StagedArray::StagedArray(Backend& ops, const py::array& array, std::size_t rows,
   ops.upload(buffer_->data(), reinterpret_cast<const std::byte*>(uploaded_.data()), uploaded_.size() * kWord);
 }
 
-float* StagedArray::data() const noexcept { return reinterpret_cast<float*>(buffer_->data()) + first_; }
+DevicePtr<float> StagedArray::data() const noexcept { return buffer_->data().as<float>() + first_; }
 
 bool StagedArray::guards_hold(const std::vector<std::uint32_t>& words) const {
   const auto is_whole = [&](std::size_t begin, std::size_t end) {
@@ -82,16 +82,16 @@ Tensor Stage::tensor(const py::array& array) {
   return place(array, rows, cols, stride).tensor();
 }
 
-float* Stage::floats(const py::array& array) {
+DevicePtr<float> Stage::floats(const py::array& array) {
   if (!py::isinstance<py::array_t<float>>(array)) throw InputError("expected an fp32 array");
   const std::size_t words = contiguous_words(array);
   return place(array, 1, words, words).data();
 }
 
-std::int32_t* Stage::integers(const py::array& array) {
+DevicePtr<std::int32_t> Stage::integers(const py::array& array) {
   if (!py::isinstance<py::array_t<std::int32_t>>(array)) throw InputError("expected an int32 array");
   const std::size_t words = contiguous_words(array);
-  return reinterpret_cast<std::int32_t*>(place(array, 1, words, words).data());
+  return place(array, 1, words, words).data().as<std::int32_t>();
 }
 
 void Stage::fetch(const py::array& array) {

@@ -21,7 +21,7 @@ class StagedArray {
 
   bool is_of(const pybind11::array& array) const { return array.data() == array_.data(); }
   Tensor tensor() const noexcept { return {data(), rows_, cols_, stride_}; }
-  float* data() const noexcept;
+  DevicePtr<float> data() const noexcept;
   // Back into the array. Throws Error when a guard was overwritten.
   void fetch();
 
@@ -43,8 +43,8 @@ class Stage {
   // fp32 [rows, cols], the columns of a row neighbours. Throws InputError for another array.
   Tensor tensor(const pybind11::array& array);
   // Contiguous fp32 or int32, of any shape.
-  float* floats(const pybind11::array& array);
-  std::int32_t* integers(const pybind11::array& array);
+  DevicePtr<float> floats(const pybind11::array& array);
+  DevicePtr<std::int32_t> integers(const pybind11::array& array);
   void fetch(const pybind11::array& array);
 
  private:

@@ -13,7 +13,7 @@ std::size_t whole_lines(std::size_t bytes) { return (bytes + kLine - 1) / kLine 
 // Deals out a memory from its start. With no memory it only counts.
 class BumpAllocator {
  public:
-  explicit BumpAllocator(std::byte* memory) : memory_(memory) {}
+  explicit BumpAllocator(DevicePtr<std::byte> memory) : memory_(memory) {}
 
   std::size_t at() const noexcept { return at_; }
   std::size_t furthest() const noexcept { return furthest_; }
@@ -24,20 +24,21 @@ class BumpAllocator {
     return {array<float>(rows * stride), rows, cols, stride};
   }
   template <class T>
-  T* array(std::size_t count) {
-    std::byte* start = memory_ == nullptr ? nullptr : memory_ + at_;
+  DevicePtr<T> array(std::size_t count) {
+    const DevicePtr<std::byte> start = memory_ + at_;
     at_ += whole_lines(count * sizeof(T));
     furthest_ = std::max(furthest_, at_);
-    return reinterpret_cast<T*>(start);
+    return start.as<T>();
   }
 
  private:
-  std::byte* memory_;
+  DevicePtr<std::byte> memory_;
   std::size_t at_ = 0;
   std::size_t furthest_ = 0;
 };
 
-std::size_t carve(Activations& s, const Config& c, std::size_t rows, std::size_t logit_rows, std::byte* memory) {
+std::size_t carve(Activations& s, const Config& c, std::size_t rows, std::size_t logit_rows,
+                  DevicePtr<std::byte> memory) {
   BumpAllocator allocator(memory);
   s.x = allocator.tensor(rows, c.hidden);
   s.h = allocator.tensor(rows, c.hidden);
@@ -87,13 +88,6 @@ Activations Scratch::first_rows(std::size_t n) const noexcept {
   }
   s.expert_act.rows = n * top_k_;
   return s;
-}
-
-void Batch::clear() noexcept {
-  tokens.clear();
-  outputs.clear();
-  for (auto& segments : attention) segments.clear();
-  for (auto& segments : delta_net) segments.clear();
 }
 
 }  // namespace qwen35

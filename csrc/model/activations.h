@@ -1,11 +1,9 @@
-// What one pass over the model works in: the activations of its rows, and where each sequence of the batch remembers.
+// What one pass over the model works in: the activations of its rows.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <span>
-#include <vector>
 
 #include "backend/backend.h"
 #include "model/config.h"
@@ -28,12 +26,12 @@ struct Activations {
   Tensor v;         // [T, G A]
   Tensor attended;  // [T, H A]
 
-  Tensor act;             // [T, F], with experts the shared one's
-  Tensor router;          // [T, E]
-  Tensor shared_gate;     // [T, 1]
-  Tensor expert_act;      // [T K, F]
-  std::int32_t* experts;  // [T K]
-  float* expert_weights;  // [T K]
+  Tensor act;                       // [T, F], with experts the shared one's
+  Tensor router;                    // [T, E]
+  Tensor shared_gate;               // [T, 1]
+  Tensor expert_act;                // [T K, F]
+  DevicePtr<std::int32_t> experts;  // [T K]
+  DevicePtr<float> expert_weights;  // [T K]
 
   Tensor last;    // [T, D], normed rows that want logits
   Tensor logits;  // [logit rows, V]
@@ -53,17 +51,6 @@ class Scratch {
   std::size_t top_k_;
   std::unique_ptr<Buffer> memory_;
   Activations whole_{};
-};
-
-// One pass: the new tokens of one or more sequences, segment after segment.
-struct Batch {
-  std::vector<Token> tokens;                         // [T]
-  std::vector<std::uint32_t> outputs;                // rows that want logits
-  std::vector<std::vector<KvSegment>> attention;     // per attention layer, one per segment
-  std::vector<std::vector<DeltaSegment>> delta_net;  // per DeltaNet layer, one per segment
-
-  explicit Batch(const Config& config) : attention(config.attention_layers()), delta_net(config.delta_layers()) {}
-  void clear() noexcept;  // keeps the memory
 };
 
 }  // namespace qwen35

@@ -6,6 +6,7 @@
 #include <sstream>
 #include <utility>
 
+#include "backend/step.h"
 #include "dialect/refuse.h"
 
 namespace qwen35 {

@@ -3,7 +3,7 @@
 // Prefill and decode are the same code with different T.
 #include "model/forward.h"
 
-#include <span>
+#include <cstdint>
 #include <variant>
 
 namespace qwen35 {
@@ -16,18 +16,18 @@ struct Pass {  // what every block needs, so that a block's own arguments are it
   const Activations& s;
 
   // Gated DeltaNet: x += out(norm(delta_rule(conv(qkv(h)))) * silu(z(h))).
-  void mix(const DeltaNetWeights& w, std::span<const DeltaSegment> segments) {
+  void mix(const DeltaNetWeights& w, std::uint32_t layer) {
     ops.matmul(s.h, {{s.qkv, w.qkv}, {s.z, w.z}, {s.a, w.a}, {s.b, w.b}});
     ops.gated_delta_net(s.mix, s.qkv, s.z, s.a, s.b, {w.conv, w.ssm_a, w.dt_bias, w.norm}, config.delta, config.eps,
-                        segments);
+                        layer);
     ops.matmul_add(s.x, s.mix, *w.out);
   }
 
   // Gated attention: x += out(attend(q, k, v) * sigmoid(gate)).
-  void mix(const AttentionWeights& w, std::span<const KvSegment> segments) {
+  void mix(const AttentionWeights& w, std::uint32_t layer) {
     ops.matmul(s.h, {{s.q_gate, w.q_gate}, {s.k, w.k}, {s.v, w.v}});
-    ops.norm_rope_append(s.q_gate, s.k, s.v, w.q_norm, w.k_norm, config.eps, rope, config.attention, segments);
-    ops.attend(s.attended, s.q_gate, config.attention, segments);
+    ops.norm_rope_append(s.q_gate, s.k, s.v, {w.q_norm, w.k_norm}, config.eps, rope, config.attention, layer);
+    ops.attend(s.attended, s.q_gate, config.attention, layer);
     ops.matmul_add(s.x, s.attended, *w.out);
   }
 
@@ -52,31 +52,22 @@ struct Pass {  // what every block needs, so that a block's own arguments are it
 }  // namespace
 
 void forward(Backend& ops, const Weights& model, const Config& config, const Rope& rope, const Activations& s,
-             const Batch& batch) {
+             std::size_t outputs) {
   Pass pass{ops, config, rope, s};
-  auto attention = batch.attention.begin();
-  auto delta_net = batch.delta_net.begin();
-
-  ops.embed(s.x, *model.embedding, batch.tokens);
+  ops.embed(s.x, *model.embedding);
   for (const LayerWeights& layer : model.layers) {
     ops.rms_norm(s.h, s.x, layer.mixer_norm, config.eps);
-    if (const auto* delta = std::get_if<DeltaNetWeights>(&layer.mixer)) {
-      pass.mix(*delta, *delta_net++);
-    } else {
-      pass.mix(std::get<AttentionWeights>(layer.mixer), *attention++);
-    }
+    std::visit([&](const auto& w) { pass.mix(w, layer.index); }, layer.mixer);
     ops.rms_norm(s.h, s.x, layer.feed_forward_norm, config.eps);
     std::visit([&](const auto& w) { pass.feed(w); }, layer.feed_forward);
   }
-  const std::size_t outputs = batch.outputs.size();
-  ops.take_rows(s.h.first_rows(outputs), s.x, batch.outputs);
+  ops.take_rows(s.h.first_rows(outputs), s.x);
   ops.rms_norm(s.last.first_rows(outputs), s.h.first_rows(outputs), model.norm, config.eps);
 }
 
 Tensor project(Backend& ops, const Weights& model, const Activations& s, std::size_t first, std::size_t count) {
-  const Tensor rows{s.last.data + first * s.last.stride, count, s.last.cols, s.last.stride};
   const Tensor logits = s.logits.first_rows(count);
-  ops.matmul(rows, {{logits, model.head}});
+  ops.matmul(s.last.rows_from(first, count), {{logits, model.head}});
   return logits;
 }
 

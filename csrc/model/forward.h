@@ -10,10 +10,10 @@
 
 namespace qwen35 {
 
-// Reads the batch: every sequence's memory advances by its tokens, and s.last holds the normed rows of batch.outputs.
-// s has as many rows as the batch has tokens.
+// One pass over the current step of `ops`: the recurrent states and pages of its segments advance, and s.last holds the
+// normed rows of its `outputs` output rows. s has as many rows as the step.
 void forward(Backend& ops, const Weights& model, const Config& config, const Rope& rope, const Activations& s,
-             const Batch& batch);
+             std::size_t outputs);
 
 // Rows [first, first + count) of s.last to logits [count, V]; count is at most the rows of s.logits.
 Tensor project(Backend& ops, const Weights& model, const Activations& s, std::size_t first, std::size_t count);

@@ -1,6 +1,7 @@
 #include "model/model.h"
 
 #include <algorithm>
+#include <span>
 #include <utility>
 
 #include "base/error.h"
@@ -28,9 +29,19 @@ Model::Model(const ModelFile& file, std::unique_ptr<Backend> backend, std::size_
              const std::function<void()>& pause)
     : backend_(std::move(backend)),
       config_(naming(file, [&] { return configure(file); })),
-      rope_(make_rope(config_, context_tokens)),
+      rope_table_(make_rope(config_, context_tokens)),
       context_tokens_(context_tokens == 0 ? config_.context_tokens : context_tokens),
-      weights_(load(file, source, pause)) {}
+      weights_(load(file, source, pause)) {
+  const auto bytes = std::as_bytes(std::span(rope_table_.inv_freq));
+  inv_freq_ = backend_->allocate(bytes.size());
+  backend_->upload(inv_freq_->data(), bytes.data(), bytes.size());
+  backend_->synchronize();
+}
+
+Rope Model::rope() const noexcept {
+  return {inv_freq_->data().as<const double>(), static_cast<std::uint32_t>(rope_table_.inv_freq.size()),
+          rope_table_.magnitude};
+}
 
 Weights Model::load(const ModelFile& file, TensorSource* source, const std::function<void()>& pause) {
   const auto from = [&](TensorSource& tensors) {
@@ -61,6 +72,24 @@ Activations Model::DeviceLock::activations(std::size_t rows, std::size_t logit_r
     scratch = std::make_unique<Scratch>(*model_.backend_, model_.config_, most_rows, most_logit_rows);
   }
   return scratch->first_rows(rows);
+}
+
+KvPool& Model::DeviceLock::kv_pool(KvFormat format) {
+  auto& pool = model_.kv_pools_[static_cast<std::size_t>(format)];
+  if (pool == nullptr) {
+    const auto layers = static_cast<std::uint32_t>(model_.config_.attention_layers());
+    pool = model_.backend_->kv_pool({.layers = layers, .shape = model_.config_.attention, .format = format});
+  }
+  return *pool;
+}
+
+StatePool& Model::DeviceLock::state_pool() {
+  auto& pool = model_.state_pool_;
+  if (pool == nullptr) {
+    const auto layers = static_cast<std::uint32_t>(model_.config_.delta_layers());
+    pool = model_.backend_->state_pool({.layers = layers, .shape = model_.config_.delta});
+  }
+  return *pool;
 }
 
 }  // namespace qwen35

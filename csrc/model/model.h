@@ -1,6 +1,7 @@
 // A loaded model: immutable, shared by sequences and threads, which take turns on its device.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <functional>
 #include <memory>
@@ -30,9 +31,11 @@ class Model {
   bool was_mapped() const noexcept { return was_mapped_; }  // no: the system cannot map the file, and it was read
   const Config& config() const noexcept { return config_; }
   const Weights& weights() const noexcept { return weights_; }
-  const RopeTable& rope() const noexcept { return rope_; }
+  const RopeTable& rope_table() const noexcept { return rope_table_; }
+  Rope rope() const noexcept;  // the same on the device
   std::size_t context_tokens() const noexcept { return context_tokens_; }
   const char* device() const noexcept { return backend_->name(); }
+  std::uint32_t state_layout() const noexcept { return backend_->state_layout(); }
 
   // The device and its scratch, for one caller at a time.
   class DeviceLock {
@@ -40,6 +43,10 @@ class Model {
     Backend& ops() const noexcept { return *model_.backend_; }
     // Activations of `rows` rows; valid until the next call or the end of the turn.
     Activations activations(std::size_t rows, std::size_t logit_rows);
+    // Pools of the model's shape, made when first asked for; they live as long as the model. Throws InputError when the
+    // device cannot keep this model's keys and values in the format.
+    KvPool& kv_pool(KvFormat format);
+    StatePool& state_pool();
 
    private:
     friend class Model;
@@ -54,10 +61,13 @@ class Model {
 
   std::unique_ptr<Backend> backend_;
   Config config_;
-  RopeTable rope_;
+  RopeTable rope_table_;
   std::size_t context_tokens_;
   bool was_mapped_ = true;
   Weights weights_;
+  std::unique_ptr<Buffer> inv_freq_;
+  std::array<std::unique_ptr<KvPool>, kKvFormats> kv_pools_;  // by format
+  std::unique_ptr<StatePool> state_pool_;
   std::unique_ptr<Scratch> scratch_;
   TicketLock queue_;
 };

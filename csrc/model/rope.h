@@ -12,8 +12,6 @@ struct RopeTable {
   std::vector<double> inv_freq;  // [dims / 2]
   float magnitude = 1.0F;
   double factor = 1.0;  // 1: plain
-
-  Rope view() const noexcept { return {inv_freq, magnitude}; }
 };
 
 // Beyond the model's own context YaRN is switched on, or its factor raised. Throws InputError beyond four times the

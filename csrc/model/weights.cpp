@@ -83,7 +83,7 @@ class Binder {
     return packed;
   }
 
-  const float* vector(const std::string& name, std::size_t count, std::size_t rows = 1) {
+  DevicePtr<const float> vector(const std::string& name, std::size_t count, std::size_t rows = 1) {
     const GgufTensor* tensor = find(name, {count, rows});
     if (tensor == nullptr) return nullptr;
     if (tensor->dtype != DType::kF32 && tensor->dtype != DType::kF16 && tensor->dtype != DType::kBF16) {
@@ -105,7 +105,7 @@ class Binder {
     backend.upload(buffer.data(), bytes.data(), bytes.size());
     backend.synchronize();  // `values` goes away
     list(name, rows, count, bytes.size());
-    return reinterpret_cast<const float*>(buffer.data());
+    return buffer.data().as<const float>();
   }
 
   void finish_checks(const Config& config) {
@@ -195,6 +195,7 @@ MoeWeights bind_moe(Binder& bind, const Config& c, const std::string& block) {
 LayerWeights bind_layer(Binder& bind, const Config& c, std::size_t layer) {
   const std::string block = "blk." + std::to_string(layer) + ".";
   LayerWeights w{};
+  w.index = static_cast<std::uint32_t>(c.mixer_index(layer));
   w.mixer_norm = bind.vector(block + "attn_norm.weight", c.hidden);
   if (c.is_attention(layer)) {
     w.mixer = bind_attention(bind, c, block);

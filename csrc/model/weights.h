@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -17,24 +18,24 @@
 namespace qwen35 {
 
 struct DeltaNetWeights {
-  const Weight* qkv;     // [C, D]
-  const Weight* z;       // [Hv Dv, D]
-  const Weight* a;       // [Hv, D], decay
-  const Weight* b;       // [Hv, D], beta
-  const float* conv;     // [C, conv_width]
-  const float* ssm_a;    // [Hv], -exp(A_log)
-  const float* dt_bias;  // [Hv]
-  const float* norm;     // [Dv]
-  const Weight* out;     // [D, Hv Dv]
+  const Weight* qkv;               // [C, D]
+  const Weight* z;                 // [Hv Dv, D]
+  const Weight* a;                 // [Hv, D], decay
+  const Weight* b;                 // [Hv, D], beta
+  DevicePtr<const float> conv;     // [C, conv_width]
+  DevicePtr<const float> ssm_a;    // [Hv], -exp(A_log)
+  DevicePtr<const float> dt_bias;  // [Hv]
+  DevicePtr<const float> norm;     // [Dv]
+  const Weight* out;               // [D, Hv Dv]
 };
 
 struct AttentionWeights {
-  const Weight* q_gate;  // [H 2A, D], query and gate alternate head by head
-  const Weight* k;       // [G A, D]
-  const Weight* v;       // [G A, D]
-  const float* q_norm;   // [A]
-  const float* k_norm;   // [A]
-  const Weight* out;     // [D, H A]
+  const Weight* q_gate;           // [H 2A, D], query and gate alternate head by head
+  const Weight* k;                // [G A, D]
+  const Weight* v;                // [G A, D]
+  DevicePtr<const float> q_norm;  // [A]
+  DevicePtr<const float> k_norm;  // [A]
+  const Weight* out;              // [D, H A]
 };
 
 struct DenseWeights {
@@ -53,21 +54,22 @@ struct MoeWeights {
 };
 
 struct LayerWeights {
-  const float* mixer_norm;  // [D]
+  std::uint32_t index;  // among the layers whose mixer is of the same kind; blocks that predict follow the model's own
+  DevicePtr<const float> mixer_norm;  // [D]
   std::variant<DeltaNetWeights, AttentionWeights> mixer;
-  const float* feed_forward_norm;  // [D]
+  DevicePtr<const float> feed_forward_norm;  // [D]
   std::variant<DenseWeights, MoeWeights> feed_forward;
 };
 
 // Predicts one token further from a position's last hidden row and the token that follows it (specification 5).
 struct MtpWeights {
-  const float* embedding_norm;  // [D]
-  const float* hidden_norm;     // [D]
-  const Weight* join;           // [D, 2D] over [embedding; hidden]
+  DevicePtr<const float> embedding_norm;  // [D]
+  DevicePtr<const float> hidden_norm;     // [D]
+  const Weight* join;                     // [D, 2D] over [embedding; hidden]
   LayerWeights layer;
-  const float* norm;        // [D]
-  const Weight* embedding;  // [V, D], the model's own unless the file has another
-  const Weight* head;       // [V, D], likewise
+  DevicePtr<const float> norm;  // [D]
+  const Weight* embedding;      // [V, D], the model's own unless the file has another
+  const Weight* head;           // [V, D], likewise
 };
 
 // A tensor of the file as the device holds it. For experts rows counts those of all of them.
@@ -81,7 +83,7 @@ struct PackedTensor {
 struct Weights {
   const Weight* embedding = nullptr;  // [V, D]
   std::vector<LayerWeights> layers;
-  const float* norm = nullptr;   // [D]
+  DevicePtr<const float> norm;   // [D]
   const Weight* head = nullptr;  // [V, D]; the embedding when tied
   std::vector<MtpWeights> mtp;
   bool is_tied = false;

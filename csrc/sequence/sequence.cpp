@@ -12,8 +12,8 @@ namespace qwen35 {
 Sequence::Sequence(std::shared_ptr<Model> model, std::size_t context_tokens, KvFormat format)
     : model_(std::move(model)),
       context_tokens_(context_tokens == 0 ? model_->context_tokens() : context_tokens),
-      pages_(model_->lock_device().ops(), model_->config(), format),
-      state_(model_->lock_device().ops(), model_->config()) {
+      pages_(model_->lock_device().kv_pool(format)),
+      state_(model_->lock_device().state_pool()) {
   if (context_tokens_ > model_->context_tokens()) {
     throw InputError("context_tokens is " + std::to_string(context_tokens_) + ", expected at most the model's " +
                      std::to_string(model_->context_tokens()) + "; load the model with more context_tokens");
@@ -64,10 +64,9 @@ std::shared_ptr<Snapshot> Sequence::snapshot() {
   const Use use(*this, Use::For::kMoment);
   check_whole();
   const auto device = model_->lock_device();
-  RecurrentState state(device.ops(), model_->config());
-  state.copy_from(device.ops(), state_);
+  RecurrentState state = state_.copy();
   device.ops().synchronize();
-  auto taken = std::make_shared<Snapshot>(model_, pages_.format(), tokens_, pages_.pinned(), std::move(state));
+  auto taken = std::make_shared<Snapshot>(model_, tokens_, pages_, std::move(state));
   std::erase_if(snapshots_, [](const auto& snapshot) { return snapshot.expired(); });
   snapshots_.push_back(taken);
   return taken;
@@ -77,8 +76,8 @@ void Sequence::adopt(const Snapshot& snapshot) {
   std::vector<Token> tokens(snapshot.tokens().begin(), snapshot.tokens().end());
   const auto device = model_->lock_device();
   is_torn_ = true;  // until the last step
-  pages_.replace(snapshot.pages());
-  state_.copy_from(device.ops(), snapshot.state());
+  pages_.replace(snapshot.pages().pinned());
+  state_.copy_from(snapshot.state());
   device.ops().synchronize();
   tokens_ = std::move(tokens);
   size_.store(tokens_.size(), std::memory_order_release);
@@ -104,7 +103,7 @@ std::shared_ptr<Sequence> Sequence::fork() {
   auto twin = std::make_shared<Sequence>(model_, context_tokens_, pages_.format());
   const auto device = model_->lock_device();
   twin->pages_.replace(pages_.pinned());
-  twin->state_.copy_from(device.ops(), state_);
+  twin->state_.copy_from(state_);
   device.ops().synchronize();
   twin->tokens_ = tokens_;
   twin->size_.store(tokens_.size(), std::memory_order_release);
@@ -125,8 +124,10 @@ std::size_t Sequence::return_to_prefix(std::size_t n) {
     adopt(*nearest);
     return nearest->tokens().size();
   }
-  RecurrentState start(model_->lock_device().ops(), model_->config());
-  state_ = std::move(start);
+  const auto device = model_->lock_device();
+  is_torn_ = true;  // until the last step
+  state_.clear();
+  device.ops().synchronize();
   pages_.replace({});
   tokens_.clear();
   size_.store(0, std::memory_order_release);

@@ -1,5 +1,6 @@
 #include "sequence/snapshot.h"
 
+#include <algorithm>
 #include <string>
 
 #include "base/error.h"
@@ -7,68 +8,78 @@
 namespace qwen35 {
 namespace {
 
-// visit(table, number, bytes) for every page of a snapshot of `tokens` tokens, in the order of parts().
-template <class Pages, class Visit>
-void each_page(Pages& pages, const KvPages& layout, std::size_t tokens, Visit&& visit) {
-  if (layout.fp16_page_bytes() == 0) return;  // no attention layers
+// visit(form, number) for every page of a snapshot of `tokens` tokens, in the order of parts().
+template <class Visit>
+void each_page(const KvPool& pool, std::size_t tokens, Visit&& visit) {
+  if (pool.spec().layers == 0) return;
   for (std::size_t i = 0; i * kPageTokens < tokens; ++i) {
-    if (has_fp16_page(layout.format(), i, tokens)) visit(pages.open, i, layout.fp16_page_bytes());
-    if (has_quantised_page(layout.format(), i, tokens)) visit(pages.packed, i, layout.quantised_page_bytes());
+    for (const PageForm form : {PageForm::kPlain, PageForm::kQuantised}) {
+      if (pool.keeps(form, i, tokens)) visit(form, i);
+    }
   }
 }
 
-Page to_page(Backend& ops, const Snapshot::Part& part, std::size_t bytes) {
-  const Page* page = std::get_if<Page>(&part);
-  const std::size_t given = page != nullptr ? (*page)->buffer->bytes() : std::get<1>(part).size();
-  if (given != bytes) {
-    throw InputError("a page of a snapshot has " + std::to_string(given) + " bytes, expected " + std::to_string(bytes));
+Page to_page(KvPool& pool, PageForm form, const Snapshot::Part& part) {
+  if (const Page* page = std::get_if<Page>(&part)) {
+    if (&(*page)->pool() == &pool && (*page)->form() == form) return *page;
+    throw InputError("a page of a snapshot is of another model, kv or form, expected one of this model and kv");
   }
-  if (page != nullptr) return *page;
-  auto buffer = ops.allocate(bytes);
-  ops.upload(buffer->data(), std::get<1>(part).data(), bytes);
-  return std::make_shared<PageBuffer>(std::move(buffer));
+  const auto bytes = std::get<1>(part);
+  if (bytes.size() != pool.page_bytes(form)) {
+    throw InputError("a page of a snapshot has " + std::to_string(bytes.size()) + " bytes, expected " +
+                     std::to_string(pool.page_bytes(form)));
+  }
+  auto page = std::make_shared<PageBuffer>(pool, form);
+  pool.upload(page->page(), bytes.data());
+  return page;
 }
 
 }  // namespace
 
-std::vector<Page> Snapshot::parts() const {
-  std::vector<Page> parts;
-  const KvPages layout(model_->lock_device().ops(), model_->config(), format_);
-  each_page(pages_, layout, tokens_.size(),
-            [&](const std::vector<Page>& pages, std::size_t i, std::size_t) { parts.push_back(pages[i]); });
+std::vector<Snapshot::UsedPage> Snapshot::parts() const {
+  std::vector<UsedPage> parts;
+  const PinnedPages& pages = pages_.pinned();
+  each_page(pages_.pool(), tokens_.size(), [&](PageForm form, std::size_t i) {
+    parts.push_back({(form == PageForm::kPlain ? pages.plain : pages.quantised)[i],
+                     std::min(kPageTokens, tokens_.size() - i * kPageTokens)});
+  });
   return parts;
 }
 
 std::vector<std::byte> Snapshot::state_bytes() const {
   std::vector<std::byte> bytes(state_.bytes());
-  model_->lock_device().ops().download(bytes.data(), state_.data(), bytes.size());
+  const auto device = model_->lock_device();
+  state_.download(bytes.data());
   return bytes;
 }
 
 std::shared_ptr<Snapshot> Snapshot::assemble(std::shared_ptr<Model> model, KvFormat format, std::vector<Token> tokens,
                                              std::span<const Part> parts, std::span<const std::byte> state) {
-  const auto device = model->lock_device();
-  const KvPages layout(device.ops(), model->config(), format);
+  auto device = model->lock_device();
+  KvPool& pool = device.kv_pool(format);
   std::size_t expected = 0;
-  PinnedPages pages;
-  each_page(pages, layout, tokens.size(), [&](auto&, std::size_t, std::size_t) { ++expected; });
+  each_page(pool, tokens.size(), [&](PageForm, std::size_t) { ++expected; });
   if (parts.size() != expected) {
     throw InputError("a snapshot of " + std::to_string(tokens.size()) + " tokens is given " +
                      std::to_string(parts.size()) + " pages, expected " + std::to_string(expected));
   }
+  PinnedPages pages;
   auto next = parts.begin();
-  each_page(pages, layout, tokens.size(), [&](std::vector<Page>& to, std::size_t i, std::size_t bytes) {
+  each_page(pool, tokens.size(), [&](PageForm form, std::size_t i) {
+    std::vector<Page>& to = form == PageForm::kPlain ? pages.plain : pages.quantised;
     to.resize(i + 1);
-    to[i] = to_page(device.ops(), *next++, bytes);
+    to[i] = to_page(pool, form, *next++);
   });
-  RecurrentState delta(device.ops(), model->config());
-  if (state.size() != delta.bytes()) {
+  KvPages kept(pool);
+  kept.replace(pages);
+  RecurrentState recurrent(device.state_pool());
+  if (state.size() != recurrent.bytes()) {
     throw InputError("the recurrent state of a snapshot has " + std::to_string(state.size()) + " bytes, expected " +
-                     std::to_string(delta.bytes()));
+                     std::to_string(recurrent.bytes()));
   }
-  device.ops().upload(delta.data(), state.data(), state.size());
+  recurrent.upload(state.data());
   device.ops().synchronize();
-  return std::make_shared<Snapshot>(model, format, std::move(tokens), std::move(pages), std::move(delta));
+  return std::make_shared<Snapshot>(model, std::move(tokens), std::move(kept), std::move(recurrent));
 }
 
 }  // namespace qwen35

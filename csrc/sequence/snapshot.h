@@ -15,25 +15,25 @@ namespace qwen35 {
 
 class Snapshot {
  public:
-  Snapshot(std::shared_ptr<Model> model, KvFormat format, std::vector<Token> tokens, PinnedPages pages,
-           RecurrentState state)
-      : model_(std::move(model)),
-        format_(format),
-        tokens_(std::move(tokens)),
-        pages_(std::move(pages)),
-        state_(std::move(state)) {}
+  Snapshot(std::shared_ptr<Model> model, std::vector<Token> tokens, KvPages pages, RecurrentState state)
+      : model_(std::move(model)), tokens_(std::move(tokens)), pages_(std::move(pages)), state_(std::move(state)) {}
 
   const Model& model() const noexcept { return *model_; }
   const std::shared_ptr<Model>& shared_model() const noexcept { return model_; }
-  KvFormat format() const noexcept { return format_; }
+  KvFormat format() const noexcept { return pages_.format(); }
   std::span<const Token> tokens() const noexcept { return tokens_; }
-  const PinnedPages& pages() const noexcept { return pages_; }
+  const KvPages& pages() const noexcept { return pages_; }
   const RecurrentState& state() const noexcept { return state_; }
   std::size_t bytes() const noexcept { return state_.bytes() + tokens_.size() * sizeof(Token); }
 
   // ---- taken apart and put together again -------------------------------------------------------------------------
-  // Every page it needs, by number, the open form before the packed one.
-  std::vector<Page> parts() const;
+  // A page and how many of its positions the snapshot uses.
+  struct UsedPage {
+    Page page;
+    std::size_t tokens;
+  };
+  // Every page it needs, by number, the plain form before the quantised one.
+  std::vector<UsedPage> parts() const;
   std::vector<std::byte> state_bytes() const;
 
   using Part = std::variant<Page, std::span<const std::byte>>;
@@ -43,9 +43,8 @@ class Snapshot {
 
  private:
   std::shared_ptr<Model> model_;
-  KvFormat format_;
   std::vector<Token> tokens_;
-  PinnedPages pages_;
+  KvPages pages_;
   RecurrentState state_;
 };
 

@@ -1,5 +1,5 @@
-// What one sequence remembers: pages of keys and values that grow with it and can be shared, and the fixed-size memory
-// of its DeltaNet layers.
+// What one sequence remembers: pages of keys and values that grow with it and can be shared, and the fixed-size
+// recurrent state of its DeltaNet layers. Both lie in pools of the device.
 #pragma once
 
 #include <cstddef>
@@ -8,89 +8,84 @@
 #include <span>
 #include <vector>
 
-#include "backend/backend.h"
-#include "model/config.h"
+#include "backend/pools.h"
+#include "backend/step.h"
 
 namespace qwen35 {
 
-// A page holds kPageTokens positions of every attention layer in one device allocation. Copies of the pointer pin it;
-// whoever has to write into a page that others see copies it first.
-struct PageBuffer {
-  explicit PageBuffer(std::unique_ptr<Buffer> memory);
+// A page of a pool, freed with the last pointer to it. A sequence that has to write into a page others hold copies it
+// first.
+class PageBuffer {
+ public:
+  PageBuffer(KvPool& pool, PageForm form);
+  ~PageBuffer() { pool_.free(page_); }
+  PageBuffer(const PageBuffer&) = delete;
+  PageBuffer& operator=(const PageBuffer&) = delete;
 
-  const std::uint64_t id;  // never used twice in a process
-  const std::unique_ptr<Buffer> buffer;
+  std::uint64_t id() const noexcept { return id_; }  // never used twice in a process
+  PageId page() const noexcept { return page_; }
+  KvPool& pool() const noexcept { return pool_; }
+  PageForm form() const noexcept { return form_; }
+  std::size_t bytes() const noexcept { return pool_.page_bytes(form_); }
+
+ private:
+  KvPool& pool_;
+  const PageForm form_;
+  const PageId page_;
+  const std::uint64_t id_;
 };
 using Page = std::shared_ptr<PageBuffer>;
 
-// Pages by number, and per attention layer where it lies in each; null where there is no page.
-class PageTable {
- public:
-  PageTable(std::size_t layers, std::size_t layer_bytes) : layer_bytes_(layer_bytes), layers_(layers) {}
-
-  std::size_t page_bytes() const noexcept { return layer_bytes_ * layers_.size(); }
-  const std::vector<Page>& pages() const noexcept { return pages_; }
-  std::span<std::byte* const> layer(std::size_t attention_layer) const noexcept { return layers_[attention_layer]; }
-  std::size_t bytes() const noexcept;
-
-  void put(std::size_t index, Page page);
-  void drop(std::size_t index) noexcept;
-  void replace(const std::vector<Page>& pages);
-
- private:
-  std::size_t layer_bytes_;
-  std::vector<Page> pages_;
-  std::vector<std::vector<std::byte*>> layers_;
-};
-
-// All pages of one moment. `packed` is empty in formats that are not packed.
+// All pages of one moment, by number; null where there is none. `quantised` is empty in the plain formats.
 struct PinnedPages {
-  std::vector<Page> open;
-  std::vector<Page> packed;
+  std::vector<Page> plain;
+  std::vector<Page> quantised;
 };
-
-// Which pages a sequence of `tokens` tokens has in a format: those that a token to come can read.
-bool has_fp16_page(KvFormat format, std::size_t page, std::size_t tokens) noexcept;
-bool has_quantised_page(KvFormat format, std::size_t page, std::size_t tokens) noexcept;
 
 class KvPages {
  public:
-  KvPages(Backend& backend, const Config& config, KvFormat format);
+  explicit KvPages(KvPool& pool) : pool_(pool) {}
 
-  KvFormat format() const noexcept { return format_; }
-  PinnedPages pinned() const { return {open_.pages(), packed_.pages()}; }
-  std::size_t bytes() const noexcept { return open_.bytes() + packed_.bytes(); }
-  std::size_t fp16_page_bytes() const noexcept { return open_.page_bytes(); }
-  std::size_t quantised_page_bytes() const noexcept { return packed_.page_bytes(); }
-  KvSegment segment(std::size_t attention_layer, const Segment& rows) const noexcept;
+  KvFormat format() const noexcept { return pool_.spec().format; }
+  KvPool& pool() const noexcept { return pool_; }
+  const PinnedPages& pinned() const noexcept { return pages_; }
+  std::size_t bytes() const noexcept;
 
   // Positions [first, first + count) get pages that are this sequence's alone. first is at most the positions in use.
-  void make_writable(Backend& backend, std::size_t first, std::size_t count);
+  void make_writable(std::size_t first, std::size_t count);
+  // Puts the pages that the segment reads and writes into the step's page table.
+  void list(StepArrays& step, StepSegment& segment) const;
   // Lets go of the pages that no token from position `tokens` on reads.
-  void settle(std::size_t tokens) noexcept;
+  void release(std::size_t tokens) noexcept;
   void replace(const PinnedPages& pages);
 
  private:
-  KvFormat format_;
-  PageTable open_;
-  PageTable packed_;
-  std::size_t settled_ = 0;  // open pages below this and from kFirstQuantisedPage on are gone
+  KvPool& pool_;
+  PinnedPages pages_;
+  std::size_t released_ = 0;  // tokens / kPageTokens of the last release()
 };
 
+// A slot of a pool, freed with it.
 class RecurrentState {
  public:
-  RecurrentState(Backend& backend, const Config& config);  // all zero: nothing read yet
+  explicit RecurrentState(StatePool& pool);  // nothing read yet
+  RecurrentState(RecurrentState&& other) noexcept;
+  RecurrentState& operator=(RecurrentState&&) = delete;
+  ~RecurrentState();
 
-  std::size_t bytes() const noexcept { return memory_->bytes(); }
-  DeltaSegment segment(std::size_t delta_layer, const Segment& rows) const noexcept;
-  void copy_from(Backend& backend, const RecurrentState& other);
-  std::byte* data() const noexcept { return memory_->data(); }
+  SlotId slot() const noexcept { return slot_; }
+  std::size_t bytes() const noexcept { return pool_.slot_bytes(); }
+  void clear() { pool_.clear(slot_); }
+  RecurrentState copy() const;
+  void copy_from(const RecurrentState& other) { pool_.copy(slot_, other.slot_); }
+  void upload(const std::byte* from) { pool_.upload(slot_, from); }
+  void download(std::byte* to) const { pool_.download(to, slot_); }
 
  private:
-  std::unique_ptr<Buffer> memory_;
-  // Where the parts of DeltaSegment begin in a layer's bytes; the window is at 0.
-  std::size_t memory_at_, keys_at_, deltas_at_, decays_at_;
-  std::size_t layer_bytes_;
+  RecurrentState(StatePool& pool, SlotId slot) noexcept : pool_(pool), slot_(slot) {}
+
+  StatePool& pool_;
+  SlotId slot_;
 };
 
 }  // namespace qwen35

@@ -26,7 +26,7 @@ void make_room(std::vector<Token>& tokens, std::size_t more) {
 class Stepper {
  public:
   Stepper(Model& model, std::span<const StepItem> items, std::size_t chunk_tokens)
-      : model_(model), items_(items), chunk_tokens_(chunk_tokens), batch_(model.config()) {}
+      : model_(model), items_(items), chunk_tokens_(chunk_tokens) {}
 
   static void check(const Sequence& sequence, const StepItem& item);
   bool is_done() const noexcept { return item_ == items_.size(); }
@@ -36,11 +36,10 @@ class Stepper {
   struct Part {  // what one pass reads of one item
     Sequence* sequence;
     std::span<const Token> tokens;
-    Segment rows;
   };
 
   void compose();
-  void place(Backend& ops);
+  void place();
   void fetch_logits(Backend& ops, const Activations& s);
 
   Model& model_;
@@ -48,7 +47,7 @@ class Stepper {
   std::size_t chunk_tokens_;
   std::size_t item_ = 0;    // first item not read to its end
   std::size_t offset_ = 0;  // tokens of it already read
-  Batch batch_;
+  StepArrays step_;
   std::vector<Part> parts_;
   std::vector<float*> logits_;  // where the output rows go
 };
@@ -74,25 +73,25 @@ void Stepper::check(const Sequence& sequence, const StepItem& item) {
 
 // The next rows, in the order of the items, until the chunk is full.
 void Stepper::compose() {
-  batch_.clear();
+  step_.clear();
   parts_.clear();
   logits_.clear();
-  while (item_ < items_.size() && batch_.tokens.size() < chunk_tokens_) {
+  while (item_ < items_.size() && step_.tokens.size() < chunk_tokens_) {
     const StepItem& item = items_[item_];
-    const std::size_t first = batch_.tokens.size();
+    const std::size_t first = step_.tokens.size();
     const std::size_t count = std::min(item.tokens.size() - offset_, chunk_tokens_ - first);
     const auto tokens = item.tokens.subspan(offset_, count);
-    if (count > 0) parts_.push_back({item.sequence, tokens, {first, count, item.sequence->tokens_.size()}});
-    batch_.tokens.insert(batch_.tokens.end(), tokens.begin(), tokens.end());
+    if (count > 0) parts_.push_back({item.sequence, tokens});
+    step_.tokens.insert(step_.tokens.end(), tokens.begin(), tokens.end());
     const bool ends = offset_ + count == item.tokens.size();
     const std::size_t vocabulary = model_.config().vocabulary;
     if (item.output == Output::kAll) {
       for (std::size_t i = 0; i < count; ++i) {
-        batch_.outputs.push_back(static_cast<std::uint32_t>(first + i));
+        step_.outputs.push_back(static_cast<std::uint32_t>(first + i));
         logits_.push_back(item.logits + (offset_ + i) * vocabulary);
       }
     } else if (item.output == Output::kLast && ends) {
-      batch_.outputs.push_back(static_cast<std::uint32_t>(first + count - 1));
+      step_.outputs.push_back(static_cast<std::uint32_t>(first + count - 1));
       logits_.push_back(item.logits);
     }
     offset_ += count;
@@ -103,17 +102,31 @@ void Stepper::compose() {
   }
 }
 
-void Stepper::place(Backend& ops) {
+// Everything a pass needs is reserved here, so that nothing fails after it.
+void Stepper::place() {
+  std::uint32_t first = 0;
   for (const Part& part : parts_) {
     Sequence& sequence = *part.sequence;
-    sequence.pages_.make_writable(ops, part.rows.position, part.rows.count);
-    make_room(sequence.tokens_, part.rows.count);  // so that nothing fails after the pass
-    for (std::size_t i = 0; i < batch_.attention.size(); ++i) {
-      batch_.attention[i].push_back(sequence.pages_.segment(i, part.rows));
+    const auto position = static_cast<std::uint32_t>(sequence.tokens_.size());
+    const auto count = static_cast<std::uint32_t>(part.tokens.size());
+    sequence.pages_.make_writable(position, count);
+    make_room(sequence.tokens_, count);
+    StepSegment segment{.first = first,
+                        .count = count,
+                        .position = position,
+                        .committed = position,
+                        .certain = count,
+                        .state = sequence.state_.slot(),
+                        .format{},
+                        .plain_pages{},
+                        .quantised_pages{}};
+    sequence.pages_.list(step_, segment);
+    step_.segments.push_back(segment);
+    for (std::uint32_t i = 0; i < count; ++i) {
+      const auto at = static_cast<std::int32_t>(position + i);
+      step_.positions.push_back({at, at, at});
     }
-    for (std::size_t i = 0; i < batch_.delta_net.size(); ++i) {
-      batch_.delta_net[i].push_back(sequence.state_.segment(i, part.rows));
-    }
+    first += count;
   }
 }
 
@@ -123,8 +136,8 @@ void Stepper::fetch_logits(Backend& ops, const Activations& s) {
     const std::size_t count = std::min(kLogitRows, logits_.size() - first);
     const Tensor rows = project(ops, model_.weights(), s, first, count);
     for (std::size_t i = 0; i < count; ++i) {
-      ops.download(reinterpret_cast<std::byte*>(logits_[first + i]),
-                   reinterpret_cast<const std::byte*>(rows.data + i * rows.stride), row_bytes);
+      ops.download(reinterpret_cast<std::byte*>(logits_[first + i]), rows.rows_from(i, 1).data.as<const std::byte>(),
+                   row_bytes);
     }
   }
 }
@@ -135,17 +148,18 @@ void Stepper::pass(std::span<const Sequence::Use> uses) {
   compose();
   if (parts_.empty()) return;
   Backend& ops = device.ops();
-  place(ops);
-  const Activations s = device.activations(batch_.tokens.size(), std::min(kLogitRows, batch_.outputs.size()));
+  place();
+  const Activations s = device.activations(step_.tokens.size(), std::min(kLogitRows, step_.outputs.size()));
   for (const Part& part : parts_) part.sequence->is_torn_ = true;
-  forward(ops, model_.weights(), model_.config(), model_.rope().view(), s, batch_);
+  ops.run(step_.view(),
+          [&] { forward(ops, model_.weights(), model_.config(), model_.rope(), s, step_.outputs.size()); });
   fetch_logits(ops, s);
   ops.synchronize();
   for (const Part& part : parts_) {
     Sequence& sequence = *part.sequence;
     sequence.tokens_.insert(sequence.tokens_.end(), part.tokens.begin(), part.tokens.end());
     sequence.size_.store(sequence.tokens_.size(), std::memory_order_release);
-    sequence.pages_.settle(sequence.tokens_.size());
+    sequence.pages_.release(sequence.tokens_.size());
     sequence.is_torn_ = false;
   }
 }

@@ -6,6 +6,8 @@
 #include <span>
 #include <string_view>
 
+#include "tensor/device_ptr.h"
+
 namespace qwen35 {
 
 // Numbered as in GGUF files. Every type here can be decoded (tensor/blocks.h).
@@ -65,14 +67,14 @@ struct MatrixView {
 };
 
 // fp32 activations in a device's memory: rows x cols, `stride` floats from one row to the next.
-// Only the backend that allocated the memory may dereference `data`.
 struct Tensor {
-  float* data = nullptr;
+  DevicePtr<float> data;
   std::size_t rows = 0;
   std::size_t cols = 0;
   std::size_t stride = 0;
 
-  Tensor first_rows(std::size_t n) const noexcept { return {data, n, cols, stride}; }
+  Tensor rows_from(std::size_t first, std::size_t n) const noexcept { return {data + first * stride, n, cols, stride}; }
+  Tensor first_rows(std::size_t n) const noexcept { return rows_from(0, n); }
 };
 
 }  // namespace qwen35

@@ -171,6 +171,9 @@ class Model:
     @property
     def device(self) -> str: ...
     @property
+    def state_layout(self) -> int:
+        """Version of what the bytes of pages and recurrent states mean on this device."""
+    @property
     def threads(self) -> int: ...
     @property
     def n_vocab(self) -> int:

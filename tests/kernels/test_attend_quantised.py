@@ -145,7 +145,7 @@ def test_devices_agree(other_name, shape, kv):
 def test_pages_of_the_cpu_hold_the_bytes_of_the_scalar_kernels(vector_isa, kv):
     ours, twin = (Case(device_of(f"cpu-{isa}", 2), (4, 2, 64), kv, 1100) for isa in (vector_isa, "reference"))
     for page in range(1, 4):
-        assert ours.cache.packed_bytes(page) == twin.cache.packed_bytes(page)
+        assert ours.cache.quantised_bytes(page) == twin.cache.quantised_bytes(page)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -158,7 +158,7 @@ def test_cuts_do_not_matter(name, threads, shape):
     appended = tuple(int(n) for n in np.diff([0, *sorted(rng.choice(np.arange(1, count), 9, False)), count]))
     case = Case(device_of(name, threads), shape, "q4", count, pieces=appended)
     for page in range(1, count // PAGE):
-        assert case.cache.packed_bytes(page) == whole.cache.packed_bytes(page)
+        assert case.cache.quantised_bytes(page) == whole.cache.quantised_bytes(page)
     for pieces in cuts(rng, 440):
         if len(pieces) < 100:
             assert same_bits(case.attend(740, pieces), expected)

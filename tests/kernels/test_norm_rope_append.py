@@ -138,5 +138,5 @@ def test_angles_follow_frequencies_and_segments(device):
 def test_too_few_pages_are_refused(device):
     case = Case(6, 4, 2, 1, 16, 2)
     cache = kernels.KvCache(device, "f32", case.shape, 1)
-    with pytest.raises(InputError, match="positions up to 258 do not fit in 1 pages"):
+    with pytest.raises(InputError, match="positions up to 258 need page 1, which is not there"):
         case.run(device, [4], 254, [cache])

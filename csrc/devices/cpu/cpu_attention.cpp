@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "devices/cpu/cpu_backend.h"
+#include "devices/cpu/host.h"
 #include "devices/cpu/quantised_page.h"
 
 namespace qwen35::cpu {
@@ -19,8 +20,6 @@ constexpr std::size_t kRowGrain = 16;
 
 // Multiplications that are worth waking one more worker for: some ten microseconds.
 constexpr std::size_t kGrainProducts = 1 << 19;
-
-std::size_t element_bytes(KvFormat format) { return format == KvFormat::kF32 ? sizeof(float) : sizeof(std::uint16_t); }
 
 // Of the pages that are read element by element: fp16 but for kF32.
 std::size_t index(KvFormat format) { return format == KvFormat::kF32 ? kKvF32 : kKvF16; }
@@ -56,7 +55,7 @@ struct Queries {
   std::size_t own_page() const { return (limits[0] - 1) / kPageTokens; }
   // The first page that a packed format reads open again; kFirstQuantisedPage when nothing is read packed.
   std::size_t first_newest_page() const {
-    return std::max(own_page() + 1, kFirstQuantisedPage + kNewestFp16Pages) - kNewestFp16Pages;
+    return std::max(own_page() + 1, kFirstQuantisedPage + kNewestPlainPages) - kNewestPlainPages;
   }
   bool has_quantised() const { return is_quantised(segment->format) && first_newest_page() > kFirstQuantisedPage; }
 
@@ -132,9 +131,7 @@ struct AttendPlan {
     return q;
   }
 
-  const float* query(std::size_t row, std::size_t head) const {
-    return q_gate.data + row * q_gate.stride + head * 2 * shape.width;
-  }
+  const float* query(std::size_t row, std::size_t head) const { return cpu::row(q_gate, row) + head * 2 * shape.width; }
 
   float scale() const { return 1.0F / std::sqrt(static_cast<float>(shape.width)); }
 
@@ -146,7 +143,7 @@ struct AttendPlan {
       attend_packed(table, QuantisedPage(q.segment->format, shape),
                     {.queries = q.rows,
                      .count = q.count,
-                     .pages = q.segment->packed.subspan(first, count),
+                     .pages = q.segment->quantised.subspan(first, count),
                      .kv_head = q.kv_head,
                      .scale = scale(),
                      .m = to.m,
@@ -158,7 +155,7 @@ struct AttendPlan {
     table.attend_split[index(q.segment->format)]({.queries = q.rows,
                                                   .limits = q.limits,
                                                   .count = q.count,
-                                                  .pages = q.segment->pages.data(),
+                                                  .pages = q.segment->plain.data(),
                                                   .kv_head = q.kv_head,
                                                   .kv_heads = shape.kv_heads,
                                                   .width = shape.width,
@@ -183,43 +180,26 @@ struct AttendPlan {
     for (std::size_t i = 0; i < q.count; ++i) {
       if (is_quantised(q.segment->format)) table.hadamard(total.values + i * shape.width, shape.width);  // back
       const std::size_t row = q.first_row + i / group, head = q.kv_head * group + i % group;
-      table.attend_finish(out.data + row * out.stride + head * shape.width, total.values + i * shape.width,
-                          total.sum[i], query(row, head) + shape.width, shape.width);
+      table.attend_finish(cpu::row(out, row) + head * shape.width, total.values + i * shape.width, total.sum[i],
+                          query(row, head) + shape.width, shape.width);
     }
   }
 };
 
-std::size_t CpuBackend::kv_page_bytes(KvFormat format, const AttentionShape& shape) const {
-  return std::size_t{2} * kPageTokens * shape.kv_heads * shape.width * element_bytes(format);
-}
-
-std::size_t CpuBackend::quantised_page_bytes(KvFormat format, const AttentionShape& shape) const {
-  return QuantisedPage(format, shape).bytes();
-}
-
-// cos and sin, [rows, 2, pairs]. Angles in double: at position 10^6 a float angle would be off by 0.03. Every layer of
-// a forward pass asks for the same table, so it is kept until positions or frequencies change.
-const float* CpuBackend::rope_table(const Rope& rope, std::span<const KvSegment> segments, std::size_t rows) {
-  const std::size_t pairs = rope.inv_freq.size();
-  rope_next_positions_.assign(rows, 0);
-  for (const KvSegment& s : segments) {
-    for (std::size_t t = 0; t < s.count; ++t) rope_next_positions_[s.first + t] = s.position + t;
-  }
-  const bool same_key = rope_key_.size() == pairs + 1 && rope_key_[pairs] == static_cast<double>(rope.magnitude) &&
-                        std::equal(rope.inv_freq.begin(), rope.inv_freq.end(), rope_key_.begin());
-  const bool is_kept = same_key && rope_positions_ == rope_next_positions_;
-  if (!is_kept) rope_positions_.clear();  // should memory run out below, nothing is taken for kept
+// cos and sin, [rows, 2, pairs], the same for every layer of a pass. Angles in double: at position 10^6 a float angle
+// would be off by 0.03.
+const float* CpuBackend::rope_table(const Rope& rope) {
+  const std::span positions = pass_.step().positions;
+  const std::size_t pairs = rope.pairs, rows = positions.size();
   float* table = rope_.reserve<float>(rows * 2 * pairs);
-  if (is_kept) return table;
-
-  rope_key_.assign(rope.inv_freq.begin(), rope.inv_freq.end());
-  rope_key_.push_back(static_cast<double>(rope.magnitude));
-  rope_positions_.swap(rope_next_positions_);
+  if (rope_of_ == rope.inv_freq) return table;
+  rope_of_ = rope.inv_freq;
+  const double* inv_freq = host(rope.inv_freq);
   const auto fill = [&](std::size_t begin, std::size_t end, unsigned) {
     for (std::size_t t = begin; t < end; ++t) {
       float* cosine = table + t * 2 * pairs;
       for (std::size_t i = 0; i < pairs; ++i) {
-        const double angle = static_cast<double>(rope_positions_[t]) * rope.inv_freq[i];
+        const double angle = static_cast<double>(positions[t].t) * inv_freq[i];
         cosine[i] = static_cast<float>(std::cos(angle) * static_cast<double>(rope.magnitude));
         cosine[pairs + i] = static_cast<float>(std::sin(angle) * static_cast<double>(rope.magnitude));
       }
@@ -229,28 +209,30 @@ const float* CpuBackend::rope_table(const Rope& rope, std::span<const KvSegment>
   return table;
 }
 
-void CpuBackend::do_norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const float* q_norm, const float* k_norm,
-                                     float eps, const Rope& rope, const AttentionShape& shape,
-                                     std::span<const KvSegment> segments) {
-  const std::size_t pairs = rope.inv_freq.size(), width = shape.width;
-  const float* angles = rope_table(rope, segments, q_gate.rows);
+void CpuBackend::do_norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const HeadNorms& norms, float eps,
+                                     const Rope& rope, const AttentionShape& shape, std::uint32_t layer) {
+  const std::size_t pairs = rope.pairs, width = shape.width;
+  const std::span segments = pass_.attention(shape, layer);
+  const float* angles = rope_table(rope);
+  const float* q_norm = host(norms.query);
+  const float* k_norm = host(norms.key);
   const auto one = [&](const KvSegment& s, std::size_t row) {
     const float* cosine = angles + row * 2 * pairs;
     const std::size_t position = s.position + row - s.first;
     for (std::size_t h = 0; h < shape.heads; ++h) {
-      float* query = q_gate.data + row * q_gate.stride + h * 2 * width;
+      float* query = cpu::row(q_gate, row) + h * 2 * width;
       table_.norm_rope(query, q_norm, width, eps, cosine, cosine + pairs, pairs);
       if (is_quantised(s.format)) table_.hadamard(query, width);
     }
     for (std::size_t g = 0; g < shape.kv_heads; ++g) {
-      float* key = k.data + row * k.stride + g * width;
-      float* value = v.data + row * v.stride + g * width;
+      float* key = cpu::row(k, row) + g * width;
+      float* value = cpu::row(v, row) + g * width;
       table_.norm_rope(key, k_norm, width, eps, cosine, cosine + pairs, pairs);
       if (is_quantised(s.format)) {
         table_.hadamard(key, width);
         table_.hadamard(value, width);
       }
-      table_.append[index(s.format)](s.pages[position / kPageTokens], position % kPageTokens, g, shape.kv_heads, width,
+      table_.append[index(s.format)](s.plain[position / kPageTokens], position % kPageTokens, g, shape.kv_heads, width,
                                      key, value);
     }
   };
@@ -265,20 +247,19 @@ void CpuBackend::do_norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const fl
   }
 }
 
-// Packs the pages that the segment has filled.
+// Quantises the pages that the segment's certain rows have filled.
 void CpuBackend::quantise_pages(const KvSegment& s, const QuantisedPage& page) {
   const std::size_t first = std::max(s.position / kPageTokens, kFirstQuantisedPage);
-  const std::size_t last = (s.position + s.count) / kPageTokens;
+  const std::size_t last = (s.position + s.certain) / kPageTokens;
   if (first >= last) return;
   workers_.each_item((last - first) * page.panels(), [&](std::size_t item, unsigned) {
     const std::size_t number = first + item / page.panels();
-    page.pack(s.packed[number], s.pages[number], item % page.panels());
+    page.pack(s.quantised[number], s.plain[number], item % page.panels());
   });
 }
 
-void CpuBackend::do_attend(Tensor out, Tensor q_gate, const AttentionShape& shape,
-                           std::span<const KvSegment> segments) {
-  const AttendPlan plan(out, q_gate, shape, segments);
+void CpuBackend::do_attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::uint32_t layer) {
+  const AttendPlan plan(out, q_gate, shape, pass_.attention(shape, layer));
   const std::size_t floats = Partial::floats(plan.block_queries, shape.width);
   const bool few_tasks = plan.tasks < std::size_t{2} * workers_.count() && plan.most_splits > 1;
   if (workers_.count() > 1 && few_tasks && plan.tasks * plan.most_splits * floats * sizeof(float) <= kPartsBytes) {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "base/error.h"
+#include "devices/cpu/host.h"
 
 namespace qwen35::cpu {
 namespace {
@@ -17,7 +17,7 @@ class CpuBuffer final : public Buffer {
     std::memset(data_.get(), 0, bytes);
   }
 
-  std::byte* data() noexcept override { return data_.get(); }
+  DevicePtr<std::byte> data() noexcept override { return device(data_.get()); }
   std::size_t bytes() const noexcept override { return bytes_; }
 
  private:
@@ -47,26 +47,47 @@ CpuBackend::CpuBackend(Isa isa, unsigned threads)
     : table_(kernels(isa)), name_(std::string("cpu-") + isa_name(isa)), workers_(threads) {}
 
 std::unique_ptr<Buffer> CpuBackend::allocate(std::size_t bytes) {
-  return std::make_unique<CpuBuffer>(pool_.take(bytes), bytes);
+  return std::make_unique<CpuBuffer>(memory_.take(bytes), bytes);
 }
 
-void CpuBackend::copy(std::byte* to, const std::byte* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
-void CpuBackend::upload(std::byte* to, const std::byte* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
-void CpuBackend::download(std::byte* to, const std::byte* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
+std::unique_ptr<KvPool> CpuBackend::kv_pool(const KvSpec& spec) {
+  return std::make_unique<CpuKvPool>(spec, pages_, memory_);
+}
 
-void CpuBackend::do_rms_norm(Tensor out, Tensor x, const float* weight, float eps) {
+std::unique_ptr<StatePool> CpuBackend::state_pool(const StateSpec& spec) {
+  return std::make_unique<CpuStatePool>(spec, slots_, memory_);
+}
+
+void CpuBackend::copy(DevicePtr<std::byte> to, DevicePtr<const std::byte> from, std::size_t bytes) {
+  std::memcpy(host(to), host(from), bytes);
+}
+void CpuBackend::upload(DevicePtr<std::byte> to, const std::byte* from, std::size_t bytes) {
+  std::memcpy(host(to), from, bytes);
+}
+void CpuBackend::download(std::byte* to, DevicePtr<const std::byte> from, std::size_t bytes) {
+  std::memcpy(to, host(from), bytes);
+}
+
+void CpuBackend::do_run(const Step& step, const std::function<void()>& pass) {
+  pass_.begin(step, pages_, slots_);
+  rope_of_ = nullptr;
+  pass();
+}
+
+void CpuBackend::do_rms_norm(Tensor out, Tensor x, DevicePtr<const float> weight, float eps) {
   const auto rows = [&](std::size_t begin, std::size_t end, unsigned) {
     for (std::size_t t = begin; t < end; ++t) {
-      table_.rms_norm(out.data + t * out.stride, x.data + t * x.stride, weight, x.cols, eps);
+      table_.rms_norm(row(out, t), row(x, t), host(weight), x.cols, eps);
     }
   };
   workers_.each(x.rows, rows, rows_per_worker(x.cols));
 }
 
-void CpuBackend::do_route(std::int32_t* experts, float* weights, Tensor logits, std::uint32_t top_k) {
+void CpuBackend::do_route(DevicePtr<std::int32_t> experts, DevicePtr<float> weights, Tensor logits,
+                          std::uint32_t top_k) {
   const auto rows = [&](std::size_t begin, std::size_t end, unsigned) {
     for (std::size_t t = begin; t < end; ++t) {
-      table_.route(experts + t * top_k, weights + t * top_k, logits.data + t * logits.stride, logits.cols, top_k);
+      table_.route(host(experts) + t * top_k, host(weights) + t * top_k, row(logits, t), logits.cols, top_k);
     }
   };
   workers_.each(logits.rows, rows, rows_per_worker(16 * logits.cols));
@@ -75,16 +96,15 @@ void CpuBackend::do_route(std::int32_t* experts, float* weights, Tensor logits, 
 void CpuBackend::do_sigmoid_gate(Tensor h, Tensor gate) {
   const auto rows = [&](std::size_t begin, std::size_t end, unsigned) {
     for (std::size_t t = begin; t < end; ++t) {
-      table_.sigmoid_gate(h.data + t * h.stride, gate.data[t * gate.stride], h.cols);
+      table_.sigmoid_gate(row(h, t), *row(gate, t), h.cols);
     }
   };
   workers_.each(h.rows, rows, rows_per_worker(h.cols));
 }
 
-void CpuBackend::do_take_rows(Tensor out, Tensor x, std::span<const std::uint32_t> rows) {
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    std::memcpy(out.data + i * out.stride, x.data + rows[i] * x.stride, x.cols * sizeof(float));
-  }
+void CpuBackend::do_take_rows(Tensor out, Tensor x) {
+  const auto outputs = pass_.step().outputs;
+  for (std::size_t i = 0; i < outputs.size(); ++i) std::memcpy(row(out, i), row(x, outputs[i]), x.cols * sizeof(float));
 }
 
 }  // namespace qwen35::cpu

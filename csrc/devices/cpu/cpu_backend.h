@@ -11,6 +11,8 @@
 #include "devices/cpu/arena.h"
 #include "devices/cpu/isa.h"
 #include "devices/cpu/kernels.h"
+#include "devices/cpu/pass.h"
+#include "devices/cpu/pools.h"
 
 namespace qwen35::cpu {
 
@@ -39,11 +41,12 @@ class CpuBackend final : public Backend {
 
   std::unique_ptr<Weight> pack(const MatrixView& source, std::size_t groups, const Consumed& consumed) override;
   std::unique_ptr<Buffer> allocate(std::size_t bytes) override;
-  std::size_t kv_page_bytes(KvFormat format, const AttentionShape& shape) const override;
-  std::size_t quantised_page_bytes(KvFormat format, const AttentionShape& shape) const override;
-  void copy(std::byte* to, const std::byte* from, std::size_t bytes) override;
-  void upload(std::byte* to, const std::byte* from, std::size_t bytes) override;
-  void download(std::byte* to, const std::byte* from, std::size_t bytes) override;
+  std::unique_ptr<KvPool> kv_pool(const KvSpec& spec) override;
+  std::unique_ptr<StatePool> state_pool(const StateSpec& spec) override;
+  std::uint32_t state_layout() const noexcept override { return StateLayout::kVersion; }
+  void copy(DevicePtr<std::byte> to, DevicePtr<const std::byte> from, std::size_t bytes) override;
+  void upload(DevicePtr<std::byte> to, const std::byte* from, std::size_t bytes) override;
+  void download(std::byte* to, DevicePtr<const std::byte> from, std::size_t bytes) override;
   void synchronize() override {}
   const char* name() const noexcept override { return name_.c_str(); }
   DeviceLimits limits() const noexcept override { return {kQueryBlock, kKeyLanes, kConvTaps, kValueTile}; }
@@ -52,37 +55,39 @@ class CpuBackend final : public Backend {
 
  private:
   // cpu_backend.cpp
-  void do_rms_norm(Tensor out, Tensor x, const float* weight, float eps) override;
-  void do_route(std::int32_t* experts, float* weights, Tensor logits, std::uint32_t top_k) override;
+  void do_run(const Step& step, const std::function<void()>& pass) override;
+  void do_rms_norm(Tensor out, Tensor x, DevicePtr<const float> weight, float eps) override;
+  void do_route(DevicePtr<std::int32_t> experts, DevicePtr<float> weights, Tensor logits, std::uint32_t top_k) override;
   void do_sigmoid_gate(Tensor h, Tensor gate) override;
-  void do_take_rows(Tensor out, Tensor x, std::span<const std::uint32_t> rows) override;
+  void do_take_rows(Tensor out, Tensor x) override;
 
   // cpu_delta.cpp
   void do_gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b, const DeltaParameters& parameters,
-                          const DeltaShape& shape, float eps, std::span<const DeltaSegment> segments) override;
+                          const DeltaShape& shape, float eps, std::uint32_t layer) override;
 
   // cpu_attention.cpp
-  void do_norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const float* q_norm, const float* k_norm, float eps,
-                           const Rope& rope, const AttentionShape& shape, std::span<const KvSegment> segments) override;
-  void do_attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::span<const KvSegment> segments) override;
+  void do_norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const HeadNorms& norms, float eps, const Rope& rope,
+                           const AttentionShape& shape, std::uint32_t layer) override;
+  void do_attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::uint32_t layer) override;
 
   // cpu_matmul.cpp
-  void do_embed(Tensor out, const Weight& table, std::span<const Token> tokens) override;
+  void do_embed(Tensor out, const Weight& table) override;
   void do_matmul(Tensor x, std::span<const Projection> projections) override;
   void do_matmul_add(Tensor x, Tensor h, const Weight& w) override;
   void do_swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& up) override;
 
   // cpu_moe.cpp
-  void do_moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up, const std::int32_t* experts,
+  void do_moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up, DevicePtr<const std::int32_t> experts,
                      std::uint32_t top_k, std::uint32_t expert_count, const SharedExpert* shared) override;
-  void do_moe_combine(Tensor x, Tensor h, const Weight& down, const std::int32_t* experts, const float* weights,
-                      std::uint32_t top_k, std::uint32_t expert_count, const SharedExpert* shared) override;
+  void do_moe_combine(Tensor x, Tensor h, const Weight& down, DevicePtr<const std::int32_t> experts,
+                      DevicePtr<const float> weights, std::uint32_t top_k, std::uint32_t expert_count,
+                      const SharedExpert* shared) override;
 
   // cpu_matmul.cpp
   RowLists prepare(Tensor x, std::span<const Projection> projections);
   void multiply(Tensor x, std::span<const Projection> projections, bool adds);
 
-  const float* rope_table(const Rope& rope, std::span<const KvSegment> segments, std::size_t rows);
+  const float* rope_table(const Rope& rope);
   void quantise_pages(const KvSegment& segment, const QuantisedPage& page);
   void attend_rows(const AttendPlan& plan);
   void attend_splits(const AttendPlan& plan);
@@ -91,14 +96,16 @@ class CpuBackend final : public Backend {
   std::string name_;
   Workers workers_;
   Arena arena_;  // of packed weights
-  Pool pool_;    // of buffers
+  Pool memory_;  // of buffers, pages and slots
+  Pages pages_;
+  Slots slots_;
+  Pass pass_;  // that runs
 
-  Scratch delta_blocks_;      // gated_delta_net: one block of tokens per worker
-  Scratch attend_parts_;      // attend: partial softmaxes
-  Scratch attend_quantised_;  // scores and quantised rows of each worker
-  Scratch rope_;              // cos and sin per row, kept while positions and frequencies stay the same
-  std::vector<std::size_t> rope_positions_, rope_next_positions_;
-  std::vector<double> rope_key_;  // frequencies, then the magnitude
+  Scratch delta_blocks_;             // gated_delta_net: one block of tokens per worker
+  Scratch attend_parts_;             // attend: partial softmaxes
+  Scratch attend_quantised_;         // scores and quantised rows of each worker
+  Scratch rope_;                     // cos and sin per row of the pass
+  DevicePtr<const double> rope_of_;  // the frequencies that rope_ is filled for; null before a pass has used any
 
   // cpu_matmul.cpp and cpu_moe.cpp
   Scratch input_;         // quantised rows

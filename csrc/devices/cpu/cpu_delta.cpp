@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "devices/cpu/cpu_backend.h"
+#include "devices/cpu/host.h"
 
 namespace qwen35::cpu {
 namespace {
@@ -14,29 +15,29 @@ constexpr float kUnitEpsilon = 1e-6F;        // added to the sum of squares, spe
 constexpr std::size_t kDeltaBlock = 64;      // rows that go from step to step together
 constexpr std::size_t kWorkGrain = 1 << 16;  // multiplications worth waking one more worker for: some ten microseconds
 
-static_assert(kDeltaSteps == kDeltaChunk && kDeltaBlock % kDeltaChunk == 0);
+static_assert(kDeltaBlock % kDeltaSteps == 0);
 
 // Scratch of one worker. Row 0 is the first token of a chunk.
 struct Block {
   float* query;       // [kDeltaBlock, Dk]
   float* key;         // [kDeltaBlock, Dk]
   float* value;       // [kDeltaBlock, Dv], of one value head at a time; overwritten by its outputs
-  float* key_dots;    // [kDeltaBlock, kDeltaChunk], k of the row with the chunk's keys before it
-  float* query_dots;  // [kDeltaBlock, kDeltaChunk], q of the row with the chunk's keys up to its own
+  float* key_dots;    // [kDeltaBlock, kDeltaSteps], k of the row with the chunk's keys before it
+  float* query_dots;  // [kDeltaBlock, kDeltaSteps], q of the row with the chunk's keys up to its own
   float* decay;       // [kDeltaBlock]
   float* beta;        // [kDeltaBlock]
   DeltaStep* steps;   // [kDeltaBlock]
 
   static std::size_t floats(const DeltaShape& shape) noexcept {
-    return kDeltaBlock * (2 * shape.key_width + shape.value_width + 2 * kDeltaChunk + 2 + sizeof(DeltaStep) / 4);
+    return kDeltaBlock * (2 * shape.key_width + shape.value_width + 2 * kDeltaSteps + 2 + sizeof(DeltaStep) / 4);
   }
   Block(float* at, const DeltaShape& shape) noexcept
       : query(at),
         key(query + kDeltaBlock * shape.key_width),
         value(key + kDeltaBlock * shape.key_width),
         key_dots(value + kDeltaBlock * shape.value_width),
-        query_dots(key_dots + kDeltaBlock * kDeltaChunk),
-        decay(query_dots + kDeltaBlock * kDeltaChunk),
+        query_dots(key_dots + kDeltaBlock * kDeltaSteps),
+        decay(query_dots + kDeltaBlock * kDeltaSteps),
         beta(decay + kDeltaBlock),
         steps(reinterpret_cast<DeltaStep*>(beta + kDeltaBlock)) {}
 };
@@ -55,12 +56,12 @@ struct Layer {
     const DeltaSegment& segment;
     std::size_t row, first, end;
     std::size_t count() const noexcept { return end - first; }
-    std::size_t unfinished() const noexcept { return end % kDeltaChunk; }  // tokens that wait for the next call
+    std::size_t unfinished() const noexcept { return end % kDeltaSteps; }  // tokens that wait for the next call
   };
 
   void run(const DeltaSegment& segment, std::size_t key_head) const noexcept {
     for (std::size_t done = 0; done < segment.count;) {
-      const std::size_t first = (segment.position + done) % kDeltaChunk;
+      const std::size_t first = (segment.position + done) % kDeltaSteps;
       const std::size_t count = std::min(kDeltaBlock - first, segment.count - done);
       const Rows rows{segment, segment.first + done, first, first + count};
       read_keys(rows, key_head);
@@ -76,20 +77,20 @@ struct Layer {
 
   // `count` channels from `channel` into rows of the block that are as wide.
   void convolve(const Rows& rows, std::size_t channel, std::size_t count, float* to) const noexcept {
-    table.conv_silu({.x = qkv.data + rows.row * qkv.stride + channel,
+    table.conv_silu({.x = cpu::row(qkv, rows.row) + channel,
                      .out = to + rows.first * count,
                      .rows = rows.count(),
                      .stride = qkv.stride,
                      .out_stride = count,
                      .window = rows.segment.window + channel,
-                     .kernel = parameters.conv + channel * kConvTaps,
+                     .kernel = host(parameters.conv) + channel * kConvTaps,
                      .channels = qkv.cols,
                      .count = count});
   }
 
   void read_keys(const Rows& rows, std::size_t head) const noexcept {
     const std::size_t width = shape.key_width;
-    float* waiting = rows.segment.keys + head * kDeltaChunk * width;
+    float* waiting = rows.segment.keys + head * kDeltaSteps * width;
     convolve(rows, head * width, width, block.query);
     convolve(rows, (shape.key_heads + head) * width, width, block.key);
     std::memcpy(block.key, waiting, rows.first * width * sizeof(float));
@@ -98,28 +99,28 @@ struct Layer {
     for (std::size_t t = rows.first; t < rows.end; ++t) {
       float* query = block.query + t * width;
       float* key = block.key + t * width;
-      const std::size_t i = t % kDeltaChunk;
+      const std::size_t i = t % kDeltaSteps;
       const float* chunk = key - i * width;
       table.l2_norm(query, query, width, query_scale, kUnitEpsilon);
       table.l2_norm(key, key, width, 1.0F, kUnitEpsilon);
-      table.delta_dots(block.key_dots + t * kDeltaChunk, key, chunk, i, width);
-      table.delta_dots(block.query_dots + t * kDeltaChunk, query, chunk, i + 1, width);
+      table.delta_dots(block.key_dots + t * kDeltaSteps, key, chunk, i, width);
+      table.delta_dots(block.query_dots + t * kDeltaSteps, query, chunk, i + 1, width);
     }
     std::memcpy(waiting, block.key + (rows.end - rows.unfinished()) * width, rows.unfinished() * width * sizeof(float));
   }
 
   void make_steps(const Rows& rows, std::size_t head) const noexcept {
-    float* waiting = rows.segment.decays + head * kDeltaChunk;
+    float* waiting = rows.segment.decays + head * kDeltaSteps;
     for (std::size_t t = 0; t < rows.count(); ++t) {
-      block.decay[rows.first + t] = a.data[(rows.row + t) * a.stride + head];
-      block.beta[rows.first + t] = b.data[(rows.row + t) * b.stride + head];
+      block.decay[rows.first + t] = cpu::row(a, rows.row + t)[head];
+      block.beta[rows.first + t] = cpu::row(b, rows.row + t)[head];
     }
-    table.delta_gates(block.decay + rows.first, block.beta + rows.first, parameters.ssm_a[head],
-                      parameters.dt_bias[head], rows.count());
+    table.delta_gates(block.decay + rows.first, block.beta + rows.first, host(parameters.ssm_a)[head],
+                      host(parameters.dt_bias)[head], rows.count());
     std::copy_n(waiting, rows.first, block.decay);
 
     for (std::size_t t = 0; t < rows.end; ++t) {
-      const std::size_t i = t % kDeltaChunk;
+      const std::size_t i = t % kDeltaSteps;
       const float decay = block.decay[t];
       const DeltaStep* before = i == 0 ? nullptr : &block.steps[t - 1];
       DeltaStep& step = block.steps[t];
@@ -128,8 +129,8 @@ struct Layer {
       step.kept[i] = 1.0F;
       if (t < rows.first) continue;  // only what the next token starts from
       step.beta = block.beta[t];
-      for (std::size_t j = 0; j < i; ++j) step.key[j] = step.kept[j] * block.key_dots[t * kDeltaChunk + j];
-      for (std::size_t j = 0; j <= i; ++j) step.query[j] = step.kept[j] * block.query_dots[t * kDeltaChunk + j];
+      for (std::size_t j = 0; j < i; ++j) step.key[j] = step.kept[j] * block.key_dots[t * kDeltaSteps + j];
+      for (std::size_t j = 0; j <= i; ++j) step.query[j] = step.kept[j] * block.query_dots[t * kDeltaSteps + j];
     }
     std::copy_n(block.decay + rows.end - rows.unfinished(), rows.unfinished(), waiting);
   }
@@ -139,7 +140,7 @@ struct Layer {
     for (std::size_t tile = 0; tile < tiles; ++tile) {
       const std::size_t item = head * tiles + tile;
       table.gated_delta_rule({.state = rows.segment.state + item * shape.key_width * kValueTile,
-                              .deltas = rows.segment.deltas + item * kDeltaChunk * kValueTile,
+                              .deltas = rows.segment.deltas + item * kDeltaSteps * kValueTile,
                               .query = block.query,
                               .key = block.key,
                               .step = block.steps,
@@ -150,10 +151,10 @@ struct Layer {
                               .width = shape.key_width,
                               .value_stride = width});
     }
-    table.gated_rms_norm({.out = out.data + rows.row * out.stride + head * width,
+    table.gated_rms_norm({.out = cpu::row(out, rows.row) + head * width,
                           .x = block.value + rows.first * width,
-                          .z = z.data + rows.row * z.stride + head * width,
-                          .weight = parameters.norm,
+                          .z = cpu::row(z, rows.row) + head * width,
+                          .weight = host(parameters.norm),
                           .rows = rows.count(),
                           .width = width,
                           .stride = out.stride,
@@ -166,14 +167,15 @@ struct Layer {
 
 void CpuBackend::do_gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b,
                                     const DeltaParameters& parameters, const DeltaShape& shape, float eps,
-                                    std::span<const DeltaSegment> segments) {
+                                    std::uint32_t layer) {
+  const std::span segments = pass_.delta_net(shape, layer);
   const std::size_t floats = (Block::floats(shape) + 15) / 16 * 16;
   float* scratch = delta_blocks_.reserve<float>(workers_.count() * floats);
 
   // Segment after segment within a head: equal shares for the workers, however long the segments are.
   const auto heads = [&](std::size_t begin, std::size_t end, unsigned worker) {
-    const Layer layer{table_, out, qkv, z, a, b, parameters, shape, eps, Block(scratch + worker * floats, shape)};
-    for (std::size_t i = begin; i < end; ++i) layer.run(segments[i % segments.size()], i / segments.size());
+    const Layer one{table_, out, qkv, z, a, b, parameters, shape, eps, Block(scratch + worker * floats, shape)};
+    for (std::size_t i = begin; i < end; ++i) one.run(segments[i % segments.size()], i / segments.size());
   };
   const std::size_t pieces = shape.key_heads * segments.size();
   const std::size_t work = std::size_t{shape.value_heads} * shape.value_width * shape.key_width / 2 * qkv.rows;

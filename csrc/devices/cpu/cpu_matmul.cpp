@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "devices/cpu/cpu_backend.h"
+#include "devices/cpu/host.h"
 #include "devices/cpu/matmul.h"
 
 namespace qwen35::cpu {
@@ -47,11 +48,11 @@ RowLists CpuBackend::prepare(Tensor x, std::span<const Projection> projections) 
   if (quantises) quantise_tensor(workers_, table, quantised, x);
   for (std::size_t t = 0; t < n; ++t) {
     rows.quantised[t] = quantises ? quantised + t * blocks : nullptr;
-    rows.exact[t] = x.data + t * x.stride;
+    rows.exact[t] = row(x, t);
   }
   for (std::size_t p = 0; p < projections.size(); ++p) {
     const Tensor& out = projections[p].out;
-    for (std::size_t t = 0; t < n; ++t) rows.out[p * n + t] = out.data + t * out.stride;
+    for (std::size_t t = 0; t < n; ++t) rows.out[p * n + t] = row(out, t);
   }
   if (quantises && interleaves_rows(table, n)) {
     auto* tiles = tiles_.reserve<QuantisedTile>(tile_groups(n) * blocks);
@@ -98,15 +99,17 @@ std::unique_ptr<Weight> CpuBackend::pack(const MatrixView& source, std::size_t g
   return weight;
 }
 
-void CpuBackend::do_embed(Tensor out, const Weight& table, std::span<const Token> tokens) {
+void CpuBackend::do_embed(Tensor out, const Weight& table) {
+  const Step& step = pass_.step();
   workers_.each(
-      tokens.size(),
+      step.tokens.size(),
       [&](std::size_t begin, std::size_t end, unsigned) {
         for (std::size_t t = begin; t < end; ++t) {
-          packed(table).decode_row(static_cast<std::size_t>(tokens[t]), out.data + t * out.stride);
+          packed(table).decode_row(static_cast<std::size_t>(step.tokens[t]), row(out, t));
         }
       },
       4);
+  for (const InputRow& input : step.inputs) std::copy_n(host(input.values), out.cols, row(out, input.row));
 }
 
 void CpuBackend::do_matmul(Tensor x, std::span<const Projection> projections) { multiply(x, projections, false); }

@@ -102,7 +102,7 @@ RowLists reserve_lists(Scratch& lists, std::size_t count, std::size_t outs) {
 // Entry i of the lists reads a row of a tensor; the caller fills in its places.
 void list_row(const RowLists& lists, std::size_t i, const Rows& from, std::size_t row) noexcept {
   lists.quantised[i] = from.quantised == nullptr ? nullptr : from.quantised + row * from.blocks;
-  lists.exact[i] = from.x.data + row * from.x.stride;
+  lists.exact[i] = cpu::row(from.x, row);
 }
 
 // The shared expert's rows, from `first` in the lists on: as many at a time as one of a dense product.
@@ -155,7 +155,8 @@ void add_slots(Tensor x, const float* products, const float* weights, std::size_
       const float* product = products + slot * kPanelRows;
       for (std::size_t c = 0; c < kPanelRows; ++c) sum[c] += weights[slot] * product[c];
     }
-    for (std::size_t c = 0; c < x.cols; ++c) x.data[t * x.stride + c] += sum[c];
+    float* to = row(x, t);
+    for (std::size_t c = 0; c < x.cols; ++c) to[c] += sum[c];
   }
 }
 
@@ -165,14 +166,15 @@ bool quantises_for(const SharedExpert* shared, const Weight* SharedExpert::* wei
 
 }  // namespace
 
-void CpuBackend::do_moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up, const std::int32_t* experts,
-                               std::uint32_t top_k, std::uint32_t expert_count, const SharedExpert* shared) {
+void CpuBackend::do_moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up,
+                               DevicePtr<const std::int32_t> experts, std::uint32_t top_k, std::uint32_t expert_count,
+                               const SharedExpert* shared) {
   const std::size_t parts = up == nullptr ? 2 : 1;
   const std::size_t width = gate.rows() / (expert_count * parts);
   const ExpertPanels gates("moe_gather", gate, expert_count, parts, width);
   const ExpertPanels ups("moe_gather", up == nullptr ? gate : *up, expert_count, parts, width);
   if (h.rows == 0) return;
-  Routing routing = sort_pairs(experts, h.rows * top_k, expert_count);
+  Routing routing = sort_pairs(host(experts), h.rows * top_k, expert_count);
 
   const MatmulTable& table = table_.matmul;
   const std::size_t pairs = routing.pairs.size(), tokens = shared == nullptr ? 0 : h.rows;
@@ -183,11 +185,11 @@ void CpuBackend::do_moe_gather(Tensor out, Tensor h, const Weight& gate, const W
   const RowLists rows = reserve_lists(lists_, pairs + tokens, 1);
   for (std::size_t i = 0; i < pairs; ++i) {
     list_row(rows, i, from, routing.pairs[i] / top_k);
-    rows.out[i] = out.data + routing.pairs[i] * out.stride;
+    rows.out[i] = row(out, routing.pairs[i]);
   }
   for (std::size_t t = 0; t < tokens; ++t) {
     list_row(rows, pairs + t, from, t);
-    rows.out[pairs + t] = shared->act.data + t * shared->act.stride;
+    rows.out[pairs + t] = row(shared->act, t);
   }
   // The shared expert first: with many tokens its pieces are the longest.
   std::vector<ActiveExpert> active = shared_rows(pairs, tokens, h.cols);
@@ -217,13 +219,13 @@ void CpuBackend::do_moe_gather(Tensor out, Tensor h, const Weight& gate, const W
   });
 }
 
-void CpuBackend::do_moe_combine(Tensor x, Tensor h, const Weight& down, const std::int32_t* experts,
-                                const float* weights, std::uint32_t top_k, std::uint32_t expert_count,
+void CpuBackend::do_moe_combine(Tensor x, Tensor h, const Weight& down, DevicePtr<const std::int32_t> experts,
+                                DevicePtr<const float> weights, std::uint32_t top_k, std::uint32_t expert_count,
                                 const SharedExpert* shared) {
   const std::size_t width = down.rows() / expert_count;
   const ExpertPanels downs("moe_combine", down, expert_count, 1, width);
   if (x.rows == 0) return;
-  Routing routing = sort_pairs(experts, h.rows, expert_count);
+  Routing routing = sort_pairs(host(experts), h.rows, expert_count);
 
   const MatmulTable& table = table_.matmul;
   const std::size_t pairs = h.rows, tokens = shared == nullptr ? 0 : x.rows, n = pairs + tokens;
@@ -242,7 +244,7 @@ void CpuBackend::do_moe_combine(Tensor x, Tensor h, const Weight& down, const st
     for (std::size_t i = 0; i < pairs; ++i) {
       out[i] = products + (worker * pairs + routing.pairs[i]) * kPanelRows;
     }
-    for (std::size_t t = 0; t < tokens; ++t) out[pairs + t] = x.data + t * x.stride;
+    for (std::size_t t = 0; t < tokens; ++t) out[pairs + t] = row(x, t);
   }
   if (quantises) interleave_experts(workers_, table, tiles_, rows, routing.active, from.blocks);
   std::vector<ActiveExpert> everyone = shared_rows(pairs, tokens, act.cols);
@@ -259,7 +261,7 @@ void CpuBackend::do_moe_combine(Tensor x, Tensor h, const Weight& down, const st
       }
       const std::size_t column = p * kPanelRows;
       add_slots({x.data + column, x.rows, std::min(kPanelRows, width - column), x.stride},
-                products + worker * pairs * kPanelRows, weights, top_k);
+                products + worker * pairs * kPanelRows, host(weights), top_k);
       for (const ActiveExpert& e : everyone) {
         multiply_panel(table, packed(*shared->down), p, e.rows(mine, from_act.blocks), column, true);
       }

@@ -14,8 +14,8 @@ namespace qwen35::cpu {
 
 inline constexpr std::size_t kConvTaps = 4;      // the family's short convolution
 inline constexpr std::size_t kValueTile = 32;    // value columns of recurrent state kept together
-inline constexpr std::size_t kDeltaSteps = 4;    // kDeltaChunk of backend.h
-inline constexpr std::size_t kPageSlots = 256;   // kPageTokens of backend.h
+inline constexpr std::size_t kDeltaSteps = 4;    // tokens per update of S, at positions divisible by it
+inline constexpr std::size_t kPageSlots = 256;   // kPageTokens of step.h
 inline constexpr std::size_t kKeyLanes = 16;     // tokens whose keys are interleaved in a page
 inline constexpr std::size_t kKeyTile = 64;      // keys per step of the online softmax, aligned to absolute positions
 inline constexpr std::size_t kKvSplit = 1024;    // keys per partial softmax; splits are merged in order of position

@@ -7,6 +7,7 @@
 
 #include "backend/backend.h"
 #include "base/workers.h"
+#include "devices/cpu/host.h"
 #include "devices/cpu/isa.h"
 #include "devices/cpu/matmul_kernels.h"
 #include "devices/cpu/panels.h"
@@ -57,7 +58,7 @@ inline bool interleaves_rows(const MatmulTable& table, std::size_t rows) noexcep
 inline void quantise_tensor(Workers& workers, const MatmulTable& table, QuantisedBlock* out, Tensor x) {
   const std::size_t blocks = x.cols / kQuantisedColumns;
   const auto quantise = [&](std::size_t begin, std::size_t end, unsigned) {
-    for (std::size_t t = begin; t < end; ++t) table.quantise_rows(out + t * blocks, x.data + t * x.stride, blocks);
+    for (std::size_t t = begin; t < end; ++t) table.quantise_rows(out + t * blocks, row(x, t), blocks);
   };
   constexpr std::size_t kGrainBlocks = 512;  // below this, waking a worker costs more than the work
   workers.each(x.rows, quantise, kGrainBlocks / (blocks + 1) + 1);

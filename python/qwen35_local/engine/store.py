@@ -28,7 +28,6 @@ from qwen35_local.fields import OBJECTS, TEXT, Fields, Kind, integer, list_of
 from qwen35_local.partial_file import remove_stale, write_whole
 
 VERSION = 1
-LAYOUT = 2  # of pages and memory, as the core hands them out
 STATE = "state.json"
 
 _MAGIC = b"qwen35\0p"
@@ -54,7 +53,7 @@ def content(file: _core.GgufFile) -> bytes:
 def identity(file_content: bytes, model: _core.Model) -> str:
     """Names a model, as far as its memory depends on it: the content of the file that it was loaded from, how it was
     loaded (rope, context), and the program's version."""
-    digest = sha256(f"{model.device.split('-')[0]} {LAYOUT} {_core.__version__}\n".encode())
+    digest = sha256(f"{model.device.split('-')[0]} {model.state_layout} {_core.__version__}\n".encode())
     digest.update(json.dumps(model.config, sort_keys=True).encode())
     digest.update(file_content)
     return digest.hexdigest()

@@ -1,0 +1,68 @@
+// Memory of a device that sequences hold by number: pages of keys and values, and slots of recurrent state. How one is
+// laid out, and how many tokens the state takes up together, is the device's own affair.
+//
+// A pool belongs to the backend that made it and must not outlive it. Any thread may allocate and free; everything else
+// belongs to whoever holds the device.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "backend/shape.h"
+#include "backend/step.h"
+
+namespace qwen35 {
+
+// A page is appended to in its plain form, element by element in fp16 (fp32 in KvFormat::kF32). In the quantised
+// formats it also gets a quantised form once it is full.
+enum class PageForm : std::uint8_t { kPlain, kQuantised };
+
+struct KvSpec {
+  std::uint32_t layers;
+  AttentionShape shape;
+  KvFormat format;
+  std::uint32_t uncertain = 0;  // the most rows of a pass that may be taken back
+};
+
+// Keys and values of kPageTokens positions in every layer, per page.
+class KvPool {
+ public:
+  virtual ~KvPool() = default;
+
+  virtual const KvSpec& spec() const noexcept = 0;
+  virtual std::size_t page_bytes(PageForm form) const noexcept = 0;
+  // Whether a sequence of `tokens` tokens keeps page `page` in this form: whether a token to come can read it. Depends
+  // on numbers of pages alone, so that no way of cutting a text into passes changes an answer.
+  virtual bool keeps(PageForm form, std::size_t page, std::size_t tokens) const noexcept = 0;
+
+  virtual PageId allocate(PageForm form) = 0;  // contents are not defined
+  virtual void free(PageId page) noexcept = 0;
+  virtual void copy(PageId to, PageId from) = 0;
+  virtual void upload(PageId to, const std::byte* from) = 0;
+  // The page of which `tokens` positions are in use; what lies behind them comes as zeros. Waits.
+  virtual void download(std::byte* to, PageId from, std::size_t tokens) = 0;
+};
+
+struct StateSpec {
+  std::uint32_t layers;
+  DeltaShape shape;
+  std::uint32_t uncertain = 0;
+};
+
+// The recurrent state of one sequence in every layer, per slot.
+class StatePool {
+ public:
+  virtual ~StatePool() = default;
+
+  virtual const StateSpec& spec() const noexcept = 0;
+  virtual std::size_t slot_bytes() const noexcept = 0;
+
+  virtual SlotId allocate() = 0;  // contents are not defined
+  virtual void free(SlotId slot) noexcept = 0;
+  virtual void clear(SlotId slot) = 0;  // the state before the first token
+  virtual void copy(SlotId to, SlotId from) = 0;
+  virtual void upload(SlotId to, const std::byte* from) = 0;
+  virtual void download(std::byte* to, SlotId from) = 0;  // waits
+};
+
+}  // namespace qwen35

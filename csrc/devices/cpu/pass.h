@@ -1,0 +1,68 @@
+// The pass that is running: its Step with addresses in place of numbers.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "backend/step.h"
+#include "devices/cpu/pools.h"
+
+namespace qwen35::cpu {
+
+// Rows [first, first + count) of the batch are consecutive tokens of one sequence; the first stands at `position`.
+struct Segment {
+  std::size_t first;
+  std::size_t count;
+  std::size_t position;
+  std::size_t certain;  // leading rows that cannot be taken back
+};
+
+// A segment and its pages in one attention layer, by number; null where there is none in that form.
+struct KvSegment : Segment {
+  KvFormat format;
+  std::span<std::byte* const> plain;
+  std::span<std::byte* const> quantised;
+};
+
+// A segment and one DeltaNet layer's recurrent state, read and advanced (StateLayout). The tokens of an unfinished
+// chunk wait beside S, so that the same chunks are added in the same way however tokens are cut into passes.
+struct DeltaSegment : Segment {
+  float* window;
+  float* state;
+  float* keys;
+  float* deltas;
+  float* decays;
+};
+
+class Pass {
+ public:
+  // Throws InputError for a page or slot that is not there, or not of the pools that the others come from.
+  void begin(const Step& step, const Pages& pages, const Slots& slots);
+
+  const Step& step() const noexcept { return step_; }
+  // The shapes of the pools that the segments are in; null when they have none.
+  const AttentionShape* attention_shape() const noexcept;
+  const DeltaShape* delta_shape() const noexcept;
+
+  // The segments as one layer of its kind sees them, until the next call. Throws InputError where a segment has no
+  // pages or state of this shape and layer.
+  std::span<const KvSegment> attention(const AttentionShape& shape, std::uint32_t layer);
+  std::span<const DeltaSegment> delta_net(const DeltaShape& shape, std::uint32_t layer);
+
+ private:
+  void begin_pages(std::size_t i);
+
+  Step step_;
+  std::vector<Pages::Place> places_;  // of the page table
+  std::vector<std::byte*> layer_pages_;
+  std::vector<const CpuKvPool*> kv_pools_;  // per segment
+  std::vector<Slots::Place> states_;        // per segment
+  std::vector<KvSegment> kv_segments_;
+  std::vector<DeltaSegment> delta_segments_;
+  std::optional<std::uint32_t> layer_;  // that layer_pages_ is of
+};
+
+}  // namespace qwen35::cpu

@@ -1,0 +1,97 @@
+// Pages and slots of the CPU.
+//
+// A page holds its layers one behind the other. Plain, per layer: keys [G][256 / 16][A][16], then values [G][256][A]
+// (reference/attend.cpp); quantised: quantised_page.h. A slot holds, per layer, what StateLayout says.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+#include "backend/pools.h"
+#include "devices/cpu/arena.h"
+#include "devices/cpu/numbered.h"
+
+namespace qwen35::cpu {
+
+// Which form of a page a query reads depends on their numbers alone: plain the first page, the query's own and the one
+// before it, quantised all others.
+inline constexpr std::size_t kFirstQuantisedPage = 1;
+inline constexpr std::size_t kNewestPlainPages = 2;
+constexpr bool reads_quantised(std::size_t page, std::size_t own_page) noexcept {
+  return page >= kFirstQuantisedPage && page + kNewestPlainPages <= own_page;
+}
+
+class CpuKvPool;
+class CpuStatePool;
+struct PageOwner {
+  const CpuKvPool* pool = nullptr;
+  PageForm form = PageForm::kPlain;
+};
+using Pages = Numbered<PageId, PageOwner>;
+using Slots = Numbered<SlotId, const CpuStatePool*>;
+
+class CpuKvPool final : public KvPool {
+ public:
+  // Throws InputError for heads that cannot be kept in this format.
+  CpuKvPool(const KvSpec& spec, Pages& pages, Pool& memory);
+
+  const KvSpec& spec() const noexcept override { return spec_; }
+  std::size_t page_bytes(PageForm form) const noexcept override { return layer_bytes(form) * spec_.layers; }
+  bool keeps(PageForm form, std::size_t page, std::size_t tokens) const noexcept override;
+  PageId allocate(PageForm form) override;
+  void free(PageId page) noexcept override { pages_.remove(page); }
+  void copy(PageId to, PageId from) override;
+  void upload(PageId to, const std::byte* from) override;
+  void download(std::byte* to, PageId from, std::size_t tokens) override;
+
+  std::size_t layer_bytes(PageForm form) const noexcept { return layer_bytes_[static_cast<std::size_t>(form)]; }
+
+ private:
+  Pages::Place at(PageId page) const;
+
+  KvSpec spec_;
+  std::size_t layer_bytes_[2];
+  Pages& pages_;
+  Pool& memory_;
+};
+
+// Where the parts of one layer's state begin, in bytes.
+struct StateLayout {
+  explicit StateLayout(const DeltaShape& shape) noexcept;
+
+  static constexpr std::uint32_t kVersion =
+      2;  // raised whenever the bytes of a slot or a page come to mean something else
+
+  std::size_t window = 0;  // [conv_width - 1, C] pre-convolution rows, oldest first
+  std::size_t state;       // [Hv, Dv / 32, Dk, 32]: tiles of 32 value columns, S[k][v] at the chunk's start
+  std::size_t keys;        // [Hk, kDeltaSteps, Dk]: k of the chunk's tokens, unit length
+  std::size_t deltas;      // [Hv, Dv / 32, kDeltaSteps, 32]: d of the chunk's tokens
+  std::size_t decays;      // [Hv, kDeltaSteps]: exp(g) of the chunk's tokens
+  std::size_t bytes;
+};
+
+class CpuStatePool final : public StatePool {
+ public:
+  CpuStatePool(const StateSpec& spec, Slots& slots, Pool& memory);
+
+  const StateSpec& spec() const noexcept override { return spec_; }
+  std::size_t slot_bytes() const noexcept override { return layout_.bytes * spec_.layers; }
+  SlotId allocate() override;
+  void free(SlotId slot) noexcept override { slots_.remove(slot); }
+  void clear(SlotId slot) override;
+  void copy(SlotId to, SlotId from) override;
+  void upload(SlotId to, const std::byte* from) override;
+  void download(std::byte* to, SlotId from) override;
+
+  const StateLayout& layout() const noexcept { return layout_; }
+
+ private:
+  std::byte* at(SlotId slot) const;
+
+  StateSpec spec_;
+  StateLayout layout_;
+  Slots& slots_;
+  Pool& memory_;
+};
+
+}  // namespace qwen35::cpu
