@@ -78,14 +78,6 @@ struct Rope {
 // Called with bytes that nobody will read again.
 using Consumed = std::function<void(const std::byte* data, std::size_t bytes)>;
 
-// The shapes a device has kernels for.
-struct DeviceLimits {
-  std::uint32_t query_heads;  // the most query heads of one key/value head, H / G
-  std::uint32_t head_unit;    // A is a multiple of this
-  std::uint32_t conv_width;   // the one number of taps
-  std::uint32_t value_unit;   // Dv is a multiple of this
-};
-
 // An operation checks its arguments (backend/check.h), is timed if a profile is kept, and then calls the device's own
 // do_<operation>. Operations, allocation and copies are not thread-safe, and no device has a lock of its own: a Model
 // gives its device to one caller at a time (Model::DeviceLock), and what has a device without a model uses it from one

@@ -70,4 +70,12 @@ struct ModelShape {
   std::size_t kv_width() const noexcept { return std::size_t{attention.kv_heads} * attention.width; }
 };
 
+// The shapes a device has kernels for.
+struct DeviceLimits {
+  std::uint32_t query_heads;  // the most query heads of one key/value head, H / G
+  std::uint32_t head_unit;    // A is a multiple of this
+  std::uint32_t conv_width;   // the one number of taps
+  std::uint32_t value_unit;   // Dv is a multiple of this
+};
+
 }  // namespace qwen35

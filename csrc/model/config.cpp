@@ -19,10 +19,7 @@ constexpr std::size_t kMostHeadWidth = 1024;
 constexpr std::size_t kMostExperts = 4096;
 constexpr std::size_t kMostWidth = std::size_t{1} << 20;
 constexpr std::size_t kMostContext = std::size_t{1} << 24;
-constexpr std::int64_t kUnusedToken = 5;   // tokenizer.ggml.token_type of padding entries
-constexpr std::size_t kValueColumns = 32;  // recurrent state is kept in tiles of this many (backend.h)
-constexpr std::size_t kHeadUnit = 16;      // attention heads are whole vectors of the widest device
-constexpr std::size_t kMostSharers = 32;   // query heads of one key/value head; the family has 4 to 16
+constexpr std::int64_t kUnusedToken = 5;  // tokenizer.ggml.token_type of padding entries
 
 class Keys {
  public:
@@ -101,7 +98,7 @@ void read_blocks(Config& config, const Keys& keys) {
   config.eps = static_cast<float>(keys.need_real("attention.layer_norm_rms_epsilon", 1e-12, 0.1));
 }
 
-void read_attention(Config& config, const Keys& keys) {
+void read_attention(Config& config, const Keys& keys, const DeviceLimits& limits) {
   AttentionShape& shape = config.attention;
   shape.heads = keys.need32("attention.head_count", 1, kMostHeads);
   shape.kv_heads = keys.need32("attention.head_count_kv", 1, kMostHeads);
@@ -111,12 +108,13 @@ void read_attention(Config& config, const Keys& keys) {
     keys.fail(keys.full("attention.head_count_kv"), shape.kv_heads,
               "a divisor of head_count " + std::to_string(shape.heads));
   }
-  if (shape.heads / shape.kv_heads > kMostSharers) {
-    keys.fail(keys.full("attention.head_count"), shape.heads,
-              "at most " + std::to_string(kMostSharers) + " times head_count_kv " + std::to_string(shape.kv_heads));
+  if (shape.heads / shape.kv_heads > limits.query_heads) {
+    keys.fail(
+        keys.full("attention.head_count"), shape.heads,
+        "at most " + std::to_string(limits.query_heads) + " times head_count_kv " + std::to_string(shape.kv_heads));
   }
-  if (shape.width % kHeadUnit != 0) {
-    keys.fail(keys.full("attention.key_length"), shape.width, "a multiple of " + std::to_string(kHeadUnit));
+  if (shape.width % limits.head_unit != 0) {
+    keys.fail(keys.full("attention.key_length"), shape.width, "a multiple of " + std::to_string(limits.head_unit));
   }
   if (value_width != shape.width) {
     keys.fail(keys.full("attention.value_length"), value_width, "key_length " + std::to_string(shape.width));
@@ -171,9 +169,9 @@ void read_rope(Config& config, const Keys& keys) {
   config.context_tokens = std::min(std::max(config.context_tokens, scaled_context), kMostContext);
 }
 
-void read_delta(Config& config, const Keys& keys) {
+void read_delta(Config& config, const Keys& keys, const DeviceLimits& limits) {
   DeltaShape& shape = config.delta;
-  shape.conv_width = keys.need32("ssm.conv_kernel", 4, 4);
+  shape.conv_width = keys.need32("ssm.conv_kernel", limits.conv_width, limits.conv_width);
   shape.key_width = keys.need32("ssm.state_size", 1, kMostHeadWidth);
   shape.key_heads = keys.need32("ssm.group_count", 1, kMostHeads);
   shape.value_heads = keys.need32("ssm.time_step_rank", 1, kMostHeads);
@@ -182,10 +180,10 @@ void read_delta(Config& config, const Keys& keys) {
               "a multiple of group_count " + std::to_string(shape.key_heads));
   }
   const std::size_t inner = keys.need("ssm.inner_size", 1, kMostHeads * kMostHeadWidth);
-  const std::size_t unit = shape.value_heads * kValueColumns;
+  const std::size_t unit = shape.value_heads * limits.value_unit;
   if (inner % unit != 0 || inner / shape.value_heads > kMostHeadWidth) {
     keys.fail(keys.full("ssm.inner_size"), inner,
-              "a multiple of " + std::to_string(unit) + " (time_step_rank times " + std::to_string(kValueColumns) +
+              "a multiple of " + std::to_string(unit) + " (time_step_rank times " + std::to_string(limits.value_unit) +
                   ") with heads of at most " + std::to_string(kMostHeadWidth));
   }
   shape.value_width = static_cast<std::uint32_t>(inner / shape.value_heads);
@@ -244,15 +242,15 @@ void read_vocabulary(Config& config, const Keys& keys) {
 
 }  // namespace
 
-Config read_config(const GgufDirectory& file) {
+Config read_config(const GgufDirectory& file, const DeviceLimits& limits) {
   Config config;
   config.architecture = std::string(file.get_string("general.architecture").value_or(""));
   const Keys keys(file, config.architecture);
   config.name = std::string(file.get_string("general.name").value_or(""));
   read_blocks(config, keys);
-  read_attention(config, keys);
+  read_attention(config, keys, limits);
   read_rope(config, keys);
-  read_delta(config, keys);
+  read_delta(config, keys, limits);
   read_feed_forward(config, keys);
   read_vocabulary(config, keys);
   return config;

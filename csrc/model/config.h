@@ -30,7 +30,7 @@ struct Config : ModelShape {
 };
 
 // The directory is a model's (dialect/model_file.h). Throws FormatError naming the key, what it holds and what was
-// expected.
-Config read_config(const GgufDirectory& file);
+// expected, also of shapes that the device has no kernels for.
+Config read_config(const GgufDirectory& file, const DeviceLimits& limits);
 
 }  // namespace qwen35

@@ -18,9 +18,9 @@ auto naming(const ModelFile& file, const Read& read) {
   }
 }
 
-Config configure(const ModelFile& file) {
+Config configure(const ModelFile& file, const Backend& device) {
   if (!file.refusal().empty()) throw FormatError(file.refusal());
-  return read_config(file.directory());
+  return read_config(file.directory(), device.limits());
 }
 
 }  // namespace
@@ -28,7 +28,7 @@ Config configure(const ModelFile& file) {
 Model::Model(const ModelFile& file, std::unique_ptr<Backend> backend, std::size_t context_tokens, TensorSource* source,
              const std::function<void()>& pause)
     : backend_(std::move(backend)),
-      config_(naming(file, [&] { return configure(file); })),
+      config_(naming(file, [&] { return configure(file, *backend_); })),
       rope_table_(make_rope(config_, context_tokens)),
       context_tokens_(context_tokens == 0 ? config_.context_tokens : context_tokens),
       weights_(load(file, source, pause)) {
