@@ -6,6 +6,7 @@
 #include <pybind11/pybind11.h>
 
 #include <cstddef>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -17,6 +18,9 @@ namespace qwen35 {
 void bind_devices(pybind11::module_& module);
 void bind_model(pybind11::module_& module);  // Model, Sequence, Snapshot
 void bind_sampler(pybind11::module_& module);
+
+// A Model of the file on a device of the caller's.
+pybind11::object load_on(std::unique_ptr<Backend> backend, const pybind11::object& file);
 
 // Integers of any kind; throws InputError for one that is no token id, TypeError for what is no integer.
 std::vector<Token> to_tokens(const pybind11::handle& tokens);

@@ -30,7 +30,6 @@ struct Device {
 };
 
 constexpr std::string_view kCpu = "cpu-";
-constexpr const char* kOthers[] = {"cuda", "metal"};
 
 // "cpu-avx2" and its like, or a name that open_backend knows.
 std::unique_ptr<Backend> open(std::string_view name, unsigned threads) {
@@ -38,20 +37,25 @@ std::unique_ptr<Backend> open(std::string_view name, unsigned threads) {
   return std::make_unique<cpu::CpuBackend>(cpu::find_isa(name.substr(kCpu.size())), threads);
 }
 
-// Every device that a build can have, and those of them that open here.
-std::pair<std::vector<std::string>, std::vector<std::string>> devices() {
-  std::vector<std::string> all, here;
-  for (std::size_t i = 0; i < cpu::kIsas; ++i)
-    all.push_back(std::string(kCpu) + cpu::isa_name(static_cast<cpu::Isa>(i)));
-  all.insert(all.end(), std::begin(kOthers), std::end(kOthers));
-  for (const std::string& name : all) {
-    try {
-      open(name, 1);
-      here.push_back(name);
-    } catch (const Unavailable&) {  // not here
-    }
+// By name, each instruction set of the CPU a device of its own.
+std::vector<std::string> possible_devices() {
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < cpu::kIsas; ++i) {
+    names.push_back(std::string(kCpu) + cpu::isa_name(static_cast<cpu::Isa>(i)));
   }
-  return {all, here};
+  for (const DeviceKind* kind : device_kinds()) {
+    if (kind != &cpu::kind()) names.emplace_back(kind->name());
+  }
+  return names;
+}
+
+std::vector<std::string> devices_here() {
+  std::vector<std::string> names;
+  for (const cpu::Isa isa : cpu::available_isas()) names.push_back(std::string(kCpu) + cpu::isa_name(isa));
+  for (const DeviceKind* kind : device_kinds()) {
+    if (kind != &cpu::kind() && kind->absence().empty()) names.emplace_back(kind->name());
+  }
+  return names;
 }
 
 AttentionShape attention_shape(const Range& s) {
@@ -340,8 +344,8 @@ void bind_device(py::module_& kernels) {
            py::arg("weights"), py::arg("count"), py::arg("shared") = py::none())
       .def("sigmoid_gate", &sigmoid_gate)
       .def("take_rows", &take_rows);
-  kernels.def("devices", [] { return devices().second; });
-  kernels.def("possible_devices", [] { return devices().first; });
+  kernels.def("devices", &devices_here);
+  kernels.def("possible_devices", &possible_devices);
 }
 
 }  // namespace qwen35

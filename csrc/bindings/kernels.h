@@ -1,4 +1,5 @@
-// _core.kernels, for tests: operations on any device, and the kernels of the CPU by themselves.
+// _core.kernels, for tests: operations on any device, the kernels of the CPU by themselves, and a device without
+// arithmetic.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -7,5 +8,6 @@ namespace qwen35 {
 
 void bind_device(pybind11::module_& kernels);
 void bind_cpu_kernels(pybind11::module_& kernels);
+void bind_fake(pybind11::module_& kernels);
 
 }  // namespace qwen35

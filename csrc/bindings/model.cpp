@@ -81,6 +81,16 @@ std::shared_ptr<LoadedModel> load(const py::object& file, const std::string& dev
   return std::make_shared<LoadedModel>(LoadedModel{std::move(model), opened->shared_directory(), count});
 }
 
+}  // namespace
+
+py::object load_on(std::unique_ptr<Backend> backend, const py::object& file) {
+  const auto opened = to_model_file(file, GgufExtent::kWhole);
+  auto model = std::make_shared<Model>(*opened, std::move(backend), 0, nullptr, [] {});
+  return py::cast(std::make_shared<LoadedModel>(LoadedModel{std::move(model), opened->shared_directory(), 1}));
+}
+
+namespace {
+
 py::dict profile_dict(const LoadedModel& loaded) {
   py::dict times;
   const auto device = loaded.model->lock_device();

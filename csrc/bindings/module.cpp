@@ -172,6 +172,7 @@ PYBIND11_MODULE(_core, module) {
   pybind11::module_ kernels = module.def_submodule("kernels", "Every operation on any device, for tests.");
   qwen35::bind_device(kernels);
   qwen35::bind_cpu_kernels(kernels);
+  qwen35::bind_fake(kernels);
   qwen35::bind_model(module);
   qwen35::bind_sampler(module);
 }

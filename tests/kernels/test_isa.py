@@ -34,5 +34,5 @@ def test_an_unknown_one_is_refused(monkeypatch, name):
 def test_devices_of_this_machine_are_those_that_open():
     assert [f"cpu-{isa}" for isa in _core.available_isas()] == [d for d in kernels.devices() if d.startswith("cpu-")]
     for name in set(kernels.possible_devices()) - set(kernels.devices()):
-        with pytest.raises(Unavailable, match=r"has|build"):
+        with pytest.raises(Unavailable, match="is not available"):
             kernels.Device(name)

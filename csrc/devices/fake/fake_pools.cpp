@@ -1,0 +1,78 @@
+#include "devices/fake/fake_pools.h"
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "base/error.h"
+
+namespace qwen35::fake {
+
+FakePage& Memory::page(PageId id) {
+  const auto found = pages.find(id);
+  if (found != pages.end()) return found->second;
+  throw InputError("page " + std::to_string(static_cast<std::uint32_t>(id)) + " is not in use");
+}
+
+FakeState& Memory::slot(SlotId id) {
+  const auto found = slots.find(id);
+  if (found != slots.end()) return found->second;
+  throw InputError("slot " + std::to_string(static_cast<std::uint32_t>(id)) + " is not in use");
+}
+
+bool FakeKvPool::keeps(PageForm form, std::size_t page, std::size_t tokens) const noexcept {
+  if (form == PageForm::kQuantised) {
+    return is_quantised(spec_.format) && page >= 1 && (page + 1) * kPageTokens <= tokens;
+  }
+  return page * kPageTokens < tokens && !(is_quantised(spec_.format) && reads_quantised(page, tokens / kPageTokens));
+}
+
+PageId FakeKvPool::allocate(PageForm form) {
+  memory_.record.allocate(page_bytes(form));
+  const PageId id{memory_.next++};
+  memory_.pages[id] = {form, std::vector<Token>(spec_.layers * kPageTokens, kUndefined)};
+  ++memory_.record.pages;
+  return id;
+}
+
+void FakeKvPool::free(PageId page) noexcept { memory_.record.pages -= memory_.pages.erase(page); }
+
+void FakeKvPool::copy(PageId to, PageId from) {
+  FakePage &a = memory_.page(to), &b = memory_.page(from);
+  if (a.form != b.form) throw InputError("a page cannot be copied into one of another form");
+  a.tokens = b.tokens;
+}
+
+void FakeKvPool::upload(PageId to, const std::byte* from) {
+  std::memcpy(memory_.page(to).tokens.data(), from, page_bytes(PageForm::kPlain));
+}
+
+void FakeKvPool::download(std::byte* to, PageId from, std::size_t tokens) {
+  std::vector<Token> copy = memory_.page(from).tokens;
+  for (std::size_t i = 0; i < copy.size(); ++i) {
+    if (i % kPageTokens >= tokens) copy[i] = 0;
+  }
+  std::memcpy(to, copy.data(), page_bytes(PageForm::kPlain));
+}
+
+SlotId FakeStatePool::allocate() {
+  memory_.record.allocate(slot_bytes());
+  const SlotId id{memory_.next++};
+  memory_.slots[id].words.assign(slot_bytes() / sizeof(std::uint32_t), static_cast<std::uint32_t>(kUndefined));
+  ++memory_.record.slots;
+  return id;
+}
+
+void FakeStatePool::free(SlotId slot) noexcept { memory_.record.slots -= memory_.slots.erase(slot); }
+void FakeStatePool::clear(SlotId slot) { std::ranges::fill(memory_.slot(slot).words, 0); }
+void FakeStatePool::copy(SlotId to, SlotId from) { memory_.slot(to).words = memory_.slot(from).words; }
+
+void FakeStatePool::upload(SlotId to, const std::byte* from) {
+  std::memcpy(memory_.slot(to).words.data(), from, slot_bytes());
+}
+
+void FakeStatePool::download(std::byte* to, SlotId from) {
+  std::memcpy(to, memory_.slot(from).words.data(), slot_bytes());
+}
+
+}  // namespace qwen35::fake
