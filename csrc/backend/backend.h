@@ -7,6 +7,7 @@
 // share the call. That is what makes chunking, batching and caching invisible.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -68,11 +69,18 @@ struct HeadNorms {
   DevicePtr<const float> key;
 };
 
-// Frequencies of the first 2 * pairs dimensions of a head; magnitude multiplies cos and sin (YaRN, specification 7).
+// Rotary embedding of the first 2 * pairs dimensions of a head, interleaved M-RoPE (specification 3); magnitude
+// multiplies cos and sin (YaRN, specification 7).
 struct Rope {
   DevicePtr<const double> inv_freq;  // [pairs]
   std::uint32_t pairs;
+  std::array<std::uint32_t, 3> sections;  // how many pairs turn by time, height and width
   float magnitude;
+
+  // The part of a position that turns a pair. They take turns while their section lasts; what is left turns by time.
+  constexpr std::uint32_t axis(std::uint32_t pair) const noexcept {
+    return pair < 3 * sections[pair % 3] ? pair % 3 : 0;
+  }
 };
 
 // Called with bytes that nobody will read again.

@@ -20,6 +20,7 @@ inline constexpr std::uint32_t kMostTokens = std::uint32_t{1} << 30;  // of a se
 struct Position {
   std::int32_t t, h, w;
 
+  constexpr std::int32_t along(std::uint32_t axis) const noexcept { return axis == 0 ? t : axis == 1 ? h : w; }
   friend bool operator==(const Position&, const Position&) = default;
 };
 

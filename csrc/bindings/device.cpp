@@ -155,12 +155,14 @@ DeltaShape delta_shape(const std::vector<std::uint32_t>& s) { return {s.at(0), s
 
 // ---- operations ---------------------------------------------------------------------------------------------------
 
-void embed(Device& device, const array& out, const Weight& table, const std::vector<Token>& tokens) {
+void embed(Device& device, const array& out, const Weight& table, const std::vector<Token>& tokens,
+           const std::vector<std::pair<std::uint32_t, array>>& inputs) {
   Stage stage(*device.ops);
   const Tensor to = stage.tensor(out);
   StepArrays step;
   step.tokens = tokens;
   step.positions.resize(tokens.size());
+  for (const auto& [row, values] : inputs) step.inputs.push_back({row, stage.floats(values)});
   device.ops->run(step.view(), [&] { device.ops->embed(to, table); });
   stage.fetch(out);
 }
@@ -207,14 +209,21 @@ void gated_delta_net(Device& device, const array& out, const array& qkv, const a
 
 void norm_rope_append(Device& device, const array& q_gate, const array& k, const array& v, const array& q_norm,
                       const array& k_norm, float eps, const std::vector<double>& inv_freq, float magnitude,
-                      const Range& shape, const std::vector<Range>& ranges, const std::vector<KvCache*>& caches) {
+                      const Range& shape, const std::vector<Range>& ranges, const std::vector<KvCache*>& caches,
+                      const std::vector<std::array<std::int32_t, 3>>& positions,
+                      const std::array<std::uint32_t, 3>& sections) {
   Stage stage(*device.ops);
   const Tensor queries = stage.tensor(q_gate), keys = stage.tensor(k), values = stage.tensor(v);
   const HeadNorms norms{stage.floats(q_norm), stage.floats(k_norm)};
   const auto table = device.ops->allocate(inv_freq.size() * sizeof(double));
   device.ops->upload(table->data(), reinterpret_cast<const std::byte*>(inv_freq.data()), table->bytes());
-  const Rope rope{table->data().as<const double>(), static_cast<std::uint32_t>(inv_freq.size()), magnitude};
-  const StepArrays step = make_step(q_gate.shape(0), ranges, caches, {});
+  const Rope rope{table->data().as<const double>(), static_cast<std::uint32_t>(inv_freq.size()), sections,
+                  magnitude};
+  StepArrays step = make_step(q_gate.shape(0), ranges, caches, {});
+  for (std::size_t row = 0; row < positions.size(); ++row) {
+    const auto [t, h, w] = positions[row];
+    step.positions.at(row) = {t, h, w};
+  }
   device.ops->run(step.view(), [&] {
     device.ops->norm_rope_append(queries, keys, values, norms, eps, rope, attention_shape(shape), 0);
   });
@@ -329,13 +338,17 @@ void bind_device(py::module_& kernels) {
       .def_property_readonly("name", [](const Device& d) { return d.ops->name(); })
       .def("pack", &pack, py::arg("data"), py::arg("dtype"), py::arg("rows"), py::arg("cols"), py::arg("groups") = 1,
            py::keep_alive<0, 1>())
-      .def("embed", &embed)
+      .def("embed", &embed, py::arg("out"), py::arg("table"), py::arg("tokens"),
+           py::arg("inputs") = std::vector<std::pair<std::uint32_t, array>>())
       .def("rms_norm", &rms_norm)
       .def("matmul", &matmul)
       .def("matmul_add", &matmul_add)
       .def("swiglu", &swiglu)
       .def("gated_delta_net", &gated_delta_net)
-      .def("norm_rope_append", &norm_rope_append)
+      .def("norm_rope_append", &norm_rope_append, py::arg("q_gate"), py::arg("k"), py::arg("v"), py::arg("q_norm"),
+           py::arg("k_norm"), py::arg("eps"), py::arg("inv_freq"), py::arg("magnitude"), py::arg("shape"),
+           py::arg("ranges"), py::arg("caches"), py::arg("positions") = std::vector<std::array<std::int32_t, 3>>(),
+           py::arg("sections") = std::array<std::uint32_t, 3>{11, 11, 10})
       .def("attend", &attend)
       .def("route", &route)
       .def("moe_gather", &moe_gather, py::arg("out"), py::arg("h"), py::arg("gate"), py::arg("up"), py::arg("experts"),

@@ -121,7 +121,7 @@ void read_attention(Config& config, const Keys& keys, const DeviceLimits& limits
   }
 }
 
-void read_rope_sections(const Config& config, const Keys& keys) {
+void read_rope_sections(Config& config, const Keys& keys) {
   const std::string name = keys.full("rope.dimension_sections");
   const GgufValue* sections = keys.file().get_array(name);
   if (sections == nullptr) return;
@@ -134,6 +134,7 @@ void read_rope_sections(const Config& config, const Keys& keys) {
     if (pairs > kMostHeadWidth) {
       keys.fail(name, std::to_string(pairs) + " in one section", "0 to " + std::to_string(kMostHeadWidth));
     }
+    if (i < config.rope.sections.size()) config.rope.sections[i] = static_cast<std::uint32_t>(pairs);
     sum += pairs;
   }
   if (sum < config.rope.dims / 2) {

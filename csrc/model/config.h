@@ -1,6 +1,7 @@
 // What a file says about its model, checked: a Config that exists is consistent, and every number in it is in range.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <string>
 
@@ -12,6 +13,7 @@ namespace qwen35 {
 // Rotary positions, YaRN included (specification 7). A factor of 1 is plain RoPE.
 struct RopeConfig {
   std::size_t dims;  // rotated dimensions of a head, from 0
+  std::array<std::uint32_t, 3> sections = {11, 11, 10};  // pairs that turn by time, height and width
   double base;
   double factor = 1.0;
   std::size_t original_context = 0;  // tokens the frequencies were trained for

@@ -40,7 +40,7 @@ Model::Model(const ModelFile& file, std::unique_ptr<Backend> backend, std::size_
 
 Rope Model::rope() const noexcept {
   return {inv_freq_->data().as<const double>(), static_cast<std::uint32_t>(rope_table_.inv_freq.size()),
-          rope_table_.magnitude};
+          config_.rope.sections, rope_table_.magnitude};
 }
 
 Weights Model::load(const ModelFile& file, TensorSource* source, const std::function<void()>& pause) {

@@ -19,6 +19,16 @@ def test_packed_rows_read_back(dtype: str, rows: int, groups: int, name: str) ->
     assert agree(name, out, matrix.values[order])
 
 
+def test_input_rows_stand_in_for_rows_of_the_table(name: str) -> None:
+    rng = np.random.default_rng(12)
+    device, matrix = device_of(name, 2), Matrix(rng, "F32", 40, 96)
+    order, out, rows = rng.permutation(40), ragged(40, 96), activations(rng, 3, 96)
+    expected = matrix.values[order]
+    expected[[0, 17, 39]] = rows
+    device.embed(out, matrix.pack(device), order.tolist(), list(zip([0, 17, 39], rows, strict=True)))
+    assert same_bits(out, expected)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("rows", "groups"), [(1, 1), (33, 1), (64, 1), (3 * 40, 3)])
 def test_panels_of_the_cpu_are_as_small_as_the_blocks(dtype: str, rows: int, groups: int) -> None:

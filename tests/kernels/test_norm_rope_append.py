@@ -6,6 +6,7 @@ from kernel_cases import REFERENCE, U, agree, cuts, device_of, empty, rms, rows,
 
 from qwen35_local._core import kernels
 from qwen35_local.errors import InputError
+from qwen35_local.models.rope import rope_axes
 
 EPS = 1e-6
 PAGE = 256
@@ -23,14 +24,14 @@ class Case:
         self.inv_freq = [1e7 ** (-i / max(pairs, 1)) for i in range(pairs)]
         self.magnitude = 1.125
 
-    def run(self, device, pieces, position, caches, part=slice(None)):
+    def run(self, device, pieces, position, caches, part=slice(None), **rope):
         """The rows `part` in calls of `pieces` rows from `position`; returns q_gate and k as they are left."""
         q_gate, k, at = np.array(self.q_gate[part]), np.array(self.k[part]), 0
         for count in pieces:
             rows_ = slice(at, at + count)
             device.norm_rope_append(q_gate[rows_], k[rows_], self.v[part][rows_], self.q_norm, self.k_norm, EPS,
                                  self.inv_freq, self.magnitude, self.shape, [(0, count, position + at)],
-                                 caches)  # fmt: skip
+                                 caches, **rope)  # fmt: skip
             at += count
         return q_gate, k
 
@@ -43,11 +44,13 @@ class Case:
         device.attend(out, q_gate, self.shape, [(0, len(k), 0)], [cache])
         return q_gate, k, out
 
-    def turned(self, x, weight, positions):
-        """[T, heads, width] in fp64, and the size of what was added up in every element."""
+    def turned(self, x, weight, positions, axes=None):
+        """[T, heads, width] in fp64, and the size of what was added up in every element. `positions` [T], or [T, 3] of
+        which pair i takes part axes[i]."""
         pairs = len(self.inv_freq)
         y = rms(x.astype(np.float64), np.float64(np.float32(EPS))) * weight
-        angle = np.asarray(positions)[:, None, None] * np.array(self.inv_freq)
+        places = np.asarray(positions)[:, None]
+        angle = (places[..., None] if axes is None else places[..., axes]) * np.array(self.inv_freq)
         c, s = np.cos(angle) * self.magnitude, np.sin(angle) * self.magnitude
         low, high = y[..., :pairs], y[..., pairs : 2 * pairs]
         out, size = y.copy(), np.abs(y)
@@ -70,14 +73,14 @@ def contents(cache, shape, slots, dtype):
     return np.concatenate(keys)[:slots], np.concatenate(values)[:slots]
 
 
-def check(case, q_gate, k, positions):
+def check(case, q_gate, k, positions, axes=None):
     heads, kv_heads, width = case.shape
     count = len(positions)
     before, after = case.q_gate.reshape(count, heads, 2, width), q_gate.reshape(count, heads, 2, width)
     keys_before, keys_after = case.k.reshape(count, kv_heads, width), k.reshape(count, kv_heads, width)
     for got, (wanted, size) in (
-        (after[:, :, 0], case.turned(before[:, :, 0], case.q_norm, positions)),
-        (keys_after, case.turned(keys_before, case.k_norm, positions)),
+        (after[:, :, 0], case.turned(before[:, :, 0], case.q_norm, positions, axes)),
+        (keys_after, case.turned(keys_before, case.k_norm, positions, axes)),
     ):
         # Three roundings of the norm, one of cos or sin, two of the turn; angles are exact to fp64.
         assert np.all(np.abs(got - wanted) <= 6.01 * U * size + 1e-45)
@@ -95,6 +98,29 @@ def test_formula(device, shape, position):
     cache = kernels.KvCache(device, "f32", case.shape, pages, blank=position // PAGE)
     q_gate, k = case.run(device, [9], position, [cache])
     check(case, q_gate, k, np.arange(position, position + 9))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("sections", [(11, 11, 10), (3, 1, 2), (0, 9, 0)])
+def test_three_positions(device, shape, sections):
+    """Each pair by its own part: rows of an image stand elsewhere in height and width than in time."""
+    case = Case(7, 9, *shape)
+    positions = np.random.default_rng(8).integers(0, 300_000, (9, 3))
+    cache = kernels.KvCache(device, "f32", case.shape, 1)
+    q_gate, k = case.run(device, [9], 20, [cache], positions=positions.tolist(), sections=sections)
+    check(case, q_gate, k, positions, rope_axes(sections, shape[3]))
+
+
+def test_equal_positions_are_one(device):
+    """Bit by bit: text does not depend on the sections."""
+    case = Case(9, 9, 2, 1, 128, 32)
+    results = []
+    for rope in ({}, {"sections": (32, 0, 0)}, {"positions": [(n, n, n) for n in range(1000, 1009)]}):
+        cache = kernels.KvCache(device, "f32", case.shape, 4)
+        results.append(case.run(device, [9], 1000, [cache], **rope))
+    for q_gate, k in results[1:]:
+        assert same_bits(q_gate, results[0][0])
+        assert same_bits(k, results[0][1])
 
 
 @pytest.mark.parametrize(("kv", "dtype"), [("f32", np.float32), ("f16", np.float16)])

@@ -198,8 +198,8 @@ const float* CpuBackend::rope_table(const Rope& rope) {
   const auto fill = [&](std::size_t begin, std::size_t end, unsigned) {
     for (std::size_t t = begin; t < end; ++t) {
       float* cosine = table + t * 2 * pairs;
-      for (std::size_t i = 0; i < pairs; ++i) {
-        const double angle = static_cast<double>(positions[t].t) * inv_freq[i];
+      for (std::uint32_t i = 0; i < rope.pairs; ++i) {
+        const double angle = static_cast<double>(positions[t].along(rope.axis(i))) * inv_freq[i];
         cosine[i] = static_cast<float>(std::cos(angle) * static_cast<double>(rope.magnitude));
         cosine[pairs + i] = static_cast<float>(std::sin(angle) * static_cast<double>(rope.magnitude));
       }
