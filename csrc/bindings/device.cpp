@@ -217,8 +217,7 @@ void norm_rope_append(Device& device, const array& q_gate, const array& k, const
   const HeadNorms norms{stage.floats(q_norm), stage.floats(k_norm)};
   const auto table = device.ops->allocate(inv_freq.size() * sizeof(double));
   device.ops->upload(table->data(), reinterpret_cast<const std::byte*>(inv_freq.data()), table->bytes());
-  const Rope rope{table->data().as<const double>(), static_cast<std::uint32_t>(inv_freq.size()), sections,
-                  magnitude};
+  const Rope rope{table->data().as<const double>(), static_cast<std::uint32_t>(inv_freq.size()), sections, magnitude};
   StepArrays step = make_step(q_gate.shape(0), ranges, caches, {});
   for (std::size_t row = 0; row < positions.size(); ++row) {
     const auto [t, h, w] = positions[row];

@@ -12,6 +12,7 @@
 #include "base/processors.h"
 #include "bindings/bindings.h"
 #include "bindings/formats.h"
+#include "bindings/input_rows.h"
 #include "devices/open.h"
 #include "sequence/sequence.h"
 #include "sequence/snapshot.h"
@@ -149,6 +150,7 @@ Output to_output(const std::string& logits) {
 struct Request {
   std::shared_ptr<Sequence> sequence;
   std::vector<Token> tokens;
+  std::vector<InputRows> inputs;
   Output output;
 };
 
@@ -157,7 +159,7 @@ py::list answer(const std::vector<Request>& requests, const py::int_& chunk_toke
   std::vector<StepItem> items;
   py::list answers;
   for (const Request& request : requests) {
-    StepItem item{request.sequence.get(), request.tokens, request.output, nullptr};
+    StepItem item{request.sequence.get(), request.tokens, request.inputs, request.output, nullptr};
     Logits logits({item.logit_rows(), request.sequence->model().config().vocabulary});
     item.logits = logits.mutable_data();
     items.push_back(item);
@@ -172,19 +174,23 @@ py::list forward_batch(const LoadedModel& loaded, const py::iterable& batch, con
   std::vector<Request> requests;
   for (const py::handle entry : batch) {
     const auto item = py::cast<py::tuple>(entry);
-    if (item.size() != 3) throw InputError("an item of a batch is (sequence, tokens, logits)");
+    if (item.size() != 3 && item.size() != 4) {
+      throw InputError("an item of a batch is (sequence, tokens, logits) or (sequence, tokens, logits, inputs)");
+    }
     auto sequence = py::cast<std::shared_ptr<Sequence>>(item[0]);
     if (&sequence->model() != loaded.model.get()) {
       throw InputError("a sequence of the batch belongs to another model; read it with that model");
     }
-    requests.push_back({std::move(sequence), to_tokens(item[1]), to_output(py::cast<std::string>(item[2]))});
+    auto inputs = item.size() == 4 ? to_inputs(item[3]) : std::vector<InputRows>();
+    requests.push_back(
+        {std::move(sequence), to_tokens(item[1]), std::move(inputs), to_output(py::cast<std::string>(item[2]))});
   }
   return answer(requests, chunk_tokens);
 }
 
-py::object append(std::shared_ptr<Sequence> sequence, const py::object& tokens, const std::string& logits,
-                  const py::int_& chunk_tokens) {
-  return answer({{std::move(sequence), to_tokens(tokens), to_output(logits)}}, chunk_tokens)[0];
+py::object append(std::shared_ptr<Sequence> sequence, const py::object& tokens, const py::iterable& inputs,
+                  const std::string& logits, const py::int_& chunk_tokens) {
+  return answer({{std::move(sequence), to_tokens(tokens), to_inputs(inputs), to_output(logits)}}, chunk_tokens)[0];
 }
 
 void bind_loaded_model(py::module_& module) {
@@ -245,7 +251,7 @@ struct PinnedPage {
 };
 
 std::shared_ptr<Snapshot> assemble(const LoadedModel& loaded, const std::string& kv, const py::object& tokens,
-                                   const py::sequence& pages, const py::object& state) {
+                                   const py::iterable& inputs, const py::sequence& pages, const py::object& state) {
   std::vector<Snapshot::Part> parts;
   for (const py::handle page : pages) {
     if (py::isinstance<PinnedPage>(page)) {
@@ -255,10 +261,10 @@ std::shared_ptr<Snapshot> assemble(const LoadedModel& loaded, const std::string&
     }
   }
   const auto delta = from_bytes(state);
-  std::vector<Token> read = to_tokens(tokens);
+  Content content(to_tokens(tokens), to_runs(inputs));
   const KvFormat format = to_kv_format(kv);
   const py::gil_scoped_release release;
-  return Snapshot::assemble(loaded.model, format, std::move(read), parts, delta);
+  return Snapshot::assemble(loaded.model, format, std::move(content), parts, delta);
 }
 
 void bind_snapshot(py::module_& module) {
@@ -286,10 +292,12 @@ void bind_snapshot(py::module_& module) {
              return to_bytes(bytes);
            })
       .def_static("assemble", &assemble, py::arg("model"), py::kw_only(), py::arg("kv"), py::arg("tokens"),
-                  py::arg("pages"), py::arg("state"))
-      .def("__len__", [](const Snapshot& s) { return s.tokens().size(); })
+                  py::arg("inputs") = py::tuple(), py::arg("pages"), py::arg("state"))
+      .def("__len__", [](const Snapshot& s) { return s.content().size(); })
       .def_property_readonly("n_bytes", &Snapshot::bytes)
-      .def_property_readonly("tokens", [](const Snapshot& s) { return to_array(s.tokens()); });
+      .def_property_readonly("tokens", [](const Snapshot& s) { return to_array(s.content().tokens()); })
+      .def_property_readonly("inputs", [](const Snapshot& s) { return from_runs(s.content().runs()); })
+      .def_property_readonly("rope_delta", [](const Snapshot& s) { return s.content().rope_delta(); });
 }
 
 void bind_sequence(py::module_& module) {
@@ -304,10 +312,12 @@ void bind_sequence(py::module_& module) {
            py::arg("model"), py::kw_only(), py::arg("context_tokens") = 0, py::arg("kv") = "f16")
       .def("__len__", &Sequence::size)
       .def_property_readonly("tokens", [](Sequence& s) { return to_array(s.tokens()); })
+      .def_property_readonly("inputs", [](Sequence& s) { return from_runs(s.inputs()); })
+      .def_property_readonly("rope_delta", &Sequence::rope_delta)
       .def_property_readonly("context_tokens", &Sequence::context_tokens)
       .def_property_readonly("state_bytes", &Sequence::state_bytes)
-      .def("append", &append, py::arg("tokens"), py::kw_only(), py::arg("logits") = "last",
-           py::arg("chunk_tokens") = kChunkTokens)
+      .def("append", &append, py::arg("tokens"), py::kw_only(), py::arg("inputs") = py::tuple(),
+           py::arg("logits") = "last", py::arg("chunk_tokens") = kChunkTokens)
       .def("snapshot", &Sequence::snapshot, Release())
       .def("restore", &Sequence::restore, py::arg("snapshot"), Release())
       .def("fork", &Sequence::fork, Release())
@@ -325,6 +335,7 @@ void bind_sequence(py::module_& module) {
 }  // namespace
 
 void bind_model(py::module_& module) {
+  bind_input_rows(module);
   bind_loaded_model(module);
   bind_snapshot(module);
   bind_sequence(module);

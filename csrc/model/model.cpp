@@ -74,6 +74,16 @@ Activations Model::DeviceLock::activations(std::size_t rows, std::size_t logit_r
   return scratch->first_rows(rows);
 }
 
+DevicePtr<float> Model::DeviceLock::input_rows(std::size_t rows) {
+  auto& buffer = model_.input_rows_;
+  const std::size_t bytes = rows * model_.config_.hidden * sizeof(float);
+  if (buffer == nullptr || buffer->bytes() < bytes) {
+    buffer.reset();  // before the larger one is allocated
+    buffer = model_.backend_->allocate(bytes);
+  }
+  return buffer->data().as<float>();
+}
+
 KvPool& Model::DeviceLock::kv_pool(KvFormat format) {
   auto& pool = model_.kv_pools_[static_cast<std::size_t>(format)];
   if (pool == nullptr) {

@@ -43,6 +43,8 @@ class Model {
     Backend& ops() const noexcept { return *model_.backend_; }
     // Activations of `rows` rows; valid until the next call or the end of the turn.
     Activations activations(std::size_t rows, std::size_t logit_rows);
+    // Memory for `rows` rows of D values, valid like activations.
+    DevicePtr<float> input_rows(std::size_t rows);
     // Pools of the model's shape, made when first asked for; they live as long as the model. Throws InputError when the
     // device cannot keep this model's keys and values in the format.
     KvPool& kv_pool(KvFormat format);
@@ -69,6 +71,7 @@ class Model {
   std::array<std::unique_ptr<KvPool>, kKvFormats> kv_pools_;  // by format
   std::unique_ptr<StatePool> state_pool_;
   std::unique_ptr<Scratch> scratch_;
+  std::unique_ptr<Buffer> input_rows_;
   TicketLock queue_;
 };
 

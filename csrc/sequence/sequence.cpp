@@ -35,7 +35,7 @@ Sequence::Use::~Use() {
 
 void Sequence::Use::check_cancelled() const {
   if (sequence_->activity_.load() == Activity::kCancelled) {
-    throw Cancelled("cancelled; the sequence stands at token " + std::to_string(sequence_->tokens_.size()));
+    throw Cancelled("cancelled; the sequence stands at token " + std::to_string(sequence_->content_.size()));
   }
 }
 
@@ -52,7 +52,17 @@ void Sequence::check_whole() const {
 
 std::vector<Token> Sequence::tokens() {
   const Use use(*this, Use::For::kMoment);
-  return tokens_;
+  return {content_.tokens().begin(), content_.tokens().end()};
+}
+
+std::vector<InputRun> Sequence::inputs() {
+  const Use use(*this, Use::For::kMoment);
+  return {content_.runs().begin(), content_.runs().end()};
+}
+
+std::int32_t Sequence::rope_delta() {
+  const Use use(*this, Use::For::kMoment);
+  return content_.rope_delta();
 }
 
 std::size_t Sequence::state_bytes() {
@@ -66,21 +76,21 @@ std::shared_ptr<Snapshot> Sequence::snapshot() {
   const auto device = model_->lock_device();
   RecurrentState state = state_.copy();
   device.ops().synchronize();
-  auto taken = std::make_shared<Snapshot>(model_, tokens_, pages_, std::move(state));
+  auto taken = std::make_shared<Snapshot>(model_, content_, pages_, std::move(state));
   std::erase_if(snapshots_, [](const auto& snapshot) { return snapshot.expired(); });
   snapshots_.push_back(taken);
   return taken;
 }
 
 void Sequence::adopt(const Snapshot& snapshot) {
-  std::vector<Token> tokens(snapshot.tokens().begin(), snapshot.tokens().end());
+  Content content = snapshot.content();
   const auto device = model_->lock_device();
   is_torn_ = true;  // until the last step
   pages_.replace(snapshot.pages().pinned());
   state_.copy_from(snapshot.state());
   device.ops().synchronize();
-  tokens_ = std::move(tokens);
-  size_.store(tokens_.size(), std::memory_order_release);
+  content_ = std::move(content);
+  size_.store(content_.size(), std::memory_order_release);
   is_torn_ = false;
 }
 
@@ -90,8 +100,8 @@ void Sequence::restore(const Snapshot& snapshot) {
   if (snapshot.format() != pages_.format()) {
     throw InputError("the snapshot keeps keys and values in another format; create the sequence with the same kv");
   }
-  if (snapshot.tokens().size() > context_tokens_) {
-    throw InputError("the snapshot holds " + std::to_string(snapshot.tokens().size()) +
+  if (snapshot.content().size() > context_tokens_) {
+    throw InputError("the snapshot holds " + std::to_string(snapshot.content().size()) +
                      " tokens, expected at most this sequence's context_tokens " + std::to_string(context_tokens_));
   }
   adopt(snapshot);
@@ -105,46 +115,54 @@ std::shared_ptr<Sequence> Sequence::fork() {
   twin->pages_.replace(pages_.pinned());
   twin->state_.copy_from(state_);
   device.ops().synchronize();
-  twin->tokens_ = tokens_;
-  twin->size_.store(tokens_.size(), std::memory_order_release);
+  twin->content_ = content_;
+  twin->size_.store(content_.size(), std::memory_order_release);
   twin->snapshots_ = snapshots_;
   return twin;
 }
 
-std::size_t Sequence::return_to_prefix(std::size_t n) {
-  const std::span<const Token> kept(tokens_.data(), n);
+std::shared_ptr<Snapshot> Sequence::nearest(const Content& kept) const {
   std::shared_ptr<Snapshot> nearest;
   for (const auto& weak : snapshots_) {
-    const auto snapshot = weak.lock();
-    if (!snapshot || (nearest && snapshot->tokens().size() <= nearest->tokens().size())) continue;
-    const auto tokens = snapshot->tokens();
-    if (tokens.size() <= n && std::ranges::equal(tokens, kept.first(tokens.size()))) nearest = snapshot;
+    auto snapshot = weak.lock();
+    if (!snapshot || (nearest && snapshot->content().size() <= nearest->content().size())) continue;
+    if (kept.begins_with(snapshot->content())) nearest = std::move(snapshot);
   }
-  if (nearest) {
-    adopt(*nearest);
-    return nearest->tokens().size();
-  }
+  return nearest;
+}
+
+void Sequence::reset() {
   const auto device = model_->lock_device();
   is_torn_ = true;  // until the last step
   state_.clear();
   device.ops().synchronize();
   pages_.replace({});
-  tokens_.clear();
+  content_ = {};
   size_.store(0, std::memory_order_release);
   is_torn_ = false;
-  return 0;
 }
 
 std::size_t Sequence::truncate(std::size_t n, std::size_t chunk_tokens, const std::function<void()>& pause) {
   const Use use(*this, Use::For::kEvaluating);
-  if (n > tokens_.size()) {
+  if (n > content_.size()) {
     throw InputError("cannot truncate to " + std::to_string(n) + " tokens, expected at most the " +
-                     std::to_string(tokens_.size()) + " that the sequence holds");
+                     std::to_string(content_.size()) + " that the sequence holds");
   }
-  if (n == tokens_.size() && !is_torn_) return 0;
-  const std::vector<Token> kept(tokens_.begin(), tokens_.begin() + static_cast<std::ptrdiff_t>(n));
-  const std::size_t start = return_to_prefix(n);
-  evaluate(use, std::span(kept).subspan(start), chunk_tokens, pause);
+  if (n == content_.size() && !is_torn_) return 0;
+  const Content kept = content_.first(n);
+  const auto from = nearest(kept);
+  const std::size_t start = from ? from->content().size() : 0;
+  if (kept.has_inputs(start, n)) {
+    throw InputError("rows " + std::to_string(start) + " to " + std::to_string(n) +
+                     " would have to be evaluated again, and some are not tokens and were not kept; truncate to before "
+                     "them, or keep a snapshot behind them");
+  }
+  if (from) {
+    adopt(*from);
+  } else {
+    reset();
+  }
+  evaluate(use, kept.tokens().subspan(start), chunk_tokens, pause);
   return n - start;
 }
 

@@ -25,12 +25,15 @@ class Sequence {
   std::size_t context_tokens() const noexcept { return context_tokens_; }
 
   std::vector<Token> tokens();
+  std::vector<InputRun> inputs();
+  std::int32_t rope_delta();  // Content::rope_delta
   std::size_t state_bytes();
 
   std::shared_ptr<Snapshot> snapshot();
   void restore(const Snapshot& snapshot);
   std::shared_ptr<Sequence> fork();
-  // Returns how many tokens were read again. `pause` as in read().
+  // Returns how many tokens were read again. `pause` as in evaluate(). Throws InputError, with nothing changed, where
+  // rows that are not tokens would have to be read again: they are not kept.
   std::size_t truncate(std::size_t n, std::size_t chunk_tokens, const std::function<void()>& pause);
   void cancel() noexcept;
 
@@ -55,13 +58,15 @@ class Sequence {
   enum class Activity { kIdle, kBusy, kEvaluating, kCancelled };
 
   void check_whole() const;
-  std::size_t return_to_prefix(std::size_t n);  // the longest that can be had at once; its length
+  std::shared_ptr<Snapshot> nearest(
+      const Content& kept) const;  // the longest snapshot that `kept` begins with, or null
+  void reset();                    // to no tokens
   void adopt(const Snapshot& snapshot);
 
   std::shared_ptr<Model> model_;
   std::size_t context_tokens_;
-  std::vector<Token> tokens_;
-  std::atomic<std::size_t> size_ = 0;  // of tokens_, for other threads
+  Content content_;
+  std::atomic<std::size_t> size_ = 0;  // of content_, for other threads
   KvPages pages_;
   RecurrentState state_;
   std::vector<std::weak_ptr<Snapshot>> snapshots_;  // taken on this timeline, oldest first

@@ -39,9 +39,9 @@ Page to_page(KvPool& pool, PageForm form, const Snapshot::Part& part) {
 std::vector<Snapshot::UsedPage> Snapshot::parts() const {
   std::vector<UsedPage> parts;
   const PinnedPages& pages = pages_.pinned();
-  each_page(pages_.pool(), tokens_.size(), [&](PageForm form, std::size_t i) {
+  each_page(pages_.pool(), content_.size(), [&](PageForm form, std::size_t i) {
     parts.push_back({(form == PageForm::kPlain ? pages.plain : pages.quantised)[i],
-                     std::min(kPageTokens, tokens_.size() - i * kPageTokens)});
+                     std::min(kPageTokens, content_.size() - i * kPageTokens)});
   });
   return parts;
 }
@@ -53,19 +53,19 @@ std::vector<std::byte> Snapshot::state_bytes() const {
   return bytes;
 }
 
-std::shared_ptr<Snapshot> Snapshot::assemble(std::shared_ptr<Model> model, KvFormat format, std::vector<Token> tokens,
+std::shared_ptr<Snapshot> Snapshot::assemble(std::shared_ptr<Model> model, KvFormat format, Content content,
                                              std::span<const Part> parts, std::span<const std::byte> state) {
   auto device = model->lock_device();
   KvPool& pool = device.kv_pool(format);
   std::size_t expected = 0;
-  each_page(pool, tokens.size(), [&](PageForm, std::size_t) { ++expected; });
+  each_page(pool, content.size(), [&](PageForm, std::size_t) { ++expected; });
   if (parts.size() != expected) {
-    throw InputError("a snapshot of " + std::to_string(tokens.size()) + " tokens is given " +
+    throw InputError("a snapshot of " + std::to_string(content.size()) + " tokens is given " +
                      std::to_string(parts.size()) + " pages, expected " + std::to_string(expected));
   }
   PinnedPages pages;
   auto next = parts.begin();
-  each_page(pool, tokens.size(), [&](PageForm form, std::size_t i) {
+  each_page(pool, content.size(), [&](PageForm form, std::size_t i) {
     std::vector<Page>& to = form == PageForm::kPlain ? pages.plain : pages.quantised;
     to.resize(i + 1);
     to[i] = to_page(pool, form, *next++);
@@ -79,7 +79,7 @@ std::shared_ptr<Snapshot> Snapshot::assemble(std::shared_ptr<Model> model, KvFor
   }
   recurrent.upload(state.data());
   device.ops().synchronize();
-  return std::make_shared<Snapshot>(model, std::move(tokens), std::move(kept), std::move(recurrent));
+  return std::make_shared<Snapshot>(model, std::move(content), std::move(kept), std::move(recurrent));
 }
 
 }  // namespace qwen35

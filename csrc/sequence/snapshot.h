@@ -9,22 +9,23 @@
 #include <vector>
 
 #include "model/model.h"
+#include "sequence/content.h"
 #include "sequence/state.h"
 
 namespace qwen35 {
 
 class Snapshot {
  public:
-  Snapshot(std::shared_ptr<Model> model, std::vector<Token> tokens, KvPages pages, RecurrentState state)
-      : model_(std::move(model)), tokens_(std::move(tokens)), pages_(std::move(pages)), state_(std::move(state)) {}
+  Snapshot(std::shared_ptr<Model> model, Content content, KvPages pages, RecurrentState state)
+      : model_(std::move(model)), content_(std::move(content)), pages_(std::move(pages)), state_(std::move(state)) {}
 
   const Model& model() const noexcept { return *model_; }
   const std::shared_ptr<Model>& shared_model() const noexcept { return model_; }
   KvFormat format() const noexcept { return pages_.format(); }
-  std::span<const Token> tokens() const noexcept { return tokens_; }
+  const Content& content() const noexcept { return content_; }
   const KvPages& pages() const noexcept { return pages_; }
   const RecurrentState& state() const noexcept { return state_; }
-  std::size_t bytes() const noexcept { return state_.bytes() + tokens_.size() * sizeof(Token); }
+  std::size_t bytes() const noexcept { return state_.bytes() + content_.bytes(); }
 
   // ---- taken apart and put together again -------------------------------------------------------------------------
   // A page and how many of its positions the snapshot uses.
@@ -38,12 +39,12 @@ class Snapshot {
 
   using Part = std::variant<Page, std::span<const std::byte>>;
   // Throws InputError when parts or state are not what parts() and state_bytes() of such a snapshot give.
-  static std::shared_ptr<Snapshot> assemble(std::shared_ptr<Model> model, KvFormat format, std::vector<Token> tokens,
+  static std::shared_ptr<Snapshot> assemble(std::shared_ptr<Model> model, KvFormat format, Content content,
                                             std::span<const Part> parts, std::span<const std::byte> state);
 
  private:
   std::shared_ptr<Model> model_;
-  std::vector<Token> tokens_;
+  Content content_;
   KvPages pages_;
   RecurrentState state_;
 };

@@ -15,9 +15,14 @@ namespace {
 // Rows of logits computed at a time: V is large, and a few rows already share one pass over the head's weights.
 constexpr std::size_t kLogitRows = 32;
 
-void make_room(std::vector<Token>& tokens, std::size_t more) {
-  const std::size_t needed = tokens.size() + more;
-  if (needed > tokens.capacity()) tokens.reserve(std::max(needed, 2 * tokens.capacity()));
+// The blocks that have rows among [offset, offset + count) of an item, counted from there.
+std::vector<InputRows> inputs_within(std::span<const InputRows> inputs, std::size_t offset, std::size_t count) {
+  std::vector<InputRows> within;
+  for (const InputRows& rows : inputs) {
+    const InputRows moved{rows.first - static_cast<std::ptrdiff_t>(offset), rows.block};
+    if (moved.first < static_cast<std::ptrdiff_t>(count) && moved.end() > 0) within.push_back(moved);
+  }
+  return within;
 }
 
 }  // namespace
@@ -36,10 +41,12 @@ class Stepper {
   struct Part {  // what one pass reads of one item
     Sequence* sequence;
     std::span<const Token> tokens;
+    std::vector<InputRows> inputs;
   };
 
   void compose();
   void place();
+  void upload_inputs(Model::DeviceLock& device);
   void fetch_logits(Backend& ops, const Activations& s);
 
   Model& model_;
@@ -61,10 +68,17 @@ void Stepper::check(const Sequence& sequence, const StepItem& item) {
                        "), the vocabulary of this model");
     }
   }
-  if (item.tokens.size() > sequence.context_tokens() - sequence.tokens_.size()) {
+  if (item.tokens.size() > sequence.context_tokens() - sequence.content_.size()) {
     throw InputError(std::to_string(item.tokens.size()) +
-                     " tokens do not fit: " + std::to_string(sequence.tokens_.size()) + " of " +
+                     " tokens do not fit: " + std::to_string(sequence.content_.size()) + " of " +
                      std::to_string(sequence.context_tokens()) + " context_tokens are taken");
+  }
+  sequence.content_.check(item.tokens.size(), item.inputs);
+  for (const InputRows& rows : item.inputs) {
+    if (rows.block->width() != config.hidden) {
+      throw InputError("input rows of " + std::to_string(rows.block->width()) + " values, expected " +
+                       std::to_string(config.hidden) + ", the hidden width of this model");
+    }
   }
   if (item.output == Output::kLast && item.tokens.empty()) {
     throw InputError("logits of the last token were asked for, but there are no tokens to read");
@@ -81,7 +95,7 @@ void Stepper::compose() {
     const std::size_t first = step_.tokens.size();
     const std::size_t count = std::min(item.tokens.size() - offset_, chunk_tokens_ - first);
     const auto tokens = item.tokens.subspan(offset_, count);
-    if (count > 0) parts_.push_back({item.sequence, tokens});
+    if (count > 0) parts_.push_back({item.sequence, tokens, inputs_within(item.inputs, offset_, count)});
     step_.tokens.insert(step_.tokens.end(), tokens.begin(), tokens.end());
     const bool ends = offset_ + count == item.tokens.size();
     const std::size_t vocabulary = model_.config().vocabulary;
@@ -107,10 +121,10 @@ void Stepper::place() {
   std::uint32_t first = 0;
   for (const Part& part : parts_) {
     Sequence& sequence = *part.sequence;
-    const auto position = static_cast<std::uint32_t>(sequence.tokens_.size());
+    const auto position = static_cast<std::uint32_t>(sequence.content_.size());
     const auto count = static_cast<std::uint32_t>(part.tokens.size());
     sequence.pages_.make_writable(position, count);
-    make_room(sequence.tokens_, count);
+    sequence.content_.reserve(count, part.inputs.size());
     StepSegment segment{.first = first,
                         .count = count,
                         .position = position,
@@ -122,11 +136,31 @@ void Stepper::place() {
                         .quantised_pages{}};
     sequence.pages_.list(step_, segment);
     step_.segments.push_back(segment);
-    for (std::uint32_t i = 0; i < count; ++i) {
-      const auto at = static_cast<std::int32_t>(position + i);
-      step_.positions.push_back({at, at, at});
-    }
+    sequence.content_.place(count, part.inputs, step_.positions);
     first += count;
+  }
+}
+
+// Rows that are not tokens, to the device.
+void Stepper::upload_inputs(Model::DeviceLock& device) {
+  std::vector<const float*> rows;
+  std::size_t begin = 0;  // of the part, in the batch
+  for (const Part& part : parts_) {
+    for (const InputRows& inputs : part.inputs) {
+      const auto last = std::min(inputs.end(), static_cast<std::ptrdiff_t>(part.tokens.size()));
+      for (std::ptrdiff_t row = std::max<std::ptrdiff_t>(inputs.first, 0); row < last; ++row) {
+        step_.inputs.push_back({static_cast<std::uint32_t>(begin + static_cast<std::size_t>(row)), nullptr});
+        rows.push_back(inputs.block->row(static_cast<std::size_t>(row - inputs.first)));
+      }
+    }
+    begin += part.tokens.size();
+  }
+  if (rows.empty()) return;
+  const std::size_t width = model_.config().hidden;
+  DevicePtr<float> at = device.input_rows(rows.size());
+  for (std::size_t i = 0; i < rows.size(); ++i, at = at + width) {
+    device.ops().upload(at.as<std::byte>(), reinterpret_cast<const std::byte*>(rows[i]), width * sizeof(float));
+    step_.inputs[i].values = at;
   }
 }
 
@@ -149,6 +183,7 @@ void Stepper::pass(std::span<const Sequence::Use> uses) {
   if (parts_.empty()) return;
   Backend& ops = device.ops();
   place();
+  upload_inputs(device);
   const Activations s = device.activations(step_.tokens.size(), std::min(kLogitRows, step_.outputs.size()));
   for (const Part& part : parts_) part.sequence->is_torn_ = true;
   ops.run(step_.view(),
@@ -157,9 +192,9 @@ void Stepper::pass(std::span<const Sequence::Use> uses) {
   ops.synchronize();
   for (const Part& part : parts_) {
     Sequence& sequence = *part.sequence;
-    sequence.tokens_.insert(sequence.tokens_.end(), part.tokens.begin(), part.tokens.end());
-    sequence.size_.store(sequence.tokens_.size(), std::memory_order_release);
-    sequence.pages_.release(sequence.tokens_.size());
+    sequence.content_.append(part.tokens, part.inputs);
+    sequence.size_.store(sequence.content_.size(), std::memory_order_release);
+    sequence.pages_.release(sequence.content_.size());
     sequence.is_torn_ = false;
   }
 }
@@ -202,7 +237,7 @@ void evaluate(std::span<const StepItem> items, std::size_t chunk_tokens, const s
 
 void evaluate(const Sequence::Use& use, std::span<const Token> tokens, std::size_t chunk_tokens,
               const std::function<void()>& pause) {
-  const StepItem item{&use.sequence(), tokens, Output::kNone, nullptr};
+  const StepItem item{&use.sequence(), tokens, {}, Output::kNone, nullptr};
   evaluate_in_use({&use, 1}, {&item, 1}, chunk_tokens, pause);
 }
 

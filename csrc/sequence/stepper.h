@@ -14,6 +14,7 @@ enum class Output { kNone, kLast, kAll };
 struct StepItem {
   Sequence* sequence;
   std::span<const Token> tokens;
+  std::span<const InputRows> inputs;
   Output output;
   float* logits;  // host memory, [rows, V] with rows = logit_rows()
 

@@ -19,6 +19,8 @@ from qwen35_local.errors import InputError as InputError
 _MetadataValue: TypeAlias = bool | int | float | str | list[bool] | list[int] | list[float] | list[str]
 _Logits: TypeAlias = Literal["none", "last", "all"]
 _KvFormat: TypeAlias = Literal["f32", "f16", "q8", "q4", "k8v4"]
+_Inputs: TypeAlias = Iterable[tuple[int, InputRows]]
+_InputRun: TypeAlias = tuple[int, int, int, bytes]
 
 __version__: str
 
@@ -194,10 +196,17 @@ class Model:
         InputError for a model loaded without profile."""
     def reset_profile(self) -> None: ...
     def forward(
-        self, batch: Seq[tuple[Sequence, Seq[int] | NDArray[np.int32], _Logits]], *, chunk_tokens: int = 512
+        self,
+        batch: Seq[
+            tuple[Sequence, Seq[int] | NDArray[np.int32], _Logits]
+            | tuple[Sequence, Seq[int] | NDArray[np.int32], _Logits, _Inputs]
+        ],
+        *,
+        chunk_tokens: int = 512,
     ) -> list[NDArray[np.float32]]:
         """Appends each item's tokens to its sequence, in one pass per chunk, and returns per item the logits
-        [n, V] asked for: n is 0, 1 or the number of tokens. Raises InputError (nothing is changed), Cancelled."""
+        [n, V] asked for: n is 0, 1 or the number of tokens. `inputs` as in Sequence.append. Raises InputError (nothing
+        is changed), Cancelled."""
 
 @final
 class WeightInfo:
@@ -213,6 +222,24 @@ class WeightInfo:
     def n_bytes(self) -> int: ...
 
 @final
+class InputRows:
+    """Rows [n, D] that are not tokens and enter a sequence in the place of embeddings: those of an image. A copy.
+
+    `positions` [n, 3] (time, height, width) are counted from the one where text would have gone on, each part at least
+    0 and below n; the text behind the rows goes on behind the largest. `digest`: 32 bytes that stand for everything
+    rows and positions depend on. Rows are known by it: two blocks of one digest are taken for the same.
+
+    Raises InputError for no rows, values that are not finite, positions or a digest that cannot be."""
+
+    def __init__(self, rows: NDArray[np.float32], *, positions: NDArray[np.int32], digest: bytes) -> None: ...
+    def __len__(self) -> int: ...
+    @property
+    def advance(self) -> int:
+        """Positions from the first row to the text behind the rows."""
+    @property
+    def digest(self) -> bytes: ...
+
+@final
 class Sequence:
     """One mutable timeline over a model: tokens, KV pages, recurrent state. Used by one thread at a time: a second one
     gets InputError, but for len() and cancel()."""
@@ -224,13 +251,27 @@ class Sequence:
     @property
     def tokens(self) -> NDArray[np.int32]: ...
     @property
+    def inputs(self) -> list[_InputRun]:
+        """Blocks of rows that are not tokens: index of the first row, how many there are in all, how many positions
+        they take, and the digest. The last one may not be there to its end."""
+    @property
+    def rope_delta(self) -> int:
+        """Position less index of text that follows; 0 without blocks, never positive."""
+    @property
     def context_tokens(self) -> int: ...
     @property
     def state_bytes(self) -> int: ...
     def append(
-        self, tokens: Seq[int] | NDArray[np.int32], *, logits: _Logits = "last", chunk_tokens: int = 512
+        self,
+        tokens: Seq[int] | NDArray[np.int32],
+        *,
+        inputs: _Inputs = (),
+        logits: _Logits = "last",
+        chunk_tokens: int = 512,
     ) -> NDArray[np.float32]:
-        """Reads tokens; returns logits [n, V]."""
+        """Appends tokens; returns logits [n, V]. `inputs`: blocks in the place of tokens, in their order, and the index
+        among these tokens where each begins; its ids stay what the tokens say. A block may end behind the tokens: the
+        next call then goes on with it, at a negative index. Raises InputError (nothing is changed), Cancelled."""
     def snapshot(self) -> Snapshot:
         """Pins the KV pages and copies the recurrent state."""
     def restore(self, snapshot: Snapshot) -> None:
@@ -239,7 +280,9 @@ class Sequence:
     def fork(self) -> Sequence: ...
     def truncate(self, n: int) -> int:
         """Back to the first n tokens: KV is cut, recurrent state restored from the nearest snapshot this sequence took
-        (kept while the Snapshot lives) or from the start, and the rest read again. Returns how many were read again."""
+        (kept while the Snapshot lives) or from the start, and the rest read again. Returns how many were read again.
+        Raises InputError, with nothing changed, where rows that are not tokens would have to be read again: they are
+        not kept."""
     def cancel(self) -> None:
         """Makes the append, forward or truncate in progress (or, if none is, nothing) raise Cancelled within one chunk,
         the last one included."""
@@ -264,6 +307,7 @@ class Snapshot:
         *,
         kv: _KvFormat,
         tokens: Seq[int] | NDArray[np.int32],
+        inputs: Iterable[_InputRun] = (),
         pages: Seq[Page | NDArray[np.uint8]],
         state: NDArray[np.uint8],
     ) -> Snapshot:
@@ -283,6 +327,11 @@ class Snapshot:
         """Bytes it holds apart from shared pages."""
     @property
     def tokens(self) -> NDArray[np.int32]: ...
+    @property
+    def inputs(self) -> list[_InputRun]:
+        """As Sequence.inputs gave them."""
+    @property
+    def rope_delta(self) -> int: ...
 
 @final
 class Sampled:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from qwen35_local import _core
-from qwen35_local.engine import selftest
-from qwen35_local.engine.cache import Found, PrefixCache, Tokens
-from qwen35_local.engine.cached_sequence import CachedSequence, Start
+from qwen35_local.engine import cache, cached_sequence, model_input, selftest
+from qwen35_local.engine.cache import Found, PrefixCache
+from qwen35_local.engine.cached_sequence import CachedSequence, Prompt, Start
+from qwen35_local.engine.model_input import Keys
 from qwen35_local.models.memory import KV_FORMATS
 
 SCENARIOS = int(os.environ.get("QWEN35_SCENARIOS", "100"))
@@ -49,8 +50,8 @@ def test_a_wrong_bit_is_found(talker: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """Logits that are kept with a snapshot and come back changed in their last bit."""
     original = CachedSequence.seek
 
-    def seek(self: CachedSequence, tokens: Tokens, *, wants_logits: bool = True) -> Start:
-        start = original(self, tokens, wants_logits=wants_logits)
+    def seek(self: CachedSequence, prompt: Prompt, *, wants_logits: bool = True) -> Start:
+        start = original(self, prompt, wants_logits=wants_logits)
         if self.logits is not None:
             self.logits = self.logits.copy()
             self.logits.view(np.int32)[0] ^= 1
@@ -65,11 +66,19 @@ def test_a_token_read_twice_is_found(talker: Path, monkeypatch: pytest.MonkeyPat
     """A cache that gives the second longest prefix."""
     original = PrefixCache.find
 
-    def find(self: PrefixCache, tokens: Tokens, *, wants_logits: bool = True) -> Found:
-        found = original(self, tokens, wants_logits=wants_logits)
-        shorter = self.path(tokens)[:-1]
+    def find(self: PrefixCache, sought: Keys, *, wants_logits: bool = True) -> Found:
+        found = original(self, sought, wants_logits=wants_logits)
+        shorter = self.path(sought)[:-1]
         return found._replace(entry=shorter[-1] if shorter else None)
 
     monkeypatch.setattr(PrefixCache, "find", find)
     with pytest.raises(selftest.Mismatch, match="reused of"):
         list(selftest.run([_core.Model(talker, threads=1)], SCENARIOS, seed=0))
+
+
+def test_images_known_by_their_ids_are_found(talker: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prefix tree, a sequence and snapshots that take two images for one."""
+    for module in (cache, cached_sequence, model_input):
+        monkeypatch.setattr(module, "keys", lambda tokens, runs: tokens)
+    with pytest.raises(selftest.Mismatch, match=r"seed \d+, step \d+"):
+        list(selftest.run([_core.Model(talker, threads=1)], 300, seed=0))

@@ -1,6 +1,7 @@
-"""Points that a model can go back to: snapshots in a radix tree keyed by tokens, kept under a budget of bytes.
+"""Points that a model can go back to: snapshots in a radix tree keyed by content, kept under a budget of bytes.
 
-A prompt may start from any snapshot whose tokens are a prefix of it; the recurrent state of the DeltaNet layers cannot
+A prompt may start from any snapshot whose keys (model_input.keys: ids of tokens, digests of what is none) are a prefix
+of its own; the recurrent state of the DeltaNet layers cannot
 be cut anywhere else (specification 2.9). Which snapshots are there never changes an answer, only what it costs.
 """
 
@@ -13,19 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qwen35_local import _core
+from qwen35_local.engine.model_input import Keys, keys
 
-Tokens = NDArray[np.int32]
 Logits = NDArray[np.float32]
 
-NO_TOKENS: Tokens = np.empty(0, np.int32)
+NO_KEYS: Keys = np.empty(0, np.int32)
 
 
 @dataclass(eq=False)
 class Entry:
-    """A snapshot after `tokens` [n]; None while it is on disk. `label` says where that is, for a reader. `logits` [V]
-    follow the last token; they are there only where a prompt ended, and only with them can a prompt end here."""
+    """A snapshot after the rows `keys` [n]; None while it is on disk. `label` says where that is, for a reader.
+    `logits` [V] follow the last row; they are there only where a prompt ended, and only with them can one end here."""
 
-    tokens: Tokens
+    keys: Keys
     label: str
     snapshot: _core.Snapshot | None
     logits: Logits | None = None
@@ -65,17 +66,17 @@ class Disk(Protocol):
 
 
 class Found(NamedTuple):
-    """`entry`: the longest usable prefix. `common`: how many tokens some snapshot shares with the prompt; `rest`: how
+    """`entry`: the longest usable prefix. `common`: how many rows some snapshot shares with the prompt; `rest`: how
     that snapshot goes on where the prompt does not."""
 
     entry: Entry | None
     common: int
-    rest: Tokens
+    rest: Keys
 
 
 @dataclass(eq=False)
 class _Node:
-    edge: Tokens
+    edge: Keys
     parent: "_Node | None"
     entry: Entry | None = None
     children: "dict[int, _Node]" = field(default_factory=dict)
@@ -96,7 +97,7 @@ class PrefixCache:
         self.budget_bytes = budget_bytes
         self.disk = disk
         self.disk_tokens = disk_tokens
-        self._root = _Node(NO_TOKENS, None)
+        self._root = _Node(NO_KEYS, None)
         self._nodes: dict[Entry, _Node] = {}
         self._pins: Counter[int] = Counter()  # how many snapshots pin a page
         self._page_bytes = 0
@@ -114,26 +115,26 @@ class PrefixCache:
         """Memory held by all snapshots; a page that several of them pin counts once."""
         return self._own_bytes + self._page_bytes
 
-    def find(self, tokens: Tokens, *, wants_logits: bool = True) -> Found:
-        """The snapshot to read the rest of `tokens` [n] from; one of all of them has to have logits if those are
+    def find(self, sought: Keys, *, wants_logits: bool = True) -> Found:
+        """The snapshot to go on from to the rows `sought` [n]; one of all of them has to have logits if those are
         wanted."""
         node, depth, best = self._root, 0, None
         while True:
-            if node.entry is not None and (depth < len(tokens) or not wants_logits or node.entry.logits is not None):
+            if node.entry is not None and (depth < len(sought) or not wants_logits or node.entry.logits is not None):
                 best = node.entry
-            child = node.children.get(int(tokens[depth])) if depth < len(tokens) else None
+            child = node.children.get(int(sought[depth])) if depth < len(sought) else None
             if child is None:
-                rest = next((c.edge for c in node.children.values()), NO_TOKENS)
+                rest = next((c.edge for c in node.children.values()), NO_KEYS)
                 return Found(best, depth, rest)
-            shared = common_prefix(child.edge, tokens[depth:])
+            shared = common_prefix(child.edge, sought[depth:])
             depth += shared
             if shared < len(child.edge):
                 return Found(best, depth, child.edge[shared:])
             node = child
 
-    def path(self, tokens: Tokens) -> list[Entry]:
-        """The snapshots that `tokens` pass, shortest first."""
-        return sorted((e for e in self._nodes if is_prefix(e.tokens, tokens)), key=lambda entry: len(entry.tokens))
+    def path(self, sought: Keys) -> list[Entry]:
+        """The snapshots that the rows `sought` pass, shortest first."""
+        return sorted((e for e in self._nodes if is_prefix(e.keys, sought)), key=lambda entry: len(entry.keys))
 
     def fetch(self, entry: Entry) -> _core.Snapshot | None:
         """The snapshot of an entry, back in memory; None, and the entry is gone, when it cannot be had."""
@@ -157,28 +158,28 @@ class PrefixCache:
         self._tick(entry)
 
     def insert(self, snapshot: _core.Snapshot, label: str, logits: Logits | None = None) -> None:
-        """Keeps a snapshot, under the first label its tokens were given, and lets go of what is then beyond the budget;
+        """Keeps a snapshot, under the first label its content was given, and lets go of what is then beyond the budget;
         the new one stays."""
-        tokens = snapshot.tokens
-        node = self._node(tokens)
+        held = keys(snapshot.tokens, snapshot.inputs)
+        node = self._node(held)
         if node.entry is not None:
             if node.entry.logits is None and logits is not None:
                 node.entry.logits = logits
                 self._own_bytes += logits.nbytes
             self._tick(node.entry)
             return
-        entry = node.entry = Entry(tokens, label, snapshot, logits)
+        entry = node.entry = Entry(held, label, snapshot, logits)
         self._nodes[entry] = node
         self._pin(entry)
         self._tick(entry)
         self._evict(entry)
 
-    def holds(self, tokens: Tokens, *, with_logits: bool = False) -> bool:
-        """Whether there is a snapshot after exactly `tokens`."""
+    def holds(self, sought: Keys, *, with_logits: bool = False) -> bool:
+        """Whether there is a snapshot after exactly the rows `sought`."""
         node, depth = self._root, 0
-        while depth < len(tokens):
-            child = node.children.get(int(tokens[depth]))
-            if child is None or common_prefix(child.edge, tokens[depth:]) < len(child.edge):
+        while depth < len(sought):
+            child = node.children.get(int(sought[depth]))
+            if child is None or common_prefix(child.edge, sought[depth:]) < len(child.edge):
                 return False
             node, depth = child, depth + len(child.edge)
         return node.entry is not None and (node.entry.logits is not None or not with_logits)
@@ -237,7 +238,7 @@ class PrefixCache:
         node = self._nodes[entry].parent
         while node is not None and node.entry is None:
             node = node.parent
-        return len(entry.tokens) - (0 if node is None or node.entry is None else len(node.entry.tokens))
+        return len(entry.keys) - (0 if node is None or node.entry is None else len(node.entry.keys))
 
     def _use(self, entry: Entry) -> float:
         frees = entry.own_bytes + self._alone(entry) if entry.snapshot is not None else 1
@@ -248,15 +249,15 @@ class PrefixCache:
         self._clock += 1
         entry.used = self._clock
 
-    def _node(self, tokens: Tokens) -> _Node:
-        """The node after `tokens`, made where there is none."""
+    def _node(self, sought: Keys) -> _Node:
+        """The node after the rows `sought`, made where there is none."""
         node, depth = self._root, 0
-        while depth < len(tokens):
-            first = int(tokens[depth])
+        while depth < len(sought):
+            first = int(sought[depth])
             child = node.children.get(first)
             if child is None:
-                child = node.children[first] = _Node(tokens[depth:], node)
-            shared = common_prefix(child.edge, tokens[depth:])
+                child = node.children[first] = _Node(sought[depth:], node)
+            shared = common_prefix(child.edge, sought[depth:])
             if shared < len(child.edge):
                 middle = node.children[first] = _Node(child.edge[:shared], node)
                 child.edge, child.parent = child.edge[shared:], middle
@@ -276,12 +277,12 @@ class PrefixCache:
             node.parent.children[int(child.edge[0])] = child
 
 
-def common_prefix(a: Tokens, b: Tokens) -> int:
-    """How many tokens both begin with."""
+def common_prefix(a: Keys, b: Keys) -> int:
+    """How many rows both begin with."""
     n = min(len(a), len(b))
     different = np.flatnonzero(a[:n] != b[:n])
     return int(different[0]) if len(different) else n
 
 
-def is_prefix(short: Tokens, long: Tokens) -> bool:
+def is_prefix(short: Keys, long: Keys) -> bool:
     return len(short) <= len(long) and bool(np.array_equal(short, long[: len(short)]))

@@ -8,11 +8,13 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from qwen35_local import _core
-from qwen35_local.engine.cache import NO_TOKENS, Logits, PrefixCache, Tokens, common_prefix, is_prefix
+from qwen35_local.engine.cache import NO_KEYS, Logits, PrefixCache, common_prefix, is_prefix
+from qwen35_local.engine.model_input import Keys, ModelInput, Tokens, keys
 from qwen35_local.errors import Cancelled
 
 Progress: TypeAlias = Callable[[int, int], None]
-Append: TypeAlias = Callable[[_core.Sequence, Tokens, bool], Logits | None]
+Prompt: TypeAlias = ModelInput | Tokens | Seq[int]
+Append: TypeAlias = Callable[[_core.Sequence, ModelInput, bool], Logits | None]
 
 CHUNK_TOKENS = 512
 CHECKPOINT_TOKENS = 4096  # a long prefill leaves a snapshot every so many tokens
@@ -20,15 +22,15 @@ LIVE = "what was read last"
 
 
 class Start(NamedTuple):
-    """Where the reading of a prompt starts: its first `reused` tokens were read before, and `source` says which
-    snapshot they come from. Known tokens and the prompt part at `differs_at` (None: the prompt only goes on), where
-    `held` [0..8] was known and `wanted` [0..8] is asked for."""
+    """Where the evaluation of a prompt starts: its first `reused` rows were evaluated before, and `source` says which
+    snapshot they come from. Known rows and the prompt part at `differs_at` (None: the prompt only goes on), where the
+    keys `held` [0..8] were known and `wanted` [0..8] are asked for."""
 
     reused: int
     source: str
     differs_at: int | None = None
-    held: Tokens = NO_TOKENS
-    wanted: Tokens = NO_TOKENS
+    held: Keys = NO_KEYS
+    wanted: Keys = NO_KEYS
 
 
 class CachedSequence:
@@ -44,7 +46,7 @@ class CachedSequence:
         checkpoint_tokens: int = CHECKPOINT_TOKENS,
         append: Append | None = None,
     ) -> None:
-        """`append(sequence, tokens, wants_logits)` reads one chunk and returns the logits [V] that follow it, if they
+        """`append(sequence, rows, wants_logits)` evaluates one chunk and returns the logits [V] that follow it, if they
         are wanted; None: the sequence's own."""
         self.cache = PrefixCache() if cache is None else cache
         self.chunk_tokens = chunk_tokens
@@ -60,16 +62,17 @@ class CachedSequence:
         return len(self._sequence)
 
     @property
-    def tokens(self) -> Tokens:
-        return self._sequence.tokens
+    def keys(self) -> Keys:
+        """Of the rows that the sequence holds."""
+        return keys(self._sequence.tokens, self._sequence.inputs)
 
-    def seek(self, tokens: Seq[int] | Tokens, *, wants_logits: bool = True) -> Start:
-        """Moves to the longest prefix of `tokens` [n] that was already read, from where `read` can give the logits that
-        follow, if they are wanted."""
-        wanted = np.asarray(tokens, dtype=np.int32)
-        held = self._sequence.tokens if self._is_whole else NO_TOKENS
+    def seek(self, prompt: Prompt, *, wants_logits: bool = True) -> Start:
+        """Moves to the longest prefix of `prompt` [n] that was already evaluated, from where `read` can give the logits
+        that follow, if they are wanted."""
+        wanted = _input(prompt).keys
+        held = self.keys if self._is_whole else NO_KEYS
         found, snapshot = self.cache.find(wanted, wants_logits=wants_logits), None
-        while found.entry is not None and len(found.entry.tokens) > self._usable(held, wanted, wants_logits):
+        while found.entry is not None and len(found.entry.keys) > self._usable(held, wanted, wants_logits):
             snapshot = self.cache.fetch(found.entry)
             if snapshot is not None:
                 break
@@ -83,33 +86,33 @@ class CachedSequence:
             self._sequence.restore(snapshot)
             self.logits, self._is_whole = found.entry.logits, True
             self.cache.touch(found.entry)
-            return Start(len(found.entry.tokens), found.entry.label, *parts)
+            return Start(len(found.entry.keys), found.entry.label, *parts)
         usable = self._usable(held, wanted, wants_logits)
         if not usable:
             self._sequence.truncate(0)
             self.logits, self._is_whole = None, True
         return Start(usable, LIVE if usable else "", *parts)
 
-    def _usable(self, held: Tokens, wanted: Tokens, wants_logits: bool) -> int:
-        """How many of the wanted tokens the sequence itself can go on from."""
+    def _usable(self, held: Keys, wanted: Keys, wants_logits: bool) -> int:
+        """How many of the wanted rows the sequence itself can go on from."""
         can_go_on = len(held) < len(wanted) or not wants_logits or self.logits is not None
         return len(held) if can_go_on and is_prefix(held, wanted) else 0
 
     def read(
         self,
-        tokens: Seq[int] | Tokens,
+        prompt: Prompt,
         checkpoints: Mapping[int, str],
         progress: Progress = lambda done, total: None,
         *,
         wants_logits: bool = True,
     ) -> Logits | None:
-        """Evaluates what is missing of `tokens` [n] after `seek(tokens)`, leaving a snapshot at each position of
-        `checkpoints` that it passes, under that label, and every `checkpoint_tokens`; returns the logits [V] that
-        follow, if they are wanted.
+        """Evaluates what is missing of `prompt` [n] after `seek(prompt)`, leaving a snapshot at each index of
+        `checkpoints` it passes, under that label, and every `checkpoint_tokens`; returns the logits [V] that follow, if
+        they are wanted.
 
-        Raises InputError when they do not fit the context, Cancelled after `cancel()`; the sequence then
-        holds a prefix of `tokens`, with a snapshot at its end."""
-        wanted = np.asarray(tokens, dtype=np.int32)
+        Raises InputError when it does not fit the context, Cancelled after `cancel()`; the sequence then
+        holds a prefix of `prompt`, with a snapshot at its end."""
+        wanted = _input(prompt)
         at = last_checkpoint = len(self._sequence)
         progress(at, len(wanted))
         try:
@@ -117,7 +120,7 @@ class CachedSequence:
                 self.check_cancelled()
                 ends = [at + self.chunk_tokens, last_checkpoint + self.checkpoint_tokens, len(wanted)]
                 end = min(ends + [position for position in checkpoints if position > at])
-                self._read_chunk(wanted[at:end], wants_logits and end == len(wanted))
+                self._read_chunk(wanted.part(at, end), wants_logits and end == len(wanted))
                 at = end
                 progress(at, len(wanted))
                 if at in checkpoints or at == last_checkpoint + self.checkpoint_tokens:
@@ -133,13 +136,13 @@ class CachedSequence:
     def step(self, token: int, sampler: _core.Sampler, logprobs: int | None = None) -> _core.Sampled:
         """Evaluates one more token; returns the one that the sampler draws after it. Raises Cancelled."""
         self.check_cancelled()
-        self._read_chunk(np.array([token], np.int32), wants_logits=True)
+        self._read_chunk(ModelInput(np.array([token], np.int32)), wants_logits=True)
         assert self.logits is not None
         return sampler.next(self.logits, logprobs=logprobs)
 
     def checkpoint(self, label: str) -> None:
         """Keeps a snapshot of this point, unless there is one."""
-        if not self.cache.holds(self._sequence.tokens, with_logits=self.logits is not None):
+        if not self.cache.holds(self.keys, with_logits=self.logits is not None):
             self.cache.insert(self._sequence.snapshot(), label, self.logits)
 
     def cancel(self) -> None:
@@ -156,10 +159,10 @@ class CachedSequence:
         if self._stop.is_set():
             raise Cancelled(f"cancelled; the sequence stands at token {len(self._sequence)}")
 
-    def _read_chunk(self, tokens: Tokens, wants_logits: bool) -> None:
+    def _read_chunk(self, rows: ModelInput, wants_logits: bool) -> None:
         self.logits = None
         try:
-            self.logits = self._append(self._sequence, tokens, wants_logits)
+            self.logits = self._append(self._sequence, rows, wants_logits)
         except Cancelled:
             raise
         except BaseException:
@@ -167,6 +170,10 @@ class CachedSequence:
             raise
 
 
-def append_alone(sequence: _core.Sequence, tokens: Tokens, wants_logits: bool) -> Logits | None:
-    logits = sequence.append(tokens, logits="last" if wants_logits else "none")
+def append_alone(sequence: _core.Sequence, rows: ModelInput, wants_logits: bool) -> Logits | None:
+    logits = sequence.append(rows.tokens, inputs=rows.inputs, logits="last" if wants_logits else "none")
     return logits[-1] if wants_logits else None
+
+
+def _input(prompt: Prompt) -> ModelInput:
+    return prompt if isinstance(prompt, ModelInput) else ModelInput(np.asarray(prompt, np.int32))

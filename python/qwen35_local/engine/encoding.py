@@ -5,30 +5,48 @@ its thinking (or the template's empty thinking) and that the reply log knows sta
 there, if those spell what the template writes but for white space. A turn that is shown without its thinking is read
 anew in any case, and so is the template's text and nothing else. The tokens therefore depend on the conversation and on
 what was generated, never on what is cached.
+
+An image stands for the rows that an encoder makes of it, in the place of the template's one placeholder.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
-from qwen35_local.chat.messages import Message
+import numpy as np
+
+from qwen35_local import _core
+from qwen35_local.chat.messages import Media, Message
 from qwen35_local.chat.prompt import Prompt, Turn
+from qwen35_local.engine.model_input import ModelInput
 from qwen35_local.engine.reply_log import ReplyLog, Written
+from qwen35_local.errors import InputError
 from qwen35_local.text.tokenizer import Tokenizer
 
 SYSTEM = "the system prompt"
 
+Vision: TypeAlias = Callable[[Media], _core.InputRows]
+"""The rows of an image. Asked for at every encoding of a conversation, so it keeps them."""
+
 _END = "<|im_end|>\n"
+_PLACEHOLDERS = ("<|image_pad|>", "<|video_pad|>")
 
 
 @dataclass
 class Encoded:
-    """`checkpoints`: position to label. `ends`: where each turn ends.
+    """`inputs`: rows that are not tokens, and where they begin. `checkpoints`: index to label. `ends`: where each turn
+    ends.
     `last_turn_at`: where the last turn begins, the model's own if the prompt opens it."""
 
     prompt: Prompt
     tokens: list[int] = field(default_factory=list)
     checkpoints: dict[int, str] = field(default_factory=dict)
     ends: list[int] = field(default_factory=list)
+    inputs: list[tuple[int, _core.InputRows]] = field(default_factory=list)
+
+    @property
+    def model_input(self) -> ModelInput:
+        return ModelInput(np.array(self.tokens, np.int32), tuple(self.inputs))
 
     @property
     def last_turn_at(self) -> int:
@@ -40,17 +58,26 @@ class Encoded:
 
 
 def encode(
-    prompt: Prompt, messages: Sequence[Message], tokenizer: Tokenizer, reply_log: ReplyLog, *, strips_thinking: bool
+    prompt: Prompt,
+    messages: Sequence[Message],
+    tokenizer: Tokenizer,
+    reply_log: ReplyLog,
+    *,
+    strips_thinking: bool,
+    vision: Vision | None = None,
 ) -> Encoded:
     """`messages`: what `prompt` was rendered from. `strips_thinking`: a later prompt may show a turn without its
-    thinking, so that the places before it are marked."""
+    thinking, so that the places before it are marked. Raises InputError for an image without `vision`, or one that the
+    template does not show."""
     encoded = Encoded(prompt)
+    placeholders = {n for token in _PLACEHOLDERS if (n := tokenizer.special_tokens.get(token)) is not None}
+    images = _images(messages, vision)
     think = tokenizer.special_tokens.get("<think>") if strips_thinking else None
     plain = tokenizer.encode_turns(turn.segments for turn in prompt.turns)
     n_system = int(bool(messages) and messages[0].role == "system")
     for turn, ids in zip(prompt.turns, plain, strict=True):
         start = len(encoded.tokens)
-        written = _written(turn, messages, reply_log, encoded.tokens)
+        written = _written(turn, messages, reply_log, lambda: encoded.model_input.digest)
         if written is not None:
             opening, end = tokenizer.encode_turns([(), ((written.opening, True),), ((_END, True),)])[1:]
             ids = [*opening, *written.tokens, *end]
@@ -60,12 +87,38 @@ def encode(
             if encoded.checkpoints.get(start) != f"the end of {SYSTEM}":
                 encoded.checkpoints.pop(start, None)
             encoded.checkpoints[start + ids.index(think)] = f"where {name} starts, before its thinking"
-        encoded.tokens += ids
+        if placeholders.isdisjoint(ids):
+            encoded.tokens += ids
+        else:
+            _add_images(encoded, ids, placeholders, images)
         encoded.checkpoints[len(encoded.tokens)] = (
             f"the end of {name}" if turn.kind != "generation" else f"where {name} starts"
         )
         encoded.ends.append(len(encoded.tokens))
+    if next(images, None) is not None:
+        raise InputError("a message holds an image, and the model's template has no place for it; give text only")
     return encoded
+
+
+def _images(messages: Sequence[Message], vision: Vision | None) -> Iterator[_core.InputRows]:
+    for message in messages:
+        for part in message.parts:
+            if not isinstance(part, Media):
+                continue
+            if vision is None:
+                raise InputError(f"a message holds a {part.kind}, and this model cannot see; give text only")
+            yield vision(part)
+
+
+def _add_images(
+    encoded: Encoded, ids: Sequence[int], placeholders: set[int], images: Iterator[_core.InputRows]
+) -> None:
+    """The tokens of a turn, the placeholder of an image once for each of its rows."""
+    for token in ids:
+        rows = next(images, None) if token in placeholders else None
+        if rows is not None:
+            encoded.inputs.append((len(encoded.tokens), rows))
+        encoded.tokens += [token] * (1 if rows is None else len(rows))
 
 
 def _name(turn: Turn, n_system: int) -> str:
@@ -76,7 +129,7 @@ def _name(turn: Turn, n_system: int) -> str:
     return f"message {turn.n_messages - n_system + (turn.kind == 'generation')}"
 
 
-def _written(turn: Turn, messages: Sequence[Message], reply_log: ReplyLog, before: Sequence[int]) -> Written | None:
+def _written(turn: Turn, messages: Sequence[Message], reply_log: ReplyLog, before: Callable[[], str]) -> Written | None:
     """What the model wrote, if this turn shows all of it."""
     if turn.kind != "assistant" or turn.n_messages is None:
         return None

@@ -6,8 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-import numpy as np
-
 from qwen35_local import _core
 from qwen35_local.chat.messages import Message
 from qwen35_local.chat.parser import OutputParser
@@ -18,9 +16,10 @@ from qwen35_local.chat.verbatim import VerbatimParser
 from qwen35_local.engine.cache import Disk, Entry, Logits, PrefixCache
 from qwen35_local.engine.cached_sequence import CachedSequence, Progress, Start
 from qwen35_local.engine.compaction import shortened
-from qwen35_local.engine.encoding import Encoded, encode
+from qwen35_local.engine.encoding import Encoded, Vision, encode
 from qwen35_local.engine.generation import REPLY_TOKENS, Generation
 from qwen35_local.engine.idle import Idle
+from qwen35_local.engine.model_input import Keys
 from qwen35_local.engine.reply import (
     Compacted,
     Completion,
@@ -32,7 +31,7 @@ from qwen35_local.engine.reply import (
     Request,
     Reuse,
 )
-from qwen35_local.engine.reply_log import ReplyLog, Written, digest
+from qwen35_local.engine.reply_log import ReplyLog, Written
 from qwen35_local.errors import Cancelled, TemplateError
 from qwen35_local.fields import TEXT, Fields
 from qwen35_local.text.tokenizer import Tokenizer
@@ -68,10 +67,12 @@ class Engine:
         cached_sequence: Callable[[_core.Sequence, PrefixCache], CachedSequence] = CachedSequence,
         identity: str | None = None,
         device_note: str = "",
+        vision: Vision | None = None,
     ) -> None:
         """`metadata` and `tokenizer`: the model's, where the caller has them already. `kv`: format of keys and values.
         `cache_bytes`: memory for snapshots beyond the newest; `disk`: where they go then. `identity`: of the model
-        (`store.identity`); without one it is like no other. `device_note`: why it is on no better device.
+        (`store.identity`); without one it is like no other. `device_note`: why it is on no better device. `vision`:
+        what an image in a message stands for; without it there may be none.
         Raises FormatError or TemplateError when the file's tokenizer or template cannot be used."""
         if metadata is None:
             metadata = model.metadata
@@ -79,6 +80,7 @@ class Engine:
         self.identity = identity or secrets.token_hex(32)
         self.kv = kv
         self._device_note = device_note
+        self._vision = vision
         self.tokenizer = tokenizer or Tokenizer(metadata)
         self.template = Template.for_file(metadata)
         fields = Fields(metadata)
@@ -177,9 +179,10 @@ class Engine:
         self, encoded: Encoded, generation: Generation, logprobs: int | None, progress: Progress
     ) -> Generator[Event, None, tuple[Reason, Reuse]]:
         """Reads a prompt and generates; returns what ended that, and what the prompt cost."""
-        start = self._cached.seek(encoded.tokens)
+        prompt = encoded.model_input
+        start = self._cached.seek(prompt)
         try:
-            logits = self._cached.read(encoded.tokens, encoded.checkpoints, progress)
+            logits = self._cached.read(prompt, encoded.checkpoints, progress)
             assert logits is not None
             reason = yield from self._generate(generation, logits, logprobs)
         except Cancelled:
@@ -202,8 +205,9 @@ class Engine:
         """Reads the prompt of a request and no further. Raises what `reply` does, and Cancelled."""
         self.close()
         encoded, _ = self._fitting(request)
-        start = self._cached.seek(encoded.tokens)
-        logits = self._cached.read(encoded.tokens, encoded.checkpoints, progress)
+        prompt = encoded.model_input
+        start = self._cached.seek(prompt)
+        logits = self._cached.read(prompt, encoded.checkpoints, progress)
         assert logits is not None
         return Prefilled(encoded, start, logits)
 
@@ -215,17 +219,17 @@ class Engine:
         encoded = self._ahead([*request.messages, reply], request)
         if encoded is None:
             return
-        tokens = encoded.tokens[: encoded.last_turn_at]
-        if len(tokens) >= self.context_tokens:
+        rows = encoded.model_input.part(0, encoded.last_turn_at)
+        if len(rows) >= self.context_tokens:
             return
-        checkpoints = {at: label for at, label in encoded.checkpoints.items() if at <= len(tokens)}
+        checkpoints = {at: label for at, label in encoded.checkpoints.items() if at <= len(rows)}
 
         def job() -> None:
-            start = self._cached.seek(tokens, wants_logits=False)
+            start = self._cached.seek(rows, wants_logits=False)
             usual = self._cached.chunk_tokens
             self._cached.chunk_tokens = min(usual, IDLE_CHUNK_TOKENS)
             try:
-                self._cached.read(tokens, checkpoints, wants_logits=False)
+                self._cached.read(rows, checkpoints, wants_logits=False)
             finally:
                 self._cached.chunk_tokens = usual
                 self._idle_tokens += len(self._cached) - start.reused
@@ -249,12 +253,12 @@ class Engine:
             if prompt[-1].role == "assistant":
                 prefilled = self._ahead(prompt, request)
                 if prefilled is not None:
-                    path = self.cache.path(np.array(prefilled.tokens[: prefilled.last_turn_at], np.int32))
+                    path = self.cache.path(prefilled.model_input.keys[: prefilled.last_turn_at])
                     kept |= dict.fromkeys(path[-1:])
                 prompt.pop()
             if any(message.role == "user" for message in prompt):
                 with suppress(TemplateError):  # what a template refuses was never read
-                    path = self.cache.path(np.array(self.encode(replace(request, messages=prompt)).tokens, np.int32))
+                    path = self.cache.path(self.encode(replace(request, messages=prompt)).model_input.keys)
                     kept |= dict.fromkeys([*path[:1], *path[-2:]])
         for entry in kept:
             snapshot = self.cache.fetch(entry)
@@ -280,7 +284,7 @@ class Engine:
             forces_thinking=request.keep_thinking is True,
         )
         strips = not self._keeps_thinking(request)
-        return encode(prompt, messages, self.tokenizer, self.reply_log, strips_thinking=strips)
+        return encode(prompt, messages, self.tokenizer, self.reply_log, strips_thinking=strips, vision=self._vision)
 
     def _keeps_thinking(self, request: Request) -> bool:
         """Whether every later prompt shows the thinking of today's turns."""
@@ -315,16 +319,20 @@ class Engine:
     def _reuse(self, start: Start, evaluated: int) -> Reuse:
         difference = None
         if start.differs_at is not None:
-            known, wanted = (self.tokenizer.decode(ids.tolist()) for ids in (start.held, start.wanted))
+            known, wanted = (self._shown(keys) for keys in (start.held, start.wanted))
             difference = Difference(start.differs_at, known, wanted)
         return Reuse(start.reused, start.source, evaluated, self._idle_tokens, difference)
+
+    def _shown(self, keys: Keys) -> str:
+        """The text of tokens; rows that are not tokens have none."""
+        return self.tokenizer.decode(keys[keys >= 0].tolist())
 
     def _keep(self, encoded: Encoded, reply: Reply) -> None:
         """Notes what was written, so that its message stands for these tokens. A message that a stop string cut does
         not: it stands for its text."""
         if reply.written and reply.stop_string is None:
             text = self.tokenizer.decode(reply.written)
-            after = digest(encoded.tokens[: encoded.last_turn_at])
+            after = encoded.model_input.part(0, encoded.last_turn_at).digest
             self.reply_log.keep(Written(reply.message, encoded.opening, tuple(reply.written), text, after))
 
     def _generate(self, generation: Generation, logits: Logits, logprobs: int | None) -> Generator[Event, None, Reason]:

@@ -1,12 +1,9 @@
 """What the model wrote, as tokens: a message that comes back as text is recognised and stands for them again."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from typing import Any
-
-import numpy as np
 
 from qwen35_local.chat.messages import Message
 from qwen35_local.fields import OBJECT, TEXT, Fields, integer, list_of
@@ -18,7 +15,7 @@ _IDS = list_of(integer(0, (1 << 31) - 1))
 class Written:
     """A reply. `opening`: the end of the prompt, from the start of the model's turn. `tokens` [n]: what the model
     wrote, without the token that ended the turn; `text`: those tokens as text. `message`: what was made of it.
-    `after`: digest of the tokens before the opening."""
+    `after`: digest of the rows before the opening."""
 
     message: Message
     opening: str
@@ -44,7 +41,7 @@ class Written:
 
 class ReplyLog:
     """The last replies, up to `limit` of them, found by what they say: the answer and the calls, and the thinking where
-    it is given. Of several that say the same, the one that followed the same tokens is meant, else the latest."""
+    it is given. Of several that say the same, the one that followed the same rows is meant, else the latest."""
 
     def __init__(self, limit: int = 10_000) -> None:
         self._limit = limit
@@ -64,11 +61,11 @@ class ReplyLog:
         thinking = message.reasoning
         return [w for w in found if thinking is None or (w.message.reasoning or "").strip() == thinking.strip()]
 
-    def choose(self, message: Message, before: Sequence[int]) -> Written | None:
-        """The reply that an assistant message behind the tokens `before` stands for."""
+    def choose(self, message: Message, before: Callable[[], str]) -> Written | None:
+        """The reply that an assistant message stands for; `before` gives the digest of the rows before it."""
         candidates = self.said_by(message)
         if len(candidates) > 1:
-            after = digest(before)
+            after = before()
             candidates.sort(key=lambda written: written.after != after)
         return candidates[0] if candidates else None
 
@@ -99,7 +96,3 @@ def _identity(written: Written) -> tuple[str, str, tuple[int, ...]]:
 
 def _key(message: Message) -> str:
     return json.dumps([message.text, [[call.name, dict(call.arguments)] for call in message.tool_calls]])
-
-
-def digest(tokens: Sequence[int]) -> str:
-    return sha256(np.asarray(tokens, np.int32).tobytes()).hexdigest()[:32]

@@ -1,14 +1,14 @@
 """Random conversations, each reply held against a cold run: no way of reusing what was read may change an answer.
 
 A scenario is made of a seed alone; a third of them have a system prompt of several pages, so that keys and values are
-packed. After every reply the prompt's tokens and those written are read again in one pass
-on a fresh sequence (of another model object, with another number of threads, where there are several), and all logits
-must have the same bits; and what was reused must be the longest prefix that was there to reuse.
+packed, and some messages hold one of a few images. After every reply the prompt and the tokens written are evaluated
+again in one pass on a fresh sequence (of another model object, with another number of threads, where there are
+several), and all logits must have the same bits; and what was reused must be the longest prefix there was to reuse.
 """
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -18,36 +18,24 @@ import numpy as np
 
 from qwen35_local import _core
 from qwen35_local.chat.events import ReasoningDelta, TextDelta
-from qwen35_local.chat.messages import Message, ToolCall
+from qwen35_local.chat.messages import Content, Media, Message, ToolCall
 from qwen35_local.chat.presets import Sampling
 from qwen35_local.engine import store
-from qwen35_local.engine.cache import Logits, PrefixCache, Tokens, is_prefix
+from qwen35_local.engine.cache import Logits, PrefixCache, is_prefix
 from qwen35_local.engine.cached_sequence import CachedSequence, Progress, append_alone
 from qwen35_local.engine.engine import Engine
+from qwen35_local.engine.model_input import Keys, ModelInput
 from qwen35_local.engine.reply import Done, Request
 from qwen35_local.engine.reply_log import Written
+from qwen35_local.engine.selftest_images import image_rows, random_image
 from qwen35_local.engine.spill import Spill
 from qwen35_local.errors import InputError, Qwen35Error
 from qwen35_local.models.memory import KV_FORMATS
 
-WORDS = (
-    "What",
-    "is",
-    "12",
-    "+",
-    "30",
-    "?",
-    "Paris",
-    "é",
-    "日本",
-    "🙂",
-    "\n",
-    " ",
-    "<think>",
-    "</think>",
-    "<|im_end|>",
-    "a",
-)
+# fmt: off
+WORDS = ("What", "is", "12", "+", "30", "?", "Paris", "é", "日本", "🙂", "\n", " ", "a",
+         "<think>", "</think>", "<|im_end|>", "<|image_pad|>")
+# fmt: on
 TOOL: dict[str, object] = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
 CHUNKS = (1, 5, 63, 64, 65, 256, 600)
 
@@ -144,7 +132,7 @@ class Scenario:
             self.messages = []
 
     def say(self) -> None:
-        self.messages.append(Message("user", self.text(6)))
+        self.messages.append(Message("user", self.content(6)))
         self.answer()
 
     def say_much(self) -> None:
@@ -158,6 +146,12 @@ class Scenario:
     def undo(self) -> bool:
         """Takes the last question back and keeps it in `said`."""
         return self._cut(len([m for m in self.messages if m.role == "user"]) - 1)
+
+    def show_another(self) -> None:
+        """The last question about another image."""
+        if self.undo() and not isinstance(self.said.content, str):
+            parts = [random_image(self.random) if isinstance(part, Media) else part for part in self.said.content]
+            self.answer(replace(self.said, content=tuple(parts)))
 
     def edit(self) -> None:
         questions = [m for m in self.messages if m.role == "user"]
@@ -196,7 +190,7 @@ class Scenario:
         self.say()
 
     def interrupt_prompt(self) -> None:
-        self.messages.append(Message("user", self.text(50)))
+        self.messages.append(Message("user", self.content(50)))
         calls, after = count(), self.random.randrange(1, 4)
 
         def progress(done: int, total: int) -> None:
@@ -257,22 +251,22 @@ class Scenario:
         """Lets the model answer, and holds the answer against a cold run."""
         self.messages += more
         self.engine.close()
-        tokens = np.array(self.engine.encode(self._request()).tokens, np.int32)
-        expected = self._longest_known(tokens)
+        prompt = self.engine.encode(self._request()).model_input
+        expected = self._longest_known(prompt.keys)
         done = self._reply()
         cached_sequence = self.engine._cached
         assert isinstance(cached_sequence, _Recorder)
-        written = cached_sequence.tokens[len(tokens) :]
-        self._check(is_prefix(tokens, cached_sequence.tokens), "the sequence does not hold the prompt")
+        written = cached_sequence.keys[len(prompt) :]
+        self._check(is_prefix(prompt.keys, cached_sequence.keys), "the sequence does not hold the prompt")
         self._check(done.reuse.reused_tokens == expected, f"{done.reuse.reused_tokens} reused of {expected} known")
         self._check(done.usage.prompt_tokens == expected + done.reuse.evaluated_tokens, "tokens were read twice")
-        rows = self._cold(np.concatenate([tokens, written]), 1 + len(written))
+        rows = self._cold(ModelInput(np.concatenate([prompt.tokens, written]), prompt.inputs), 1 + len(written))
         self._check(
             len(rows) == len(cached_sequence.rows), f"{len(cached_sequence.rows)} rows of logits, expected {len(rows)}"
         )
         for n, (warm, cold) in enumerate(zip(cached_sequence.rows, rows, strict=True)):
             same = np.array_equal(warm.view(np.int32), cold.view(np.int32))
-            self._check(same, f"logits at token {len(tokens) + n} are not those of a cold run")
+            self._check(same, f"logits at token {len(prompt) + n} are not those of a cold run")
         self.tally.replies += 1
         self.tally.reused_tokens += done.reuse.reused_tokens
         self.tally.evaluated_tokens += done.reuse.evaluated_tokens
@@ -282,6 +276,13 @@ class Scenario:
         """So many words."""
         joint = self.random.choice(["", " "])
         return joint.join(self.random.choices(WORDS, k=self.random.randint(least, most)))
+
+    def content(self, most: int) -> Content:
+        """So many words, at times with an image among them where the model's template has a place for it."""
+        engine, text = self.engine, self.text(most)
+        can_see = engine.template.variant is not None and "<|image_pad|>" in engine.tokenizer.special_tokens
+        shows = can_see and self.random.random() < 0.4
+        return (text, random_image(self.random), self.text(3)) if shows else text
 
     def _request(self, messages: Sequence[Message] | None = None) -> Request:
         temperature = self.random.choice([0.0, 1.0])
@@ -310,25 +311,26 @@ class Scenario:
         del self.messages[starts[question] :]
         return True
 
-    def _longest_known(self, tokens: Tokens) -> int:
+    def _longest_known(self, sought: Keys) -> int:
         """By looking at everything there is; the sequence itself counts like a snapshot."""
         live = self.engine._cached
-        known = [(entry.tokens, entry.logits) for entry in self.engine.cache] + [(live.tokens, live.logits)]
+        known = [(entry.keys, entry.logits) for entry in self.engine.cache] + [(live.keys, live.logits)]
         return max(
             (
                 len(held)
                 for held, logits in known
-                if is_prefix(held, tokens) and (len(held) < len(tokens) or logits is not None)
+                if is_prefix(held, sought) and (len(held) < len(sought) or logits is not None)
             ),
             default=0,
         )
 
-    def _cold(self, tokens: Tokens, n_rows: int) -> Logits:
+    def _cold(self, rows: ModelInput, n_rows: int) -> Logits:
         """The last rows of logits of one pass on a fresh sequence."""
         cold = _core.Sequence(self.random.choice(self.models), kv=self.kv)  # type: ignore[arg-type]
-        if len(tokens) > n_rows:
-            cold.append(tokens[:-n_rows], logits="none")
-        return cold.append(tokens[-n_rows:], logits="all")
+        before, last = rows.part(0, len(rows) - n_rows), rows.part(len(rows) - n_rows, len(rows))
+        if len(before):
+            cold.append(before.tokens, inputs=before.inputs, logits="none")
+        return cold.append(last.tokens, inputs=last.inputs, logits="all")
 
     def _another(self) -> _core.Sequence:
         """To share batches with, in any format."""
@@ -336,7 +338,8 @@ class Scenario:
 
     def _engine(self) -> Engine:
         disk = None if self.folder is None else Spill(Path(self.folder.name), self.model, self.kv, 1 << 22)
-        engine = Engine(self.model, kv=self.kv, disk=disk, cached_sequence=self._cached)
+        see = image_rows(int(self.model.config["hidden"]))
+        engine = Engine(self.model, kv=self.kv, disk=disk, cached_sequence=self._cached, vision=see)
         engine.cache.disk_tokens = 20
         return engine
 
@@ -346,18 +349,18 @@ class Scenario:
             sequence, cache, chunk_tokens=chunk, checkpoint_tokens=self.random.choice([50, 300]), append=self._append
         )
 
-    def _append(self, sequence: _core.Sequence, tokens: Tokens, wants_logits: bool) -> Logits | None:
+    def _append(self, sequence: _core.Sequence, rows: ModelInput, wants_logits: bool) -> Logits | None:
         """Alone, or in one batch with another sequence; chunks are cut at random either way."""
         chance = self.random.random()
         if chance < 0.6:
-            return append_alone(sequence, tokens, wants_logits)
+            return append_alone(sequence, rows, wants_logits)
         if len(self.other) > 500:
             self.other = self._another()
         noise = [self.random.randrange(self.model.n_tokens_used) for _ in range(self.random.randint(1, 5))]
-        mine: tuple[_core.Sequence, Tokens, str] = (sequence, tokens, "last" if wants_logits else "none")
+        mine = (sequence, rows.tokens, "last" if wants_logits else "none", rows.inputs)
         batch = [mine, (self.other, noise, "none")] if chance < 0.8 else [(self.other, noise, "none"), mine]
-        rows = self.model.forward(batch, chunk_tokens=self.random.choice(CHUNKS))  # type: ignore[arg-type]
-        return rows[batch.index(mine)][-1] if wants_logits else None
+        logits = self.model.forward(batch, chunk_tokens=self.random.choice(CHUNKS))  # type: ignore[arg-type]
+        return logits[batch.index(mine)][-1] if wants_logits else None
 
     def _check(self, holds: bool, what: str) -> None:
         if not holds:
@@ -370,6 +373,7 @@ ACTIONS: tuple[Callable[[Scenario], object], ...] = (
     Scenario.say_much,
     Scenario.retry,
     Scenario.undo,
+    Scenario.show_another,
     Scenario.edit,
     Scenario.branch,
     Scenario.come_back,

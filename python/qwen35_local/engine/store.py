@@ -27,7 +27,7 @@ from qwen35_local.errors import FormatError, InputError
 from qwen35_local.fields import OBJECTS, TEXT, Fields, Kind, integer, list_of
 from qwen35_local.partial_file import remove_stale, write_whole
 
-VERSION = 1
+VERSION = 2
 STATE = "state.json"
 
 _MAGIC = b"qwen35\0p"
@@ -39,6 +39,12 @@ _JSON_LIMIT_BYTES = 256 << 20
 
 _PART: Kind[str] = Kind(
     "the 64 digits that name a part", lambda v: type(v) is str and re.fullmatch("[0-9a-f]{64}", v) is not None
+)
+# A block of rows that are not tokens: first row, rows, positions they take, digest. The rope delta follows from them.
+_COUNT = integer(0, (1 << 31) - 1)
+_RUN: Kind[list[Any]] = Kind(
+    "three counts and the 64 digits of a digest",
+    lambda v: type(v) is list and len(v) == 4 and all(map(_COUNT.fits, v[:3])) and _PART.fits(v[3]),
 )
 
 Bytes = NDArray[np.uint8]
@@ -82,7 +88,8 @@ def write_snapshot(folder: Path, entry: Entry, snapshot: _core.Snapshot, known: 
             known[page.id] = _write(folder, "page", page.data())
     return {
         "label": entry.label,
-        "tokens": _write(folder, "tokens", entry.tokens),
+        "tokens": _write(folder, "tokens", snapshot.tokens),
+        "inputs": [[first, rows, advance, digest.hex()] for first, rows, advance, digest in snapshot.inputs],
         "state": _write(folder, "state", snapshot.state()),
         "logits": None if entry.logits is None else _write(folder, "logits", entry.logits),
         "pages": [known[page.id] for page in snapshot.pages],
@@ -131,6 +138,7 @@ def read_snapshot(
             model,
             kv=kv,  # type: ignore[arg-type]
             tokens=tokens,
+            inputs=[(first, rows, advance, bytes.fromhex(digest)) for first, rows, advance, digest in item["inputs"]],
             pages=[pages[name] for name in names],
             state=state,
         )
@@ -145,6 +153,7 @@ def _item(fields: Fields) -> dict[str, Any]:
     return {
         "label": fields.need("label", TEXT),
         "tokens": fields.need("tokens", _PART),
+        "inputs": fields.need("inputs", list_of(_RUN)),
         "state": fields.need("state", _PART),
         "logits": fields.find("logits", _PART),
         "pages": fields.need("pages", list_of(_PART)),
