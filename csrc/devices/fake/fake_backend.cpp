@@ -99,6 +99,7 @@ void FakeBackend::do_embed(Tensor out, const Weight&) {
     const float name[kCarried] = {static_cast<float>(step_.tokens[t]), static_cast<float>(step_.positions[t].t)};
     carry(row(out, t), out.cols, name, kCarried);
   }
+  for (const InputRow& input : step_.inputs) carry(row(out, input.row), out.cols, host(input.values), kCarried);
 }
 
 void FakeBackend::do_rms_norm(Tensor out, Tensor x, DevicePtr<const float>, float) {
