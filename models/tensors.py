@@ -1,6 +1,6 @@
 """The tensor table: every tensor of a Qwen3.5 GGUF, its shape, and where its values come from in a checkpoint.
 
-Sections 3 to 5 and 8 of the architecture notes, as data. Shapes are written as numpy does, slowest dimension first.
+docs/architecture.md 2 to 5 and 8, as data. Shapes are written as numpy does, slowest dimension first.
 Alphabet: D hidden, F feed-forward, V vocabulary rows, H query heads, G KV heads, Hk / Hv delta key / value heads,
 Dk / Dv their widths, C conv channels, E experts.
 

@@ -1,7 +1,7 @@
 """8-bit floats with one scale per block of 128 x 128 values, as the family's official FP8 checkpoints store them.
 
 A value is E4M3(code) * scale, with the scales of `X.weight` in `X.weight_scale_inv` (which multiplies, despite its
-name). E4M3 is that of the OCP 8-bit floating point specification 1.0: a sign, 4 bits of exponent with bias 7, 3 bits of
+name). E4M3 is the Open Compute Project's (OFP8, revision 1.0): a sign, 4 bits of exponent with bias 7, 3 bits of
 mantissa, no infinities; 0x7F and 0xFF are NaN. A product with a BF16 scale has 12 significant bits, so fp32 holds it
 exactly; with an F32 scale it is rounded once.
 """

@@ -1,9 +1,9 @@
-"""Which type each tensor gets: the mixtures of llama.cpp's `llama-quantize`, without an importance matrix.
+"""Which type each tensor gets: the file types of llama.cpp's `llama-quantize`, without an importance matrix.
 
-Source: the selection rules of llama.cpp `src/llama-quant.cpp` at 007dbbf3, section 8.5 of the architecture notes. Two
-deliberate differences. `ssm_alpha` and `ssm_beta` are Q8_0 in every preset below that, because their error is
-multiplied into the recurrent memory at every token and they are under 0.2 % of the bytes. The rules for eight experts,
-which no model of the family has, are left out.
+Source: the selection rules of llama.cpp `src/llama-quant.cpp` at 007dbbf3 (docs/architecture.md 8.5). Two deliberate
+differences. `ssm_alpha` and `ssm_beta` are Q8_0 in every preset below that, because their error enters the recurrent
+state at every token and they are under 0.2 % of the bytes. The rules for eight experts, which no model of the family
+has, are left out.
 """
 
 import re

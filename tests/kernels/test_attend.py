@@ -1,4 +1,4 @@
-"""attend: out = softmax(q k^T / sqrt(A)) v * sigmoid(gate) over the positions up to the row's own; specification 3."""
+"""attend: out = softmax(q k^T / sqrt(A)) v * sigmoid(gate) over positions up to the row's; docs/architecture.md 3."""
 
 import numpy as np
 import pytest

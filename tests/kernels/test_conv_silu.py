@@ -1,4 +1,4 @@
-"""conv_silu: silu of a causal depthwise convolution of four taps over [window; x]; specification 2.2."""
+"""conv_silu: silu of a causal depthwise convolution of four taps over [window; x]; docs/architecture.md 2.2."""
 
 import numpy as np
 import pytest

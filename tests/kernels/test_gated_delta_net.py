@@ -1,4 +1,4 @@
-"""gated_delta_net: convolution, delta rule and gated norm of specification 2.2 to 2.8, in GGUF head order."""
+"""gated_delta_net: convolution, delta rule and gated norm of docs/architecture.md 2.2 to 2.8, in GGUF head order."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""norm_rope_append: q and k <- rope(rms_norm(.)) per head, k and v into the pages; specification 3."""
+"""norm_rope_append: q and k <- rope(rms_norm(.)) per head, k and v into the pages; docs/architecture.md 3."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""route: the K largest of softmax(logits) per row, ties to the lower index, weights renormalised; specification 4."""
+"""route: top K of softmax(logits) per row, ties to the lower index, weights renormalised; docs/architecture.md 4."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a model takes in memory: against the table of section 9, and against what the core reports."""
+"""What a model takes in memory: against the table of docs/architecture.md 9, and against what the core reports."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from qwen35_local.quantize.synthetic import of_config
 
 GIB = 1 << 30
 
-# Section 9 of the architecture notes: bytes of keys and values per token as f16, q8_0 and q4_0; of S and of the
+# docs/architecture.md 9: bytes of keys and values per token as f16, q8_0 and q4_0; of S and of the
 # convolution's window per DeltaNet layer; MiB of both per sequence; GB of weights at 4.8 bits.
 NOTES = {
     "Qwen3.5-0.8B": (12288, 6528, 3456, 1_048_576, 73_728, 19.3, 0.45),

@@ -56,7 +56,7 @@ def test_goldens_are_not_trivial() -> None:
 
 
 def test_axes_of_the_family() -> None:
-    """Specification 3: time, height, width in turns, 11, 11 and 10 pairs."""
+    """docs/architecture.md 3.1: time, height, width in turns, 11, 11 and 10 pairs."""
     axes = rope_axes((11, 11, 10), 32)
     assert axes.tolist() == [0, 1, 2] * 10 + [0, 1]
     assert np.bincount(axes).tolist() == [11, 11, 10]

@@ -165,7 +165,7 @@ def test_no_gate_overflows() -> None:
 
 
 def test_yarn_frequencies() -> None:
-    """Specification 7: with 4x over 262144 positions the blend runs from pair 14 to pair 22."""
+    """docs/architecture.md 7: with 4x over 262144 positions the blend runs from pair 14 to pair 22."""
     plain, yarn = inverse_frequencies(64, 1e7), Yarn(factor=4.0, original_context_tokens=262144)
     blended = inverse_frequencies(64, 1e7, yarn)
     assert yarn.magnitude == pytest.approx(1.138629436, rel=1e-9)

@@ -6,7 +6,7 @@ import pytest
 
 from qwen35_local.models.registry import SIZES, parameters
 
-# Text with embeddings and output, MTP, and active per token, in 1e9, as section 9 of the specification has them.
+# Text with embeddings and output, MTP, and active per token, in 1e9, as docs/architecture.md 9 has them.
 TABLE = {
     "Qwen3.5-0.8B": (0.752, 0.0205, 0.752),
     "Qwen3.5-2B": (1.882, 0.0608, 1.882),

@@ -8,7 +8,7 @@ from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.registry import SIZES
 from qwen35_local.models.tensors import HeadTiling, canonical_name, is_ignored, is_vision, tensor_table
 
-# Section 8.2 of the architecture notes, without and with the MTP block; the 753 is a published file's.
+# docs/architecture.md 8.2, without and with the MTP block; the 753 is a published file's.
 COUNTS = {
     "0.8B": (320, 335),
     "2B": (320, 335),

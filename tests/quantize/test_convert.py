@@ -1,4 +1,4 @@
-"""Folders of every layout become the GGUF that the architecture notes describe, value for value."""
+"""Folders of every layout become the GGUF of docs/architecture.md 8, value for value."""
 
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def load(path: Path) -> Weights:
 
 
 def expected_block(tiny: Tiny, hf: Weights, source: str, attends: bool) -> Weights:
-    """One block by the rules of section 8, written out head by head."""
+    """One block by the rules of docs/architecture.md 8, written out head by head."""
     w = {name.removeprefix(source): array for name, array in hf.items() if name.startswith(source)}
     out: Weights = {
         "attn_norm.weight": w["input_layernorm.weight"] + 1,

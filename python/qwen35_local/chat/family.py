@@ -1,4 +1,4 @@
-"""The family's chat template as code (spec section 8.7), one page for all its versions.
+"""The family's chat template as code (docs/architecture.md 8.7), one page for all its versions.
 
 What the versions share is written out; what differs is a field of `Variant`. Pinned by goldens against the official
 Jinja templates. Two things are more lenient than those: system messages after the first become turns of their own,

@@ -1,4 +1,4 @@
-"""What the model writes, as it is written, to typed events (spec section 8.7, last points of the format).
+"""What the model writes, as it is written, to typed events (docs/architecture.md 8.7, last points of the format).
 
 The output is `reasoning</think>\\n\\nanswer<tool_call>\\n<function=NAME>\\n<parameter=P>\\nVALUE\\n</parameter>\\n
 </function>\\n</tool_call>`, more or less: models call tools while still thinking, forget openers and closers, double

@@ -1,4 +1,4 @@
-"""Sampling settings the model cards recommend, per version and mode (spec section 8.6).
+"""Sampling settings the model cards recommend, per version and mode (docs/architecture.md 8.6).
 
 Without them these models loop or drift: greedy decoding is advised against, and the presence penalty matters. Versions
 are named as the template's variants are, `Template.name`.

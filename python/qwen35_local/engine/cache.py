@@ -1,8 +1,8 @@
 """Points that a model can go back to: snapshots in a radix tree keyed by content, kept under a budget of bytes.
 
-A prompt may start from any snapshot whose keys (model_input.keys: ids of tokens, digests of what is none) are a prefix
-of its own; the recurrent state of the DeltaNet layers cannot
-be cut anywhere else (specification 2.9). Which snapshots are there never changes an answer, only what it costs.
+A prompt may start from any snapshot whose keys (model_input.keys: ids of tokens, digests of other rows) are a prefix of
+its own; the recurrent state of the DeltaNet layers cannot be cut anywhere else (docs/architecture.md 2.9). Which
+snapshots are there never changes an answer, only what it costs.
 """
 
 from collections import Counter

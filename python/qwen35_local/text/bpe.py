@@ -1,4 +1,4 @@
-"""Byte-level BPE through the `tokenizers` library (spec section 8.6)."""
+"""Byte-level BPE through the `tokenizers` library (docs/architecture.md 8.6)."""
 
 from collections.abc import Iterable, Sequence
 from typing import cast

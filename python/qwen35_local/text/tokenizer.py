@@ -1,4 +1,4 @@
-"""The tokenizer of a GGUF file, rebuilt from its metadata (spec sections 8.1 and 8.6).
+"""The tokenizer of a GGUF file, rebuilt from its metadata (docs/architecture.md 8.1 and 8.6).
 
 Special tokens are a matter of who wrote the text. Text from a person, a tool or the model is encoded with ordinary
 tokens only, however it is spelled; special tokens come from the parts of a prompt that the chat template wrote.
