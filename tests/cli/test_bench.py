@@ -84,7 +84,17 @@ def document(outcome: Outcome) -> dict[str, Any]:
     return found
 
 
-TESTS = ["pp8", "pp5", "tg2", "tg2 x4", "verify 4", "tg2 @ d40", "tg2 x4 @ d40", "verify 4 @ d40", "turn 32 @ d40"]
+TESTS = [
+    "prefill 8",
+    "prefill 5",
+    "decode 2",
+    "decode 2 x4",
+    "verify 4",
+    "decode 2 @ d40",
+    "decode 2 x4 @ d40",
+    "verify 4 @ d40",
+    "turn 32 @ d40",
+]
 
 
 def test_json_has_machine_models_and_rows(bench: Bench, model: Path) -> None:
@@ -120,7 +130,7 @@ def test_tables_show_every_test(bench: Bench, model: Path, style: str) -> None:
     code, out, err = bench(model, *SMALL, "--format", style)
     assert code == 0, err
     assert "A CPU" in out and "20.0 GB/s" in out and "200 Gop/s" in out
-    assert "the time of one token" in out and "nothing read again" in out
+    assert "the time of one token" in out and "nothing evaluated again" in out
     if style == "table":
         assert [line.strip() for line in out.splitlines() if line.startswith("  test")]
         assert all(any(line.startswith(f"  {name:<20}") for line in out.splitlines()) for name in TESTS)
@@ -145,7 +155,7 @@ def test_output_goes_into_a_file(bench: Bench, model: Path, tmp_path: Path) -> N
     small = ["-p", "4", "-n", "0", "-d", "0", "-r", "1"]
     code, out, _ = bench(model, *small, "-o", "json", "--output", tmp_path / "b.json")
     assert (code, out) == (0, "")
-    assert [row["name"] for row in json.loads((tmp_path / "b.json").read_text())["rows"]] == ["pp4"]
+    assert [row["name"] for row in json.loads((tmp_path / "b.json").read_text())["rows"]] == ["prefill 4"]
 
 
 def test_without_a_model_it_is_the_embedded_one(bench: Bench) -> None:
@@ -177,7 +187,7 @@ def test_sides_take_turns_on_one_file(
 
     monkeypatch.setattr(speed.Bench, "run", run)
     found = document(bench(model, *SMALL, "--against", fake, "-o", "json"))
-    shared = {"pp8", "pp5", "tg2", "tg2 @ d40"}
+    shared = {"prefill 8", "prefill 5", "decode 2", "decode 2 @ d40"}
     for row in found["rows"]:
         has_other = row["name"] in shared
         assert row["ratio"] == (2.0 if has_other else None)
@@ -195,7 +205,7 @@ def test_formats_of_keys_and_values_are_measured_apart(bench: Bench, fake: Path,
     small = ["-p", "4", "-n", "2", "-d", "0,30", "-r", "1", "--batch", "1"]
     rows = document(bench(model, *small, "--kv", "f16,k8v4", "--against", fake, "-o", "json"))["rows"]
     assert [row["kv"] for row in rows] == ["f16"] * 6 + ["k8v4"] * 6
-    assert rows[1]["name"] == "tg2" and rows[7]["name"] == "tg2 k8v4"
+    assert rows[1]["name"] == "decode 2" and rows[7]["name"] == "decode 2 k8v4"
     theirs = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert [(entry.get("-ctk"), entry.get("-ctv")) for entry in theirs] == [(None, None)] * 3 + [("q8_0", "q4_0")] * 3
     code, _, err = bench(model, "--kv", "f16,q5")
@@ -225,7 +235,7 @@ def test_interruption_leaves_nothing(bench: Bench, fake: Path, monkeypatch: pyte
     ("script", "said"),
     [
         ("echo 'cannot load the model' >&2; exit 3", "exit code 3: cannot load the model"),
-        ("exit 1", "exit code 1: it says nothing"),
+        ("exit 1", "exit code 1: it printed no reason"),
         ("echo '| model | size |'", "printed '| model | size |"),
         ("echo '[]'", "expected JSON with n_prompt 8"),
         ('echo \'[{"n_prompt": 8, "n_gen": 0, "n_depth": 0, "avg_ts": "fast"}]\'', "expected JSON"),

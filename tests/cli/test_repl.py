@@ -296,7 +296,7 @@ def test_why_explains_the_last_prompt(scripted: Any, capsys: pytest.CaptureFixtu
     repl.take("/why")
     out = capsys.readouterr().out
     assert "reused      80, from message 2" in out
-    assert "read        12 now, 30 since the reply before" in out
+    assert "evaluated   12 now, 30 since the reply before" in out
     assert r'at token 81: "<think>\n" was known, "Paris\u001b" came' in out
 
 

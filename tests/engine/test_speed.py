@@ -23,13 +23,13 @@ def load(folder: Path, *, moe: bool = False, keeps_profile: bool = False, thread
 def test_plan_is_prompts_then_depths_from_shallow_to_deep() -> None:
     names = [test.name for test in speed.plan([512, 64], 128, [4096, 0], [1, 4])]
     assert names == [
-        "pp512",
-        "pp64",
-        "tg128",
-        "tg128 x4",
+        "prefill 512",
+        "prefill 64",
+        "decode 128",
+        "decode 128 x4",
         "verify 4",
-        "tg128 @ d4096",
-        "tg128 x4 @ d4096",
+        "decode 128 @ d4096",
+        "decode 128 x4 @ d4096",
         "verify 4 @ d4096",
         "turn 32 @ d4096",
     ]
@@ -37,8 +37,15 @@ def test_plan_is_prompts_then_depths_from_shallow_to_deep() -> None:
 
 def test_each_format_of_keys_and_values_has_its_tests() -> None:
     names = [test.name for test in speed.plan([8], 2, [0, 40], [1], ["f16", "q4"])]
-    assert names[:5] == ["pp8", "tg2", "verify 4", "tg2 @ d40", "verify 4 @ d40"]
-    assert names[6:] == ["pp8 q4", "tg2 q4", "verify 4 q4", "tg2 @ d40 q4", "verify 4 @ d40 q4", "turn 32 @ d40 q4"]
+    assert names[:5] == ["prefill 8", "decode 2", "verify 4", "decode 2 @ d40", "verify 4 @ d40"]
+    assert names[6:] == [
+        "prefill 8 q4",
+        "decode 2 q4",
+        "verify 4 q4",
+        "decode 2 @ d40 q4",
+        "verify 4 @ d40 q4",
+        "turn 32 @ d40 q4",
+    ]
 
 
 def test_zeros_leave_tests_out() -> None:
@@ -63,7 +70,7 @@ def test_every_test_runs_at_its_depth(tmp_path: Path) -> None:
 
 def test_what_the_context_does_not_hold_is_refused(tmp_path: Path) -> None:
     bench = speed.Bench(load(tmp_path))
-    with pytest.raises(InputError, match="tg1 @ d4096 takes 4097 positions, and this model has 4096"):
+    with pytest.raises(InputError, match="decode 1 @ d4096 takes 4097 positions, and this model has 4096"):
         bench.check([Case("decode", 0, 1, 4096)])
 
 

@@ -117,7 +117,7 @@ CACHES = [
     Cache("searched and rotated", searched, along_tokens, is_rotated=True),
     Cache("the same, keys alone", keys=searched, is_rotated=True),
     Cache("the same, values alone", values=along_tokens, is_rotated=True),
-    Cache("searched, rotated, open pages (q4)", searched, along_tokens, is_rotated=True, keeps_pages=True),
+    Cache("searched, rotated, fp16 pages (q4)", searched, along_tokens, is_rotated=True, keeps_pages=True),
 ]
 
 

@@ -1,4 +1,4 @@
-"""A very long text, read to its end: `python -m models.demo.training.long FILE.gguf --tokens 1000000 --kv q4`.
+"""A very long text, evaluated to its end: `python -m models.demo.training.long FILE.gguf --tokens 1000000 --kv q4`.
 
 At each of several depths: how fast the last stretch was read, how fast tokens are written there, what memory the
 process has beside what its cache must take, and whether a code is found that was planted some way back.
@@ -116,7 +116,7 @@ def main() -> None:
     other_bytes = resident_bytes() - sequence.state_bytes
     print("rope factor", reader.model.config["rope_factor"], flush=True)
     print(
-        "| depth | read tok/s | write tok/s | cache MB | resident MB more | "
+        "| depth | prefill tokens/s | decode tokens/s | cache MB | resident MB more | "
         + " | ".join(f"found at {d:,}, of {TRIES}" for d in DISTANCES)
         + " |"
     )

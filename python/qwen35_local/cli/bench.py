@@ -34,7 +34,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Subject:
+class LoadedModel:
     """A model that is loaded, and the file it came from (none for one made in memory)."""
 
     model: "_core.Model"
@@ -80,7 +80,7 @@ def bench(
         bool, typer.Option("--profile", help="Also show where the time goes, operation by operation.")
     ] = False,
 ) -> None:
-    """Reading and writing speed, as a share of this machine's own memory and 8-bit rates: medians, and as spread the
+    """Prefill and decode speed, as a share of this machine's own memory and 8-bit rates: medians, and as spread the
     90th less the 10th percentile over the median."""
     from qwen35_local.cli.bench_report import open_report
     from qwen35_local.cli.model import check_device, model_path, open_file
@@ -154,7 +154,7 @@ def check_memory(model: "Synthetic", free: int) -> None:
         )
 
 
-def load(file: "_core.GgufFile", settings: Settings, synthetic: "Synthetic | None" = None) -> Subject:
+def load(file: "_core.GgufFile", settings: Settings, synthetic: "Synthetic | None" = None) -> LoadedModel:
     """`file` is a header when a synthetic model is given."""
     import time
 
@@ -171,11 +171,11 @@ def load(file: "_core.GgufFile", settings: Settings, synthetic: "Synthetic | Non
     seconds = time.perf_counter() - begin
     path = Path(file.paths[0])
     say_if_read(path, model)
-    return Subject(model, path if synthetic is None else None, seconds)
+    return LoadedModel(model, path if synthetic is None else None, seconds)
 
 
 @contextmanager
-def open_synthetic(model: "Synthetic", settings: Settings) -> Iterator[Subject]:
+def open_synthetic(model: "Synthetic", settings: Settings) -> Iterator[LoadedModel]:
     """In memory, or as a file when another program has to read it; nothing is left behind."""
     import shutil
     import tempfile
@@ -204,7 +204,7 @@ def open_synthetic(model: "Synthetic", settings: Settings) -> Iterator[Subject]:
         yield subject
 
 
-def measure(subject: Subject, settings: Settings, machine: "Machine", report: "Report") -> None:
+def measure(subject: LoadedModel, settings: Settings, machine: "Machine", report: "Report") -> None:
     """All tests of one model, row by row."""
     from qwen35_local.cli.progress import bar
     from qwen35_local.engine import speed
@@ -217,7 +217,7 @@ def measure(subject: Subject, settings: Settings, machine: "Machine", report: "R
     facts = describe(subject)
     report.model(facts)
     for test in settings.tests:
-        with bar(f"reading the context of {test.name}", "tok") as progress:
+        with bar(f"evaluating the context of {test.name}", "tok") as progress:
             bench.prepare(test, progress)
         runs, theirs = alternate(bench, test, subject.path, settings)
         report.row(facts["model"], facts["type"], row(test, runs, theirs, speed.rates(test, runs, model_cost), machine))
@@ -249,7 +249,7 @@ def alternate(bench: "Bench", test: "Case", path: Path | None, settings: Setting
     return runs, theirs
 
 
-def describe(subject: Subject) -> dict[str, Any]:
+def describe(subject: LoadedModel) -> dict[str, Any]:
     from qwen35_local.quantize.recipe import FILE_TYPES
 
     model = subject.model

@@ -63,7 +63,7 @@ class Table(Report):
         self._fits_cache = facts["weight_bytes"] < self._largest_cache
         self.line()
         self.line(model_line(facts))
-        self.line(f"  {'test':<20}{'tok/s':>10}{'spread':>9}{'rate':>14}{'of peak':>10}")
+        self.line(f"  {'test':<20}{'tokens/s':>10}{'spread':>9}{'rate':>14}{'of peak':>10}")
 
     def row(self, model: str, type: str, row: Row) -> None:
         test, *cells, note = row_cells(row)
@@ -99,7 +99,7 @@ class Markdown(Table):
         self.line()
         self.line(model_line(facts))
         self.line()
-        self.line("| model | type | test | tok/s | spread | rate | of peak | |")
+        self.line("| model | type | test | tokens/s | spread | rate | of peak | |")
         self.line("|---|---|---|---:|---:|---:|---:|---|")
 
     def row(self, model: str, type: str, row: Row) -> None:
@@ -212,7 +212,7 @@ def row_cells(row: Row) -> list[str]:
     rate = f"{gb:.1f} GB/s" if gb is not None else f"{gops:,.0f} Gop/s"
     notes = []
     if row["test"] == "turn":
-        notes.append(f"first token after {row['seconds']:.3f} s, nothing read again")
+        notes.append(f"first token after {row['seconds']:.3f} s, nothing evaluated again")
     if row["one_token_ratio"] is not None:
         notes.append(f"{row['one_token_ratio']:.2f} x the time of one token")
     if row["ratio"] is not None:

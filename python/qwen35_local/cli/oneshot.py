@@ -19,7 +19,7 @@ def answer(session: Session, question: str, *, as_json: bool) -> int:
     session.messages.append(Message("user", question))
     show = JsonPrinter() if as_json else TextPrinter(session.when_full)
     code = 0
-    with bar("reading", "tok") as progress, interruptible(session.engine.cancel), advising(session.when_full):
+    with bar("prefill", "tok") as progress, interruptible(session.engine.cancel), advising(session.when_full):
         for event in session.engine.reply(session.request(), progress=progress):
             show(event)
             if isinstance(event, Done) and event.reason == "cancelled":

@@ -59,7 +59,7 @@ class Repl:
         self._try_to_keep(SessionStore.keep)
 
     def keep_state(self) -> None:
-        """Writes what the model remembers of it, for `--continue`."""
+        """Writes the snapshots that `--continue` goes on from."""
         self._try_to_keep(SessionStore.keep_state)
 
     def _try_to_keep(self, write: Callable[[SessionStore, Session], None]) -> None:
@@ -76,7 +76,7 @@ class Repl:
             self._is_kept = False
 
     def prefill_ahead(self) -> None:
-        """Lets the engine read ahead while nobody waits for it."""
+        """Lets the engine evaluate the beginning of the next prompt while nobody waits for it."""
         *before, last = self.session.messages or [Message("user", "")]
         if last.role == "assistant" and before:
             self.session.engine.prefill_ahead(self.session.request(before), last)
@@ -115,7 +115,7 @@ class Repl:
         done: Done | None = None
         engine, session = self.session.engine, self.session
         try:
-            with bar("reading", "tok") as progress, interruptible(engine.cancel), advising(session.when_full):
+            with bar("prefill", "tok") as progress, interruptible(engine.cancel), advising(session.when_full):
                 for event in engine.reply(session.request(), progress=progress):
                     view.show(event)
                     if isinstance(event, Compacted):
@@ -134,7 +134,7 @@ class Repl:
         if not done.message.text and not done.message.tool_calls and done.reason == "cancelled":
             session.undo()
             self.pen.line(
-                "(the question is taken back; ↑ brings it again, and reading goes on where it stopped)", dim=True
+                "(the question is taken back; ↑ brings it again, and evaluation resumes where it stopped)", dim=True
             )
             return None
         session.messages.append(done.message)
@@ -208,7 +208,7 @@ def statistics(done: Done) -> str:
     return (
         f"{counted(u.generated_tokens, 'token')} · {u.tokens_per_second:.1f} tok/s · "
         f"first token {u.first_token_seconds:.2f} s · "
-        f"prompt {u.prompt_tokens} = {u.reused_tokens} reused + {u.evaluated_tokens} read"
+        f"prompt {u.prompt_tokens} = {u.reused_tokens} reused + {u.evaluated_tokens} evaluated"
     )
 
 

@@ -54,6 +54,6 @@ def selftest(
         sys.exit(1)
     typer.echo(
         f"{counted(scenarios, 'conversation')}, {total.replies:,} replies with the bits of a cold run; "
-        f"{total.reused_tokens:,} tokens reused, {total.evaluated_tokens:,} read "
+        f"{total.reused_tokens:,} tokens reused, {total.evaluated_tokens:,} evaluated "
         f"(seeds {seed} to {seed + scenarios - 1})"
     )

@@ -54,7 +54,7 @@ class SessionStore:
         save(self._folder(session.name), entries, engine.identity, engine.kv)
 
     def take(self, session: Session, name: str) -> str | None:
-        """Makes `session` the saved one of this name. Returns why the model has to read it again, None when it does
+        """Makes `session` the saved one of this name. Returns why it has to be evaluated again, None when it does
         not. Raises InputError or FormatError when there is none, or it is damaged; nothing changes then."""
         folder = self._folder(name)
         try:
@@ -74,7 +74,7 @@ class SessionStore:
         try:
             load(folder, engine.cache, engine.model, engine.identity, engine.kv)
         except FileNotFoundError:
-            return "it was not left in the usual way"
+            return "the last session did not exit cleanly"
         except (OSError, FormatError) as error:
             return str(error)
         return None

@@ -49,7 +49,7 @@ class LlamaBench:
             raise InputError(f"{self._program}: prints more than {OUTPUT_LIMIT_BYTES >> 20} MiB; is it llama-bench?")
         if code:
             lines = said.decode("utf-8", "replace").strip().splitlines()
-            reason = lines[-1][:300] if lines else "it says nothing"
+            reason = lines[-1][:300] if lines else "it printed no reason"
             raise InputError(f"{self._program}: failed with exit code {code}: {reason}")
         return self._speed(printed, test)
 

@@ -1,11 +1,10 @@
-"""How fast a model reads and writes tokens: the tests of `qwen35 bench`, one run at a time.
+"""Prefill and decode speed: the tests of `qwen35 bench`, one run at a time.
 
-A run feeds random tokens and samples nothing, so that it takes what the model takes. A context is read once and every
-run continues a fork of it.
+A run feeds random tokens and samples nothing, so that only the model is measured. A context is evaluated once, and
+every run continues a fork of it.
 """
 
 import time
-from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from qwen35_local import _core
 from qwen35_local.engine.cost import Cost
 from qwen35_local.errors import InputError
+from qwen35_local.progress import Progress
 
 TURN_TOKENS = 32
 VERIFY_TOKENS = 4
@@ -23,7 +23,6 @@ _WARM_TOKENS = 64
 _PIECE_TOKENS = 1024
 
 Tokens = NDArray[np.int32]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -41,13 +40,8 @@ class Case:
 
     @property
     def name(self) -> str:
-        """As llama-bench writes it where it has the test: "pp512", "tg128 @ d4096"."""
-        label = {
-            "prefill": f"pp{self.n_prompt}",
-            "decode": f"tg{self.n_gen}",
-            "verify": f"verify {self.n_prompt}",
-            "turn": f"turn {self.n_prompt}",
-        }[self.kind]
+        """ "prefill 512" (llama-bench: pp512), "decode 128 @ d4096" (tg128 @ d4096)."""
+        label = f"{self.kind} {self.n_gen if self.kind == 'decode' else self.n_prompt}"
         batch = f" x{self.sequences}" if self.sequences > 1 else ""
         depth = f" @ d{self.depth}" if self.depth else ""
         return f"{label}{batch}{depth}" + (f" {self.kv}" if self.kv != "f16" else "")
@@ -60,7 +54,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Run:
-    """Seconds of one run and the tokens it read; `one_token` is a pass of one token next to it, for "verify"."""
+    """Seconds of one run and the tokens it evaluated; `one_token` is a pass of one token next to it, for "verify"."""
 
     seconds: float
     tokens: int
