@@ -26,7 +26,7 @@ _SPARE_BYTES = 16 << 20  # left free on the disk
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class TensorProgress:
     """How far a conversion is: the tensor in progress (`index` from 0 of `count`) and the source bytes read so far."""
 
     tensor: str
@@ -42,7 +42,7 @@ def convert(
     type: str = recipe.DEFAULT_TYPE,
     *,
     name: str | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[TensorProgress], None] | None = None,
     dry_run: bool = False,
     threads: int = 0,
     overwrite: bool = False,
@@ -134,7 +134,7 @@ def _check_space(target: Path, needed: int) -> None:
 
 
 def _write(
-    plan: Plan, target: Path, progress: Callable[[Progress], None] | None, threads: int
+    plan: Plan, target: Path, progress: Callable[[TensorProgress], None] | None, threads: int
 ) -> tuple[dict[str, float], int]:
     """Writes the file; returns the relative error by tensor and the bytes of the file."""
     reader = RowReader()
@@ -161,7 +161,7 @@ def _write_tensors(
     tensors: list[PlannedTensor],
     stream: writer.GgufStream,
     encoder: Encoder,
-    progress: Callable[[Progress], None] | None,
+    progress: Callable[[TensorProgress], None] | None,
 ) -> dict[str, float]:
     total, done = sum(tensor.source_bytes for tensor in tensors), 0
     errors = {}
@@ -171,7 +171,7 @@ def _write_tensors(
             stream.write(part.data.data)
             power, error, done = power + part.power, error + part.error, done + part.source_bytes
             if progress is not None:
-                progress(Progress(tensor.name, index, len(tensors), done, total))
+                progress(TensorProgress(tensor.name, index, len(tensors), done, total))
         stream.end_tensor(tensor.n_bytes)
         errors[tensor.name] = math.sqrt(error / power) if power > 0 else 0.0
     return errors

@@ -6,7 +6,7 @@ megabytes: in memory through a header that lists the tensors, or as a whole file
 
 import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.registry import SIZES
 from qwen35_local.models.tensors import tensor_table
 from qwen35_local.partial_file import PartialFile
+from qwen35_local.progress import Progress
 from qwen35_local.quantize import recipe, writer
 from qwen35_local.quantize.metadata import file_metadata
 
@@ -89,7 +90,7 @@ class Synthetic:
             writer.begin(file, self._metadata(), self.tensors)
             file.commit()
 
-    def write(self, path: Path, progress: Callable[[int, int], None] | None = None) -> None:
+    def write(self, path: Path, progress: Progress | None = None) -> None:
         """The whole file; `progress` is given the bytes done and all of them. Raises OSError, InputError."""
         done = 0
         with PartialFile(path) as file:

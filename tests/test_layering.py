@@ -24,7 +24,7 @@ CXX_LAYERS = {
 OUTSIDE = {"json_file", "bounded_file", "other_file", "fields", "partial_file", "errors"}
 
 # Single modules without which the rest would repeat itself.
-ALONE = {"process", "units"}
+ALONE = {"process", "progress", "units"}
 
 PYTHON_LAYERS = {
     "cli": {
@@ -38,14 +38,15 @@ PYTHON_LAYERS = {
         "models",
         "_core",
         "process",
+        "progress",
         "units",
         *OUTSIDE,
     },
-    "api": {"plan", "engine", "hub", "chat", "quantize", "models", "_core", "units", *OUTSIDE},
+    "api": {"plan", "engine", "hub", "chat", "quantize", "models", "_core", "progress", "units", *OUTSIDE},
     "plan": {"quantize", "models", "_core", "units", *OUTSIDE},
-    "engine": {"chat", "text", "models", "_core", "process", *OUTSIDE},
-    "quantize": {"models", "_core", *OUTSIDE},
-    "hub": {"models", "_core", *OUTSIDE},
+    "engine": {"chat", "text", "models", "_core", "process", "progress", *OUTSIDE},
+    "quantize": {"models", "_core", "progress", *OUTSIDE},
+    "hub": {"models", "_core", "progress", *OUTSIDE},
     "chat": OUTSIDE,
     "text": OUTSIDE,
     "models": OUTSIDE,
@@ -56,6 +57,7 @@ PYTHON_LAYERS = {
     "fields": {"errors"},
     "errors": set(),
     "process": set(),
+    "progress": set(),
     "units": {"errors"},
 }
 
@@ -96,9 +98,13 @@ def python_files() -> list[tuple[Path, str]]:
     return files
 
 
-def imported(path: Path) -> set[str]:
+def imported(path: Path, *, inside: bool = True) -> set[str]:
+    """Names that a module imports, `inside` functions too."""
+    tree = ast.parse(path.read_text())
+    if not inside:
+        tree = OutsideFunctions().visit(tree)
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -106,6 +112,11 @@ def imported(path: Path) -> set[str]:
             assert node.module is not None
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
+
+
+class OutsideFunctions(ast.NodeTransformer):
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        return None
 
 
 def test_includes_point_down() -> None:
@@ -131,6 +142,40 @@ def test_imports_point_down() -> None:
                 if target not in {layer, "__version__"} and target not in PYTHON_LAYERS[layer]:
                     wrong.append(f"{path.relative_to(ROOT)} imports {name}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_no_module_imports_one_that_imports_it() -> None:
+    """Directly or by way of others, for type checking included; imports inside functions are not looked at."""
+    modules = {f"qwen35_local.{'.'.join(name)}": imported(path, inside=False) for name, path in python_modules()}
+    below = {
+        name: {target for used in names if (target := owner(used, modules))} - {name} for name, names in modules.items()
+    }
+    done: set[str] = set()
+
+    def visit(name: str, way: tuple[str, ...]) -> None:
+        assert name not in way, " -> ".join((*way[way.index(name) :], name))
+        if name not in done:
+            for target in below[name]:
+                visit(target, (*way, name))
+            done.add(name)
+
+    for name in modules:
+        visit(name, ())
+
+
+def python_modules() -> list[tuple[tuple[str, ...], Path]]:
+    """Every module of the package but its `__init__`s, by its name below `qwen35_local`."""
+    return [
+        ((*((prefix,) if prefix else ()), *path.relative_to(folder).with_suffix("").parts), path)
+        for prefix, folder in PYTHON_FOLDERS.items()
+        for path in sorted(folder.rglob("*.py"))
+        if path.name != "__init__.py" and "training" not in path.parts
+    ]
+
+
+def owner(name: str, modules: dict[str, set[str]]) -> str | None:
+    """The module that an imported name is, or is in."""
+    return name if name in modules else head if (head := name.rpartition(".")[0]) in modules else None
 
 
 def test_each_library_has_one_layer() -> None:

@@ -18,7 +18,7 @@ from tiny_checkpoints import Tiny
 from qwen35_local import partial_file
 from qwen35_local.errors import InputError
 from qwen35_local.partial_file import PartialFile
-from qwen35_local.quantize import Progress, convert
+from qwen35_local.quantize import TensorProgress, convert
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals and limits of POSIX")
 
@@ -210,7 +210,7 @@ def test_a_disk_without_room_is_refused_before_writing(folder: Path, monkeypatch
 
 
 def test_an_error_of_the_caller_leaves_nothing(folder: Path) -> None:
-    def stop(progress: Progress) -> None:
+    def stop(progress: TensorProgress) -> None:
         raise RuntimeError("enough")
 
     with pytest.raises(RuntimeError, match="enough"):

@@ -14,7 +14,7 @@ from qwen35_local.hub.resolve import Absent, Checkpoint, resolve
 from qwen35_local.models.memory import KV_FORMATS, Plan, solve
 from qwen35_local.plan import fit
 from qwen35_local.plan.subject import Extras, Subject, of_file
-from qwen35_local.quantize import FILE_TYPES, Progress, convert
+from qwen35_local.quantize import FILE_TYPES, TensorProgress, convert
 from qwen35_local.units import size
 
 _COUNT = integer(0, (1 << 53) - 1)
@@ -184,7 +184,7 @@ def notice_if_read(path: Path, model: _core.Model, notice: Callable[[str], None]
 
 
 def converted(
-    found: Checkpoint, notice: Callable[[str], None], progress: Callable[[Progress], None] | None = None
+    found: Checkpoint, notice: Callable[[str], None], progress: Callable[[TensorProgress], None] | None = None
 ) -> Path:
     """The GGUF of a checkpoint; it is made once, into the cache. Raises what `convert` raises."""
     if not found.cached.is_file():

@@ -10,9 +10,9 @@ from typing import Self, TypeAlias
 from qwen35_local.api.reply import Reply
 from qwen35_local.api.reply_queue import ReplyQueue, Ticket
 from qwen35_local.chat import events
-from qwen35_local.engine.cached_sequence import Progress
 from qwen35_local.engine.reply import Compacted, Done, Logprobs
 from qwen35_local.engine.reply import Event as EngineEvent
+from qwen35_local.progress import Progress
 
 Piece: TypeAlias = events.Event | Logprobs
 Start: TypeAlias = Callable[[Progress], Generator[EngineEvent, None, None]]

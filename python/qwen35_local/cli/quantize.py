@@ -15,7 +15,7 @@ from qwen35_local.cli.terminal import printable
 from qwen35_local.units import counted, file_size
 
 if TYPE_CHECKING:
-    from qwen35_local.quantize import Progress, Report
+    from qwen35_local.quantize import Report, TensorProgress
 
 TYPES = "F32, F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_K_S, Q4_0, IQ4_XS"
 
@@ -74,7 +74,7 @@ def quantize(
 
 
 @contextmanager
-def conversion_bar() -> Iterator[Callable[["Progress"], None] | None]:
+def conversion_bar() -> Iterator[Callable[["TensorProgress"], None] | None]:
     """A bar on stderr with the tensor in progress, MB/s of source read and the time left; none without a terminal."""
     if not sys.stderr.isatty():
         yield None
@@ -92,7 +92,7 @@ def conversion_bar() -> Iterator[Callable[["Progress"], None] | None]:
     with rich_progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=None)
 
-        def update(done: "Progress") -> None:
+        def update(done: "TensorProgress") -> None:
             label = f"{done.index + 1}/{done.count} {printable(done.tensor)}"
             bar.update(task, completed=done.done_bytes, total=done.total_bytes, description=f"{label:<42.42}")
 

@@ -11,8 +11,8 @@ from qwen35_local import _core
 from qwen35_local.engine.cache import NO_KEYS, Logits, PrefixCache, common_prefix, is_prefix
 from qwen35_local.engine.model_input import Keys, ModelInput, Tokens, keys
 from qwen35_local.errors import Cancelled
+from qwen35_local.progress import Progress
 
-Progress: TypeAlias = Callable[[int, int], None]
 Prompt: TypeAlias = ModelInput | Tokens | Seq[int]
 Append: TypeAlias = Callable[[_core.Sequence, ModelInput, bool], Logits | None]
 

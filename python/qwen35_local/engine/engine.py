@@ -14,7 +14,7 @@ from qwen35_local.chat.prompt import Prompt
 from qwen35_local.chat.template import Template
 from qwen35_local.chat.verbatim import VerbatimParser
 from qwen35_local.engine.cache import Disk, Entry, Logits, PrefixCache
-from qwen35_local.engine.cached_sequence import CachedSequence, Progress, Start
+from qwen35_local.engine.cached_sequence import CachedSequence, Start
 from qwen35_local.engine.compaction import shortened
 from qwen35_local.engine.encoding import Encoded, Vision, encode
 from qwen35_local.engine.generation import REPLY_TOKENS, Generation
@@ -34,6 +34,7 @@ from qwen35_local.engine.reply import (
 from qwen35_local.engine.reply_log import ReplyLog, Written
 from qwen35_local.errors import Cancelled, TemplateError
 from qwen35_local.fields import TEXT, Fields
+from qwen35_local.progress import Progress
 from qwen35_local.text.tokenizer import Tokenizer
 
 # Settings that a file may bring, and their keys under `general.sampling`.

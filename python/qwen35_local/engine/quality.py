@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from qwen35_local import _core
 from qwen35_local.engine import npy_file
 from qwen35_local.errors import InputError
+from qwen35_local.progress import Progress
 
 PIECE_TOKENS = 64
 BOOTSTRAP_ROUNDS = 200
 
 Floats = NDArray[np.float64]
-Progress = Callable[[int, int], None]
 KvFormat = Literal["f32", "f16", "q8", "q4", "k8v4"]
 
 

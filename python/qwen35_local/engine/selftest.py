@@ -22,7 +22,7 @@ from qwen35_local.chat.messages import Content, Media, Message, ToolCall
 from qwen35_local.chat.presets import Sampling
 from qwen35_local.engine import store
 from qwen35_local.engine.cache import Logits, PrefixCache, is_prefix
-from qwen35_local.engine.cached_sequence import CachedSequence, Progress, append_alone
+from qwen35_local.engine.cached_sequence import CachedSequence, append_alone
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.model_input import Keys, ModelInput
 from qwen35_local.engine.reply import Done, Request
@@ -31,6 +31,7 @@ from qwen35_local.engine.selftest_images import image_rows, random_image
 from qwen35_local.engine.spill import Spill
 from qwen35_local.errors import InputError, Qwen35Error
 from qwen35_local.models.memory import KV_FORMATS
+from qwen35_local.progress import Progress
 
 # fmt: off
 WORDS = ("What", "is", "12", "+", "30", "?", "Paris", "é", "日本", "🙂", "\n", " ", "a",

@@ -15,11 +15,10 @@ from qwen35_local.hub.offer import Offer
 from qwen35_local.hub.pulled import Pulled
 from qwen35_local.hub.transfer import extend
 from qwen35_local.partial_file import write_whole
+from qwen35_local.progress import Progress
 
 _SPARE_BYTES = 64 << 20  # left free on the disk
 _BLOCK = 1 << 20
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
