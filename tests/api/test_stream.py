@@ -11,9 +11,9 @@ from qwen35_local.api.reply_queue import ReplyQueue
 from qwen35_local.api.stream import Stream
 from qwen35_local.chat.events import TextDelta
 from qwen35_local.chat.messages import Message
-from qwen35_local.engine.cached_sequence import Progress
 from qwen35_local.engine.reply import Done, Event, Usage
 from qwen35_local.errors import InputError
+from qwen35_local.progress import Progress
 
 WAIT_S = 20.0  # far beyond what any step here takes; only a fault lasts as long
 

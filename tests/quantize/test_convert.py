@@ -10,7 +10,7 @@ import tiny_checkpoints
 from numpy.typing import NDArray
 from tiny_checkpoints import Tiny
 
-from qwen35_local.quantize import FILE_TYPES, Progress, convert
+from qwen35_local.quantize import FILE_TYPES, TensorProgress, convert
 
 Weights = dict[str, NDArray[Any]]
 
@@ -233,7 +233,7 @@ def test_dry_run_tells_sizes_and_writes_nothing(tmp_path: Path) -> None:
 
 def test_progress_reaches_the_end(tmp_path: Path) -> None:
     tiny_checkpoints.write(tmp_path / "m", Tiny())
-    seen: list[Progress] = []
+    seen: list[TensorProgress] = []
     report = convert(tmp_path / "m", tmp_path / "out.gguf", progress=seen.append)
     assert seen[-1].done_bytes == seen[-1].total_bytes == report.source_bytes
     assert [p.done_bytes for p in seen] == sorted(p.done_bytes for p in seen)
