@@ -301,7 +301,7 @@ def solve(
 
 
 def kv_token_bytes(config: ModelConfig, kv: str, layers: int | None = None) -> int:
-    """Of one position in `layers` attention layers (None: all), as in section 9 of the architecture notes."""
+    """Of one position in `layers` attention layers (None: all), as in docs/architecture.md 9."""
     count = len(config.full_attention_layers) if layers is None else layers
     return count * config.kv_heads * _ceil(config.head_width, _KV_BLOCK) * sum(KV_FORMATS[kv])
 
@@ -315,7 +315,7 @@ def kv_bytes(config: ModelConfig, context_tokens: int, kv: str, layers: int | No
 
 
 def delta_bytes(config: ModelConfig) -> int:
-    """Of every DeltaNet layer: S in fp32, the convolution's window (section 2.9), the tokens of an unfinished chunk."""
+    """Of every DeltaNet layer (docs/architecture.md 2.9): S in fp32, the convolution's window, an unfinished chunk."""
     window = _lines((config.conv_taps - 1) * config.conv_channels * _FLOAT)
     memory = _lines(config.delta_value_heads * config.delta_key_width * config.delta_value_width * _FLOAT)
     waiting = DELTA_CHUNK * _FLOAT

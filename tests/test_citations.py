@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("csrc", "python", "models", "quantize", "tests")
 SUFFIXES = {".h", ".cpp", ".cu", ".cuh", ".metal", ".mm", ".py", ".pyi"}
@@ -51,3 +53,14 @@ def test_cited_sections_exist() -> None:
                 dangling.append(f"{path.relative_to(ROOT)}: docs/architecture.md {section}")
     assert count > 25
     assert not dangling, "\n".join(dangling)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_nothing_outside_the_repository_is_cited(folder: str) -> None:
+    wrong = []
+    for path in sources():
+        if path.is_relative_to(ROOT / folder):
+            for number, line in enumerate(path.read_text().splitlines(), 1):
+                if ELSEWHERE.search(line):
+                    wrong.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()}")
+    assert not wrong, "\n".join(wrong)

@@ -69,8 +69,8 @@ struct HeadNorms {
   DevicePtr<const float> key;
 };
 
-// Rotary embedding of the first 2 * pairs dimensions of a head, interleaved M-RoPE (specification 3); magnitude
-// multiplies cos and sin (YaRN, specification 7).
+// Rotary embedding of the first 2 * pairs dimensions of a head, interleaved M-RoPE (docs/architecture.md 3); magnitude
+// multiplies cos and sin (YaRN, docs/architecture.md 7).
 struct Rope {
   DevicePtr<const double> inv_freq;  // [pairs]
   std::uint32_t pairs;
@@ -142,13 +142,13 @@ class Backend {
   // qkv]), tap conv_width - 1 on the current token; window <- the last rows before it. Then per value head: q, k scaled
   // to unit length, q by Dk^-1/2; decay = exp(ssm_a * softplus(a + dt_bias)), beta = sigmoid(b); S <- decay S; S <- S +
   // k d^T with d = beta (v - S^T k); o = S^T q; out = rms_norm(o, norm) * silu(z). Yang et al. 2024 (Gated Delta
-  // Networks), specification 2.2 to 2.8. out, z [T, Hv Dv], qkv [T, C] = [q | k | v], a and b [T, Hv].
+  // Networks), docs/architecture.md 2.2 to 2.8. out, z [T, Hv Dv], qkv [T, C] = [q | k | v], a and b [T, Hv].
   void gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b, const DeltaParameters& parameters,
                        const DeltaShape& shape, float eps, std::uint32_t layer);
 
   // Per head: q and k <- rope(rms_norm(.)); then k and v are appended to the pages. q_gate [T, H * 2A] holds
-  // [query | gate] per head; only the query half is touched. k, v [T, G A]. Specification 3. In a packed format q, k
-  // and v are then rotated, and pages that the segment fills are packed.
+  // [query | gate] per head; only the query half is touched. k, v [T, G A]. docs/architecture.md 3. In a packed format
+  // q, k and v are then rotated, and pages that the segment fills are packed.
   void norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const HeadNorms& norms, float eps, const Rope& rope,
                         const AttentionShape& shape, std::uint32_t layer);
 
@@ -156,7 +156,7 @@ class Backend {
   void attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::uint32_t layer);
 
   // Top K of softmax(logits) per row, ties to the lower index, weights renormalised to sum 1. logits [T, E];
-  // experts and weights hold T * K entries. Specification 4.
+  // experts and weights hold T * K entries. docs/architecture.md 4.
   void route(DevicePtr<std::int32_t> experts, DevicePtr<float> weights, Tensor logits, std::uint32_t top_k);
 
   // out[t * K + i] = silu(h[t] gate_e^T) * (h[t] up_e^T) with e = experts[t * K + i]. gate, up [E F, D]. When `up` is

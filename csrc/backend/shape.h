@@ -25,7 +25,7 @@ struct AttentionShape {
 
 struct DeltaShape {
   std::uint32_t key_heads;    // Hk
-  std::uint32_t value_heads;  // Hv; value head j reads key head j % Hk (GGUF order, specification 8.4)
+  std::uint32_t value_heads;  // Hv; value head j reads key head j % Hk (GGUF order, docs/architecture.md 8.4)
   std::uint32_t key_width;    // Dk
   std::uint32_t value_width;  // Dv
   std::uint32_t conv_width;   // taps, 4

@@ -1,5 +1,5 @@
-// A regular file opened for reading. It is read by position, so a file that is cut short or replaced is an error or the
-// file that was opened, never a fault.
+// A regular file opened for reading, read by position: a file that is truncated gives an error, and one that is
+// replaced is still the file that was opened.
 #pragma once
 
 #include <cstddef>
@@ -28,9 +28,9 @@ class InputFile {
   std::int64_t modified() const noexcept { return state_.modified; }  // likewise; in the system's own units
   Handle handle() const noexcept { return handle_; }
 
-  // Throws FormatError when the file ends before, filesystem_error when the system refuses.
+  // Throws FormatError when the file ends too early, filesystem_error when the system refuses.
   void read(std::uint64_t offset, std::byte* to, std::size_t bytes) const;
-  // Throws FormatError when the size or the time of change is another than when it was opened.
+  // Throws FormatError when the size or modification time differs from when the file was opened.
   void require_unchanged() const;
 
  private:

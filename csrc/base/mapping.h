@@ -1,5 +1,5 @@
-// A file mapped read-only into memory for a while. A page that the system cannot deliver any more (the file was cut
-// short, its disk failed) reads as zeros and is remembered; it does not end the process.
+// A file mapped read-only into memory. A page that the system can no longer deliver (the file was truncated, its disk
+// failed) reads as zeros and is recorded; it does not end the process.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +12,7 @@ namespace qwen35 {
 
 class Mapping {
  public:
-  explicit Mapping(const InputFile& file);  // which has to live as long
+  explicit Mapping(const InputFile& file);  // must outlive this
   ~Mapping();
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
@@ -21,7 +21,7 @@ class Mapping {
   const std::byte* data() const noexcept { return data_; }
   std::size_t size() const noexcept { return size_; }
 
-  // Lets the system drop the whole pages inside [data, data + bytes); reading them again reads the file again.
+  // Lets the system drop the whole pages inside [data, data + bytes); a later access reads the file again.
   void release(const std::byte* data, std::size_t bytes) const noexcept;
   // Throws FormatError when a page could not be delivered, or the file is not what it was when it was opened.
   void require_intact() const;

@@ -23,7 +23,7 @@ bool TornPages::any() const noexcept { return false; }
 
 namespace qwen35 {
 
-// Never freed and used again, so that a handler may walk over them at any time.
+// Entries are reused, never freed, so that a handler may walk over them at any time.
 struct TornPages::Range {
   std::atomic<std::uintptr_t> begin{0};  // of whole pages; 0 to 0 while nobody uses it
   std::atomic<std::uintptr_t> end{0};
@@ -51,7 +51,7 @@ struct TornPages::Registry {
     if (!mended) hand_on(the().earlier, number, info, context);
   }
 
-  // What lies behind the first page that is gone is gone too, as a rule: it is replaced up to the end.
+  // A file is usually truncated: everything behind the first missing page is replaced too.
   bool mend(std::uintptr_t address) const noexcept {
     for (Range* range = first.load(std::memory_order_acquire); range != nullptr; range = range->next) {
       const std::uintptr_t end = range->end.load(std::memory_order_acquire);
@@ -119,7 +119,7 @@ struct TornPages::Registry {
     ::sigaction(SIGBUS, &ours, nullptr);
   }
 
-  // Under a handler that somebody else has put over it since, ours stays: that one may hand faults on to it.
+  // If another handler was installed over ours, ours stays: the other one may chain to it.
   void uninstall() noexcept {
     struct sigaction current{};
     ::sigaction(SIGBUS, nullptr, &current);

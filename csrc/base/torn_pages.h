@@ -1,6 +1,6 @@
-// Watches mapped memory for pages that the system cannot deliver, while the object lives. On POSIX that is the signal
-// SIGBUS: the handler puts zeros in the page's place, notes it, and lets the reading thread go on, whichever it is; a
-// SIGBUS from elsewhere goes to the handler that was there before. Windows lets nobody shorten a mapped file.
+// While it lives, handles pages of a mapping that the system cannot deliver. On POSIX they raise SIGBUS: the handler
+// maps zeros there, records it and lets the reading thread continue; a SIGBUS from elsewhere goes to the previous
+// handler. On Windows a mapped file cannot be shortened.
 #pragma once
 
 #include <cstddef>

@@ -14,11 +14,12 @@
 namespace qwen35 {
 namespace {
 
-// Longer than the gap between two operations of a forward pass, shorter than anyone would notice on a shared core.
+// Spin time before sleeping: longer than the gap between two operations of a forward pass, short enough for a shared
+// core.
 constexpr std::chrono::microseconds kSpin{30};
 
-// Pieces of a worker's share: so many that waiting for the last one is a small part of a loop, but none below a quarter
-// of what is worth waking a worker for.
+// Pieces per share: enough that waiting for the last piece is a small part of the loop; a piece is at least a quarter
+// of the grain.
 constexpr std::size_t kPieces = 16;
 constexpr std::size_t kPiecesPerGrain = 4;
 
@@ -71,8 +72,7 @@ Workers::~Workers() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-// Equal shares, the same for every loop over as many items: whoever packs a weight touches first the memory that he
-// will stream.
+// Static partition: the thread that packs a panel (first touch) is the one that streams it later.
 void Workers::share_out(unsigned parts, Items items) noexcept {
   const std::size_t whole = items.count / parts, rest = items.count % parts;
   const std::size_t piece = parts == 1 ? items.count : std::max(whole / kPieces, items.grain / kPiecesPerGrain);

@@ -24,16 +24,15 @@ class Workers {
 
   unsigned count() const noexcept { return count_; }
 
-  // How long callers of each() have waited for the others, all in all, after their own part was done.
+  // Total time that callers of each() waited for worker threads after their own part was done.
   std::chrono::nanoseconds waited() const noexcept {
     return std::chrono::nanoseconds(waited_.load(std::memory_order_relaxed));
   }
 
-  // fn(begin, end, worker) over contiguous pieces of [0, n) until all is done; worker < count(). At most one worker for
-  // every `grain` items takes part. Each has an equal share and takes it piece by piece from its start; who is done
-  // early takes pieces of the others', so that a slow core holds up nobody for longer than a piece. The first exception
-  // comes back to the caller. One call at a time: neither another thread nor fn itself may call each() on the same
-  // team.
+  // Calls fn(begin, end, worker) for contiguous pieces that cover [0, n); worker < count(). At most one worker per
+  // `grain` items takes part. Each starts on an equal share, piece by piece, and then steals pieces of the others, so
+  // that a slow core delays the loop by one piece at most. Rethrows the first exception. One call at a time: neither
+  // another thread nor fn may call each() on the same team.
   template <class F>
   void each(std::size_t n, F&& fn, std::size_t grain = 1) {
     if (n == 0) return;
@@ -48,7 +47,7 @@ class Workers {
     run(parts, {n, grain}, &part, [](void* f, unsigned worker) { (*static_cast<decltype(part)*>(f))(worker); });
   }
 
-  // fn(item, worker) for every item of [0, n), handed out one at a time in rising order: for items of unequal cost.
+  // Calls fn(item, worker) for every item of [0, n), in rising order, one at a time: for items of unequal cost.
   // At most `most_workers` take part.
   template <class F>
   void each_item(std::size_t n, F&& fn, std::size_t most_workers = SIZE_MAX) {
@@ -65,12 +64,12 @@ class Workers {
  private:
   using Part = void (*)(void*, unsigned);
 
-  // One raised count per worker, each in its own cache line, so that a short loop wakes only those who take part.
+  // One counter per worker, each in its own cache line, so that a short loop wakes only the workers that take part.
   struct alignas(64) Event {
     std::atomic<std::uint32_t> rung{0};
   };
 
-  // What is left of one worker's share of [0, n), handed out from its start.
+  // The remaining part of one worker's share of [0, n).
   struct alignas(64) Share {
     std::atomic<std::size_t> next{0};
     std::size_t end = 0;
@@ -93,7 +92,7 @@ class Workers {
 
   unsigned count_;
 
-  // The job: written before the bells are rung, read after.
+  // The job: written before the workers are signalled, read after.
   void* fn_ = nullptr;
   Part call_ = nullptr;
   bool stopped_ = false;

@@ -1,5 +1,5 @@
-// The parts of the Python face, and the conversions they share. Bindings convert and let go of the GIL; they hold no
-// logic. python/qwen35_local/_core.pyi is the contract.
+// The parts of the Python bindings, and the conversions they share. Bindings convert arguments and release the GIL;
+// they hold no logic. python/qwen35_local/_core.pyi is the contract.
 #pragma once
 
 #include <pybind11/numpy.h>

@@ -1,4 +1,4 @@
-// Python face of the formats: GGUF files, block decoding and encoding.
+// Python bindings of the formats: GGUF files, block decoding and encoding.
 #include "bindings/formats.h"
 
 #include <pybind11/numpy.h>
@@ -93,7 +93,7 @@ class GgufFile {
   const std::shared_ptr<const ModelFile>& file() const { return file_; }
   const Gguf& gguf() const { return file_->file(); }
 
-  // Converted once; the caller gets a dict of his own over shared values.
+  // Converted once; each caller gets a new dict with the same values.
   py::dict metadata() {
     if (!metadata_) metadata_ = metadata_to_python(file_->directory());
     return py::reinterpret_steal<py::dict>(owned(PyDict_Copy(metadata_.ptr())));

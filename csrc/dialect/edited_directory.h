@@ -16,7 +16,7 @@ namespace qwen35 {
 class EditedDirectory : public GgufDirectory {
  public:
   explicit EditedDirectory(const GgufDirectory& file);
-  EditedDirectory(const EditedDirectory&) = delete;  // its values look into its own memory
+  EditedDirectory(const EditedDirectory&) = delete;  // its values point into its own memory
   EditedDirectory& operator=(const EditedDirectory&) = delete;
 
   // Replaces the value of `key`, or adds it as the last.

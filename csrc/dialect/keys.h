@@ -15,14 +15,14 @@ struct Blocks {
   std::uint64_t mtp;
 };
 
-// A count as it stands; nothing for another kind of value, which whoever needs it refuses.
+// A count, or nothing for another kind of value, which the reader of the key refuses.
 std::optional<std::uint64_t> find_count(const GgufDirectory& file, const std::string& key);
 
-// Nothing where the counts are missing or cannot be.
+// Nothing where the counts are missing or inconsistent.
 std::optional<Blocks> counted_blocks(const GgufDirectory& file, const std::string& architecture);
 
-// Lists of one number per block become that number, three RoPE sections four, and keys that tensors imply are added.
-// What cannot be translated stays as it is. Throws FormatError naming a list whose numbers differ.
+// Replaces lists of one number per block by that number and three RoPE sections by four, and adds keys that the tensors
+// imply. Leaves what it cannot translate. Throws FormatError naming a list whose numbers differ.
 void translate_keys(EditedDirectory& file, const std::string& architecture);
 
 }  // namespace qwen35

@@ -1,5 +1,5 @@
-// A GGUF as llama.cpp writes the family, whoever wrote it: names, shapes and keys of other writers become ours here and
-// nowhere else. Whatever reads a model reads it through this, so that everyone sees the same file.
+// A GGUF as llama.cpp writes the family, whatever program wrote it: names, shapes and keys of other writers are
+// translated here and nowhere else. Every reader of a model uses this class and sees the same file.
 #pragma once
 
 #include <filesystem>
@@ -32,9 +32,9 @@ class ModelFile {
 
   const char* kind() const noexcept { return kind_.name; }
   bool is_model() const noexcept { return kind_.is_model(); }
-  // Why the file cannot be run and what to give instead; empty where nothing in its directory stands against it.
+  // Why the file cannot be run and what to give instead; empty if it can, as far as its directory tells.
   const std::string& refusal() const noexcept { return refusal_; }
-  // What was found odd and is lost.
+  // Problems that do not stop the model from running, one sentence each.
   std::span<const std::string> notices() const noexcept { return notices_; }
 
  private:

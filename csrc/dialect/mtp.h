@@ -8,9 +8,8 @@
 
 namespace qwen35 {
 
-// Gives the block its place behind the main layers and counts it in the metadata. One that is not whole goes to
-// `broken` and is counted out; the notice then says why. `source`
-// has the bytes. Throws what Gguf::read throws.
+// Places the block behind the main layers and counts it in the metadata. An incomplete block moves to `broken`, is not
+// counted, and the notice says why. `source` has the bytes. Throws what Gguf::read throws.
 void settle_mtp(EditedDirectory& file, const Gguf& source, const std::string& architecture,
                 std::vector<GgufTensor>& broken, std::vector<std::string>& notices);
 

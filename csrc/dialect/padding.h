@@ -1,4 +1,4 @@
-// Rows of the embedding beyond the vocabulary, which converters list as tokens nobody trained.
+// Rows of the embedding beyond the vocabulary, which converters list as tokens.
 #pragma once
 
 #include "dialect/edited_directory.h"

@@ -1,4 +1,4 @@
-// The one sentence about a metadata value that cannot be.
+// The error for an invalid metadata value.
 #pragma once
 
 #include <string>

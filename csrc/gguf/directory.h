@@ -19,7 +19,7 @@ struct GgufTensor {
   std::string_view name;
   DType dtype;                       // may be a number outside DType: listable, but find_dtype() gives nullptr
   std::vector<std::uint64_t> shape;  // ne order: shape[0] is contiguous; one to four dimensions, none zero
-  std::size_t bytes;                 // for types outside DType: what the file has up to the next tensor
+  std::size_t bytes;                 // for types outside DType: up to the next tensor
   std::uint64_t offset;              // from the start of its part; 0 in a header alone
   std::size_t part;                  // of Gguf::parts()
 
@@ -29,7 +29,7 @@ struct GgufTensor {
   std::string type_name() const;  // "Q4_K"; for numbers nobody knows "type 99"
 };
 
-// Metadata and tensors by name. Copies share the bytes that names and values lie in, and keep them.
+// Metadata and tensors by name. Copies share ownership of the bytes that names and values point into.
 class GgufDirectory {
  public:
   std::span<const GgufTensor> tensors() const noexcept { return tensors_; }  // in file order
@@ -47,11 +47,11 @@ class GgufDirectory {
 
  protected:
   friend class GgufParser;
-  // Copies the header that names and values lie in, which begins there, to be kept.
+  // Keeps a copy of the header, which names and values point into.
   void keep(const std::byte* header, std::size_t bytes);
-  // The tensors of a further part; what its metadata say is the part's own affair.
+  // Adds the tensors of a further part; its metadata are ignored.
   void append(const GgufDirectory& directory, std::size_t part);
-  // To be called after a change. At most 2^32 of either.
+  // Call after a change. At most 2^32 of either.
   void index_values();
   void index_tensors();
 

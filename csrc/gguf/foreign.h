@@ -11,7 +11,7 @@ constexpr std::size_t kMagicBytes = 4;
 
 bool begins_as_gguf(std::span<const std::byte> beginning) noexcept;
 
-// One phrase: what a file that begins so is, and what to give instead.
+// One phrase: what a file with this beginning is, and what to give instead.
 std::string describe_foreign(std::span<const std::byte> beginning);
 
 }  // namespace qwen35

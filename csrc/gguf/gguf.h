@@ -1,6 +1,6 @@
 // A GGUF model, v2 or v3, little-endian: metadata and tensor directory, in one file or in the parts of a split one.
-// Nothing is believed before it is checked: a Gguf that exists has every tensor inside its file. The headers are its
-// own copy; tensors are read from the files, which stay open, so that the path may come to name another file meanwhile.
+// Everything is checked before use: a Gguf that exists has every tensor inside its file. Headers are copied; tensors
+// are read from the files, which stay open, so that replacing a file under its path changes nothing.
 #pragma once
 
 #include <cstddef>
@@ -24,7 +24,7 @@ struct GgufHeader;
 
 class Gguf : public GgufDirectory {
  public:
-  // Throws FormatError when the file is not a whole GGUF (or its header), or a part of it is missing or another's;
+  // Throws FormatError when the file is not a whole GGUF (or its header), or a part is missing or of another model;
   // std::filesystem::filesystem_error when the system cannot open it.
   explicit Gguf(const std::filesystem::path& path, GgufExtent extent = GgufExtent::kWhole);
 
@@ -36,10 +36,10 @@ class Gguf : public GgufDirectory {
 
   const GgufTensor& tensor(std::string_view name) const;  // throws FormatError when it is missing
 
-  // `bytes` of a tensor, which has as many behind `begin`, from the file as it was opened. Throws FormatError when it
-  // has been changed since, filesystem_error.
+  // Reads [begin, begin + bytes) of a tensor, which must be inside it. Throws FormatError when the file has changed
+  // since it was opened, filesystem_error.
   void read(const GgufTensor& tensor, std::size_t begin, std::byte* to, std::size_t bytes) const;
-  // What tells this model from another: of every part its size, time of change and header, and how each tensor begins.
+  // Identifies the model: size, modification time and header of every part, and the beginning of each tensor.
   std::string fingerprint() const;
 
  private:

@@ -1,5 +1,5 @@
-// Reads a GGUF header. Every length is compared with the bytes that are left before it is used, so work and memory are
-// bounded by the size of the file, and by that of a header, whatever the file claims.
+// Reads a GGUF header. Every length is compared with the remaining bytes before it is used, so work and memory are
+// bounded by the size of the file and the limit on headers, whatever the file claims.
 #include "gguf/parser.h"
 
 #include <algorithm>
@@ -187,7 +187,7 @@ void GgufParser::parse_value() {
   header_.values_.push_back(value);
 }
 
-// Moves past the value's bytes. Strings are checked one by one, so that whoever walks them later need not.
+// Moves past the value's bytes. Strings are checked here, so that later readers need not.
 void GgufParser::skip_values(GgufValue& value) {
   const std::uint64_t smallest = value.type_ == GgufType::kString ? sizeof(std::uint64_t) : width(value.type_);
   if (value.count_ > left() / smallest) {
@@ -285,7 +285,7 @@ void GgufParser::place_tensors(std::uint64_t alignment) {
   }
 }
 
-// No tensor may read another's bytes. One of unknown size owns what lies before the next tensor.
+// Tensors must not overlap. One of unknown size extends to the next tensor.
 void GgufParser::reserve_regions() {
   std::vector<GgufTensor*> by_place;
   by_place.reserve(header_.tensors_.size());

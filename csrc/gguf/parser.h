@@ -21,7 +21,7 @@ GgufHeader read_header(const InputFile& file, GgufExtent extent);
 // Parses what has been read of a file's beginning.
 class GgufParser {
  public:
-  // The header goes on behind what has been read, and the file does too.
+  // The header continues beyond what has been read, and so does the file.
   struct NeedsMore {};
 
   GgufParser(const InputFile& file, GgufExtent extent, std::span<const std::byte> read) noexcept

@@ -1,5 +1,5 @@
-// A model split into files as llama.cpp does it: `NAME-00001-of-00003.gguf` has the metadata, each has its share of the
-// tensors, and `split.no` (from 0), `split.count` and `split.tensors.count` say what belongs together.
+// A model split into files as llama.cpp does: `NAME-00001-of-00003.gguf` holds the metadata, every file some of the
+// tensors, and `split.no` (from 0), `split.count` and `split.tensors.count` identify the parts.
 #pragma once
 
 #include <cstddef>
@@ -16,8 +16,8 @@ constexpr std::uint64_t kMostParts = 1000;
 
 class Split {
  public:
-  // None for a file that is all of its model. Throws FormatError, naming the file to open, for another part than the
-  // first, and for a first one under a name that does not lead to the others. The directory and the path outlive this.
+  // Empty for a model in one file. Throws FormatError, naming the file to open, for a part that is not the first, and
+  // for a first part whose name does not lead to the others. The directory and the path must outlive this.
   static std::optional<Split> of(const GgufDirectory& first, const std::filesystem::path& path);
 
   std::uint64_t count() const noexcept { return count_; }

@@ -1,4 +1,4 @@
-// One value of a GGUF's metadata, over bytes that somebody else holds.
+// One value of a GGUF's metadata; a view of bytes owned elsewhere.
 #pragma once
 
 #include <cstddef>
@@ -28,7 +28,7 @@ enum class GgufType : std::uint32_t {
 
 const char* name(GgufType type) noexcept;  // "u32", "string"; "unknown" outside the enum
 
-// Forward range over `count` strings that lie one behind the other, each after its 64-bit length (already checked).
+// Forward range over `count` consecutive strings, each after its 64-bit length (already checked).
 class GgufStrings {
  public:
   class iterator {
@@ -72,7 +72,7 @@ class GgufStrings {
 
 // One metadata value, or an array of values of one type. The typed reads convert between integer widths (and from
 // integers to double) and throw FormatError, naming key and type, when the stored type is another or the value does
-// not fit. Indices are the caller's to keep below size().
+// not fit. Indices must be below size().
 class GgufValue {
  public:
   GgufValue() = default;

@@ -10,7 +10,7 @@ constexpr std::size_t kLineFloats = kLine / sizeof(float);
 
 std::size_t whole_lines(std::size_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
 
-// Deals out a memory from its start. With no memory it only counts.
+// A bump allocator. Without memory it only counts.
 class BumpAllocator {
  public:
   explicit BumpAllocator(DevicePtr<std::byte> memory) : memory_(memory) {}

@@ -10,7 +10,7 @@
 
 namespace qwen35 {
 
-// Rotary positions, YaRN included (specification 7). A factor of 1 is plain RoPE.
+// Rotary positions, YaRN included (docs/architecture.md 7). A factor of 1 is plain RoPE.
 struct RopeConfig {
   std::size_t dims;                                      // rotated dimensions of a head, from 0
   std::array<std::uint32_t, 3> sections = {11, 11, 10};  // pairs that turn by time, height and width

@@ -1,6 +1,6 @@
-// Qwen3.5, whole. Three layers in four remember through a memory of fixed size (Gated DeltaNet); every fourth looks
-// back at all tokens (gated attention). Each is followed by a feed-forward block, dense or a mixture of experts.
-// Prefill and decode are the same code with different T.
+// The forward pass of Qwen3.5. Three layers in four keep a recurrent state of fixed size (Gated DeltaNet); every fourth
+// attends to all earlier tokens (gated attention). A feed-forward block follows each, dense or a mixture of experts.
+// Prefill and decode are the same code with different T. Formulas: docs/architecture.md 1 to 4.
 #include "model/forward.h"
 
 #include <cstdint>

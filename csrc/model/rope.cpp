@@ -26,7 +26,7 @@ double stretch_for(const Config& config, std::size_t context_tokens) {
   return std::max(factor, rope.factor);
 }
 
-// The dimension pair whose wavelength fits `turns` times into the trained context.
+// The dimension pair that turns `turns` times over the trained context (docs/architecture.md 7).
 double pair_of(const RopeConfig& rope, double turns) {
   const double trained = static_cast<double>(rope.original_context);
   return static_cast<double>(rope.dims) * std::log(trained / (turns * 2.0 * std::numbers::pi)) /

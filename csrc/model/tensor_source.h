@@ -1,5 +1,4 @@
-// Where the encoded bytes of a model's tensors come from while they are packed: the file that lists them, or whoever
-// stands in for it.
+// Supplies encoded tensor bytes during packing: from the GGUF, or generated for benchmarks.
 #pragma once
 
 #include <cstddef>
@@ -19,8 +18,8 @@ namespace qwen35 {
 class TensorSource {
  public:
   virtual ~TensorSource() = default;
-  virtual const std::byte* take(const GgufTensor& tensor) = 0;  // tensor.bytes of them
-  // These of them have been read; may be said twice, and by several threads at once.
+  virtual const std::byte* take(const GgufTensor& tensor) = 0;  // the tensor's encoded bytes
+  // [data, data + bytes) is no longer needed. Ranges may overlap; thread-safe.
   virtual void give_back(const std::byte* data, std::size_t bytes) noexcept = 0;
 };
 
@@ -32,7 +31,7 @@ class FileTensors final : public TensorSource {
   void give_back(const std::byte* data, std::size_t bytes) noexcept override;
 
   bool is_mapped() const noexcept;  // all of it
-  // To be asked when everything was taken. Throws FormatError when the file has been changed meanwhile.
+  // Call after the last take(). Throws FormatError when the file changed while it was being read.
   void require_intact() const;
 
  private:
@@ -41,8 +40,8 @@ class FileTensors final : public TensorSource {
   std::unique_ptr<std::byte[]> read_;
 };
 
-// Every tensor is a pattern of bytes over and over. Tensors of one pattern share one copy of it, as long as the longest
-// of them, so that a model of any size needs little more than its packed weights.
+// Every tensor repeats a pattern of bytes. Tensors with the same pattern share one buffer, as long as the longest of
+// them, so that a synthetic model of any size needs little more than its packed weights.
 class RepeatedTensors final : public TensorSource {
  public:
   // The pattern of the tensor of this name, which outlives the source.

@@ -17,7 +17,7 @@ using Shape = std::vector<std::uint64_t>;  // as in the file: contiguous dimensi
 
 constexpr std::size_t kMostNamed = 10;
 
-// Writers differ in whether they keep dimensions of one: [D] and [D, 1] are the same tensor.
+// Writers differ in whether they keep dimensions of size 1: [D] and [D, 1] are the same tensor.
 Shape trimmed(Shape shape) {
   while (shape.size() > 1 && shape.back() == 1) shape.pop_back();
   return shape;
@@ -58,7 +58,7 @@ struct Packing {
   const std::function<void()>& pause;
 };
 
-// Finds tensors by name. With no packing it only checks, and collects everything that is wrong; with one it packs.
+// Finds tensors by name. Without a packing it only checks and collects every error; with one it packs.
 class Binder {
  public:
   Binder(const GgufDirectory& file, const Packing* packing, Weights& weights)

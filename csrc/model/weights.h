@@ -61,7 +61,7 @@ struct LayerWeights {
   std::variant<DenseWeights, MoeWeights> feed_forward;
 };
 
-// Predicts one token further from a position's last hidden row and the token that follows it (specification 5).
+// Multi-token prediction: from the hidden state at p and token p + 1, predicts token p + 2 (docs/architecture.md 5).
 struct MtpWeights {
   DevicePtr<const float> embedding_norm;  // [D]
   DevicePtr<const float> hidden_norm;     // [D]
@@ -72,7 +72,7 @@ struct MtpWeights {
   const Weight* head;           // [V, D], likewise
 };
 
-// A tensor of the file as the device holds it. For experts rows counts those of all of them.
+// A tensor of the file as the device holds it. For expert tensors, rows is summed over all experts.
 struct PackedTensor {
   std::string name;
   std::size_t rows;
@@ -90,7 +90,7 @@ struct Weights {
   std::size_t bytes = 0;  // of all in the directory
   std::vector<PackedTensor> directory;
 
-  std::vector<std::unique_ptr<Weight>> matrices;  // owners of what the pointers above look at
+  std::vector<std::unique_ptr<Weight>> matrices;  // own what the pointers above point to
   std::vector<std::unique_ptr<Buffer>> vectors;
 };
 

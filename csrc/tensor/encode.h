@@ -13,8 +13,8 @@ bool can_encode(DType dtype) noexcept;
 // Encodes rows x cols values, row-major, into rows of cols / block * block_bytes bytes at `dst`. The result has the
 // same bits for any number of threads (0: as many as the process may use).
 //
-// `importance`, when given, holds cols weights for the squared error of each column; only their ratios count, and a
-// group of columns that has none is weighed evenly.
+// `importance`, when given, holds cols weights for the squared error of each column. Only their ratios count; a group
+// of columns whose weights are all zero is weighted evenly.
 //
 // Throws InputError for a type without encoder, for cols that are not whole blocks, for importances that are negative
 // or not finite, and, naming row and column, for values that are not finite or that the type cannot hold: above 65504

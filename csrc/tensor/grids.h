@@ -57,8 +57,7 @@ struct BlockMXFP4 {
 static_assert(sizeof(BlockIQ2_XXS) == 66 && sizeof(BlockIQ2_XS) == 74 && sizeof(BlockIQ2_S) == 82);
 static_assert(sizeof(BlockIQ3_XXS) == 98 && sizeof(BlockIQ3_S) == 110 && sizeof(BlockMXFP4) == 17);
 
-// 32 values of a block: scale[i / 16] * levels[codes[i]]. Sixteen levels are enough for each of these types, signs and
-// all.
+// 32 values of a block: scale[i / 16] * levels[codes[i]]. Sixteen signed levels cover each of these types.
 struct GridGroup {
   std::uint8_t codes[32];
   float scale[2];

@@ -48,8 +48,8 @@ const DTypeInfo* find_dtype(std::string_view name) noexcept;
 // A number outside DType gives "unknown": one value per block of no bytes.
 const DTypeInfo& info(DType dtype) noexcept;
 std::span<const DTypeInfo> dtypes() noexcept;
-// A type that other programs write and this one does not decode; nullptr for a number that nobody knows, and for one
-// of DType.
+// Name of a type that other programs write and this one does not decode; nullptr for unknown numbers and for those of
+// DType.
 const DTypeInfo* find_foreign_dtype(std::uint32_t gguf_number) noexcept;
 
 // Encoded weights somewhere in a mapped file: rows x cols, each row a whole number of blocks, row-major.

@@ -11,7 +11,7 @@
 namespace qwen35::cpu {
 namespace {
 
-constexpr float kUnitEpsilon = 1e-6F;        // added to the sum of squares, specification 2.3
+constexpr float kUnitEpsilon = 1e-6F;        // added to the sum of squares, docs/architecture.md 2.3
 constexpr std::size_t kDeltaBlock = 64;      // rows that go from step to step together
 constexpr std::size_t kWorkGrain = 1 << 16;  // multiplications worth waking one more worker for: some ten microseconds
 

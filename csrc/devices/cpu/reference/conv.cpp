@@ -1,4 +1,4 @@
-// Scalar twin of conv_silu. Specification 2.2.
+// Scalar twin of conv_silu. docs/architecture.md 2.2.
 #include <cmath>
 
 #include "devices/cpu/kernels.h"

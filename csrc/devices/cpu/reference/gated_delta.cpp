@@ -1,6 +1,7 @@
 // Scalar twins of delta_dots, delta_gates and gated_delta_rule, the last on one tile of value columns: the recurrence
 //   d_i = beta_i (v_i - decay_i S_{i-1}^T k_i),  S_i = decay_i S_{i-1} + k_i d_i^T,  o_i = S_i^T q_i
-// solved for the tokens of a chunk against the S they all start from (specification 2.7 by forward substitution):
+// solved for the tokens of a chunk against the S they all start from (docs/architecture.md 2.7 by forward
+// substitution):
 //   d_i = beta_i (v_i - D_i S^T k_i - sum_{j<i} L_ij (k_j . k_i) d_j)
 //   o_i = D_i S^T q_i + sum_{j<=i} L_ij (k_j . q_i) d_j
 // where D_i is the product of the decays up to i and L_ij that of those after j. The chunk's last token brings S up to

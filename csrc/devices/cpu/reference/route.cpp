@@ -1,5 +1,5 @@
 // Scalar twin of route. The largest logits are the largest probabilities, and renormalising the chosen ones cancels
-// the sum over all experts, so only the chosen are exponentiated. Specification 4.
+// the sum over all experts, so only the chosen are exponentiated. docs/architecture.md 4.
 #include "devices/cpu/kernels.h"
 #include "devices/cpu/math.h"
 
