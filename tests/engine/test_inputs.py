@@ -3,16 +3,25 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from qwen35_local import _core
+from qwen35_local.chat.messages import Media, Message
+from qwen35_local.chat.presets import Sampling
+from qwen35_local.chat.template import Template
 from qwen35_local.engine import store
 from qwen35_local.engine.cache import PrefixCache
 from qwen35_local.engine.cached_sequence import CachedSequence
+from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.model_input import ModelInput, digest, input_rows
+from qwen35_local.engine.reply import Request
+from qwen35_local.engine.reply_log import ReplyLog, Written
 from qwen35_local.engine.spill import Spill
+from qwen35_local.errors import InputError
 from qwen35_local.models.positions import grid_positions
 
+GREEDY = Sampling(temperature=0.0)
 PAD = 900
 BEFORE, BEHIND = 300, 40  # tokens of text around an image of 6 x 8
 N = BEFORE + 48 + BEHIND
@@ -119,3 +128,50 @@ def test_two_images_are_two_on_disk(demo: _core.Model, tmp_path: Path) -> None:
     np.testing.assert_array_equal(logits, cold(demo, one))
     behind = one.tokens[:5]  # positions go on where the image left them
     np.testing.assert_array_equal(third._sequence.append(behind), first._sequence.append(behind))
+
+
+def test_an_image_in_a_message_stands_for_its_rows(demo: _core.Model) -> None:
+    """As many tokens as rows in the place of the template's one placeholder, and nothing else differs."""
+    engine = Engine(demo, vision=lambda shown: image(demo, shown.source))
+    question = (Media("image", 1), "What is this?")
+    encoded = engine.encode(Request([Message("user", question)], GREEDY))
+    pad = engine.tokenizer.special_tokens["<|image_pad|>"]
+    ((at, rows),) = encoded.inputs
+    assert len(rows) == encoded.tokens.count(pad) == 48
+    assert encoded.tokens[at : at + 48] == [pad] * 48
+    text = engine.tokenizer.decode(encoded.tokens)
+    assert text.replace("<|image_pad|>" * 48, "<|image_pad|>") == encoded.prompt.text
+
+
+def test_a_conversation_about_another_image_is_evaluated_anew(demo: _core.Model) -> None:
+    engine = Engine(demo, vision=lambda shown: image(demo, shown.source))
+    logits = []
+    for source, reuses_image in ((1, False), (2, False), (1, True), (2, True)):
+        prefilled = engine.prefill(Request([Message("user", (Media("image", source), "What is this?"))], GREEDY))
+        prompt = prefilled.encoded.model_input
+        np.testing.assert_array_equal(prefilled.logits, cold(demo, prompt))
+        assert (prefilled.start.reused > prompt.inputs[0][0]) == reuses_image
+        logits.append(prefilled.logits)
+    assert not np.array_equal(logits[0], logits[1])
+
+
+def test_an_image_without_an_encoder_or_a_place_is_refused(demo: _core.Model) -> None:
+    request = Request([Message("user", (Media("image", 1), "What is this?"))], GREEDY)
+    with pytest.raises(InputError, match="holds an image, and no encoder"):
+        Engine(demo).encode(request)
+    engine = Engine(demo, vision=lambda shown: image(demo, shown.source))
+    engine.template = Template.for_model("{% for m in messages %}<|im_start|>{{ m.role }}<|im_end|>{% endfor %}")
+    with pytest.raises(InputError, match="template has no place for it"):
+        engine.encode(request)
+
+
+def test_a_reply_is_the_one_behind_its_image(demo: _core.Model) -> None:
+    """Two replies of the same text, written as other tokens behind two images under the same ids."""
+    log, message = ReplyLog(), Message("assistant", "a cat")
+    digests = [asked(demo, seed).digest for seed in (1, 2)]
+    for number, after in enumerate(digests):
+        log.keep(Written(message, "", (number,), "a cat", after))
+    for number, after in enumerate(digests):
+        chosen = log.choose(message, lambda after=after: after)
+        assert chosen is not None
+        assert chosen.tokens == (number,)

@@ -106,7 +106,8 @@ def _images(messages: Sequence[Message], vision: Vision | None) -> Iterator[_cor
             if not isinstance(part, Media):
                 continue
             if vision is None:
-                raise InputError(f"a message holds a {part.kind}, and this model cannot see; give text only")
+                what = "an image" if part.kind == "image" else "a video"
+                raise InputError(f"a message holds {what}, and no encoder for it is loaded; give text only")
             yield vision(part)
 
 
