@@ -13,6 +13,7 @@ from functools import cached_property
 
 from qwen35_local.errors import FormatError
 from qwen35_local.models.config import ModelConfig
+from qwen35_local.models.kv import KvChoice, KvFormat
 
 # Values and bytes of a block in the file, then columns and bytes of a unit of 32 rows in a panel.
 _AFFINE = (32, 1536)
@@ -44,7 +45,7 @@ _PANEL_ROWS = 32
 _VECTORS = ("norm.weight", "ssm_a", "ssm_dt.bias", "ssm_conv1d.weight")  # held as F32, unpacked
 
 # Bytes of 32 values of K and of V, the widest format first.
-KV_FORMATS = {"f16": (64, 64), "q8": (34, 34), "k8v4": (34, 18), "q4": (18, 18)}
+KV_FORMATS: dict[KvFormat, tuple[int, int]] = {"f16": (64, 64), "q8": (34, 34), "k8v4": (34, 18), "q4": (18, 18)}
 _KV_BLOCK = 32
 
 PAGE_TOKENS = 256
@@ -221,7 +222,7 @@ class Footprint:
         return max(min(_MOST_STRETCH * trained, MOST_CONTEXT_TOKENS), self.config.context_tokens)
 
     def memory(
-        self, context_tokens: int, kv: str, *, budget: int | None = None, snapshots: int | None = None
+        self, context_tokens: int, kv: KvFormat, *, budget: int | None = None, snapshots: int | None = None
     ) -> Memory:
         """`snapshots` is what is spent on them; None takes what is left of `budget`, an eighth of it and 1 GiB at most
         and two snapshots at least."""
@@ -241,10 +242,10 @@ class Footprint:
             snapshots = max(wanted, _LEAST_SNAPSHOTS * snapshot_bytes(self.config, context_tokens, kv))
         return Memory(**{**vars(rest), "snapshots": snapshots})
 
-    def fits(self, context_tokens: int, kv: str, budget: int) -> bool:
+    def fits(self, context_tokens: int, kv: KvFormat, budget: int) -> bool:
         return self.memory(context_tokens, kv, budget=budget).total <= budget
 
-    def longest(self, kv: str, budget: int) -> int:
+    def longest(self, kv: KvFormat, budget: int) -> int:
         """Tokens of the longest context, in whole pages or `most_context`; 0 when not even one page fits."""
         pages = range(1, _ceil(self.most_context, PAGE_TOKENS) + 1)
         too_much = bisect_right(pages, False, key=lambda n: not self.fits(self._tokens(n), kv, budget))
@@ -260,7 +261,7 @@ class Plan:
 
     footprint: Footprint
     context_tokens: int
-    kv: str
+    kv: KvFormat
     budget: int
     memory: Memory
 
@@ -279,34 +280,34 @@ def solve(
     budget: int,
     *,
     context_tokens: int | None = None,
-    kv: str = "auto",
-    formats: Sequence[str] = tuple(KV_FORMATS),
+    kv: KvChoice = "auto",
+    formats: Sequence[KvFormat] = tuple(KV_FORMATS),
 ) -> Plan:
     """What to choose where a choice is left: the widest of `formats` that fits the context (`kv` "auto"), and without a
     context the longest that fits: with "auto" in the widest format that reaches the model's own context.
 
     The plan does not fit when nothing does: it is then of the narrowest format, and without a context of a short one.
     """
-    formats = formats if kv == "auto" else (kv,)
+    allowed = formats if kv == "auto" else (kv,)
     if context_tokens is None:
         wanted = min(footprint.config.context_tokens, footprint.most_context)
-        longest = {kv: footprint.longest(kv, budget) for kv in formats}
-        kv = next((kv for kv in formats if longest[kv] >= wanted), formats[-1])
+        longest = {each: footprint.longest(each, budget) for each in allowed}
+        chosen = next((each for each in allowed if longest[each] >= wanted), allowed[-1])
         least = min(LEAST_CONTEXT_TOKENS, wanted)
-        context_tokens = longest[kv] if longest[kv] >= least else least
+        context_tokens = longest[chosen] if longest[chosen] >= least else least
     else:
-        kv = next((kv for kv in formats if footprint.fits(context_tokens, kv, budget)), formats[-1])
-    memory = footprint.memory(context_tokens, kv, budget=budget)
-    return Plan(footprint, context_tokens, kv, budget, memory)
+        chosen = next((each for each in allowed if footprint.fits(context_tokens, each, budget)), allowed[-1])
+    memory = footprint.memory(context_tokens, chosen, budget=budget)
+    return Plan(footprint, context_tokens, chosen, budget, memory)
 
 
-def kv_token_bytes(config: ModelConfig, kv: str, layers: int | None = None) -> int:
+def kv_token_bytes(config: ModelConfig, kv: KvFormat, layers: int | None = None) -> int:
     """Of one position in `layers` attention layers (None: all), as in docs/architecture.md 9."""
     count = len(config.full_attention_layers) if layers is None else layers
     return count * config.kv_heads * _ceil(config.head_width, _KV_BLOCK) * sum(KV_FORMATS[kv])
 
 
-def kv_bytes(config: ModelConfig, context_tokens: int, kv: str, layers: int | None = None) -> int:
+def kv_bytes(config: ModelConfig, context_tokens: int, kv: KvFormat, layers: int | None = None) -> int:
     """Whole pages; in the narrow formats the window that is kept in f16 comes on top."""
     pages = _ceil(context_tokens, PAGE_TOKENS)
     window = 0 if kv == "f16" else min(pages, _WINDOW_PAGES)
@@ -315,7 +316,7 @@ def kv_bytes(config: ModelConfig, context_tokens: int, kv: str, layers: int | No
 
 
 def delta_bytes(config: ModelConfig) -> int:
-    """Of every DeltaNet layer (docs/architecture.md 2.9): S in fp32, the convolution's window, an unfinished chunk."""
+    """Of every DeltaNet layer: S in fp32, the convolution's window (section 2.9), the tokens of an unfinished chunk."""
     window = _lines((config.conv_taps - 1) * config.conv_channels * _FLOAT)
     memory = _lines(config.delta_value_heads * config.delta_key_width * config.delta_value_width * _FLOAT)
     waiting = DELTA_CHUNK * _FLOAT
@@ -325,7 +326,7 @@ def delta_bytes(config: ModelConfig) -> int:
     return (config.layers - len(config.full_attention_layers)) * (window + memory + chunk)
 
 
-def snapshot_bytes(config: ModelConfig, context_tokens: int, kv: str) -> int:
+def snapshot_bytes(config: ModelConfig, context_tokens: int, kv: KvFormat) -> int:
     """Recurrent state, the tokens, and the pages of the f16 window that only the snapshot still holds."""
     pinned = 0 if kv == "f16" else _SNAPSHOT_PAGES * PAGE_TOKENS * kv_token_bytes(config, "f16")
     return delta_bytes(config) + context_tokens * 4 + pinned

@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from qwen35_local.chat.messages import Message, ToolCall
     from qwen35_local.chat.presets import Sampling
     from qwen35_local.engine.reply import Logprobs, TokenLogprob, Usage
-    from qwen35_local.errors import Cancelled, FormatError, InputError, Qwen35Error, TemplateError
+    from qwen35_local.errors import (
+        Cancelled,
+        DeviceError,
+        FormatError,
+        InputError,
+        OutOfMemory,
+        Qwen35Error,
+        TemplateError,
+        Unavailable,
+    )
+    from qwen35_local.models.kv import KvFormat
 else:
     _MODULES = {
         "Model": "api.model",
@@ -28,7 +38,9 @@ else:
         **dict.fromkeys(("Message", "ToolCall"), "chat.messages"),
         "Sampling": "chat.presets",
         **dict.fromkeys(("Logprobs", "TokenLogprob", "Usage"), "engine.reply"),
-        **dict.fromkeys(("Cancelled", "FormatError", "InputError", "Qwen35Error", "TemplateError"), "errors"),
+        **dict.fromkeys(("Cancelled", "DeviceError", "FormatError", "InputError", "OutOfMemory"), "errors"),
+        **dict.fromkeys(("Qwen35Error", "TemplateError", "Unavailable"), "errors"),
+        "KvFormat": "models.kv",
     }
 
     def __getattr__(name):
@@ -47,11 +59,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Cancelled",
+    "DeviceError",
     "FormatError",
     "InputError",
+    "KvFormat",
     "Logprobs",
     "Message",
     "Model",
+    "OutOfMemory",
     "Qwen35Error",
     "ReasoningDelta",
     "Reply",
@@ -63,5 +78,6 @@ __all__ = [
     "ToolCall",
     "ToolCallDone",
     "ToolCallStart",
+    "Unavailable",
     "Usage",
 ]

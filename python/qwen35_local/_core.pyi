@@ -7,7 +7,7 @@ qwen35_local.errors.
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as Seq
 from os import PathLike
-from typing import Literal, TypeAlias, final
+from typing import Literal, TypeAlias, TypedDict, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from qwen35_local.errors import Cancelled as Cancelled
 from qwen35_local.errors import FormatError as FormatError
 from qwen35_local.errors import InputError as InputError
+from qwen35_local.models.kv import KvFormat
 
 _MetadataValue: TypeAlias = bool | int | float | str | list[bool] | list[int] | list[float] | list[str]
 _Logits: TypeAlias = Literal["none", "last", "all"]
-_KvFormat: TypeAlias = Literal["f32", "f16", "q8", "q4", "k8v4"]
 _Inputs: TypeAlias = Iterable[tuple[int, InputRows]]
 _InputRun: TypeAlias = tuple[int, int, int, bytes]
 
@@ -169,7 +169,7 @@ class Model:
     def was_mapped(self) -> bool:
         """False when the system could not map the file into memory, and it was read instead."""
     @property
-    def config(self) -> dict[str, bool | int | float | str]: ...
+    def config(self) -> _ModelConfig: ...
     @property
     def device(self) -> str: ...
     @property
@@ -208,6 +208,40 @@ class Model:
         [n, V] asked for: n is 0, 1 or the number of tokens. `inputs` as in Sequence.append. Raises InputError (nothing
         is changed), Cancelled."""
 
+class _ModelConfig(TypedDict):
+    """What the core read of the model's configuration, under the names of models.config.ModelConfig.
+
+    `rope_factor`: by which YaRN stretches the positions, 1.0 for not at all. `context_tokens`: the model's own."""
+
+    architecture: str
+    name: str
+    layers: int
+    attention_layers: int
+    delta_layers: int
+    full_attention_interval: int
+    mtp_layers: int
+    hidden: int
+    vocabulary: int
+    heads: int
+    kv_heads: int
+    head_width: int
+    delta_key_heads: int
+    delta_value_heads: int
+    delta_key_width: int
+    delta_value_width: int
+    conv_taps: int
+    rope_width: int
+    context_tokens: int
+    feed_forward: int
+    experts: int
+    experts_per_token: int
+    expert_feed_forward: int
+    shared_expert_feed_forward: int
+    embeddings_are_tied: bool
+    rms_eps: float
+    rope_theta: float
+    rope_factor: float
+
 @final
 class WeightInfo:
     """A tensor packed for a device: rows of all experts together, bytes with padding."""
@@ -244,7 +278,7 @@ class Sequence:
     """One mutable timeline over a model: tokens, KV pages, recurrent state. Used by one thread at a time: a second one
     gets InputError, but for len() and cancel()."""
 
-    def __init__(self, model: Model, *, context_tokens: int = 0, kv: _KvFormat = "f16") -> None:
+    def __init__(self, model: Model, *, context_tokens: int = 0, kv: KvFormat = "f16") -> None:
         """kv: how keys and values are kept. q8, q4 and k8v4 (keys in 8 bits, values in 4) keep the first page of 256
         tokens and the newest two in f16. Raises InputError for a context or head width that cannot be had."""
     def __len__(self) -> int: ...
@@ -305,7 +339,7 @@ class Snapshot:
     def assemble(
         model: Model,
         *,
-        kv: _KvFormat,
+        kv: KvFormat,
         tokens: Seq[int] | NDArray[np.int32],
         inputs: Iterable[_InputRun] = (),
         pages: Seq[Page | NDArray[np.uint8]],
@@ -314,7 +348,7 @@ class Snapshot:
         """A snapshot from its parts, pages in the order of `pages`. Raises InputError when a count or size is not that
         of such a snapshot; what the bytes mean is not checked: they must come from the same weights, rope and kv."""
     @property
-    def kv(self) -> _KvFormat: ...
+    def kv(self) -> KvFormat: ...
     @property
     def pages(self) -> list[Page]:
         """Every page that it pins, by position."""

@@ -42,9 +42,6 @@ class Cancelled(Qwen35Error):
     """Another thread cancelled the call."""
 
 
-FileFormatError = FormatError  # until nobody imports it
-
-
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
     """What a file's content is refused for begins with the file's name."""

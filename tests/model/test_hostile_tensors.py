@@ -122,5 +122,5 @@ def test_spellings_that_are_the_same_model(tmp_path: Path) -> None:
 def test_weights_are_counted_once(tiny: Any) -> None:
     tied, untied = (_core.Model(tiny(tied=t).path) for t in (True, False))
     assert untied.weight_bytes - tied.weight_bytes >= 300 * 96 * 4
-    assert tied.config["tied_embeddings"] and not untied.config["tied_embeddings"]
+    assert tied.config["embeddings_are_tied"] and not untied.config["embeddings_are_tied"]
     assert _core.Model(tiny(mtp=True).path).weight_bytes > untied.weight_bytes

@@ -22,6 +22,7 @@ from qwen35_local import _core
 from qwen35_local.engine import quality
 from qwen35_local.models import reference
 from qwen35_local.models.config import ModelConfig
+from qwen35_local.models.kv import KvFormat
 from qwen35_local.models.reference import Reference
 
 from .data import conversations, with_system
@@ -148,7 +149,7 @@ def report(title: str, ids: NDArray[np.int32], path: Path, window: int) -> None:
     for name, kl, same in page_distances(page, ids, window):
         mean, error, tail = kl.mean(), kl.std() / len(kl) ** 0.5, np.quantile(kl, 0.999)
         print(f"| {name} | numpy | {mean:.6f} ± {error:.6f} | {tail:.4f} | {100 * same.mean():.2f} |")
-    formats: tuple[quality.KvFormat, ...] = ("q8", "k8v4", "q4")
+    formats: tuple[KvFormat, ...] = ("q8", "k8v4", "q4")
     for kv in formats:
         base = quality.ModelLogits(core)
         distance = quality.measure(quality.ModelLogits(core, kv), ids, window=window, base=base).distance

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from qwen35_local import _core
+from qwen35_local.models.kv import KvFormat
 
 from .skills.search import sentence
 from .skills.vocabulary import code
@@ -38,7 +39,7 @@ def filler(tokenizer: Tokenizer, seed: int) -> Iterator[int]:
 class Reader:
     """One sequence, with what is known of the tokenizer."""
 
-    def __init__(self, path: Path, kv: _core._KvFormat, context_tokens: int) -> None:
+    def __init__(self, path: Path, kv: KvFormat, context_tokens: int) -> None:
         self.tokenizer = Tokenizer.from_file(str(TOKENIZER))
         self.model = _core.Model(path, context_tokens=context_tokens)
         self.sequence = _core.Sequence(self.model, kv=kv)

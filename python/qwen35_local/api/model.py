@@ -19,6 +19,7 @@ from qwen35_local.chat.tools import read_tools
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.reply import Completion, Request
 from qwen35_local.errors import InputError
+from qwen35_local.models.kv import KvChoice, KvFormat
 
 
 class Model:
@@ -48,7 +49,7 @@ class Model:
         *,
         device: str = "auto",
         context_tokens: int = 0,
-        kv: str = "auto",
+        kv: KvChoice = "auto",
         threads: int = 0,
         memory_bytes: int | None = None,
         cache_bytes: int | None = None,
@@ -118,7 +119,7 @@ class Model:
         return self._engine.context_tokens
 
     @property
-    def kv(self) -> str:
+    def kv(self) -> KvFormat:
         """How keys and values are kept."""
         return self._engine.kv
 

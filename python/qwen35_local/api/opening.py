@@ -11,6 +11,7 @@ from qwen35_local.engine.load import load
 from qwen35_local.errors import FormatError, InputError
 from qwen35_local.fields import integer
 from qwen35_local.hub.resolve import Absent, Checkpoint, resolve
+from qwen35_local.models.kv import KvChoice, KvFormat
 from qwen35_local.models.memory import KV_FORMATS, Plan, solve
 from qwen35_local.plan import fit
 from qwen35_local.plan.subject import Extras, Subject, of_file
@@ -46,8 +47,8 @@ class Wish:
     device: str = "auto"
     context_tokens: int = 0
     threads: int = 0
-    kv: str = "auto"
-    first_kv: str | None = None
+    kv: KvChoice = "auto"
+    first_kv: KvFormat | None = None
     memory_bytes: int | None = None
     cache_bytes: int | None = None
     disk_folder: Path | None = None
@@ -95,7 +96,7 @@ class Opening:
         self._notice_yarn(subject.footprint.config.context_tokens)
         return engine
 
-    def _chosen(self, plan: Plan | None) -> tuple[str, int, int]:
+    def _chosen(self, plan: Plan | None) -> tuple[KvFormat, int, int]:
         """KV format, context tokens, bytes of snapshots."""
         wish = self._wish
         if plan is None:
@@ -108,7 +109,7 @@ class Opening:
         return plan.kv, plan.context_tokens, plan.memory.snapshots
 
     @property
-    def _first_kv(self) -> str | None:
+    def _first_kv(self) -> KvFormat | None:
         wish = self._wish
         return wish.first_kv if wish.kv == "auto" and wish.first_kv in KV_FORMATS else None
 

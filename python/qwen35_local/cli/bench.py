@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from qwen35_local.engine.llama_bench import LlamaBench
     from qwen35_local.engine.machine import Machine
     from qwen35_local.engine.speed import Bench, Case, Rates, Run
+    from qwen35_local.models.kv import KvFormat
     from qwen35_local.quantize.synthetic import Synthetic
 
 FORMATS = ("table", "md", "json", "jsonl", "csv")
@@ -119,15 +120,16 @@ def numbers(option: str, text: str) -> list[int]:
     return [int(word) for word in words]
 
 
-def kv_formats(text: str) -> list[str]:
+def kv_formats(text: str) -> "list[KvFormat]":
     """Raises InputError."""
     from qwen35_local.errors import InputError
     from qwen35_local.models.memory import KV_FORMATS
 
-    formats = [word.strip() for word in text.split(",")]
-    if not set(formats) <= KV_FORMATS.keys():
+    words = [word.strip() for word in text.split(",")]
+    if not set(words) <= KV_FORMATS.keys():
         raise InputError(f"--kv is {text!r}; expected formats separated by commas, of {', '.join(KV_FORMATS)}")
-    return list(dict.fromkeys(formats))
+    known = {str(kv): kv for kv in KV_FORMATS}
+    return [known[word] for word in dict.fromkeys(words)]
 
 
 def check(tests: "list[Case]", format: str, profile: bool) -> None:

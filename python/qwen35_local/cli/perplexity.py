@@ -4,12 +4,13 @@ import json
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from qwen35_local.cli.argument import MODEL_HELP
 from qwen35_local.cli.options import Device, Threads, count
+from qwen35_local.models.kv import KvFormat
 from qwen35_local.partial_file import PartialFile
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
     from qwen35_local.engine.quality import LogitSource, Quality
 
-
-KvFormat = Literal["f32", "f16", "q8", "q4", "k8v4"]
 
 IDS_LIMIT_BYTES = 64 << 20  # ten million ids; .npy has no limit, as it is mapped
 

@@ -43,7 +43,7 @@ def selftest(
     try:
         with naming(path), bar("checking", "conversations") as progress:
             progress(0, scenarios)
-            for done, tally in enumerate(run(models, scenarios, seed, kv=kv or ""), 1):
+            for done, tally in enumerate(run(models, scenarios, seed, kv=kv), 1):
                 total += tally
                 progress(done, scenarios)
     except Mismatch as failure:

@@ -10,6 +10,8 @@ from qwen35_local.engine.reply_log import Written
 from qwen35_local.engine.store import STATE, load, read_json, save, write_json
 from qwen35_local.errors import FormatError, InputError
 from qwen35_local.fields import ANY_LIST, Fields
+from qwen35_local.models.kv import KvFormat
+from qwen35_local.models.memory import KV_FORMATS
 from qwen35_local.partial_file import remove_stale
 
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,63}")
@@ -79,13 +81,13 @@ class SessionStore:
             return str(error)
         return None
 
-    def kv_format(self, name: str) -> str | None:
+    def kv_format(self, name: str) -> KvFormat | None:
         """How the snapshots of a saved conversation keep keys and values; None where there are none."""
         try:
             kv = read_json(self._folder(name) / STATE)["kv"]
         except (OSError, FormatError, KeyError, TypeError):
             return None
-        return kv if isinstance(kv, str) else None
+        return next((known for known in KV_FORMATS if known == kv), None)
 
     def has(self, name: str) -> bool:
         """Whether something was kept under this name."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from qwen35_local import _core
+from qwen35_local.models.kv import KvFormat
 from qwen35_local.models.memory import DELTA_CHUNK, KV_FORMATS, PAGE_TOKENS
 
 _VECTORS = ("norm.weight", "ssm_a", "ssm_dt.bias", "ssm_conv1d.weight")
@@ -30,7 +31,7 @@ class Cost:
     memory_bytes: int  # one sequence's recurrent state, the tokens that wait for it, and convolution windows
     kv_blocks: int  # of 32 keys, and as many of values, of one position
 
-    def decode_bytes(self, depth: float, sequences: int = 1, tokens: int = 1, kv: str = "f16") -> float:
+    def decode_bytes(self, depth: float, sequences: int = 1, tokens: int = 1, kv: KvFormat = "f16") -> float:
         """One pass that reads `tokens` tokens of each of `sequences` sequences with `depth` positions before them, all
         with logits. Recurrent state is read, and written once per chunk; experts are those that so many tokens are
         expected to choose."""
@@ -40,7 +41,7 @@ class Cost:
         weights = self.dense_bytes + self.head_bytes + self.distinct_experts(rows) * self.expert_bytes
         return weights + rows * self.row_bytes + sequences * state
 
-    def kv_bytes(self, positions: float, kv: str) -> float:
+    def kv_bytes(self, positions: float, kv: KvFormat) -> float:
         """Keys and values that the last of so many positions reads: in a narrow format the first page of 256, its own
         and the one before it are f16."""
         packed = PAGE_TOKENS * max(0, (int(positions) - 1) // PAGE_TOKENS - 2) if kv != "f16" else 0
@@ -59,16 +60,17 @@ class Cost:
 
 
 def cost(model: _core.Model) -> Cost:
-    c = {key: int(value) for key, value in model.config.items() if not isinstance(value, str)}
+    c = model.config
     predicting = tuple(f"blk.{n}." for n in range(c["layers"], c["layers"] + c["mtp_layers"]))
     read = [w for w in model.weights if not w.name.startswith(predicting)] if predicting else model.weights
     table = next(w for w in read if w.name == "token_embd.weight")
     head = next((w for w in read if w.name == "output.weight"), table)
     experts = [w for w in read if w.name.endswith("_exps.weight")]
     dense = [w for w in read if w not in (table, head) and w not in experts]
-    window = (c["conv_width"] - 1) * (2 * c["key_heads"] * c["key_width"] + c["value_heads"] * c["value_width"])
-    memory = c["value_heads"] * c["key_width"] * c["value_width"]
-    waiting = c["key_heads"] * c["key_width"] + c["value_heads"] * (c["value_width"] + 1)
+    keys, values = c["delta_key_heads"] * c["delta_key_width"], c["delta_value_heads"] * c["delta_value_width"]
+    window = (c["conv_taps"] - 1) * (2 * keys + values)
+    memory = values * c["delta_key_width"]
+    waiting = keys + values + c["delta_value_heads"]
     return Cost(
         dense_bytes=sum(w.n_bytes for w in dense),
         dense_weights=_multiplied(w for w in dense if not w.name.endswith(_VECTORS)),

@@ -34,6 +34,7 @@ from qwen35_local.engine.reply import (
 from qwen35_local.engine.reply_log import ReplyLog, Written
 from qwen35_local.errors import Cancelled, TemplateError
 from qwen35_local.fields import TEXT, Fields
+from qwen35_local.models.kv import KvFormat
 from qwen35_local.progress import Progress
 from qwen35_local.text.tokenizer import Tokenizer
 
@@ -62,7 +63,7 @@ class Engine:
         *,
         metadata: Mapping[str, Any] | None = None,
         tokenizer: Tokenizer | None = None,
-        kv: str = "f16",
+        kv: KvFormat = "f16",
         cache_bytes: int = 1 << 30,
         disk: Disk | None = None,
         cached_sequence: Callable[[_core.Sequence, PrefixCache], CachedSequence] = CachedSequence,
@@ -90,7 +91,7 @@ class Engine:
         self._own_sampling: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
         self.cache = PrefixCache(cache_bytes, disk)
         self.reply_log = ReplyLog()
-        self._cached = cached_sequence(_core.Sequence(model, kv=kv), self.cache)  # type: ignore[arg-type]
+        self._cached = cached_sequence(_core.Sequence(model, kv=kv), self.cache)
         self._idle = Idle(self._cached.cancel)
         self._idle_tokens = 0
 

@@ -9,6 +9,7 @@ from qwen35_local.engine import store
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.spill import Spill
 from qwen35_local.errors import naming
+from qwen35_local.models.kv import KvFormat
 from qwen35_local.text.tokenizer import Tokenizer
 
 
@@ -18,7 +19,7 @@ def load(
     device: str = "auto",
     context_tokens: int = 0,
     threads: int = 0,
-    kv: str = "f16",
+    kv: KvFormat = "f16",
     cache_bytes: int = 1 << 30,
     disk_folder: Path | None = None,
     disk_bytes: int = 0,

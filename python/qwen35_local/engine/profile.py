@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qwen35_local import _core
+from qwen35_local.models.kv import KvFormat
 
 GROUPS = {
     "matmul": ("matmul", "matmul_add", "swiglu"),
@@ -38,7 +39,7 @@ class Phase:
     parts: tuple[Part, ...]
 
 
-def profile(model: _core.Model, n_prompt: int, n_gen: int, depth: int = 0, kv: str = "f16") -> list[Phase]:
+def profile(model: _core.Model, n_prompt: int, n_gen: int, depth: int = 0, kv: KvFormat = "f16") -> list[Phase]:
     """A prompt of `n_prompt` tokens, then `n_gen` tokens, sampled one by one behind a context of `depth`. The model is
     loaded with profile=True. A count of 0 leaves its phase out."""
     random = np.random.default_rng(0)
@@ -48,10 +49,10 @@ def profile(model: _core.Model, n_prompt: int, n_gen: int, depth: int = 0, kv: s
 
     phases = []
     if n_prompt:
-        sequence, prompt = _core.Sequence(model, kv=kv), tokens(n_prompt)  # type: ignore[arg-type]
+        sequence, prompt = _core.Sequence(model, kv=kv), tokens(n_prompt)
         phases.append(_phase("prefill", model, n_prompt, lambda: _read(sequence, prompt)))
     if n_gen:
-        behind = _core.Sequence(model, kv=kv)  # type: ignore[arg-type]
+        behind = _core.Sequence(model, kv=kv)
         logits = behind.append(tokens(max(depth, 1)))
         phases.append(_phase("decode", model, n_gen, lambda: _generate(behind, logits[0], n_gen, model)))
     return phases

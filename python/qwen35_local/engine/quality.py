@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from qwen35_local import _core
 from qwen35_local.engine import npy_file
 from qwen35_local.errors import InputError
+from qwen35_local.models.kv import KvFormat
 from qwen35_local.progress import Progress
 
 PIECE_TOKENS = 64
 BOOTSTRAP_ROUNDS = 200
 
 Floats = NDArray[np.float64]
-KvFormat = Literal["f32", "f16", "q8", "q4", "k8v4"]
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from qwen35_local.engine.reply_log import Written
 from qwen35_local.engine.selftest_images import image_rows, random_image
 from qwen35_local.engine.spill import Spill
 from qwen35_local.errors import InputError, Qwen35Error
+from qwen35_local.models.kv import KvFormat
 from qwen35_local.models.memory import KV_FORMATS
 from qwen35_local.progress import Progress
 
@@ -86,14 +87,14 @@ class Scenario:
 
     models: Sequence[_core.Model]
     seed: int
-    kv: str = ""
-    """A format of keys and values; "": any."""
+    given_kv: KvFormat | None = None
+    """A format of keys and values; None: any."""
     tally: Tally = field(default_factory=Tally)
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
         self.model = self.random.choice(self.models)
-        self.kv = self.kv or self.random.choice(tuple(KV_FORMATS))
+        self.kv = self.random.choice(tuple(KV_FORMATS)) if self.given_kv is None else self.given_kv
         self.other = self._another()
         self.thinking: bool | None = None
         self.keep_thinking: bool | None = None
@@ -327,7 +328,7 @@ class Scenario:
 
     def _cold(self, rows: ModelInput, n_rows: int) -> Logits:
         """The last rows of logits of one pass on a fresh sequence."""
-        cold = _core.Sequence(self.random.choice(self.models), kv=self.kv)  # type: ignore[arg-type]
+        cold = _core.Sequence(self.random.choice(self.models), kv=self.kv)
         before, last = rows.part(0, len(rows) - n_rows), rows.part(len(rows) - n_rows, len(rows))
         if len(before):
             cold.append(before.tokens, inputs=before.inputs, logits="none")
@@ -335,7 +336,7 @@ class Scenario:
 
     def _another(self) -> _core.Sequence:
         """To share batches with, in any format."""
-        return _core.Sequence(self.model, kv=self.random.choice(tuple(KV_FORMATS)))  # type: ignore[arg-type]
+        return _core.Sequence(self.model, kv=self.random.choice(tuple(KV_FORMATS)))
 
     def _engine(self) -> Engine:
         disk = None if self.folder is None else Spill(Path(self.folder.name), self.model, self.kv, 1 << 22)
@@ -393,8 +394,10 @@ ACTIONS: tuple[Callable[[Scenario], object], ...] = (
 )
 
 
-def run(models: Sequence[_core.Model], scenarios: int, seed: int, *, steps: int = 8, kv: str = "") -> Iterator[Tally]:
-    """Runs scenarios `seed`, `seed` + 1, ...; yields what each checked. `kv` "": each in a format of its own. Raises
+def run(
+    models: Sequence[_core.Model], scenarios: int, seed: int, *, steps: int = 8, kv: KvFormat | None = None
+) -> Iterator[Tally]:
+    """Runs scenarios `seed`, `seed` + 1, ...; yields what each checked. `kv` None: each in a format of its own. Raises
     Mismatch at the first that fails."""
     for n in range(scenarios):
         yield Scenario(models, seed + n, kv).run(steps)

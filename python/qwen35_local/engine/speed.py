@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from qwen35_local import _core
 from qwen35_local.engine.cost import Cost
 from qwen35_local.errors import InputError
+from qwen35_local.models.kv import KvFormat
 from qwen35_local.progress import Progress
 
 TURN_TOKENS = 32
@@ -36,7 +37,7 @@ class Case:
     n_gen: int
     depth: int
     sequences: int = 1
-    kv: str = "f16"
+    kv: KvFormat = "f16"
 
     @property
     def name(self) -> str:
@@ -66,7 +67,7 @@ class Run:
 
 
 def plan(
-    prompts: Seq[int], n_gen: int, depths: Seq[int], batches: Seq[int], formats: Seq[str] = ("f16",)
+    prompts: Seq[int], n_gen: int, depths: Seq[int], batches: Seq[int], formats: Seq[KvFormat] = ("f16",)
 ) -> list[Case]:
     """For each KV format prompts first, then depth by depth, shallow ones first. A prompt, `n_gen` or batch of 0 leaves
     its tests out."""
@@ -89,7 +90,7 @@ class Bench:
         self.model = model
         self._random = np.random.default_rng(0)
         self._context: _core.Sequence | None = None
-        self._kv = ""
+        self._kv: KvFormat | None = None
 
     def check(self, tests: Seq[Case]) -> None:
         """Raises InputError for a test that the model's context does not hold."""
@@ -132,7 +133,7 @@ class Bench:
         return Run(time.perf_counter() - begin, test.n_gen * test.sequences)
 
     def _empty(self, test: Case) -> _core.Sequence:
-        return _core.Sequence(self.model, kv=test.kv)  # type: ignore[arg-type]
+        return _core.Sequence(self.model, kv=test.kv)
 
     def _append(self, sequence: _core.Sequence, n: int) -> Run:
         tokens = self._tokens(n)

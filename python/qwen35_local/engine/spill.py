@@ -8,12 +8,13 @@ from qwen35_local import _core
 from qwen35_local.engine.cache import Entry
 from qwen35_local.engine.store import SUFFIX, parts, read_snapshot, write_snapshot
 from qwen35_local.errors import FormatError
+from qwen35_local.models.kv import KvFormat
 
 
 class Spill:
     """A folder of its own for one run of the program; whoever made it removes it."""
 
-    def __init__(self, folder: Path, model: _core.Model, kv: str, budget_bytes: int) -> None:
+    def __init__(self, folder: Path, model: _core.Model, kv: KvFormat, budget_bytes: int) -> None:
         self.budget_bytes = budget_bytes
         self._folder = folder
         self._model = model

@@ -25,6 +25,7 @@ from qwen35_local import _core, bounded_file, json_file
 from qwen35_local.engine.cache import Entry, PrefixCache
 from qwen35_local.errors import FormatError, InputError
 from qwen35_local.fields import OBJECTS, TEXT, Fields, Kind, integer, list_of
+from qwen35_local.models.kv import KvFormat
 from qwen35_local.partial_file import remove_stale, write_whole
 
 VERSION = 2
@@ -65,7 +66,7 @@ def identity(file_content: bytes, model: _core.Model) -> str:
     return digest.hexdigest()
 
 
-def save(folder: Path, snapshots: Iterable[tuple[Entry, _core.Snapshot]], model: str, kv: str) -> None:
+def save(folder: Path, snapshots: Iterable[tuple[Entry, _core.Snapshot]], model: str, kv: KvFormat) -> None:
     """Makes the folder hold these snapshots and no others. `model`: its identity. Raises OSError; what the folder held
     is then still there."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -96,7 +97,7 @@ def write_snapshot(folder: Path, entry: Entry, snapshot: _core.Snapshot, known: 
     }
 
 
-def load(folder: Path, cache: PrefixCache, model: _core.Model, name: str, kv: str) -> int:
+def load(folder: Path, cache: PrefixCache, model: _core.Model, name: str, kv: KvFormat) -> int:
     """Puts the snapshots of a folder into the cache; returns how many. Raises FormatError saying why they cannot be
     used, OSError; the cache is then as it was."""
     where = folder / STATE
@@ -120,7 +121,7 @@ def load(folder: Path, cache: PrefixCache, model: _core.Model, name: str, kv: st
 
 
 def read_snapshot(
-    folder: Path, item: Mapping[str, Any], model: _core.Model, kv: str, pages: "dict[str, _core.Page | Bytes]"
+    folder: Path, item: Mapping[str, Any], model: _core.Model, kv: KvFormat, pages: "dict[str, _core.Page | Bytes]"
 ) -> tuple[_core.Snapshot, str, NDArray[np.float32] | None]:
     """A snapshot, its label and logits. `pages`: those of earlier snapshots, to be shared. Raises FormatError,
     OSError."""
@@ -136,7 +137,7 @@ def read_snapshot(
     try:
         snapshot = _core.Snapshot.assemble(
             model,
-            kv=kv,  # type: ignore[arg-type]
+            kv=kv,
             tokens=tokens,
             inputs=[(first, rows, advance, bytes.fromhex(digest)) for first, rows, advance, digest in item["inputs"]],
             pages=[pages[name] for name in names],

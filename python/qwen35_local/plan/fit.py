@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from qwen35_local.errors import InputError
 from qwen35_local.models.config import ModelConfig
+from qwen35_local.models.kv import KvChoice
 from qwen35_local.models.memory import (
     KV_FORMATS,
     LEAST_CONTEXT_TOKENS,
@@ -37,7 +38,7 @@ class Question:
 
     budget: int
     context_tokens: int | None = None
-    kv: str = "auto"
+    kv: KvChoice = "auto"
     option: str = "--ctx"  # as a message names it
 
     def plan(self, subject: Subject) -> Plan:
