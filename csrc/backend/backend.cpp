@@ -110,4 +110,11 @@ void Backend::take_rows(Tensor out, Tensor x) {
   timed(Operation::kTakeRows, [&] { do_take_rows(out, x); });
 }
 
+std::size_t Backend::top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits) {
+  check::top_k(out.size(), logits, edits);
+  std::size_t found = 0;
+  timed(Operation::kTopK, [&] { found = do_top_k(out, logits, edits); });
+  return found;
+}
+
 }  // namespace qwen35

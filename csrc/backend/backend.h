@@ -20,6 +20,7 @@
 #include "backend/profile.h"
 #include "backend/shape.h"
 #include "backend/step.h"
+#include "backend/top_k.h"
 #include "tensor/device_ptr.h"
 #include "tensor/tensor.h"
 
@@ -177,6 +178,11 @@ class Backend {
   // out[i] = x[outputs[i]].
   void take_rows(Tensor out, Tensor x);
 
+  // The best tokens of a row of logits [1, V] under `edits`: as many as `out` has room for, at most kMostTopK, the most
+  // likely first, ties to the lower id. Returns how many there are; all others have the logit -inf or are not allowed.
+  // Overwrites the row; waits. Throws InputError naming a logit that is NaN or +inf.
+  std::size_t top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits);
+
   // Waits for everything enqueued.
   virtual void synchronize() = 0;
 
@@ -212,6 +218,7 @@ class Backend {
                               const SharedExpert* shared) = 0;
   virtual void do_sigmoid_gate(Tensor h, Tensor gate) = 0;
   virtual void do_take_rows(Tensor out, Tensor x) = 0;
+  virtual std::size_t do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits) = 0;
 
   template <class Call>
   void timed(Operation operation, Call&& call);

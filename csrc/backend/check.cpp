@@ -187,4 +187,16 @@ void take_rows(Tensor out, Tensor x, const Step& step) {
   expect("take_rows", "out", out, step.outputs.size(), x.cols);
 }
 
+void top_k(std::size_t k, Tensor logits, const LogitEdits& edits) {
+  expect("top_k", "logits", logits, 1, logits.cols);
+  if (k == 0 || k > std::min(kMostTopK, logits.cols)) {
+    fail("top_k",
+         text(k) + " tokens of " + text(logits.cols) + ", expected 1 to " + text(std::min(kMostTopK, logits.cols)));
+  }
+  for (const EditedToken& token : edits.tokens) {
+    if (token.id >= 0 && static_cast<std::size_t>(token.id) < logits.cols) continue;
+    fail("top_k", "token " + std::to_string(token.id) + " is edited, of " + text(logits.cols) + " that there are");
+  }
+}
+
 }  // namespace qwen35::check

@@ -25,5 +25,6 @@ void moe_combine(Tensor x, Tensor h, const Weight& down, std::uint32_t top_k, st
                  const SharedExpert* shared);
 void sigmoid_gate(Tensor h, Tensor gate);
 void take_rows(Tensor out, Tensor x, const Step& step);
+void top_k(std::size_t k, Tensor logits, const LogitEdits& edits);
 
 }  // namespace qwen35::check

@@ -249,6 +249,20 @@ py::tuple route(Device& device, const array& logits, std::uint32_t top_k) {
   return py::make_tuple(experts, weights);
 }
 
+py::list top_k(Device& device, const array& logits, std::size_t k,
+               const std::vector<std::tuple<std::int32_t, std::uint32_t, double>>& edits, double repetition,
+               double presence, double frequency, const std::vector<std::uint32_t>& allowed) {
+  std::vector<EditedToken> tokens;
+  for (const auto& [id, count, bias] : edits) tokens.push_back({id, count, bias});
+  std::vector<Candidate> best(k);
+  Stage stage(*device.ops);
+  const LogitEdits changes{tokens, repetition, presence, frequency, allowed};
+  best.resize(device.ops->top_k(best, stage.tensor(logits), changes));
+  py::list found;
+  for (const Candidate& candidate : best) found.append(py::make_tuple(candidate.id, candidate.logit));
+  return found;
+}
+
 using Shared = std::optional<std::tuple<array, const Weight*, const Weight*, const Weight*>>;  // act, gate, up, down
 
 std::optional<SharedExpert> shared_expert(Stage& stage, const Shared& shared) {
@@ -355,7 +369,9 @@ void bind_device(py::module_& kernels) {
       .def("moe_combine", &moe_combine, py::arg("out"), py::arg("h"), py::arg("down"), py::arg("experts"),
            py::arg("weights"), py::arg("count"), py::arg("shared") = py::none())
       .def("sigmoid_gate", &sigmoid_gate)
-      .def("take_rows", &take_rows);
+      .def("take_rows", &take_rows)
+      .def("top_k", &top_k, py::arg("logits"), py::arg("k"), py::arg("edits"), py::arg("repetition") = 1.0,
+           py::arg("presence") = 0.0, py::arg("frequency") = 0.0, py::arg("allowed") = std::vector<std::uint32_t>());
   kernels.def("devices", &devices_here);
   kernels.def("possible_devices", &possible_devices);
 }

@@ -13,6 +13,7 @@
 #include "bindings/bindings.h"
 #include "bindings/formats.h"
 #include "bindings/input_rows.h"
+#include "bindings/step.h"
 #include "devices/open.h"
 #include "sequence/sequence.h"
 #include "sequence/snapshot.h"
@@ -22,8 +23,6 @@ namespace py = pybind11;
 
 namespace qwen35 {
 namespace {
-
-using Logits = py::array_t<float>;
 
 // How many threads a device uses is its own affair; Python is told what was asked for.
 struct LoadedModel {
@@ -57,12 +56,6 @@ class PythonTensors {
   py::function give_;
   std::vector<py::array> kept_;
 };
-
-// Between tensors of a load and chunks of a pass, signals get their turn.
-void check_signals() {
-  const py::gil_scoped_acquire acquire;
-  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-}
 
 std::shared_ptr<LoadedModel> load(const py::object& file, const std::string& device, const py::int_& threads,
                                   const py::int_& context_tokens, bool keeps_profile,
@@ -141,59 +134,6 @@ py::dict config_dict(const LoadedModel& loaded) {
   return d;
 }
 
-Output to_output(const std::string& logits) {
-  if (logits == "none") return Output::kNone;
-  if (logits == "last") return Output::kLast;
-  if (logits == "all") return Output::kAll;
-  throw InputError("logits is \"" + logits + "\", expected none, last or all");
-}
-
-struct Request {
-  std::shared_ptr<Sequence> sequence;
-  std::vector<Token> tokens;
-  std::vector<InputRows> inputs;
-  Output output;
-};
-
-py::list answer(const std::vector<Request>& requests, const py::int_& chunk_tokens) {
-  const std::size_t chunk = to_count("chunk_tokens", chunk_tokens, 1);
-  std::vector<StepItem> items;
-  py::list answers;
-  for (const Request& request : requests) {
-    StepItem item{request.sequence.get(), request.tokens, request.inputs, request.output, nullptr};
-    Logits logits({item.logit_rows(), request.sequence->model().config().vocabulary});
-    item.logits = logits.mutable_data();
-    items.push_back(item);
-    answers.append(std::move(logits));
-  }
-  const py::gil_scoped_release release;
-  evaluate(items, chunk, check_signals);
-  return answers;
-}
-
-py::list forward_batch(const LoadedModel& loaded, const py::iterable& batch, const py::int_& chunk_tokens) {
-  std::vector<Request> requests;
-  for (const py::handle entry : batch) {
-    const auto item = py::cast<py::tuple>(entry);
-    if (item.size() != 3 && item.size() != 4) {
-      throw InputError("an item of a batch is (sequence, tokens, logits) or (sequence, tokens, logits, inputs)");
-    }
-    auto sequence = py::cast<std::shared_ptr<Sequence>>(item[0]);
-    if (&sequence->model() != loaded.model.get()) {
-      throw InputError("a sequence of the batch belongs to another model; read it with that model");
-    }
-    auto inputs = item.size() == 4 ? to_inputs(item[3]) : std::vector<InputRows>();
-    requests.push_back(
-        {std::move(sequence), to_tokens(item[1]), std::move(inputs), to_output(py::cast<std::string>(item[2]))});
-  }
-  return answer(requests, chunk_tokens);
-}
-
-py::object append(std::shared_ptr<Sequence> sequence, const py::object& tokens, const py::iterable& inputs,
-                  const std::string& logits, const py::int_& chunk_tokens) {
-  return answer({{std::move(sequence), to_tokens(tokens), to_inputs(inputs), to_output(logits)}}, chunk_tokens)[0];
-}
-
 void bind_loaded_model(py::module_& module) {
   py::class_<PackedTensor>(module, "WeightInfo", py::is_final())
       .def_readonly("name", &PackedTensor::name)
@@ -216,7 +156,18 @@ void bind_loaded_model(py::module_& module) {
       .def_property_readonly("weights", [](const LoadedModel& m) { return m.model->weights().directory; })
       .def("profile", &profile_dict)
       .def("reset_profile", &reset_profile)
-      .def("forward", &forward_batch, py::arg("batch"), py::kw_only(), py::arg("chunk_tokens") = kChunkTokens);
+      .def(
+          "step",
+          [](const LoadedModel& m, const py::iterable& items, const py::int_& rows) {
+            return step_items(*m.model, items, rows);
+          },
+          py::arg("items"), py::kw_only(), py::arg("rows") = kStepRows)
+      .def(
+          "forward",
+          [](const LoadedModel& m, const py::iterable& batch, const py::int_& chunk_tokens) {
+            return forward_batch(*m.model, batch, chunk_tokens);
+          },
+          py::arg("batch"), py::kw_only(), py::arg("chunk_tokens") = kStepRows);
 }
 
 py::array_t<std::uint8_t> to_bytes(std::span<const std::byte> bytes) {
@@ -318,7 +269,10 @@ void bind_sequence(py::module_& module) {
       .def_property_readonly("context_tokens", &Sequence::context_tokens)
       .def_property_readonly("state_bytes", &Sequence::state_bytes)
       .def("append", &append, py::arg("tokens"), py::kw_only(), py::arg("inputs") = py::tuple(),
-           py::arg("logits") = "last", py::arg("chunk_tokens") = kChunkTokens)
+           py::arg("logits") = "last", py::arg("chunk_tokens") = kStepRows)
+      .def("step", &step_alone, py::arg("tokens"), py::kw_only(), py::arg("inputs") = py::tuple(),
+           py::arg("logits") = "none", py::arg("hidden") = "none", py::arg("sampler") = py::none(),
+           py::arg("logprobs") = py::none(), py::arg("rows") = kStepRows)
       .def("snapshot", &Sequence::snapshot, Release())
       .def("restore", &Sequence::restore, py::arg("snapshot"), Release())
       .def("fork", &Sequence::fork, Release())
@@ -327,7 +281,7 @@ void bind_sequence(py::module_& module) {
           [](Sequence& s, const py::int_& n) {
             const std::size_t length = to_count("n", n, 0);
             const py::gil_scoped_release release;
-            return s.truncate(length, kChunkTokens, check_signals);
+            return s.truncate(length, kStepRows, check_signals);
           },
           py::arg("n"))
       .def("cancel", &Sequence::cancel);
@@ -340,6 +294,7 @@ void bind_model(py::module_& module) {
   bind_loaded_model(module);
   bind_snapshot(module);
   bind_sequence(module);
+  bind_step(module);
 }
 
 }  // namespace qwen35

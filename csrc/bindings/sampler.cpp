@@ -63,7 +63,7 @@ std::vector<Token> to_accepted(const py::object& tokens) {
                                                                                 : to_tokens(tokens);
 }
 
-std::unique_ptr<SharedSampler> make_sampler(double temperature, const py::int_& top_k, double top_p, double min_p,
+std::shared_ptr<SharedSampler> make_sampler(double temperature, const py::int_& top_k, double top_p, double min_p,
                                             double repetition_penalty, double presence_penalty,
                                             double frequency_penalty, const py::int_& penalty_last_n,
                                             const py::object& logit_bias, const py::object& seed,
@@ -81,7 +81,7 @@ std::unique_ptr<SharedSampler> make_sampler(double temperature, const py::int_& 
   options.seed = to_seed(seed);
   if (n_tokens_used) options.tokens_used = to_count("n_tokens_used", *n_tokens_used, 1);
   options.stop_ids = to_tokens(stop_ids);
-  return std::make_unique<SharedSampler>(Sampler(std::move(options)));
+  return std::make_shared<SharedSampler>(Sampler(std::move(options)));
 }
 
 }  // namespace
@@ -106,7 +106,7 @@ void bind_sampler(py::module_& module) {
           "logprob", [](const Sampled& s) { return s.logprobs ? std::optional(s.logprobs->token) : std::nullopt; })
       .def_property_readonly("top_logprobs",
                              [](const Sampled& s) { return s.logprobs ? s.logprobs->top : Logprobs(); });
-  py::class_<SharedSampler>(module, "Sampler", py::is_final())
+  py::class_<SharedSampler, std::shared_ptr<SharedSampler>>(module, "Sampler", py::is_final())
       .def(py::init(&make_sampler), py::kw_only(), py::arg("temperature") = 1.0, py::arg("top_k") = 0,
            py::arg("top_p") = 1.0, py::arg("min_p") = 0.0, py::arg("repetition_penalty") = 1.0,
            py::arg("presence_penalty") = 0.0, py::arg("frequency_penalty") = 0.0, py::arg("penalty_last_n") = -1,
@@ -121,7 +121,7 @@ void bind_sampler(py::module_& module) {
           "rewind", [](SharedSampler& s, const py::int_& n) { SamplerUse(s)->rewind(to_count("n", n, 0)); },
           py::arg("n"))
       .def(
-          "clone", [](SharedSampler& s) { return std::make_unique<SharedSampler>(Sampler(*SamplerUse(s))); }, Release())
+          "clone", [](SharedSampler& s) { return std::make_shared<SharedSampler>(Sampler(*SamplerUse(s))); }, Release())
       .def(
           "set_mask", [](SharedSampler& s, const py::object& words) { SamplerUse(s)->set_mask(to_mask(words)); },
           py::arg("words"))

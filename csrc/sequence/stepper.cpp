@@ -1,10 +1,10 @@
 #include "sequence/stepper.h"
 
 #include <algorithm>
+#include <numeric>
 #include <string>
 #include <unordered_set>
 #include <utility>
-#include <vector>
 
 #include "base/error.h"
 #include "model/forward.h"
@@ -25,38 +25,83 @@ std::vector<InputRows> inputs_within(std::span<const InputRows> inputs, std::siz
   return within;
 }
 
+void check_rows(std::size_t rows) {
+  if (rows >= 1 && rows <= kMostStepRows) return;
+  throw InputError("a pass of " + std::to_string(rows) + " rows (chunk_tokens), expected 1 to " +
+                   std::to_string(kMostStepRows));
+}
+
+// An item that takes part, from pass to pass.
+struct Entry {
+  const StepItem* item;
+  const Sequence::Use* use;
+  StepResult* result;
+
+  std::size_t remaining() const noexcept { return result->error ? 0 : item->tokens.size() - result->evaluated; }
+};
+
+// How many rows of a pass each entry gets.
+std::vector<std::size_t> allot(std::span<const Entry> entries, std::size_t rows) {
+  std::vector<std::size_t> order(entries.size()), given(entries.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::stable_sort(order, {}, [&](std::size_t i) { return entries[i].remaining(); });
+  for (const std::size_t i : order) {
+    if (entries[i].remaining() > rows) break;
+    rows -= given[i] = entries[i].remaining();
+  }
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    if (given[i] == entries[i].remaining()) continue;
+    rows -= given[i] = std::min(entries[i].remaining(), rows);
+  }
+  return given;
+}
+
 }  // namespace
 
-// All passes of one call: cuts the items into chunks and brings each sequence from chunk to chunk.
 class Stepper {
  public:
-  Stepper(Model& model, std::span<const StepItem> items, std::size_t chunk_tokens)
-      : model_(model), items_(items), chunk_tokens_(chunk_tokens) {}
+  Stepper(Model& model, std::vector<Entry> entries, std::size_t rows)
+      : model_(model), entries_(std::move(entries)), rows_(rows) {}
 
   static void check(const Sequence& sequence, const StepItem& item);
-  bool is_done() const noexcept { return item_ == items_.size(); }
-  void pass(std::span<const Sequence::Use> uses);
+  bool is_done() const noexcept {
+    return std::ranges::all_of(entries_, [](const Entry& entry) { return entry.remaining() == 0; });
+  }
+  void pass();
 
  private:
-  struct Part {  // what one pass reads of one item
-    Sequence* sequence;
+  struct Part {  // the rows of one entry in a pass
+    Entry* entry;
     std::span<const Token> tokens;
     std::vector<InputRows> inputs;
+    std::size_t first_output;  // among the output rows of the pass
+    std::size_t outputs;
+    bool ends;  // with the last token of the item
+  };
+  struct Head {  // an output row whose logits are needed
+    std::size_t output;
+    const Part* part;
+    bool is_downloaded;
+    bool is_drawn_from;
   };
 
   void compose();
-  void place();
+  void add(Entry& entry, std::size_t count);
+  void place(Sequence& sequence, std::uint32_t count, std::span<const InputRows> inputs);
   void upload_inputs(Model::DeviceLock& device);
-  void fetch_logits(Backend& ops, const Activations& s);
+  std::vector<Head> heads() const;
+  void fetch_hidden(Backend& ops, const Activations& s);
+  void fetch_logits(Backend& ops, const Activations& s, std::span<const Head> heads);
+  void use_logits(Backend& ops, const Head& head, Tensor row);
+  Sampled draw(Backend& ops, const StepItem& item, Tensor row, const float* downloaded);
 
   Model& model_;
-  std::span<const StepItem> items_;
-  std::size_t chunk_tokens_;
-  std::size_t item_ = 0;    // first item not read to its end
-  std::size_t offset_ = 0;  // tokens of it already read
+  std::vector<Entry> entries_;
+  std::size_t rows_;
   StepArrays step_;
   std::vector<Part> parts_;
-  std::vector<float*> logits_;  // where the output rows go
+  std::vector<Candidate> best_;
+  std::vector<float> row_;
 };
 
 void Stepper::check(const Sequence& sequence, const StepItem& item) {
@@ -80,65 +125,67 @@ void Stepper::check(const Sequence& sequence, const StepItem& item) {
                        std::to_string(config.hidden) + ", the hidden width of this model");
     }
   }
-  if (item.output == Output::kLast && item.tokens.empty()) {
+  const bool wants_last = item.logits == Output::kLast || item.hidden == Output::kLast || item.sampler != nullptr;
+  if (wants_last && item.tokens.empty()) {
     throw InputError("logits of the last token were asked for, but there are no tokens to read");
   }
 }
 
-// The next rows, in the order of the items, until the chunk is full.
 void Stepper::compose() {
   step_.clear();
   parts_.clear();
-  logits_.clear();
-  while (item_ < items_.size() && step_.tokens.size() < chunk_tokens_) {
-    const StepItem& item = items_[item_];
-    const std::size_t first = step_.tokens.size();
-    const std::size_t count = std::min(item.tokens.size() - offset_, chunk_tokens_ - first);
-    const auto tokens = item.tokens.subspan(offset_, count);
-    if (count > 0) parts_.push_back({item.sequence, tokens, inputs_within(item.inputs, offset_, count)});
-    step_.tokens.insert(step_.tokens.end(), tokens.begin(), tokens.end());
-    const bool ends = offset_ + count == item.tokens.size();
-    const std::size_t vocabulary = model_.config().vocabulary;
-    if (item.output == Output::kAll) {
-      for (std::size_t i = 0; i < count; ++i) {
-        step_.outputs.push_back(static_cast<std::uint32_t>(first + i));
-        logits_.push_back(item.logits + (offset_ + i) * vocabulary);
-      }
-    } else if (item.output == Output::kLast && ends) {
-      step_.outputs.push_back(static_cast<std::uint32_t>(first + count - 1));
-      logits_.push_back(item.logits);
+  for (Entry& entry : entries_) {
+    try {
+      entry.use->check_cancelled();
+    } catch (const Cancelled&) {
+      entry.result->error = std::current_exception();
     }
-    offset_ += count;
-    if (ends) {
-      ++item_;
-      offset_ = 0;
+  }
+  const std::vector<std::size_t> rows = allot(entries_, rows_);
+  for (std::size_t i = 0; i < entries_.size(); ++i) {
+    if (rows[i] == 0) continue;
+    try {
+      add(entries_[i], rows[i]);
+    } catch (...) {  // no memory for its state: the pass goes on without it
+      entries_[i].result->error = std::current_exception();
     }
   }
 }
 
-// Everything a pass needs is reserved here, so that nothing fails after it.
-void Stepper::place() {
-  std::uint32_t first = 0;
-  for (const Part& part : parts_) {
-    Sequence& sequence = *part.sequence;
-    const auto position = static_cast<std::uint32_t>(sequence.content_.size());
-    const auto count = static_cast<std::uint32_t>(part.tokens.size());
-    sequence.pages_.make_writable(position, count);
-    sequence.content_.reserve(count, part.inputs.size());
-    StepSegment segment{.first = first,
-                        .count = count,
-                        .position = position,
-                        .committed = position,
-                        .certain = count,
-                        .state = sequence.state_.slot(),
-                        .format{},
-                        .plain_pages{},
-                        .quantised_pages{}};
-    sequence.pages_.list(step_, segment);
-    step_.segments.push_back(segment);
-    sequence.content_.place(count, part.inputs, step_.positions);
-    first += count;
+void Stepper::add(Entry& entry, std::size_t count) {
+  const StepItem& item = *entry.item;
+  const auto tokens = item.tokens.subspan(entry.result->evaluated, count);
+  const bool ends = entry.remaining() == count;
+  const std::size_t first = step_.tokens.size();
+  const bool wants_last = item.logits == Output::kLast || item.hidden == Output::kLast || item.sampler != nullptr;
+  const bool wants_all = item.logits == Output::kAll || item.hidden == Output::kAll;
+  const std::size_t outputs = wants_all ? count : ends && wants_last ? 1 : 0;
+  std::vector<InputRows> inputs = inputs_within(item.inputs, entry.result->evaluated, count);
+  place(*item.sequence, static_cast<std::uint32_t>(count), inputs);
+  parts_.push_back({&entry, tokens, std::move(inputs), step_.outputs.size(), outputs, ends});
+  step_.tokens.insert(step_.tokens.end(), tokens.begin(), tokens.end());
+  for (std::size_t i = count - outputs; i < count; ++i) {
+    step_.outputs.push_back(static_cast<std::uint32_t>(first + i));
   }
+}
+
+// Everything a pass needs is reserved here, so that nothing fails after it; the step changes only once that is done.
+void Stepper::place(Sequence& sequence, std::uint32_t count, std::span<const InputRows> inputs) {
+  const auto position = static_cast<std::uint32_t>(sequence.content_.size());
+  sequence.pages_.make_writable(position, count);
+  sequence.content_.reserve(count, inputs.size());
+  StepSegment segment{.first = static_cast<std::uint32_t>(step_.tokens.size()),
+                      .count = count,
+                      .position = position,
+                      .committed = position,
+                      .certain = count,
+                      .state = sequence.state_.slot(),
+                      .format{},
+                      .plain_pages{},
+                      .quantised_pages{}};
+  sequence.pages_.list(step_, segment);
+  step_.segments.push_back(segment);
+  sequence.content_.place(count, inputs, step_.positions);
 }
 
 // Rows that are not tokens, to the device.
@@ -164,53 +211,160 @@ void Stepper::upload_inputs(Model::DeviceLock& device) {
   }
 }
 
-void Stepper::fetch_logits(Backend& ops, const Activations& s) {
-  const std::size_t row_bytes = model_.config().vocabulary * sizeof(float);
-  for (std::size_t first = 0; first < logits_.size(); first += kLogitRows) {
-    const std::size_t count = std::min(kLogitRows, logits_.size() - first);
-    const Tensor rows = project(ops, model_.weights(), s, first, count);
-    for (std::size_t i = 0; i < count; ++i) {
-      ops.download(reinterpret_cast<std::byte*>(logits_[first + i]), rows.rows_from(i, 1).data.as<const std::byte>(),
-                   row_bytes);
+std::vector<Stepper::Head> Stepper::heads() const {
+  std::vector<Head> heads;
+  for (const Part& part : parts_) {
+    const StepItem& item = *part.entry->item;
+    for (std::size_t i = 0; i < part.outputs; ++i) {
+      const bool is_last = part.ends && i + 1 == part.outputs;
+      const bool is_downloaded = item.logits == Output::kAll || (item.logits == Output::kLast && is_last);
+      const bool is_drawn_from = item.sampler != nullptr && is_last;
+      if (is_downloaded || is_drawn_from) heads.push_back({part.first_output + i, &part, is_downloaded, is_drawn_from});
+    }
+  }
+  return heads;
+}
+
+void Stepper::fetch_hidden(Backend& ops, const Activations& s) {
+  for (const Part& part : parts_) {
+    const StepItem& item = *part.entry->item;
+    std::size_t& given = part.entry->result->hidden_rows;
+    if (item.hidden == Output::kNone) continue;
+    const std::size_t first = item.hidden == Output::kLast && part.outputs > 0 ? part.outputs - 1 : 0;
+    if (item.hidden == Output::kLast && !part.ends) continue;
+    for (std::size_t i = first; i < part.outputs; ++i, ++given) {
+      const Tensor row = s.last.rows_from(part.first_output + i, 1);
+      ops.download(reinterpret_cast<std::byte*>(item.hidden_rows + given * row.cols), row.data.as<const std::byte>(),
+                   row.cols * sizeof(float));
     }
   }
 }
 
-void Stepper::pass(std::span<const Sequence::Use> uses) {
+// Neighbouring rows share a pass over the head's weights.
+void Stepper::fetch_logits(Backend& ops, const Activations& s, std::span<const Head> heads) {
+  for (std::size_t first = 0, count = 0; first < heads.size(); first += count) {
+    count = 1;
+    while (count < kLogitRows && first + count < heads.size() &&
+           heads[first + count].output == heads[first].output + count) {
+      ++count;
+    }
+    const Tensor rows = project(ops, model_.weights(), s, heads[first].output, count);
+    for (std::size_t i = 0; i < count; ++i) use_logits(ops, heads[first + i], rows.rows_from(i, 1));
+  }
+}
+
+void Stepper::use_logits(Backend& ops, const Head& head, Tensor row) {
+  const StepItem& item = *head.part->entry->item;
+  StepResult& result = *head.part->entry->result;
+  float* to = nullptr;
+  if (head.is_downloaded) {
+    to = item.logit_rows + result.logit_rows++ * row.cols;
+    ops.download(reinterpret_cast<std::byte*>(to), row.data.as<const std::byte>(), row.cols * sizeof(float));
+  }
+  if (!head.is_drawn_from) return;
+  try {
+    result.sampled = draw(ops, item, row, to);
+  } catch (const InputError&) {  // of these logits with this sampler
+    result.error = std::current_exception();
+  }
+}
+
+// The whole row leaves the device only where the draw needs it, or somebody asked for it.
+Sampled Stepper::draw(Backend& ops, const StepItem& item, Tensor row, const float* downloaded) {
+  Sampler& sampler = *item.sampler;
+  row.cols = sampler.existing(row.cols);
+  const auto needed = sampler.candidates_needed();
+  if (needed && !item.logprobs) {
+    best_.resize(std::min(*needed, row.cols));
+    const std::size_t found = ops.top_k(best_, row, sampler.edits(row.cols));
+    return sampler.accept_drawn(sampler.draw({best_.data(), found}), std::nullopt);
+  }
+  if (downloaded == nullptr) {
+    row_.resize(row.cols);
+    ops.download(reinterpret_cast<std::byte*>(row_.data()), row.data.as<const std::byte>(), row.cols * sizeof(float));
+    downloaded = row_.data();
+  }
+  return sampler.next({downloaded, row.cols}, item.logprobs);
+}
+
+void Stepper::pass() {
   auto device = model_.lock_device();
-  for (const auto& use : uses) use.check_cancelled();
+  Backend& ops = device.ops();
   compose();
   if (parts_.empty()) return;
-  Backend& ops = device.ops();
-  place();
   upload_inputs(device);
-  const Activations s = device.activations(step_.tokens.size(), std::min(kLogitRows, step_.outputs.size()));
-  for (const Part& part : parts_) part.sequence->is_torn_ = true;
+  const std::vector<Head> rows_of_logits = heads();
+  const Activations s = device.activations(step_.tokens.size(), std::min(kLogitRows, rows_of_logits.size()));
+  for (const Part& part : parts_) part.entry->item->sequence->is_torn_ = true;
   ops.run(step_.view(),
           [&] { forward(ops, model_.weights(), model_.config(), model_.rope(), s, step_.outputs.size()); });
-  fetch_logits(ops, s);
+  fetch_hidden(ops, s);
+  fetch_logits(ops, s, rows_of_logits);
   ops.synchronize();
   for (const Part& part : parts_) {
-    Sequence& sequence = *part.sequence;
+    Sequence& sequence = *part.entry->item->sequence;
     sequence.content_.append(part.tokens, part.inputs);
     sequence.size_.store(sequence.content_.size(), std::memory_order_release);
     sequence.pages_.release(sequence.content_.size());
     sequence.is_torn_ = false;
+    part.entry->result->evaluated += part.tokens.size();
   }
+}
+
+std::vector<StepResult> step(Model& model, std::span<const StepItem> items, std::size_t rows) {
+  check_rows(rows);
+  std::vector<StepResult> results(items.size());
+  std::vector<Sequence::Use> uses;
+  uses.reserve(items.size());
+  std::vector<Entry> entries;
+  std::unordered_set<const void*> seen;
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    const StepItem& item = items[i];
+    try {
+      if (&item.sequence->model() != &model) {
+        throw InputError("a sequence of the step belongs to another model; give it to that model's step");
+      }
+      if (!seen.insert(item.sequence).second) {
+        throw InputError("the same sequence is twice in one step; append its tokens in one item");
+      }
+      if (item.sampler != nullptr && !seen.insert(item.sampler).second) {
+        throw InputError("the same sampler is twice in one step; clone() it");
+      }
+      uses.emplace_back(*item.sequence, Sequence::Use::For::kEvaluating);
+      Stepper::check(*item.sequence, item);
+      entries.push_back({&item, &uses.back(), &results[i]});
+    } catch (const InputError&) {
+      results[i].error = std::current_exception();
+    }
+  }
+  Stepper(model, entries, rows).pass();
+  for (const Entry& entry : entries) {
+    try {
+      if (!entry.result->error) entry.use->check_cancelled();
+    } catch (const Cancelled&) {
+      entry.result->error = std::current_exception();
+    }
+  }
+  return results;
 }
 
 namespace {
 
-void evaluate_in_use(std::span<const Sequence::Use> uses, std::span<const StepItem> items, std::size_t chunk_tokens,
+void evaluate_in_use(std::span<const Sequence::Use> uses, std::span<const StepItem> items, std::size_t rows,
                      const std::function<void()>& pause) {
-  if (chunk_tokens < 1 || chunk_tokens > kMostChunkTokens) {
-    throw InputError("chunk_tokens is " + std::to_string(chunk_tokens) + ", expected 1 to " +
-                     std::to_string(kMostChunkTokens));
+  check_rows(rows);
+  std::vector<StepResult> results(items.size());
+  std::vector<Entry> entries;
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    Stepper::check(*items[i].sequence, items[i]);
+    entries.push_back({&items[i], &uses[i], &results[i]});
   }
-  for (const StepItem& item : items) Stepper::check(*item.sequence, item);
-  Stepper reading(items.front().sequence->model(), items, chunk_tokens);
-  while (!reading.is_done()) {
-    reading.pass(uses);
+  Stepper stepper(items.front().sequence->model(), entries, rows);
+  while (!stepper.is_done()) {
+    stepper.pass();
+    for (const StepResult& result : results) {
+      if (result.error) std::rethrow_exception(result.error);
+    }
     pause();
     for (const auto& use : uses) use.check_cancelled();
   }
@@ -218,7 +372,7 @@ void evaluate_in_use(std::span<const Sequence::Use> uses, std::span<const StepIt
 
 }  // namespace
 
-void evaluate(std::span<const StepItem> items, std::size_t chunk_tokens, const std::function<void()>& pause) {
+void evaluate(std::span<const StepItem> items, std::size_t rows, const std::function<void()>& pause) {
   if (items.empty()) return;
   std::unordered_set<const Sequence*> seen;
   for (const StepItem& item : items) {
@@ -232,13 +386,13 @@ void evaluate(std::span<const StepItem> items, std::size_t chunk_tokens, const s
   std::vector<Sequence::Use> uses;
   uses.reserve(items.size());
   for (const StepItem& item : items) uses.emplace_back(*item.sequence, Sequence::Use::For::kEvaluating);
-  evaluate_in_use(uses, items, chunk_tokens, pause);
+  evaluate_in_use(uses, items, rows, pause);
 }
 
-void evaluate(const Sequence::Use& use, std::span<const Token> tokens, std::size_t chunk_tokens,
+void evaluate(const Sequence::Use& use, std::span<const Token> tokens, std::size_t rows,
               const std::function<void()>& pause) {
-  const StepItem item{&use.sequence(), tokens, {}, Output::kNone, nullptr};
-  evaluate_in_use({&use, 1}, {&item, 1}, chunk_tokens, pause);
+  const StepItem item{.sequence = &use.sequence(), .tokens = tokens};
+  evaluate_in_use({&use, 1}, {&item, 1}, rows, pause);
 }
 
 }  // namespace qwen35

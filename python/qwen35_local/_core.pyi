@@ -195,6 +195,13 @@ class Model:
         "waiting" is time in which the calling thread waited for the others, which no other entry counts. Raises
         InputError for a model loaded without profile."""
     def reset_profile(self) -> None: ...
+    def step(self, items: Iterable[StepItem], *, rows: int = 512) -> list[StepResult]:
+        """One pass of at most `rows` tokens, 1 to 8192. Items that fit whole go first, the shortest first, so that no
+        long prompt holds up a token to decode; what is left goes to the others in their order. No bit of a result
+        depends on that.
+
+        What ends one item ends it alone and is its result's `error`. Raises InputError for `rows`, and an error of the
+        device itself, after which the sequences that took part have to be restored or truncated to 0."""
     def forward(
         self,
         batch: Seq[
@@ -204,9 +211,9 @@ class Model:
         *,
         chunk_tokens: int = 512,
     ) -> list[NDArray[np.float32]]:
-        """Appends each item's tokens to its sequence, in one pass per chunk, and returns per item the logits
-        [n, V] asked for: n is 0, 1 or the number of tokens. `inputs` as in Sequence.append. Raises InputError (nothing
-        is changed), Cancelled."""
+        """Steps until each item's tokens are appended to its sequence; returns per item the logits [n, V] asked for: n
+        is 0, 1 or the number of tokens. `inputs` as in Sequence.append. Raises InputError (nothing is changed),
+        Cancelled (of any of them)."""
 
 class _ModelConfig(TypedDict):
     """What the core read of the model's configuration, under the names of models.config.ModelConfig.
@@ -306,6 +313,18 @@ class Sequence:
         """Appends tokens; returns logits [n, V]. `inputs`: blocks in the place of tokens, in their order, and the index
         among these tokens where each begins; its ids stay what the tokens say. A block may end behind the tokens: the
         next call then goes on with it, at a negative index. Raises InputError (nothing is changed), Cancelled."""
+    def step(
+        self,
+        tokens: Seq[int] | NDArray[np.int32],
+        *,
+        inputs: _Inputs = (),
+        logits: _Logits = "none",
+        hidden: _Logits = "none",
+        sampler: Sampler | None = None,
+        logprobs: int | None = None,
+        rows: int = 512,
+    ) -> StepResult:
+        """`Model.step` of this sequence alone, whose error is raised."""
     def snapshot(self) -> Snapshot:
         """Pins the KV pages and copies the recurrent state."""
     def restore(self, snapshot: Snapshot) -> None:
@@ -320,6 +339,52 @@ class Sequence:
     def cancel(self) -> None:
         """Makes the append, forward or truncate in progress (or, if none is, nothing) raise Cancelled within one chunk,
         the last one included."""
+
+@final
+class StepItem:
+    """What one sequence takes part in a step with: its next tokens, and what is wanted of them."""
+
+    def __init__(
+        self,
+        sequence: Sequence,
+        tokens: Seq[int] | NDArray[np.int32],
+        *,
+        inputs: _Inputs = (),
+        logits: _Logits = "none",
+        hidden: _Logits = "none",
+        sampler: Sampler | None = None,
+        logprobs: int | None = None,
+    ) -> None:
+        """inputs as in Sequence.append. logits, hidden: of which tokens the row of logits and the last hidden row
+        (behind the final norm) are wanted. sampler: draws and accepts the token that follows the last one, with
+        logprobs of it and of so many of the most likely ones. Raises InputError."""
+    @property
+    def sequence(self) -> Sequence: ...
+    @property
+    def tokens(self) -> NDArray[np.int32]: ...
+
+@final
+class StepResult:
+    """What a step did for one item."""
+
+    @property
+    def evaluated(self) -> int:
+        """How many of the item's tokens the sequence holds now; the rest is for a later step."""
+    @property
+    def is_finished(self) -> bool:
+        """Whether that is all of them."""
+    @property
+    def sampled(self) -> Sampled | None:
+        """What the item's sampler drew, once it is finished."""
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """[n, V]: rows of the tokens evaluated in this step, as many as were wanted."""
+    @property
+    def hidden(self) -> NDArray[np.float32]:
+        """[n, D], likewise."""
+    @property
+    def error(self) -> Exception | None:
+        """What ended the item: InputError, OutOfMemory, or Cancelled after `Sequence.cancel()`."""
 
 @final
 class Page:

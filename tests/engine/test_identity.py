@@ -39,7 +39,7 @@ def test_nor_on_the_embedded_model(demo: _core.Model) -> None:
 def test_scenarios_reach_packed_pages_in_every_format(talker: Path) -> None:
     """The first three pages of 256 tokens stay f16."""
     models, longest = [_core.Model(talker, threads=1)], dict.fromkeys(KV_FORMATS, 0)
-    for seed in range(40):
+    for seed in range(60):
         scenario = selftest.Scenario(models, seed)
         scenario.run(3)
         longest[scenario.kv] = max(longest[scenario.kv], len(scenario.engine._cached))

@@ -60,6 +60,7 @@ class CpuBackend final : public Backend {
   void do_route(DevicePtr<std::int32_t> experts, DevicePtr<float> weights, Tensor logits, std::uint32_t top_k) override;
   void do_sigmoid_gate(Tensor h, Tensor gate) override;
   void do_take_rows(Tensor out, Tensor x) override;
+  std::size_t do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits) override;
 
   // cpu_delta.cpp
   void do_gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b, const DeltaParameters& parameters,
@@ -106,6 +107,8 @@ class CpuBackend final : public Backend {
   Scratch attend_quantised_;         // scores and quantised rows of each worker
   Scratch rope_;                     // cos and sin per row of the pass
   DevicePtr<const double> rope_of_;  // the frequencies that rope_ is filled for; null before a pass has used any
+
+  TopK top_k_;
 
   // cpu_matmul.cpp and cpu_moe.cpp
   Scratch input_;         // quantised rows

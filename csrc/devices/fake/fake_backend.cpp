@@ -221,4 +221,11 @@ void FakeBackend::do_take_rows(Tensor out, Tensor x) {
   for (std::size_t i = 0; i < out.rows; ++i) carry(row(out, i), out.cols, row(x, step_.outputs[i]), x.cols);
 }
 
+std::size_t FakeBackend::do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits) {
+  record_->operate({"top_k"});
+  const auto best = top_k_.select({row(logits, 0), logits.cols}, out.size(), edits);
+  std::ranges::copy(best, out.begin());
+  return best.size();
+}
+
 }  // namespace qwen35::fake

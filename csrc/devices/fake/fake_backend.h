@@ -52,6 +52,7 @@ class FakeBackend final : public Backend {
                       const SharedExpert* shared) override;
   void do_sigmoid_gate(Tensor h, Tensor gate) override;
   void do_take_rows(Tensor out, Tensor x) override;
+  std::size_t do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits) override;
 
   std::vector<Token> advance(const StepSegment& segment, std::uint32_t layer);
   void append(const StepSegment& segment, std::uint32_t layer);
@@ -60,6 +61,7 @@ class FakeBackend final : public Backend {
   std::shared_ptr<Record> record_;
   Memory memory_;
   Step step_{};
+  TopK top_k_;
 };
 
 }  // namespace qwen35::fake

@@ -1,8 +1,9 @@
 """One live sequence, and the snapshots it can go back to: what lets a conversation be read once."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Sequence as Seq
+from contextlib import contextmanager
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -136,9 +137,11 @@ class CachedSequence:
     def step(self, token: int, sampler: _core.Sampler, logprobs: int | None = None) -> _core.Sampled:
         """Evaluates one more token; returns the one that the sampler draws after it. Raises Cancelled."""
         self.check_cancelled()
-        self._read_chunk(ModelInput(np.array([token], np.int32)), wants_logits=True)
-        assert self.logits is not None
-        return sampler.next(self.logits, logprobs=logprobs)
+        self.logits = None
+        with self._torn_by_failure():
+            sampled = self._sequence.step([token], sampler=sampler, logprobs=logprobs).sampled
+        assert sampled is not None
+        return sampled
 
     def checkpoint(self, label: str) -> None:
         """Keeps a snapshot of this point, unless there is one."""
@@ -161,8 +164,14 @@ class CachedSequence:
 
     def _read_chunk(self, rows: ModelInput, wants_logits: bool) -> None:
         self.logits = None
-        try:
+        with self._torn_by_failure():
             self.logits = self._append(self._sequence, rows, wants_logits)
+
+    @contextmanager
+    def _torn_by_failure(self) -> Iterator[None]:
+        """Only a cancelled call leaves a sequence that can go on."""
+        try:
+            yield
         except Cancelled:
             raise
         except BaseException:

@@ -16,7 +16,7 @@ GROUPS = {
     "norm": ("rms_norm",),
     "moe": ("route", "moe_gather", "moe_combine", "sigmoid_gate"),
     "head": ("head",),
-    "sampling": (),
+    "sampling": ("top_k",),
     "waiting": ("waiting",),
 }
 
@@ -50,7 +50,7 @@ def profile(model: _core.Model, n_prompt: int, n_gen: int, depth: int = 0, kv: K
     phases = []
     if n_prompt:
         sequence, prompt = _core.Sequence(model, kv=kv), tokens(n_prompt)
-        phases.append(_phase("prefill", model, n_prompt, lambda: _read(sequence, prompt)))
+        phases.append(_phase("prefill", model, n_prompt, lambda: sequence.append(prompt)))
     if n_gen:
         behind = _core.Sequence(model, kv=kv)
         logits = behind.append(tokens(max(depth, 1)))
@@ -58,36 +58,25 @@ def profile(model: _core.Model, n_prompt: int, n_gen: int, depth: int = 0, kv: K
     return phases
 
 
-def _read(sequence: _core.Sequence, prompt: list[int]) -> float:
-    sequence.append(prompt)
-    return 0.0
-
-
-def _generate(sequence: _core.Sequence, logits: "np.ndarray", n: int, model: _core.Model) -> float:
-    """Seconds of sampling."""
+def _generate(sequence: _core.Sequence, logits: "np.ndarray", n: int, model: _core.Model) -> None:
     sampler = _core.Sampler(temperature=1.0, top_k=20, top_p=0.95, seed=0, n_tokens_used=model.n_tokens_used)
-    sampling = 0.0
+    token = sampler.next(logits).token
     for _ in range(n):
-        begin = time.perf_counter()
-        token = sampler.sample(logits)
-        sampling += time.perf_counter() - begin
-        logits = sequence.append([token])[0]
-    return sampling
+        sampled = sequence.step([token], sampler=sampler).sampled
+        assert sampled is not None
+        token = sampled.token
 
 
-def _phase(name: str, model: _core.Model, tokens: int, work: Callable[[], float]) -> Phase:
+def _phase(name: str, model: _core.Model, tokens: int, work: Callable[[], object]) -> Phase:
     model.reset_profile()
     begin = time.perf_counter()
-    sampling = work()
+    work()
     seconds = time.perf_counter() - begin
     times = model.profile()
     parts = [
         Part(group, sum(times[op][1] for op in operations), sum(times[op][0] for op in operations))
         for group, operations in GROUPS.items()
-        if group != "sampling"
     ]
-    if sampling:
-        parts.append(Part("sampling", sampling, tokens))
     parts.append(Part("other", seconds - sum(part.seconds for part in parts), 0))
     shown = [part for part in parts if part.seconds > 0 or part.name == "other"]
     return Phase(name, tokens, seconds, tuple(sorted(shown, key=lambda part: -part.seconds)))

@@ -22,9 +22,10 @@ from qwen35_local.chat.messages import Content, Media, Message, ToolCall
 from qwen35_local.chat.presets import Sampling
 from qwen35_local.engine import store
 from qwen35_local.engine.cache import Logits, PrefixCache, is_prefix
-from qwen35_local.engine.cached_sequence import CachedSequence, append_alone
+from qwen35_local.engine.cached_sequence import CachedSequence
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.model_input import Keys, ModelInput
+from qwen35_local.engine.recorder import Recorder
 from qwen35_local.engine.reply import Done, Request
 from qwen35_local.engine.reply_log import Written
 from qwen35_local.engine.selftest_images import image_rows, random_image
@@ -39,7 +40,6 @@ WORDS = ("What", "is", "12", "+", "30", "?", "Paris", "é", "日本", "🙂", "\
          "<think>", "</think>", "<|im_end|>", "<|image_pad|>")
 # fmt: on
 TOOL: dict[str, object] = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
-CHUNKS = (1, 5, 63, 64, 65, 256, 600)
 
 
 class Mismatch(Qwen35Error):
@@ -64,23 +64,6 @@ class Tally:
         )
 
 
-class _Recorder(CachedSequence):
-    """Notes every row of logits that a reply was sampled from."""
-
-    rows: list[Logits]
-
-    def read(self, *args: object, **options: object) -> Logits | None:
-        logits = super().read(*args, **options)  # type: ignore[arg-type]
-        self.rows = [] if logits is None else [logits]
-        return logits
-
-    def step(self, token: int, sampler: _core.Sampler, logprobs: int | None = None) -> _core.Sampled:
-        sampled = super().step(token, sampler, logprobs)
-        assert self.logits is not None
-        self.rows.append(self.logits)
-        return sampled
-
-
 @dataclass
 class Scenario:
     """The conversation, the branches to come back to, and the next random choice."""
@@ -95,7 +78,6 @@ class Scenario:
         self.random = Random(self.seed)
         self.model = self.random.choice(self.models)
         self.kv = self.random.choice(tuple(KV_FORMATS)) if self.given_kv is None else self.given_kv
-        self.other = self._another()
         self.thinking: bool | None = None
         self.keep_thinking: bool | None = None
         self.tools: tuple[dict[str, object], ...] = (TOOL,) if self.random.random() < 0.1 else ()
@@ -233,7 +215,6 @@ class Scenario:
         requests = [self._request(messages) for messages in said]
         self.model = self.random.choice(self.models)
         self.engine = self._engine()
-        self.other = self._another()
         for written in engine.reply_log.of([message for messages in said for message in messages]):
             self.engine.reply_log.keep(Written.from_dict(json.loads(json.dumps(written.to_dict()))))
         with TemporaryDirectory() as folder:
@@ -257,7 +238,7 @@ class Scenario:
         expected = self._longest_known(prompt.keys)
         done = self._reply()
         cached_sequence = self.engine._cached
-        assert isinstance(cached_sequence, _Recorder)
+        assert isinstance(cached_sequence, Recorder)
         written = cached_sequence.keys[len(prompt) :]
         self._check(is_prefix(prompt.keys, cached_sequence.keys), "the sequence does not hold the prompt")
         self._check(done.reuse.reused_tokens == expected, f"{done.reuse.reused_tokens} reused of {expected} known")
@@ -334,10 +315,6 @@ class Scenario:
             cold.append(before.tokens, inputs=before.inputs, logits="none")
         return cold.append(last.tokens, inputs=last.inputs, logits="all")
 
-    def _another(self) -> _core.Sequence:
-        """To share batches with, in any format."""
-        return _core.Sequence(self.model, kv=self.random.choice(tuple(KV_FORMATS)))
-
     def _engine(self) -> Engine:
         disk = None if self.folder is None else Spill(Path(self.folder.name), self.model, self.kv, 1 << 22)
         see = image_rows(int(self.model.config["hidden"]))
@@ -346,23 +323,7 @@ class Scenario:
         return engine
 
     def _cached(self, sequence: _core.Sequence, cache: PrefixCache) -> CachedSequence:
-        chunk = self.random.choice(CHUNKS)
-        return _Recorder(
-            sequence, cache, chunk_tokens=chunk, checkpoint_tokens=self.random.choice([50, 300]), append=self._append
-        )
-
-    def _append(self, sequence: _core.Sequence, rows: ModelInput, wants_logits: bool) -> Logits | None:
-        """Alone, or in one batch with another sequence; chunks are cut at random either way."""
-        chance = self.random.random()
-        if chance < 0.6:
-            return append_alone(sequence, rows, wants_logits)
-        if len(self.other) > 500:
-            self.other = self._another()
-        noise = [self.random.randrange(self.model.n_tokens_used) for _ in range(self.random.randint(1, 5))]
-        mine = (sequence, rows.tokens, "last" if wants_logits else "none", rows.inputs)
-        batch = [mine, (self.other, noise, "none")] if chance < 0.8 else [(self.other, noise, "none"), mine]
-        logits = self.model.forward(batch, chunk_tokens=self.random.choice(CHUNKS))  # type: ignore[arg-type]
-        return logits[batch.index(mine)][-1] if wants_logits else None
+        return Recorder(sequence, cache, self.model, self.random)
 
     def _check(self, holds: bool, what: str) -> None:
         if not holds:
