@@ -11,6 +11,12 @@ void Backend::keep_profile(const Weight* head) {
   head_ = head;
 }
 
+void Backend::check_layout(const char* operation, std::initializer_list<const Weight*> weights) const {
+  for (const Weight* w : weights) {
+    if (w != nullptr) check::layout(operation, *w, weight_layout());
+  }
+}
+
 template <class Call>
 void Backend::timed(Operation operation, Call&& call) {
   if (profile_ == nullptr) return call();
@@ -38,6 +44,7 @@ void Backend::run(const Step& step, const std::function<void()>& pass) {
 }
 
 void Backend::embed(Tensor out, const Weight& table) {
+  check_layout("embed", {&table});
   check::embed(out, table, step());
   timed(Operation::kEmbed, [&] { do_embed(out, table); });
 }
@@ -48,17 +55,22 @@ void Backend::rms_norm(Tensor out, Tensor x, DevicePtr<const float> weight, floa
 }
 
 void Backend::matmul(Tensor x, std::span<const Projection> projections) {
-  for (const Projection& p : projections) check::matmul("matmul", p.out, x, *p.w);
+  for (const Projection& p : projections) {
+    check_layout("matmul", {p.w});
+    check::matmul("matmul", p.out, x, *p.w);
+  }
   const bool is_head = projections.size() == 1 && projections.front().w == head_;
   timed(is_head ? Operation::kHead : Operation::kMatmul, [&] { do_matmul(x, projections); });
 }
 
 void Backend::matmul_add(Tensor x, Tensor h, const Weight& w) {
+  check_layout("matmul_add", {&w});
   check::matmul("matmul_add", x, h, w);
   timed(Operation::kMatmulAdd, [&] { do_matmul_add(x, h, w); });
 }
 
 void Backend::swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& up) {
+  check_layout("swiglu", {&gate, &up});
   check::matmul("swiglu", out, h, gate);
   check::matmul("swiglu", out, h, up);
   timed(Operation::kSwiglu, [&] { do_swiglu(out, h, gate, up); });
@@ -89,6 +101,8 @@ void Backend::route(DevicePtr<std::int32_t> experts, DevicePtr<float> weights, T
 void Backend::moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up,
                          DevicePtr<const std::int32_t> experts, std::uint32_t top_k, std::uint32_t expert_count,
                          const SharedExpert* shared) {
+  check_layout("moe_gather", {&gate, up});
+  if (shared != nullptr) check_layout("moe_gather", {shared->gate, shared->up, shared->down});
   check::moe_gather(out, h, gate, up, top_k, expert_count, shared);
   timed(Operation::kMoeGather, [&] { do_moe_gather(out, h, gate, up, experts, top_k, expert_count, shared); });
 }
@@ -96,6 +110,8 @@ void Backend::moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight*
 void Backend::moe_combine(Tensor x, Tensor h, const Weight& down, DevicePtr<const std::int32_t> experts,
                           DevicePtr<const float> weights, std::uint32_t top_k, std::uint32_t expert_count,
                           const SharedExpert* shared) {
+  check_layout("moe_combine", {&down});
+  if (shared != nullptr) check_layout("moe_combine", {shared->gate, shared->up, shared->down});
   check::moe_combine(x, h, down, top_k, expert_count, shared);
   timed(Operation::kMoeCombine, [&] { do_moe_combine(x, h, down, experts, weights, top_k, expert_count, shared); });
 }

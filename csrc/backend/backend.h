@@ -33,6 +33,8 @@ class Weight {
   virtual std::size_t rows() const noexcept = 0;
   virtual std::size_t cols() const noexcept = 0;
   virtual std::size_t bytes() const noexcept = 0;
+  // Names how its bytes lie. A device multiplies weights of the layout that it packs, and no others.
+  virtual const char* layout() const noexcept { return ""; }
 };
 
 // Zero-initialised device memory, 64-byte aligned.
@@ -186,6 +188,11 @@ class Backend {
   // Waits for everything enqueued.
   virtual void synchronize() = 0;
 
+  virtual const char* weight_layout() const noexcept { return ""; }  // Weight::layout of what pack() makes
+
+  // What operations keep from call to call now; Footprint::work is the most.
+  virtual std::size_t work_bytes() const noexcept { return 0; }
+
   virtual const char* name() const noexcept = 0;  // "cpu-avx512"
   virtual DeviceLimits limits() const noexcept = 0;
   // Total time that operations waited for worker threads.
@@ -220,6 +227,7 @@ class Backend {
   virtual void do_take_rows(Tensor out, Tensor x) = 0;
   virtual std::size_t do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits) = 0;
 
+  void check_layout(const char* operation, std::initializer_list<const Weight*> weights) const;
   template <class Call>
   void timed(Operation operation, Call&& call);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <string_view>
 
 #include "base/error.h"
 
@@ -28,16 +29,6 @@ void batch_rows(const char* operation, const char* argument, Tensor given, const
   expect(operation, argument, given, step.tokens.size(), cols);
 }
 
-void heads(const char* operation, const AttentionShape& shape, const DeviceLimits& limits) {
-  if (shape.kv_heads != 0 && shape.heads % shape.kv_heads == 0 && shape.heads / shape.kv_heads <= limits.query_heads &&
-      shape.width != 0 && shape.width % limits.head_unit == 0) {
-    return;
-  }
-  fail(operation, text(shape.heads) + " heads over " + text(shape.kv_heads) + " key/value heads of width " +
-                      text(shape.width) + ": expected at most " + text(limits.query_heads) +
-                      " heads for each and a width that is a multiple of " + text(limits.head_unit));
-}
-
 // gate and up [F, D], act [T, F], down [D, F].
 void shared_expert(const char* operation, const SharedExpert& shared, std::size_t tokens, std::size_t width) {
   const std::size_t inner = shared.gate->rows();
@@ -59,6 +50,22 @@ std::size_t rows_of_one(const char* operation, const Weight& w, std::size_t part
 }
 
 }  // namespace
+
+void layout(const char* operation, const Weight& w, const char* expected) {
+  if (std::string_view(w.layout()) == expected) return;
+  fail(operation, "a weight of " + text(w) + " in the layout '" + w.layout() + "', expected '" + expected +
+                      "': pack it with this device");
+}
+
+void heads(const char* operation, const AttentionShape& shape, const DeviceLimits& limits) {
+  if (shape.kv_heads != 0 && shape.heads % shape.kv_heads == 0 && shape.heads / shape.kv_heads <= limits.query_heads &&
+      shape.width != 0 && shape.width % limits.head_unit == 0) {
+    return;
+  }
+  fail(operation, text(shape.heads) + " heads over " + text(shape.kv_heads) + " key/value heads of width " +
+                      text(shape.width) + ": expected at most " + text(limits.query_heads) +
+                      " heads for each and a width that is a multiple of " + text(limits.head_unit));
+}
 
 void step(const Step& step) {
   constexpr const char* kName = "run";

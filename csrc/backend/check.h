@@ -10,6 +10,8 @@ namespace qwen35::check {
 // The rows of every segment lie in the batch, one segment behind the other, and its pages in the page table.
 void step(const Step& step);
 
+void layout(const char* operation, const Weight& w, const char* expected);
+void heads(const char* operation, const AttentionShape& shape, const DeviceLimits& limits);
 void embed(Tensor out, const Weight& table, const Step& step);
 void rms_norm(Tensor out, Tensor x);
 void matmul(const char* operation, Tensor out, Tensor x, const Weight& w);

@@ -174,13 +174,6 @@ class GgufFile {
   py::object metadata_;
 };
 
-const DTypeInfo& named_type(const std::string& name) {
-  if (const DTypeInfo* type = find_dtype(std::string_view(name))) return *type;
-  std::string known;
-  for (const DTypeInfo& type : dtypes()) known += (known.empty() ? "" : ", ") + std::string(type.name);
-  throw InputError("no tensor type '" + name + "'; known are " + known);
-}
-
 py::dict block_types() {
   py::dict types;
   for (const DTypeInfo& type : dtypes()) types[type.name] = py::make_tuple(type.block, type.block_bytes);
@@ -246,6 +239,14 @@ void translate_system_errors(std::exception_ptr error) {
 }
 
 }  // namespace
+
+const DTypeInfo& named_type(const std::string& name) {
+  if (const DTypeInfo* type = find_dtype(std::string_view(name))) return *type;
+  std::string known;
+  for (const DTypeInfo& type : dtypes()) known += (known.empty() ? "" : ", ") + std::string(type.name);
+  throw InputError("no tensor type '" + name + "'; known are " + known);
+}
+
 }  // namespace qwen35
 
 std::shared_ptr<const qwen35::ModelFile> to_model_file(const py::object& file, qwen35::GgufExtent extent) {

@@ -153,6 +153,8 @@ void bind_loaded_model(py::module_& module) {
       .def_property_readonly("n_tokens_used", [](const LoadedModel& m) { return m.model->config().tokens_used; })
       .def_property_readonly("context_tokens", [](const LoadedModel& m) { return m.model->context_tokens(); })
       .def_property_readonly("weight_bytes", [](const LoadedModel& m) { return m.model->weights().bytes; })
+      .def_property_readonly("work_bytes",
+                             [](const LoadedModel& m) { return m.model->lock_device().ops().work_bytes(); })
       .def_property_readonly("weights", [](const LoadedModel& m) { return m.model->weights().directory; })
       .def("profile", &profile_dict)
       .def("reset_profile", &reset_profile)

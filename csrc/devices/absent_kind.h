@@ -16,6 +16,11 @@ class AbsentKind final : public DeviceKind {
   std::string absence() const override { return absence_; }
   std::unique_ptr<Backend> open(unsigned) const override { throw unavailable(*this); }
   DeviceMemory memory() const override { throw unavailable(*this); }
+  bool uses_host_memory() const noexcept override { return false; }
+  std::size_t weight_bytes(const MatrixShape&) const override { throw unavailable(*this); }
+  Footprint footprint(const ModelShape&, std::span<const MatrixShape>, const Workload&) const override {
+    throw unavailable(*this);
+  }
 
  private:
   const char* name_;

@@ -3,9 +3,11 @@
 
 #include <cstddef>
 #include <memory>
+#include <span>
 #include <string>
 
 #include "backend/backend.h"
+#include "backend/footprint.h"
 #include "base/error.h"
 
 namespace qwen35 {
@@ -14,7 +16,6 @@ namespace qwen35 {
 struct DeviceMemory {
   std::size_t free = 0;
   std::size_t total = 0;
-  bool is_host = false;  // the memory that this program lives in
 };
 
 class DeviceKind {
@@ -24,9 +25,18 @@ class DeviceKind {
   virtual const char* name() const noexcept = 0;  // as options spell it: "cpu"
   // Why no device of this kind can be opened: what was looked for and not found. Empty where one can.
   virtual std::string absence() const = 0;
-  // The others are for kinds without an absence. 0 threads: as many as this process may use.
+  // For kinds without an absence. 0 threads: as many as this process may use.
   virtual std::unique_ptr<Backend> open(unsigned threads) const = 0;
   virtual DeviceMemory memory() const = 0;
+
+  // For every kind that this build has, whether a device is here or not.
+  virtual bool uses_host_memory() const noexcept = 0;  // the memory that this program lives in
+  // Bytes of a packed weight. Throws FormatError as Backend::pack does.
+  virtual std::size_t weight_bytes(const MatrixShape& matrix) const = 0;
+  // Beside weights and activations; `weights` in the order of loading. Throws InputError for shapes that the device
+  // has no kernels for, or a KV format that such heads cannot be kept in.
+  virtual Footprint footprint(const ModelShape& model, std::span<const MatrixShape> weights,
+                              const Workload& work) const = 0;
 };
 
 // The error of a kind that has an absence.

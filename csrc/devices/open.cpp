@@ -15,15 +15,19 @@ std::span<const DeviceKind* const> device_kinds() noexcept {
   return kinds;
 }
 
-const DeviceKind& find_device(std::string_view name) {
+const DeviceKind& find_kind(std::string_view name) {
   std::string known = "auto";
   for (const DeviceKind* kind : device_kinds()) {
-    const bool is_here = kind->absence().empty();
-    if (is_here && (name == "auto" || name == kind->name())) return *kind;
-    if (name == kind->name()) throw unavailable(*kind);
+    if (name == kind->name() || (name == "auto" && kind->absence().empty())) return *kind;
     known += std::string(", ") + kind->name();
   }
   throw InputError("device is '" + std::string(name) + "', expected one of " + known);
+}
+
+const DeviceKind& find_device(std::string_view name) {
+  const DeviceKind& kind = find_kind(name);
+  if (!kind.absence().empty()) throw unavailable(kind);
+  return kind;
 }
 
 std::unique_ptr<Backend> open_backend(std::string_view name, unsigned threads) {

@@ -37,7 +37,7 @@ class BumpAllocator {
   std::size_t furthest_ = 0;
 };
 
-std::size_t carve(Activations& s, const Config& c, std::size_t rows, std::size_t logit_rows,
+std::size_t carve(Activations& s, const ModelShape& c, std::size_t rows, std::size_t logit_rows,
                   DevicePtr<std::byte> memory) {
   BumpAllocator allocator(memory);
   s.x = allocator.tensor(rows, c.hidden);
@@ -73,6 +73,11 @@ std::size_t carve(Activations& s, const Config& c, std::size_t rows, std::size_t
 }
 
 }  // namespace
+
+std::size_t activation_bytes(const ModelShape& model, std::size_t rows, std::size_t logit_rows) {
+  Activations sizes;
+  return carve(sizes, model, rows, logit_rows, nullptr);
+}
 
 Scratch::Scratch(Backend& backend, const Config& config, std::size_t rows, std::size_t logit_rows)
     : rows_(rows), top_k_(config.moe ? config.moe->top_k : 0) {

@@ -37,6 +37,9 @@ struct Activations {
   Tensor logits;  // [logit rows, V]
 };
 
+// What a Scratch of so many rows allocates.
+std::size_t activation_bytes(const ModelShape& model, std::size_t rows, std::size_t logit_rows);
+
 // Allocated once for the largest pass.
 class Scratch {
  public:

@@ -50,6 +50,42 @@ class DeviceMemory:
     def is_host(self) -> bool:
         """Whether this program's own memory is part of it."""
 
+@final
+class Footprint:
+    """What a described model takes of a device, here or not: arithmetic on its shapes. Nothing is allocated."""
+
+    def __init__(
+        self,
+        shape: Mapping[str, bool | int | float | str],
+        weights: Iterable[tuple[str, int, int, int]],
+        *,
+        device: str = "auto",
+        threads: int = 0,
+    ) -> None:
+        """`shape` under the names of Model.config; others are ignored. `weights` in the order of loading: type, rows,
+        columns, and how many equal parts of the rows are packed apart (experts, and gate and up of each). `threads` of
+        the host.
+
+        Raises InputError for a shape that no model has or an unknown device, FormatError for a weight that cannot be
+        packed, Unavailable for a device that this build does not have."""
+    @property
+    def device(self) -> str: ...
+    @property
+    def uses_host_memory(self) -> bool:
+        """Whether the device computes in the memory that this program lives in."""
+    @property
+    def page_tokens(self) -> int:
+        """Positions in a page of keys and values."""
+    @property
+    def weight_bytes(self) -> list[int]:
+        """Of each weight, in the device's layout."""
+    def parts(self, context_tokens: int, kv: str, *, rows: int) -> dict[str, int]:
+        """Bytes beside the weights, for one sequence that fills its context, `rows` tokens at a time. "kv": keys and
+        values; "kv_token": of one more position; "draft_kv": of one more attention layer; "state": the recurrent
+        state; "snapshot": the most that one holds beside shared pages; "activations" of a pass; "work": what operations
+        keep; "unused": the ends of allocated blocks. Raises InputError for a format that such heads cannot be kept
+        in."""
+
 def device_memory(device: str = "auto") -> DeviceMemory:
     """Raises InputError for an unknown device, Unavailable for one that is not here."""
 
@@ -187,6 +223,9 @@ class Model:
     def context_tokens(self) -> int: ...
     @property
     def weight_bytes(self) -> int: ...
+    @property
+    def work_bytes(self) -> int:
+        """What the device's operations keep from call to call now."""
     @property
     def weights(self) -> list[WeightInfo]:
         """Every tensor as the device holds it, in the order of loading."""

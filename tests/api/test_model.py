@@ -227,7 +227,7 @@ def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_was_chosen_is_told() -> None:
-    with Model.from_file(memory_bytes=400 << 20, threads=1) as model:
+    with Model.from_file(memory_bytes=350 << 20, threads=1) as model:
         assert model.kv == "k8v4"
         assert "keys and values are kept in k8v4: the widest format that fits; kv says otherwise" in model.notices
 
@@ -238,7 +238,7 @@ def test_what_was_chosen_is_told() -> None:
         ({"path_or_name": "9b"}, r"9b: not on this disk; `qwen35 pull 9b` downloads it"),
         ({"path_or_name": "/nowhere/model.gguf"}, "no such file or folder"),
         ({"memory_bytes": 20 << 20, "context_tokens": 4096}, r"20.0 MiB \(memory_bytes\).*memory_bytes overrides"),
-        ({"memory_bytes": 300 << 20, "context_tokens": 262144, "kv": "f16"}, r"What would fit: kv=\w+"),
+        ({"memory_bytes": 320 << 20, "context_tokens": 262144, "kv": "f16"}, r"What would fit: kv=\w+"),
         ({"context_tokens": 10**9, "memory_bytes": 1 << 30}, r"context_tokens is 1,000,000,000; expected at most"),
         ({"threads": -1}, "threads is -1"),
         ({"kv": "q5"}, "kv is 'q5'; expected auto or one of f16, q8, k8v4, q4"),

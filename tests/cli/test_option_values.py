@@ -54,6 +54,7 @@ CASES: list[tuple[list[str], str, list[str]]] = [
     (BENCH, "--format", WORDS),
     (QUANTIZE, "--threads", [*NOT_WHOLE, "1025"]),
     (PLAN, "--kv", WORDS),
+    (PLAN, "--device", DEVICES),
     (PLAN, "--ctx", ["", "nope", "nan", "inf", "-1", "0", "1e30", "9" * 30]),
     (PLAN, "--memory", ["", "nope", "nan", "inf", "-1", "0", "1e30", "9" * 30, "24X"]),
 ]
@@ -95,7 +96,7 @@ def test_the_words(
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [CHAT, SELFTEST, PERPLEXITY, BENCH], ids=lambda command: command[0])
+@pytest.mark.parametrize("command", [CHAT, SELFTEST, PERPLEXITY, BENCH, PLAN], ids=lambda command: command[0])
 @pytest.mark.parametrize("device", ABSENT_DEVICES)
 def test_a_device_that_is_not_here(
     command: list[str], device: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -245,5 +245,5 @@ def test_a_conversation_is_taken_up_in_the_format_it_was_kept_in() -> None:
 
     assert chosen("4G", None) == "f16"
     assert chosen("4G", "q8") == "q8"
-    assert chosen("400M", None) == chosen("400M", "q8") == "k8v4"
-    assert chosen("400M", "q4") == "q4"
+    assert chosen("350M", None) == chosen("350M", "q8") == "k8v4"
+    assert chosen("350M", "q4") == "q4"

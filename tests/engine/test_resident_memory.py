@@ -15,8 +15,9 @@ from vocabularies import SPECIAL, byte_alphabet
 from qwen35_local import _core
 from qwen35_local.engine import machine
 from qwen35_local.models.config import ModelConfig
-from qwen35_local.models.memory import KV_FORMATS, Footprint, Stored
+from qwen35_local.models.memory import KV_FORMATS
 from qwen35_local.models.registry import SIZES
+from qwen35_local.plan.footprint import DeviceFootprint, Stored
 from qwen35_local.plan.subject import Extras, of_file
 from qwen35_local.quantize.synthetic import Synthetic, of_config, synthetic
 
@@ -105,7 +106,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize("kv", KV_FORMATS)
 def test_a_load_takes_what_was_planned(written: Any, name: str, kv: str) -> None:
     path, model, context = written(name)
-    footprint = Footprint(
+    footprint = DeviceFootprint(
         model.config, tuple(Stored(t.name, t.shape, t.dtype) for t in model.tensors), vocabulary=0, threads=2
     )
     planned = footprint.memory(context, kv, snapshots=0)
@@ -238,4 +239,4 @@ def test_a_conversation_takes_what_was_planned(tmp_path: Path) -> None:
     print(f"planned {planned.total / 2**20:.1f} MiB, measured {measured / 2**20:.1f} MiB")
     # Snapshots are what may be kept; a short conversation keeps fewer.
     assert _LEAST_SHARE * (planned.total - planned.snapshots) <= measured <= _MOST_SHARE * planned.total, planned
-    assert measured - planned.weights - planned.kv - planned.delta - planned.snapshots < 300 << 20
+    assert measured - planned.weights - planned.kv - planned.state - planned.snapshots < 300 << 20

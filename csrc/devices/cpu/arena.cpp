@@ -18,8 +18,7 @@ namespace qwen35::cpu {
 namespace {
 
 constexpr std::size_t kLine = 64;
-constexpr std::size_t kHugePage = std::size_t{2} << 20;
-constexpr std::size_t kBlock = 16 * kHugePage;  // what is not used of it is not touched either
+constexpr std::size_t kBlock = 16 * kHugePage;
 
 constexpr std::size_t round_up(std::size_t bytes, std::size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
@@ -78,12 +77,13 @@ std::shared_ptr<std::byte> Pool::take(std::size_t bytes) {
   return taken;
 }
 
+std::size_t Arena::block_bytes(std::size_t taken) noexcept { return std::max(kBlock, round_up(taken / 4, kHugePage)); }
+
 std::shared_ptr<std::byte> Arena::take(std::size_t bytes) {
   bytes = round_up(bytes, kLine);
   taken_ += bytes;
   if (bytes > bytes_ - used_) {
-    // The end of a block's last huge page is lost, so the more there is, the larger are the blocks.
-    const std::size_t block = std::max(kBlock, round_up(taken_ / 4, kHugePage));
+    const std::size_t block = block_bytes(taken_);
     if (bytes >= block) return allocate_bytes(bytes);
     block_ = allocate_bytes(block);
     bytes_ = block;

@@ -8,6 +8,8 @@
 
 namespace qwen35::cpu {
 
+inline constexpr std::size_t kHugePage = std::size_t{2} << 20;
+
 // 64-byte aligned and not initialised; huge pages from 2 MiB on. Throws OutOfMemory.
 std::shared_ptr<std::byte> allocate_bytes(std::size_t bytes);
 
@@ -15,6 +17,9 @@ std::shared_ptr<std::byte> allocate_bytes(std::size_t bytes);
 // when the last of its pieces goes.
 class Arena {
  public:
+  // Of a new block when `taken` bytes have been asked for in all. The end of a block's last huge page is lost, so
+  // blocks grow with what there is; what lies behind that page is not touched.
+  static std::size_t block_bytes(std::size_t taken) noexcept;
   std::shared_ptr<std::byte> take(std::size_t bytes);
 
  private:

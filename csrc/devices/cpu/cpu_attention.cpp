@@ -8,6 +8,7 @@
 #include "devices/cpu/cpu_backend.h"
 #include "devices/cpu/host.h"
 #include "devices/cpu/quantised_page.h"
+#include "devices/cpu/scratch_bytes.h"
 
 namespace qwen35::cpu {
 namespace {
@@ -267,6 +268,22 @@ void CpuBackend::do_attend(Tensor out, Tensor q_gate, const AttentionShape& shap
   } else {
     attend_rows(plan);
   }
+}
+
+std::size_t rope_scratch_bytes(const AttentionShape& shape, std::size_t rows) noexcept {
+  return rows * shape.width * sizeof(float);  // where every dimension is rotated
+}
+
+std::size_t attend_scratch_bytes(const AttentionShape& shape, std::size_t rows, std::size_t context,
+                                 unsigned workers) noexcept {
+  const std::size_t part = Partial::floats(kQueryBlock, shape.width) * sizeof(float);
+  const std::size_t block_rows = std::bit_floor(kQueryBlock / (shape.heads / shape.kv_heads));
+  const std::size_t blocks = ceil_div(rows, block_rows) + 1;
+  // As do_attend decides: splits are spread when tasks are few, and within kPartsBytes.
+  const std::size_t few = std::min((2 * std::size_t{workers} - 1) / shape.kv_heads, blocks) * shape.kv_heads;
+  const std::size_t splits = 2 + ceil_div(context, kKvSplit);
+  const std::size_t spread = workers > 1 ? std::min(few * splits * part, kPartsBytes) : 0;
+  return std::max(spread, 2 * part * workers) + workers * quantised_scratch_bytes(shape.width);
 }
 
 // A worker takes a task through all its splits. The longest tasks, at the end of a segment, go first.

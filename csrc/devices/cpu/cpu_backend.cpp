@@ -46,6 +46,15 @@ std::byte* Scratch::grow(std::size_t bytes) {
 CpuBackend::CpuBackend(Isa isa, unsigned threads)
     : table_(kernels(isa)), name_(std::string("cpu-") + isa_name(isa)), workers_(threads) {}
 
+std::size_t CpuBackend::work_bytes() const noexcept {
+  std::size_t bytes = 0;
+  for (const Scratch* scratch : {&delta_blocks_, &attend_parts_, &attend_quantised_, &rope_, &input_, &tiles_,
+                                 &shared_tiles_, &product_, &lists_}) {
+    bytes += scratch->bytes();
+  }
+  return bytes;
+}
+
 std::unique_ptr<Buffer> CpuBackend::allocate(std::size_t bytes) {
   return std::make_unique<CpuBuffer>(memory_.take(bytes), bytes);
 }

@@ -11,6 +11,7 @@
 #include "devices/cpu/arena.h"
 #include "devices/cpu/isa.h"
 #include "devices/cpu/kernels.h"
+#include "devices/cpu/panels.h"
 #include "devices/cpu/pass.h"
 #include "devices/cpu/pools.h"
 
@@ -23,6 +24,7 @@ class Scratch {
   T* reserve(std::size_t count) {
     return reinterpret_cast<T*>(grow(count * sizeof(T)));
   }
+  std::size_t bytes() const noexcept { return bytes_; }
 
  private:
   std::byte* grow(std::size_t bytes);
@@ -34,6 +36,8 @@ class Scratch {
 struct AttendPlan;    // cpu_attention.cpp
 class QuantisedPage;  // quantised_page.h
 struct RowLists;      // matmul.h
+
+inline constexpr DeviceLimits kLimits{kQueryBlock, kKeyLanes, kConvTaps, kValueTile};
 
 class CpuBackend final : public Backend {
  public:
@@ -49,7 +53,9 @@ class CpuBackend final : public Backend {
   void download(std::byte* to, DevicePtr<const std::byte> from, std::size_t bytes) override;
   void synchronize() override {}
   const char* name() const noexcept override { return name_.c_str(); }
-  DeviceLimits limits() const noexcept override { return {kQueryBlock, kKeyLanes, kConvTaps, kValueTile}; }
+  DeviceLimits limits() const noexcept override { return kLimits; }
+  const char* weight_layout() const noexcept override { return PackedWeight::kLayout; }
+  std::size_t work_bytes() const noexcept override;
   const Table& table() const noexcept { return table_; }
   std::chrono::nanoseconds waited() const noexcept override { return workers_.waited(); }
 

@@ -7,6 +7,7 @@
 
 #include "devices/cpu/cpu_backend.h"
 #include "devices/cpu/host.h"
+#include "devices/cpu/scratch_bytes.h"
 
 namespace qwen35::cpu {
 namespace {
@@ -29,7 +30,8 @@ struct Block {
   DeltaStep* steps;   // [kDeltaBlock]
 
   static std::size_t floats(const DeltaShape& shape) noexcept {
-    return kDeltaBlock * (2 * shape.key_width + shape.value_width + 2 * kDeltaSteps + 2 + sizeof(DeltaStep) / 4);
+    const std::size_t row = 2 * shape.key_width + shape.value_width + 2 * kDeltaSteps + 2 + sizeof(DeltaStep) / 4;
+    return (kDeltaBlock * row + 15) / 16 * 16;
   }
   Block(float* at, const DeltaShape& shape) noexcept
       : query(at),
@@ -165,11 +167,15 @@ struct Layer {
 
 }  // namespace
 
+std::size_t delta_scratch_bytes(const DeltaShape& shape, unsigned workers) noexcept {
+  return workers * Block::floats(shape) * sizeof(float);
+}
+
 void CpuBackend::do_gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b,
                                     const DeltaParameters& parameters, const DeltaShape& shape, float eps,
                                     std::uint32_t layer) {
   const std::span segments = pass_.delta_net(shape, layer);
-  const std::size_t floats = (Block::floats(shape) + 15) / 16 * 16;
+  const std::size_t floats = Block::floats(shape);
   float* scratch = delta_blocks_.reserve<float>(workers_.count() * floats);
 
   // Segment after segment within a head: equal shares for the workers, however long the segments are.

@@ -1,5 +1,6 @@
 #include "base/system_memory.h"
 #include "devices/cpu/cpu_backend.h"
+#include "devices/cpu/footprint.h"
 #include "devices/device_kind.h"
 
 namespace qwen35::cpu {
@@ -14,7 +15,13 @@ class CpuKind final : public DeviceKind {
   }
   DeviceMemory memory() const override {
     const SystemMemory memory = system_memory();
-    return {.free = memory.free, .total = memory.total, .is_host = true};
+    return {memory.free, memory.total};
+  }
+  bool uses_host_memory() const noexcept override { return true; }
+  std::size_t weight_bytes(const MatrixShape& matrix) const override { return cpu::weight_bytes(matrix); }
+  Footprint footprint(const ModelShape& model, std::span<const MatrixShape> weights,
+                      const Workload& work) const override {
+    return cpu::footprint(kernels(chosen_isa()).matmul, model, weights, work);
   }
 };
 

@@ -125,6 +125,7 @@ inline void swiglu_panel(const MatmulTable& table, const PackedWeight& gate, std
   }
 }
 
+// Of a weight that Backend has checked to be of this layout.
 inline const PackedWeight& packed(const Weight& w) noexcept { return static_cast<const PackedWeight&>(w); }
 
 }  // namespace qwen35::cpu

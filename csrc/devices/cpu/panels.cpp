@@ -52,28 +52,32 @@ std::size_t panel_bytes(PanelFormat format, std::size_t cols) noexcept {
   });
 }
 
+std::size_t packed_bytes(const MatrixView& matrix, std::size_t groups) {
+  const DTypeInfo& type = info(matrix.dtype);
+  const std::string shape = std::to_string(matrix.rows) + " x " + std::to_string(matrix.cols) + " " + type.name;
+  if (find_dtype(static_cast<std::uint32_t>(matrix.dtype)) == nullptr) {
+    throw FormatError("pack: a matrix of tensor type " + std::to_string(static_cast<std::uint32_t>(matrix.dtype)) +
+                      ", which this backend cannot read");
+  }
+  if (matrix.rows == 0 || matrix.cols == 0) throw FormatError("pack: the matrix " + shape + " is empty");
+  if (matrix.cols % type.block != 0) {
+    throw FormatError("pack: " + shape + ": columns must be a multiple of the type's block, " +
+                      std::to_string(type.block));
+  }
+  if (groups == 0 || matrix.rows % groups != 0) {
+    throw FormatError("pack: " + shape + ": rows must divide into " + std::to_string(groups) + " groups");
+  }
+  const std::size_t group_panels = (matrix.rows / groups + kPanelRows - 1) / kPanelRows;
+  return groups * group_panels * panel_bytes(panel_format(matrix.dtype), matrix.cols);
+}
+
 PackedWeight::PackedWeight(const MatrixView& source, std::size_t groups, Arena& arena)
     : format_(panel_format(source.dtype)),
       groups_(groups),
       group_rows_(groups == 0 ? 0 : source.rows / groups),
       cols_(source.cols),
-      panel_bytes_(panel_bytes(format_, cols_)) {
-  const DTypeInfo& type = info(source.dtype);
-  const std::string shape = std::to_string(source.rows) + " x " + std::to_string(source.cols) + " " + type.name;
-  if (find_dtype(static_cast<std::uint32_t>(source.dtype)) == nullptr) {
-    throw FormatError("pack: a matrix of tensor type " + std::to_string(static_cast<std::uint32_t>(source.dtype)) +
-                      ", which this backend cannot read");
-  }
-  if (source.rows == 0 || source.cols == 0) throw FormatError("pack: the matrix " + shape + " is empty");
-  if (source.cols % type.block != 0) {
-    throw FormatError("pack: " + shape + ": columns must be a multiple of the type's block, " +
-                      std::to_string(type.block));
-  }
-  if (groups == 0 || source.rows % groups != 0) {
-    throw FormatError("pack: " + shape + ": rows must divide into " + std::to_string(groups) + " groups");
-  }
-  memory_ = arena.take(bytes());
-}
+      panel_bytes_(panel_bytes(format_, cols_)),
+      memory_(arena.take(packed_bytes(source, groups))) {}
 
 void PackedWeight::decode_row(std::size_t row, float* out) const noexcept {
   const std::size_t group = row / group_rows_, within = row % group_rows_;

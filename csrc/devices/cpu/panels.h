@@ -22,14 +22,20 @@ constexpr bool quantises_input(PanelFormat format) noexcept { return format < Pa
 // One encoded row of `cols` columns, whole blocks, into its place in a panel.
 void pack_row(std::byte* panel, std::size_t row, DType dtype, const std::byte* source, std::size_t cols) noexcept;
 
+// Of a matrix in panels. Throws FormatError for one that cannot be packed into so many groups.
+std::size_t packed_bytes(const MatrixView& matrix, std::size_t groups);
+
 class PackedWeight final : public Weight {
  public:
+  static constexpr const char* kLayout = "panels of the CPU";
+
   // Memory for the panels of `source`, not yet packed. Throws FormatError.
   PackedWeight(const MatrixView& source, std::size_t groups, Arena& arena);
 
   std::size_t rows() const noexcept override { return groups_ * group_rows_; }
   std::size_t cols() const noexcept override { return cols_; }
   std::size_t bytes() const noexcept override { return panels() * panel_bytes_; }
+  const char* layout() const noexcept override { return kLayout; }
 
   PanelFormat format() const noexcept { return format_; }
   std::size_t groups() const noexcept { return groups_; }

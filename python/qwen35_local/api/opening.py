@@ -77,7 +77,7 @@ class Opening:
         OSError, and InputError when the model would not fit."""
         wish = self._wish
         file = open_file(path, self._notice)
-        subject = of_file(path, file, Extras(threads=wish.threads or _core.usable_threads()))
+        subject = of_file(path, file, Extras(threads=wish.threads or _core.usable_threads(), device=wish.device))
         plan = self.plan(subject)
         kv, context_tokens, snapshot_bytes = self._chosen(plan)
         engine = load(
@@ -155,7 +155,9 @@ class Opening:
             "size": lambda choice: f"{choice.subject.name} as {choice.subject.type}",
         }
         question = fit.Question(budget, wish.context_tokens or None, wish.kv, names.context)
-        choices = [words[choice.change](choice) for choice in fit.nearest(subject, question, Extras())]
+        choices = [
+            words[choice.change](choice) for choice in fit.nearest(subject, question, Extras(device=wish.device))
+        ]
         return InputError(
             f"{subject.argument} takes {size(memory.total)} with {plan.context_tokens:,} tokens of context "
             f"({size(memory.weights)} of weights, {size(memory.kv)} of keys and values in {plan.kv}) and there are "

@@ -126,7 +126,7 @@ def kv_formats(text: str) -> "list[KvFormat]":
     from qwen35_local.models.memory import KV_FORMATS
 
     words = [word.strip() for word in text.split(",")]
-    if not set(words) <= KV_FORMATS.keys():
+    if not set(words) <= set(KV_FORMATS):
         raise InputError(f"--kv is {text!r}; expected formats separated by commas, of {', '.join(KV_FORMATS)}")
     known = {str(kv): kv for kv in KV_FORMATS}
     return [known[word] for word in dict.fromkeys(words)]

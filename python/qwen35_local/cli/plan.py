@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from qwen35_local.cli.argument import MODEL_HELP
-from qwen35_local.cli.options import KvOrAuto, Memory
+from qwen35_local.cli.options import Device, KvOrAuto, Memory
 
 
 def plan(
@@ -23,6 +23,7 @@ def plan(
         typer.Option(metavar="TOKENS", help="262144, 256k, 1M. Unset: the longest that fits.", show_default=False),
     ] = None,
     kv: Annotated[KvOrAuto, typer.Option(help="How keys and values are kept; auto: the widest that fits.")] = "auto",
+    device: Device = "auto",
     vision: Annotated[bool, typer.Option("--vision", help="With the image encoder.")] = False,
     mtp: Annotated[bool, typer.Option("--mtp", help="With the multi-token-prediction block and its cache.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
@@ -37,9 +38,9 @@ def plan(
     from qwen35_local.plan.subject import Extras
     from qwen35_local.units import parse_tokens
 
-    budget, source = budget_of(memory)
+    budget, source = budget_of(memory, device)
     question = fit.Question(budget, parse_tokens("--ctx", ctx) if ctx is not None else None, kv)
-    extras = Extras(vision, mtp, _core.usable_threads())
+    extras = Extras(vision, mtp, _core.usable_threads(), device)
     subjects = subjects_of(find(model, type), model, type, extras)
     first = subjects[0]
     for text in first.notices:
@@ -56,7 +57,7 @@ def plan(
         raise typer.Exit(3)
 
 
-def budget_of(memory: str | None) -> tuple[int, str]:
+def budget_of(memory: str | None, device: str) -> tuple[int, str]:
     """Bytes, and what sets them. Raises InputError."""
     from qwen35_local.engine import machine
     from qwen35_local.errors import InputError
@@ -64,7 +65,7 @@ def budget_of(memory: str | None) -> tuple[int, str]:
 
     if memory is not None:
         return parse_bytes("--memory", memory), "--memory"
-    found = machine.memory_budget()
+    found = machine.memory_budget(device)
     if found is None:
-        raise InputError("this system does not tell how much memory is free; give --memory, as in --memory 16G")
+        raise InputError("nothing here tells how much memory is free; give --memory, as in --memory 16G")
     return found

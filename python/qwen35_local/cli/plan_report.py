@@ -15,7 +15,7 @@ from qwen35_local.units import counted, file_size, size
 PARTS = {
     "weights": "weights",
     "kv": "keys and values",
-    "delta": "recurrent state",
+    "state": "recurrent state",
     "snapshots": "snapshots",
     "vision": "image encoder",
     "mtp": "MTP",
@@ -69,7 +69,7 @@ def write_json(answer: Answer, out: TextIO) -> None:
 
 
 def facts(subject: Subject, plan: Plan) -> dict[str, Any]:
-    footprint = plan.footprint
+    footprint = subject.footprint
     return {
         "model": subject.name,
         "type": subject.type,
@@ -77,7 +77,7 @@ def facts(subject: Subject, plan: Plan) -> dict[str, Any]:
         "context_tokens": plan.context_tokens,
         "needs_yarn": plan.needs_yarn,
         "kv": plan.kv,
-        "kv_bytes_per_token": fit.token_bytes(plan),
+        "kv_bytes_per_token": footprint.kv_token_bytes(plan.kv),
         "longest_context_tokens": footprint.longest(plan.kv, plan.budget),
         "file_bytes": footprint.file_bytes,
         "total_bytes": plan.memory.total,
@@ -106,12 +106,12 @@ def show_parts(console: Any, answer: Answer, subject: Subject, plan: Plan) -> No
     from rich import box
     from rich.table import Table
 
-    footprint = plan.footprint
+    footprint = subject.footprint
     console.print(f"{printable_line(subject.name)} · {subject.type} · {context(plan)}", markup=False, style="bold")
     notes = {
         "weights": f"{file_size(footprint.file_bytes)} in the file",
-        "kv": f"{fit.token_bytes(plan):,} bytes per token",
-        "delta": "of one sequence, at any length",
+        "kv": f"{footprint.kv_token_bytes(plan.kv):,} bytes per token",
+        "state": "of one sequence, at any length",
         "snapshots": "to go back to: as many as there is room for, 1 GiB at most",
         "vision": "as F16" if plan.memory.vision else "--vision counts it",
         "mtp": mtp_note(subject, plan),
@@ -140,7 +140,7 @@ def show_parts(console: Any, answer: Answer, subject: Subject, plan: Plan) -> No
 
 def mtp_note(subject: Subject, plan: Plan) -> str:
     """Files that have the block take it too, whether anything reads it or not."""
-    if plan.footprint.predicts:
+    if subject.footprint.predicts:
         return "with its keys and values"
     if plan.memory.mtp:
         return "in the file; drafting with it would take keys and values too: --mtp"
@@ -163,7 +163,7 @@ def show_types(console: Any, answer: Answer) -> None:
         beyond = " (YaRN)" if plan.needs_yarn else ""
         table.add_row(
             subject.type,
-            file_size(plan.footprint.file_bytes),
+            file_size(subject.footprint.file_bytes),
             size(plan.memory.weights),
             f"{plan.context_tokens:,}{beyond}" if plan.fits or asked else "none",
             plan.kv,

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 from qwen35_local import _core
 from qwen35_local.models.kv import KvFormat
-from qwen35_local.models.memory import DELTA_CHUNK, KV_FORMATS, PAGE_TOKENS
 
 _VECTORS = ("norm.weight", "ssm_a", "ssm_dt.bias", "ssm_conv1d.weight")
 _FLOAT_BYTES = 4
 _KV_BLOCK = 32
+_KV_BLOCK_BYTES = {"f16": 128, "q8": 68, "k8v4": 52, "q4": 36}  # of 32 keys and as many values
+_PAGE_TOKENS = 256
+_STATE_CHUNK = 4  # tokens between two writes of the recurrent state
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Cost:
         """One pass that reads `tokens` tokens of each of `sequences` sequences with `depth` positions before them, all
         with logits. Recurrent state is read, and written once per chunk; experts are those that so many tokens are
         expected to choose."""
-        writes = min(1.0, tokens / DELTA_CHUNK)
+        writes = min(1.0, tokens / _STATE_CHUNK)
         state = (1 + writes) * self.memory_bytes + self.kv_bytes(depth + tokens, kv)
         rows = sequences * tokens
         weights = self.dense_bytes + self.head_bytes + self.distinct_experts(rows) * self.expert_bytes
@@ -44,8 +46,8 @@ class Cost:
     def kv_bytes(self, positions: float, kv: KvFormat) -> float:
         """Keys and values that the last of so many positions reads: in a narrow format the first page of 256, its own
         and the one before it are f16."""
-        packed = PAGE_TOKENS * max(0, (int(positions) - 1) // PAGE_TOKENS - 2) if kv != "f16" else 0
-        return self.kv_blocks * (packed * sum(KV_FORMATS[kv]) + (positions - packed) * sum(KV_FORMATS["f16"]))
+        packed = _PAGE_TOKENS * max(0, (int(positions) - 1) // _PAGE_TOKENS - 2) if kv != "f16" else 0
+        return self.kv_blocks * (packed * _KV_BLOCK_BYTES[kv] + (positions - packed) * _KV_BLOCK_BYTES["f16"])
 
     def prefill_operations(self, tokens: int, logit_rows: int = 1) -> int:
         """Multiplications and additions with weights."""
@@ -81,7 +83,7 @@ def cost(model: _core.Model) -> Cost:
         row_bytes=table.n_bytes // table.rows,
         experts=c["experts"],
         top_k=c["experts_per_token"],
-        memory_bytes=_FLOAT_BYTES * c["delta_layers"] * (memory + DELTA_CHUNK * waiting + window),
+        memory_bytes=_FLOAT_BYTES * c["delta_layers"] * (memory + _STATE_CHUNK * waiting + window),
         kv_blocks=c["attention_layers"] * c["kv_heads"] * -(-c["head_width"] // _KV_BLOCK),
     )
 

@@ -32,7 +32,7 @@ class Recorder(CachedSequence):
         self._other = self._another()
 
     def read(self, *args: object, **options: object) -> Logits | None:
-        logits = super().read(*args, **options)  # type: ignore[arg-type]
+        logits = super().read(*args, **options)
         self.rows = [] if logits is None else [logits]
         return logits
 
@@ -81,4 +81,4 @@ class Recorder(CachedSequence):
         return [mine, other] if chance < 0.8 else [other, mine]
 
     def _another(self) -> _core.Sequence:
-        return _core.Sequence(self._model, kv=self._random.choice(tuple(KV_FORMATS)))  # type: ignore[arg-type]
+        return _core.Sequence(self._model, kv=self._random.choice(KV_FORMATS))

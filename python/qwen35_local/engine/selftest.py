@@ -77,7 +77,7 @@ class Scenario:
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
         self.model = self.random.choice(self.models)
-        self.kv = self.random.choice(tuple(KV_FORMATS)) if self.given_kv is None else self.given_kv
+        self.kv = self.random.choice(KV_FORMATS) if self.given_kv is None else self.given_kv
         self.thinking: bool | None = None
         self.keep_thinking: bool | None = None
         self.tools: tuple[dict[str, object], ...] = (TOOL,) if self.random.random() < 0.1 else ()

@@ -11,14 +11,12 @@ from qwen35_local.models.kv import KvChoice
 from qwen35_local.models.memory import (
     KV_FORMATS,
     LEAST_CONTEXT_TOKENS,
-    Footprint,
     Plan,
-    Stored,
-    kv_token_bytes,
     solve,
 )
 from qwen35_local.models.registry import SIZES, Size
 from qwen35_local.models.tensors import tensor_table
+from qwen35_local.plan.footprint import DeviceFootprint, Stored
 from qwen35_local.plan.subject import Extras, Subject, of_file
 from qwen35_local.quantize import recipe
 from qwen35_local.units import spelled
@@ -88,7 +86,7 @@ def of_config(name: str, argument: str, config: ModelConfig, preset: str, extras
     model = recipe.Model(config.block_count, config.heads // config.kv_heads, config.is_moe)
     types = recipe.assign(listed, preset, model)
     tensors = tuple(Stored(tensor, shape, types[tensor]) for tensor, shape in listed)
-    footprint = Footprint(config, tensors, config.vocabulary, vision, extras.mtp, extras.threads)
+    footprint = DeviceFootprint(config, tensors, config.vocabulary, vision, extras.mtp, extras.threads, extras.device)
     return Subject(name, argument, preset.upper(), False, footprint)
 
 
@@ -129,12 +127,12 @@ def nearest(subject: Subject, question: Question, extras: Extras, preset: str = 
     asked = question.context_tokens
     if asked is not None:
         if question.kv != "auto":
-            for kv in list(KV_FORMATS)[list(KV_FORMATS).index(question.kv) + 1 :]:
+            for kv in KV_FORMATS[KV_FORMATS.index(question.kv) + 1 :]:
                 plan = replace(question, kv=kv).plan(subject)
                 if plan.fits:
                     choices.append(Choice("kv", subject, plan))
                     break
-        narrowest = list(KV_FORMATS)[-1] if question.kv == "auto" else question.kv
+        narrowest = KV_FORMATS[-1] if question.kv == "auto" else question.kv
         plan = replace(question, context_tokens=None, kv=narrowest).plan(subject)
         if plan.fits and LEAST_CONTEXT_TOKENS <= plan.context_tokens < asked:
             choices.append(Choice("ctx", subject, plan))
@@ -183,8 +181,6 @@ def command(choice: Choice, question: Question, extras: Extras) -> list[str]:
     if not choice.subject.is_file:
         words += ["--type", choice.subject.type]
     words += ["--ctx", str(choice.plan.context_tokens), "--kv", choice.plan.kv, "--memory", spelled(question.budget)]
+    if extras.device != "auto":
+        words += ["--device", extras.device]
     return words + ["--vision"] * extras.vision + ["--mtp"] * extras.mtp
-
-
-def token_bytes(plan: Plan) -> int:
-    return kv_token_bytes(plan.footprint.config, plan.kv)

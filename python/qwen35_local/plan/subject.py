@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from qwen35_local.errors import FormatError, naming
 from qwen35_local.fields import TEXT, TEXTS, Fields
 from qwen35_local.models.config import ModelConfig
-from qwen35_local.models.memory import Footprint, Stored
 from qwen35_local.models.tensors import gguf_shapes
+from qwen35_local.plan.footprint import DeviceFootprint, Stored
 from qwen35_local.units import counted
 
 if TYPE_CHECKING:
@@ -24,17 +24,18 @@ class Subject:
     argument: str
     type: str
     is_file: bool
-    footprint: Footprint
+    footprint: DeviceFootprint
     notices: tuple[str, ...] = ()  # what is odd about the file, and why it cannot be run
 
 
 @dataclass(frozen=True)
 class Extras:
-    """Parts that are not always there."""
+    """Parts that are not always there, and where they are to be."""
 
     vision: bool = False
     mtp: bool = False
     threads: int = 2
+    device: str = "auto"
 
 
 def of_file(path: Path, file: "_core.GgufFile", extras: Extras, *, type: str = "", vision_bytes: int = 0) -> Subject:
@@ -55,13 +56,14 @@ def of_file(path: Path, file: "_core.GgufFile", extras: Extras, *, type: str = "
             raise FormatError(file.refusal or str(error)) from None
         tokens = Fields(metadata).find("tokenizer.ggml.tokens", TEXTS) or []
         name = Fields(metadata).find("general.name", TEXT) or path.stem
-    footprint = Footprint(
+    footprint = DeviceFootprint(
         config,
         tuple(Stored(tensor.name, tensor.shape, tensor.dtype, tensor.n_bytes) for tensor in tensors),
         vocabulary=len(tokens),
         vision_bytes=vision_bytes,
         predicts=extras.mtp,
         threads=extras.threads,
+        device=extras.device,
     )
     notices = (*file.notices, *([file.refusal] if file.refusal is not None else []), *_incomplete(config, shapes))
     return Subject(name, str(path), type, True, footprint, notices)

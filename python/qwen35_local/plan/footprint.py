@@ -1,0 +1,184 @@
+"""What a model takes on a device, tensor by tensor and part by part: its shapes and types are enough, whether they come
+from a GGUF, a checkpoint that is not converted yet or a published size."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+from qwen35_local import _core
+from qwen35_local.errors import FormatError
+from qwen35_local.models.config import ModelConfig
+from qwen35_local.models.memory import Footprint, Memory
+
+CHUNK_TOKENS = 512  # of a prompt that are evaluated at a time
+
+_BLOCKS = _core.block_types()
+_SHAPE = (  # of ModelConfig: what decides how much memory a model takes
+    "layers",
+    "full_attention_interval",
+    "hidden",
+    "vocabulary",
+    "heads",
+    "kv_heads",
+    "head_width",
+    "delta_key_heads",
+    "delta_value_heads",
+    "delta_key_width",
+    "delta_value_width",
+    "conv_taps",
+    "feed_forward",
+    "experts",
+    "experts_per_token",
+    "expert_feed_forward",
+    "shared_expert_feed_forward",
+)
+_VECTORS = ("norm.weight", "ssm_a", "ssm_dt.bias", "ssm_conv1d.weight")  # held as fp32, not packed
+_FLOAT_BYTES = 4
+_ID_BYTES = 4
+
+# Of the host. Measured: interpreter, libraries and the code of the program; per token of the vocabulary the tokenizer's
+# tables and the names and merges in the file's header.
+_PROGRAM_BYTES = 58 << 20
+_TOKEN_BYTES = 520
+_LOGIT_ROWS = 4  # a row as the host has it, copies of it, and what the sampler sorts
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One tensor of a GGUF: shape slowest dimension first, type as GGUF spells it. `n_bytes` is what a file has of it,
+    and stands for all that a type which cannot be run would take."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    n_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises FormatError for a type of which nothing is known."""
+        if self.dtype not in _BLOCKS and not self.n_bytes:
+            raise FormatError(f"{self.name} is of type {self.dtype}; expected one of {', '.join(_BLOCKS)}")
+
+    @property
+    def file_bytes(self) -> int:
+        if self.dtype not in _BLOCKS:
+            return self.n_bytes
+        values, n_bytes = _BLOCKS[self.dtype]
+        return math.prod(self.shape) // values * n_bytes
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether a device packs it."""
+        return self.dtype in _BLOCKS and not self.name.endswith(_VECTORS)
+
+    @property
+    def unpacked_bytes(self) -> int:
+        """Of one that is no matrix."""
+        return _FLOAT_BYTES * math.prod(self.shape) if self.dtype in _BLOCKS else self.n_bytes
+
+    @property
+    def matrix(self) -> tuple[str, int, int, int]:
+        """Type, rows, columns, and how many equal parts of the rows are packed apart: experts, and of a fused tensor
+        gate and up of each."""
+        parts = 1
+        if self.name.endswith("_exps.weight"):
+            parts = self.shape[0] * (2 if "gate_up" in self.name else 1)
+        return self.dtype, math.prod(self.shape[:-1]), self.shape[-1], parts
+
+
+@dataclass(frozen=True)
+class TypeShare:
+    """The tensors of one type, and their bytes on the device and in the file."""
+
+    dtype: str
+    tensors: int
+    n_bytes: int
+    file_bytes: int
+
+
+@dataclass(frozen=True)
+class DeviceFootprint(Footprint):
+    """A described model on a device: the tensors of the language model. `predicts` counts keys and values of the MTP
+    block too, for a runtime that drafts with it; `vision_bytes` is the image encoder's; `vocabulary` the tokens that
+    the tokenizer lists; `threads` the host's.
+
+    What asks the device raises Unavailable, and FormatError or InputError for shapes that it cannot
+    run."""
+
+    config: ModelConfig
+    tensors: tuple[Stored, ...]
+    vocabulary: int
+    vision_bytes: int = 0
+    predicts: bool = False
+    threads: int = 2
+    device: str = "auto"
+
+    @property
+    def page_tokens(self) -> int:
+        return self.of_device.page_tokens
+
+    def parts(self, context_tokens: int, kv: str) -> Memory:
+        found = self.of_device.parts(context_tokens, kv, rows=min(CHUNK_TOKENS, context_tokens))
+        program = logits = 0
+        if self.of_device.uses_host_memory:
+            program = _PROGRAM_BYTES + _TOKEN_BYTES * self.vocabulary
+            logits = _LOGIT_ROWS * _FLOAT_BYTES * self.config.vocabulary
+        return Memory(
+            weights=self.weight_bytes,
+            kv=found["kv"],
+            state=found["state"],
+            snapshots=found["snapshot"] + _ID_BYTES * context_tokens,
+            vision=self.vision_bytes,
+            mtp=self._mtp_weights + (found["draft_kv"] if self.predicts else 0),
+            scratch=found["activations"] + found["work"] + found["unused"] + logits,
+            program=program,
+        )
+
+    def kv_token_bytes(self, kv: str) -> int:
+        """Of one more position of a long context."""
+        return self.of_device.parts(self.page_tokens, kv, rows=1)["kv_token"]
+
+    @cached_property
+    def by_type(self) -> tuple[TypeShare, ...]:
+        """The main weights, the largest share first."""
+        shares = []
+        main = [(tensor, n_bytes) for tensor, n_bytes in self.held if not self._is_mtp(tensor)]
+        for dtype in {tensor.dtype for tensor, _ in main}:
+            mine = [(tensor, n_bytes) for tensor, n_bytes in main if tensor.dtype == dtype]
+            in_file = sum(tensor.file_bytes for tensor, _ in mine)
+            shares.append(TypeShare(dtype, len(mine), sum(n_bytes for _, n_bytes in mine), in_file))
+        return tuple(sorted(shares, key=lambda share: (-share.n_bytes, share.dtype)))
+
+    @cached_property
+    def held(self) -> tuple[tuple[Stored, int], ...]:
+        """Every tensor, and its bytes on the device."""
+        packed = iter(self.of_device.weight_bytes)
+        return tuple((t, next(packed) if t.is_matrix else t.unpacked_bytes) for t in self.tensors)
+
+    @cached_property
+    def weight_bytes(self) -> int:
+        return sum(share.n_bytes for share in self.by_type)
+
+    @cached_property
+    def file_bytes(self) -> int:
+        """Of all tensors of the file, without its header."""
+        return sum(tensor.file_bytes for tensor in self.tensors)
+
+    @cached_property
+    def n_values(self) -> int:
+        return sum(math.prod(tensor.shape) for tensor in self.tensors)
+
+    @cached_property
+    def _mtp_weights(self) -> int:
+        return sum(n_bytes for tensor, n_bytes in self.held if self._is_mtp(tensor))
+
+    def _is_mtp(self, tensor: Stored) -> bool:
+        return tensor.name.startswith(f"blk.{self.config.layers}.")
+
+    @cached_property
+    def of_device(self) -> _core.Footprint:
+        matrices = [tensor.matrix for tensor in self.tensors if tensor.is_matrix]
+        return _core.Footprint(_shape(self.config), matrices, device=self.device, threads=self.threads)
+
+
+def _shape(config: ModelConfig) -> dict[str, int]:
+    return {name: getattr(config, name) for name in _SHAPE}
