@@ -31,9 +31,10 @@ class KvPool {
 
   virtual const KvSpec& spec() const noexcept = 0;
   virtual std::size_t page_bytes(PageForm form) const noexcept = 0;
-  // Whether a sequence of `tokens` tokens keeps page `page` in this form: whether a token to come can read it. Depends
-  // on numbers of pages alone, so that no way of cutting a text into passes changes an answer.
-  virtual bool keeps(PageForm form, std::size_t page, std::size_t tokens) const noexcept = 0;
+  // Whether a sequence of `tokens` tokens, of which those from `committed` on may be taken back, keeps page `page` in
+  // this form: whether a token to come can read it. Depends on numbers of pages alone, so that no way of cutting a text
+  // into passes changes an answer.
+  virtual bool keeps(PageForm form, std::size_t page, std::size_t tokens, std::size_t committed) const noexcept = 0;
 
   virtual PageId allocate(PageForm form) = 0;  // contents are not defined
   virtual void free(PageId page) noexcept = 0;

@@ -14,6 +14,7 @@ namespace qwen35 {
 using Token = std::int32_t;
 
 inline constexpr std::size_t kPageTokens = 256;
+inline constexpr std::uint32_t kMostUncertain = 16;                   // rows of a pass that may be taken back
 inline constexpr std::uint32_t kMostTokens = std::uint32_t{1} << 30;  // of a sequence
 
 // Where a row stands for its rotary embedding: in time, height and width. Equal for text.

@@ -47,10 +47,20 @@ float* contiguous(Floats& x) {
 }
 
 // Two of the kernels that gated_delta_net is made of.
-void conv_silu(const std::string& isa, Floats out, Floats x, Floats kernel, Floats window) {
+void conv_silu(const std::string& isa, Floats out, Floats x, Floats kernel, Floats window, std::size_t accepted,
+               std::size_t uncertain) {
   const Rows to = rows_of(out), from = rows_of(x);
-  table_of(isa).conv_silu({from.data, to.data, from.rows, from.stride, to.stride, contiguous(window),
-                           contiguous(kernel), from.cols, from.cols});
+  table_of(isa).conv_silu({.x = from.data,
+                           .out = to.data,
+                           .rows = from.rows,
+                           .stride = from.stride,
+                           .out_stride = to.stride,
+                           .window = contiguous(window),
+                           .kernel = contiguous(kernel),
+                           .channels = from.cols,
+                           .count = from.cols,
+                           .accepted = accepted,
+                           .certain = from.rows - uncertain});
 }
 
 void gated_rms_norm(const std::string& isa, Floats out, Floats x, Floats z, Floats weight, float eps) {
@@ -113,7 +123,8 @@ Bytes encode_in_passing(const py::array_t<float, py::array::c_style>& values) {
 }  // namespace
 
 void bind_cpu_kernels(py::module_& kernels) {
-  kernels.def("conv_silu", &conv_silu);
+  kernels.def("conv_silu", &conv_silu, py::arg("isa"), py::arg("out"), py::arg("x"), py::arg("kernel"),
+              py::arg("window"), py::arg("accepted") = 0, py::arg("uncertain") = 0);
   kernels.def("gated_rms_norm", &gated_rms_norm);
   kernels.def("quantise_rows", &quantise_rows);
   kernels.def("silu_multiply", &silu_multiply);

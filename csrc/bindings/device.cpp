@@ -68,7 +68,10 @@ AttentionShape attention_shape(const Range& s) {
 class KvCache {
  public:
   KvCache(Device& on, const std::string& format, const Range& shape, std::size_t count, std::size_t blank)
-      : pool_(on.ops->kv_pool({.layers = 1, .shape = attention_shape(shape), .format = to_kv_format(format)})) {
+      : pool_(on.ops->kv_pool({.layers = 1,
+                               .shape = attention_shape(shape),
+                               .format = to_kv_format(format),
+                               .uncertain = kMostUncertain})) {
     for (std::size_t p = 0; p < count; ++p) {
       plain.push_back(p > 0 && p < blank ? plain.front() : pool_->allocate(PageForm::kPlain));
       if (is_quantised(pool_->spec().format)) quantised.push_back(pool_->allocate(PageForm::kQuantised));
@@ -92,8 +95,8 @@ class KvCache {
 // What one sequence keeps in one DeltaNet layer; nothing before its first token.
 class DeltaState {
  public:
-  DeltaState(Device& on, const DeltaShape& shape)
-      : pool_(on.ops->state_pool({.layers = 1, .shape = shape})), slot_(pool_->allocate()) {
+  DeltaState(Device& on, const DeltaShape& shape, std::uint32_t uncertain)
+      : pool_(on.ops->state_pool({.layers = 1, .shape = shape, .uncertain = uncertain})), slot_(pool_->allocate()) {
     pool_->clear(slot_);
   }
 
@@ -108,6 +111,9 @@ class DeltaState {
   std::unique_ptr<StatePool> pool_;
   SlotId slot_;
 };
+
+// What was committed before a segment, and how many of its rows are certain.
+using Commits = std::vector<std::pair<std::uint32_t, std::uint32_t>>;
 
 StepSegment segment_of(const Range& range) {
   const auto [first, count, position] = range;
@@ -129,9 +135,10 @@ std::uint32_t list_pages(StepArrays& step, const std::vector<PageId>& pages, std
   return first;
 }
 
-// A step of `rows` rows, with the pages or the states of its segments where there are some.
+// A step of `rows` rows, with the pages or the states of its segments where there are some. Without `commits` all rows
+// are certain.
 StepArrays make_step(py::ssize_t rows, const std::vector<Range>& ranges, const std::vector<KvCache*>& caches,
-                     const std::vector<DeltaState*>& states) {
+                     const std::vector<DeltaState*>& states, const Commits& commits) {
   StepArrays step;
   step.tokens.resize(static_cast<std::size_t>(rows));
   step.positions.resize(step.tokens.size());
@@ -141,6 +148,7 @@ StepArrays make_step(py::ssize_t rows, const std::vector<Range>& ranges, const s
       const auto at = static_cast<std::int32_t>(s.position + t - s.first);
       step.positions[t] = {at, at, at};
     }
+    if (!commits.empty()) std::tie(s.committed, s.certain) = commits.at(i);
     if (!states.empty()) s.state = states.at(i)->slot();
     if (!caches.empty()) s.format = caches.at(i)->format();
     const std::vector<PageId> none;
@@ -195,13 +203,13 @@ void swiglu(Device& device, const array& out, const array& h, const Weight& gate
 
 void gated_delta_net(Device& device, const array& out, const array& qkv, const array& z, const array& a, const array& b,
                      const std::array<array, 4>& parameters, const std::vector<std::uint32_t>& shape, float eps,
-                     const std::vector<Range>& ranges, const std::vector<DeltaState*>& states) {
+                     const std::vector<Range>& ranges, const std::vector<DeltaState*>& states, const Commits& commits) {
   Stage stage(*device.ops);
   const Tensor to = stage.tensor(out), x = stage.tensor(qkv), gate = stage.tensor(z);
   const Tensor decays = stage.tensor(a), betas = stage.tensor(b);
   const auto& [conv, ssm_a, dt_bias, norm] = parameters;
   const DeltaParameters given{stage.floats(conv), stage.floats(ssm_a), stage.floats(dt_bias), stage.floats(norm)};
-  const StepArrays step = make_step(qkv.shape(0), ranges, {}, states);
+  const StepArrays step = make_step(qkv.shape(0), ranges, {}, states, commits);
   device.ops->run(step.view(),
                   [&] { device.ops->gated_delta_net(to, x, gate, decays, betas, given, delta_shape(shape), eps, 0); });
   stage.fetch(out);
@@ -211,14 +219,14 @@ void norm_rope_append(Device& device, const array& q_gate, const array& k, const
                       const array& k_norm, float eps, const std::vector<double>& inv_freq, float magnitude,
                       const Range& shape, const std::vector<Range>& ranges, const std::vector<KvCache*>& caches,
                       const std::vector<std::array<std::int32_t, 3>>& positions,
-                      const std::array<std::uint32_t, 3>& sections) {
+                      const std::array<std::uint32_t, 3>& sections, const Commits& commits) {
   Stage stage(*device.ops);
   const Tensor queries = stage.tensor(q_gate), keys = stage.tensor(k), values = stage.tensor(v);
   const HeadNorms norms{stage.floats(q_norm), stage.floats(k_norm)};
   const auto table = device.ops->allocate(inv_freq.size() * sizeof(double));
   device.ops->upload(table->data(), reinterpret_cast<const std::byte*>(inv_freq.data()), table->bytes());
   const Rope rope{table->data().as<const double>(), static_cast<std::uint32_t>(inv_freq.size()), sections, magnitude};
-  StepArrays step = make_step(q_gate.shape(0), ranges, caches, {});
+  StepArrays step = make_step(q_gate.shape(0), ranges, caches, {}, commits);
   for (std::size_t row = 0; row < positions.size(); ++row) {
     const auto [t, h, w] = positions[row];
     step.positions.at(row) = {t, h, w};
@@ -233,7 +241,7 @@ void attend(Device& device, const array& out, const array& q_gate, const Range& 
             const std::vector<KvCache*>& caches) {
   Stage stage(*device.ops);
   const Tensor to = stage.tensor(out), from = stage.tensor(q_gate);
-  const StepArrays step = make_step(q_gate.shape(0), ranges, caches, {});
+  const StepArrays step = make_step(q_gate.shape(0), ranges, caches, {}, {});
   device.ops->run(step.view(), [&] { device.ops->attend(to, from, attention_shape(shape), 0); });
   stage.fetch(out);
 }
@@ -331,10 +339,10 @@ void bind_memory(py::module_& kernels) {
       .def("bytes", [](const KvCache& c, std::size_t page) { return c.bytes(PageForm::kPlain, page); })
       .def("quantised_bytes", [](const KvCache& c, std::size_t page) { return c.bytes(PageForm::kQuantised, page); });
   py::class_<DeltaState>(kernels, "DeltaState")
-      .def(py::init([](Device& device, const std::vector<std::uint32_t>& shape) {
-             return std::make_unique<DeltaState>(device, delta_shape(shape));
+      .def(py::init([](Device& device, const std::vector<std::uint32_t>& shape, std::uint32_t uncertain) {
+             return std::make_unique<DeltaState>(device, delta_shape(shape), uncertain);
            }),
-           py::arg("device"), py::arg("shape"), py::keep_alive<1, 2>())
+           py::arg("device"), py::arg("shape"), py::arg("uncertain") = 0, py::keep_alive<1, 2>())
       .def("copy_from", &DeltaState::copy_from, py::arg("other"));
 }
 
@@ -357,11 +365,13 @@ void bind_device(py::module_& kernels) {
       .def("matmul", &matmul)
       .def("matmul_add", &matmul_add)
       .def("swiglu", &swiglu)
-      .def("gated_delta_net", &gated_delta_net)
+      .def("gated_delta_net", &gated_delta_net, py::arg("out"), py::arg("qkv"), py::arg("z"), py::arg("a"),
+           py::arg("b"), py::arg("parameters"), py::arg("shape"), py::arg("eps"), py::arg("ranges"), py::arg("states"),
+           py::arg("commits") = Commits{})
       .def("norm_rope_append", &norm_rope_append, py::arg("q_gate"), py::arg("k"), py::arg("v"), py::arg("q_norm"),
            py::arg("k_norm"), py::arg("eps"), py::arg("inv_freq"), py::arg("magnitude"), py::arg("shape"),
            py::arg("ranges"), py::arg("caches"), py::arg("positions") = std::vector<std::array<std::int32_t, 3>>(),
-           py::arg("sections") = std::array<std::uint32_t, 3>{11, 11, 10})
+           py::arg("sections") = std::array<std::uint32_t, 3>{11, 11, 10}, py::arg("commits") = Commits{})
       .def("attend", &attend)
       .def("route", &route)
       .def("moe_gather", &moe_gather, py::arg("out"), py::arg("h"), py::arg("gate"), py::arg("up"), py::arg("experts"),

@@ -52,8 +52,9 @@ ModelShape to_shape(const py::dict& values) {
   shape.hidden = numbers.at("hidden", 1);
   shape.vocabulary = numbers.at("vocabulary", 0);
   shape.attention = {numbers.at32("heads", 1), numbers.at32("kv_heads", 1), numbers.at32("head_width", 1)};
-  shape.delta = {numbers.at32("delta_key_heads", 1), numbers.at32("delta_value_heads", 1), numbers.at32("delta_key_width", 1),
-                 numbers.at32("delta_value_width", 1), numbers.at32("conv_taps", 1)};
+  shape.delta = {numbers.at32("delta_key_heads", 1), numbers.at32("delta_value_heads", 1),
+                 numbers.at32("delta_key_width", 1), numbers.at32("delta_value_width", 1),
+                 numbers.at32("conv_taps", 1)};
   if (const std::uint32_t experts = numbers.at32("experts", 0); experts > 0) {
     shape.moe = ExpertShape{experts, numbers.at32("experts_per_token", 1), numbers.at("expert_feed_forward", 1),
                             numbers.at("shared_expert_feed_forward", 0)};

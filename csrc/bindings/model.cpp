@@ -58,10 +58,11 @@ class PythonTensors {
 };
 
 std::shared_ptr<LoadedModel> load(const py::object& file, const std::string& device, const py::int_& threads,
-                                  const py::int_& context_tokens, bool keeps_profile,
+                                  const py::int_& context_tokens, const py::int_& drafts, bool keeps_profile,
                                   const std::optional<py::function>& tensors) {
   const unsigned asked = to_threads(threads);
   const std::size_t context = to_count("context_tokens", context_tokens, 0);
+  const std::size_t most_drafts = to_count("drafts", drafts, 0);
   const auto opened = to_model_file(file, tensors ? GgufExtent::kHeader : GgufExtent::kWhole);
   std::optional<PythonTensors> given;  // let go of under the interpreter's lock
   if (tensors) given.emplace(*tensors);
@@ -69,8 +70,8 @@ std::shared_ptr<LoadedModel> load(const py::object& file, const std::string& dev
   const unsigned count = asked == 0 ? usable_threads() : asked;
   std::optional<RepeatedTensors> source;
   if (given) source.emplace([&](std::string_view name) { return given->pattern(name); });
-  auto model = std::make_shared<Model>(*opened, open_backend(device, count), context, source ? &*source : nullptr,
-                                       check_signals);
+  auto model = std::make_shared<Model>(*opened, open_backend(device, count), context, most_drafts,
+                                       source ? &*source : nullptr, check_signals);
   if (keeps_profile) model->lock_device().ops().keep_profile(model->weights().head);
   return std::make_shared<LoadedModel>(LoadedModel{std::move(model), opened->shared_directory(), count});
 }
@@ -79,7 +80,7 @@ std::shared_ptr<LoadedModel> load(const py::object& file, const std::string& dev
 
 py::object load_on(std::unique_ptr<Backend> backend, const py::object& file) {
   const auto opened = to_model_file(file, GgufExtent::kWhole);
-  auto model = std::make_shared<Model>(*opened, std::move(backend), 0, nullptr, [] {});
+  auto model = std::make_shared<Model>(*opened, std::move(backend), 0, kMostUncertain, nullptr, [] {});
   return py::cast(std::make_shared<LoadedModel>(LoadedModel{std::move(model), opened->shared_directory(), 1}));
 }
 
@@ -142,7 +143,8 @@ void bind_loaded_model(py::module_& module) {
       .def_readonly("n_bytes", &PackedTensor::bytes);
   py::class_<LoadedModel, std::shared_ptr<LoadedModel>>(module, "Model", py::is_final())
       .def(py::init(&load), py::arg("file"), py::kw_only(), py::arg("device") = "auto", py::arg("threads") = 0,
-           py::arg("context_tokens") = 0, py::arg("profile") = false, py::arg("tensors") = py::none())
+           py::arg("context_tokens") = 0, py::arg("drafts") = 0, py::arg("profile") = false,
+           py::arg("tensors") = py::none())
       .def_property_readonly("metadata", [](const LoadedModel& m) { return metadata_to_python(*m.directory); })
       .def_property_readonly("config", &config_dict)
       .def_property_readonly("was_mapped", [](const LoadedModel& m) { return m.model->was_mapped(); })
@@ -152,6 +154,7 @@ void bind_loaded_model(py::module_& module) {
       .def_property_readonly("n_vocab", [](const LoadedModel& m) { return m.model->config().vocabulary; })
       .def_property_readonly("n_tokens_used", [](const LoadedModel& m) { return m.model->config().tokens_used; })
       .def_property_readonly("context_tokens", [](const LoadedModel& m) { return m.model->context_tokens(); })
+      .def_property_readonly("drafts", [](const LoadedModel& m) { return m.model->drafts(); })
       .def_property_readonly("weight_bytes", [](const LoadedModel& m) { return m.model->weights().bytes; })
       .def_property_readonly("work_bytes",
                              [](const LoadedModel& m) { return m.model->lock_device().ops().work_bytes(); })
@@ -205,7 +208,8 @@ struct PinnedPage {
 };
 
 std::shared_ptr<Snapshot> assemble(const LoadedModel& loaded, const std::string& kv, const py::object& tokens,
-                                   const py::iterable& inputs, const py::sequence& pages, const py::object& state) {
+                                   const py::iterable& inputs, const py::sequence& pages, const py::object& state,
+                                   const std::optional<py::int_>& committed) {
   std::vector<Snapshot::Part> parts;
   for (const py::handle page : pages) {
     if (py::isinstance<PinnedPage>(page)) {
@@ -216,9 +220,10 @@ std::shared_ptr<Snapshot> assemble(const LoadedModel& loaded, const std::string&
   }
   const auto delta = from_bytes(state);
   Content content(to_tokens(tokens), to_runs(inputs));
+  const std::size_t certain = committed ? to_count("committed", *committed, 0) : content.size();
   const KvFormat format = to_kv_format(kv);
   const py::gil_scoped_release release;
-  return Snapshot::assemble(loaded.model, format, std::move(content), parts, delta);
+  return Snapshot::assemble(loaded.model, format, std::move(content), certain, parts, delta);
 }
 
 void bind_snapshot(py::module_& module) {
@@ -246,8 +251,10 @@ void bind_snapshot(py::module_& module) {
              return to_bytes(bytes);
            })
       .def_static("assemble", &assemble, py::arg("model"), py::kw_only(), py::arg("kv"), py::arg("tokens"),
-                  py::arg("inputs") = py::tuple(), py::arg("pages"), py::arg("state"))
+                  py::arg("inputs") = py::tuple(), py::arg("pages"), py::arg("state"),
+                  py::arg("committed") = py::none())
       .def("__len__", [](const Snapshot& s) { return s.content().size(); })
+      .def_property_readonly("committed", &Snapshot::committed)
       .def_property_readonly("n_bytes", &Snapshot::bytes)
       .def_property_readonly("tokens", [](const Snapshot& s) { return to_array(s.content().tokens()); })
       .def_property_readonly("inputs", [](const Snapshot& s) { return from_runs(s.content().runs()); })
@@ -271,10 +278,19 @@ void bind_sequence(py::module_& module) {
       .def_property_readonly("context_tokens", &Sequence::context_tokens)
       .def_property_readonly("state_bytes", &Sequence::state_bytes)
       .def("append", &append, py::arg("tokens"), py::kw_only(), py::arg("inputs") = py::tuple(),
-           py::arg("logits") = "last", py::arg("chunk_tokens") = kStepRows)
+           py::arg("logits") = "last", py::arg("uncertain") = 0, py::arg("chunk_tokens") = kStepRows)
       .def("step", &step_alone, py::arg("tokens"), py::kw_only(), py::arg("inputs") = py::tuple(),
            py::arg("logits") = "none", py::arg("hidden") = "none", py::arg("sampler") = py::none(),
-           py::arg("logprobs") = py::none(), py::arg("rows") = kStepRows)
+           py::arg("logprobs") = py::none(), py::arg("uncertain") = 0, py::arg("rows") = kStepRows)
+      .def_property_readonly("committed", &Sequence::committed)
+      .def(
+          "rewind",
+          [](Sequence& s, const py::int_& n) {
+            const std::size_t length = to_count("n", n, 0);
+            const py::gil_scoped_release release;
+            s.rewind(length);
+          },
+          py::arg("n"))
       .def("snapshot", &Sequence::snapshot, Release())
       .def("restore", &Sequence::restore, py::arg("snapshot"), Release())
       .def("fork", &Sequence::fork, Release())

@@ -36,15 +36,17 @@ struct Request {
   Output hidden;
   std::shared_ptr<SharedSampler> sampler;
   std::optional<std::size_t> logprobs;
+  std::size_t uncertain;
 };
 
 std::shared_ptr<Request> make_request(std::shared_ptr<Sequence> sequence, const py::object& tokens,
                                       const py::iterable& inputs, const std::string& logits, const std::string& hidden,
-                                      std::shared_ptr<SharedSampler> sampler, const std::optional<py::int_>& logprobs) {
+                                      std::shared_ptr<SharedSampler> sampler, const std::optional<py::int_>& logprobs,
+                                      const py::int_& uncertain) {
   if (logprobs && sampler == nullptr) throw InputError("logprobs are of a drawn token; give a sampler with them");
   return std::make_shared<Request>(Request{std::move(sequence), to_tokens(tokens), to_inputs(inputs),
                                            to_output("logits", logits), to_output("hidden", hidden), std::move(sampler),
-                                           to_logprobs(logprobs)});
+                                           to_logprobs(logprobs), to_count("uncertain", uncertain, 0)});
 }
 
 // A request and the arrays its rows go to, each with room for what one call of at most `rows` tokens gives.
@@ -60,7 +62,8 @@ struct Prepared {
              .logit_rows = logits.mutable_data(),
              .hidden_rows = hidden.mutable_data(),
              .sampler = request.sampler == nullptr ? nullptr : &request.sampler->sampler,
-             .logprobs = request.logprobs} {}
+             .logprobs = request.logprobs,
+             .uncertain = request.uncertain} {}
 
   static const Config& config(const Request& request) { return request.sequence->model().config(); }
 
@@ -176,8 +179,9 @@ py::list step_items(Model& model, const py::iterable& items, const py::int_& row
 
 py::object step_alone(std::shared_ptr<Sequence> sequence, const py::object& tokens, const py::iterable& inputs,
                       const std::string& logits, const std::string& hidden, std::shared_ptr<SharedSampler> sampler,
-                      const std::optional<py::int_>& logprobs, const py::int_& rows) {
-  const auto request = make_request(std::move(sequence), tokens, inputs, logits, hidden, std::move(sampler), logprobs);
+                      const std::optional<py::int_>& logprobs, const py::int_& uncertain, const py::int_& rows) {
+  const auto request =
+      make_request(std::move(sequence), tokens, inputs, logits, hidden, std::move(sampler), logprobs, uncertain);
   Answer answer = std::move(answers_of(request->sequence->model(), {request}, to_count("rows", rows, 1)).front());
   if (!answer.error.is_none()) {
     PyErr_SetObject(py::type::handle_of(answer.error).ptr(), answer.error.ptr());
@@ -190,24 +194,26 @@ py::list forward_batch(Model& model, const py::iterable& batch, const py::int_& 
   std::vector<Request> requests;
   for (const py::handle entry : batch) {
     const auto item = py::cast<py::tuple>(entry);
-    if (item.size() != 3 && item.size() != 4) {
-      throw InputError("an item of a batch is (sequence, tokens, logits) or (sequence, tokens, logits, inputs)");
+    if (item.size() < 3 || item.size() > 5) {
+      throw InputError("an item of a batch is (sequence, tokens, logits), then perhaps inputs, then perhaps uncertain");
     }
     auto sequence = py::cast<std::shared_ptr<Sequence>>(item[0]);
     if (&sequence->model() != &model) {
       throw InputError("a sequence of the batch belongs to another model; read it with that model");
     }
-    auto inputs = item.size() == 4 ? to_inputs(item[3]) : std::vector<InputRows>();
+    auto inputs = item.size() > 3 ? to_inputs(item[3]) : std::vector<InputRows>();
+    const std::size_t uncertain = item.size() > 4 ? to_count("uncertain", py::cast<py::int_>(item[4]), 0) : 0;
     requests.push_back({std::move(sequence), to_tokens(item[1]), std::move(inputs),
-                        to_output("logits", py::cast<std::string>(item[2])), Output::kNone, nullptr, std::nullopt});
+                        to_output("logits", py::cast<std::string>(item[2])), Output::kNone, nullptr, std::nullopt,
+                        uncertain});
   }
   return evaluate_requests(requests, chunk_tokens);
 }
 
 py::object append(std::shared_ptr<Sequence> sequence, const py::object& tokens, const py::iterable& inputs,
-                  const std::string& logits, const py::int_& chunk_tokens) {
+                  const std::string& logits, const py::int_& uncertain, const py::int_& chunk_tokens) {
   const Request request{std::move(sequence), to_tokens(tokens), to_inputs(inputs), to_output("logits", logits),
-                        Output::kNone,       nullptr,           std::nullopt};
+                        Output::kNone,       nullptr,           std::nullopt,      to_count("uncertain", uncertain, 0)};
   return evaluate_requests({request}, chunk_tokens)[0];
 }
 
@@ -215,7 +221,7 @@ void bind_step(py::module_& module) {
   py::class_<Request, std::shared_ptr<Request>>(module, "StepItem", py::is_final())
       .def(py::init(&make_request), py::arg("sequence"), py::arg("tokens"), py::kw_only(),
            py::arg("inputs") = py::tuple(), py::arg("logits") = "none", py::arg("hidden") = "none",
-           py::arg("sampler") = py::none(), py::arg("logprobs") = py::none())
+           py::arg("sampler") = py::none(), py::arg("logprobs") = py::none(), py::arg("uncertain") = 0)
       .def_readonly("sequence", &Request::sequence)
       .def_property_readonly("tokens", [](const Request& r) { return to_array(r.tokens); });
   py::class_<Answer>(module, "StepResult", py::is_final())

@@ -23,14 +23,20 @@ Config configure(const ModelFile& file, const Backend& device) {
   return read_config(file.directory(), device.limits());
 }
 
+std::uint32_t check_drafts(std::size_t drafts) {
+  if (drafts <= kMostUncertain) return static_cast<std::uint32_t>(drafts);
+  throw InputError("drafts is " + std::to_string(drafts) + ", expected 0 to " + std::to_string(kMostUncertain));
+}
+
 }  // namespace
 
-Model::Model(const ModelFile& file, std::unique_ptr<Backend> backend, std::size_t context_tokens, TensorSource* source,
-             const std::function<void()>& pause)
+Model::Model(const ModelFile& file, std::unique_ptr<Backend> backend, std::size_t context_tokens, std::size_t drafts,
+             TensorSource* source, const std::function<void()>& pause)
     : backend_(std::move(backend)),
       config_(naming(file, [&] { return configure(file, *backend_); })),
       rope_table_(make_rope(config_, context_tokens)),
       context_tokens_(context_tokens == 0 ? config_.context_tokens : context_tokens),
+      drafts_(check_drafts(drafts)),
       weights_(load(file, source, pause)) {
   const auto bytes = std::as_bytes(std::span(rope_table_.inv_freq));
   inv_freq_ = backend_->allocate(bytes.size());
@@ -88,7 +94,8 @@ KvPool& Model::DeviceLock::kv_pool(KvFormat format) {
   auto& pool = model_.kv_pools_[static_cast<std::size_t>(format)];
   if (pool == nullptr) {
     const auto layers = static_cast<std::uint32_t>(model_.config_.attention_layers());
-    pool = model_.backend_->kv_pool({.layers = layers, .shape = model_.config_.attention, .format = format});
+    pool = model_.backend_->kv_pool(
+        {.layers = layers, .shape = model_.config_.attention, .format = format, .uncertain = model_.drafts_});
   }
   return *pool;
 }
@@ -97,7 +104,7 @@ StatePool& Model::DeviceLock::state_pool() {
   auto& pool = model_.state_pool_;
   if (pool == nullptr) {
     const auto layers = static_cast<std::uint32_t>(model_.config_.delta_layers());
-    pool = model_.backend_->state_pool({.layers = layers, .shape = model_.config_.delta});
+    pool = model_.backend_->state_pool({.layers = layers, .shape = model_.config_.delta, .uncertain = model_.drafts_});
   }
   return *pool;
 }

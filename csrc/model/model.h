@@ -21,12 +21,13 @@ namespace qwen35 {
 
 class Model {
  public:
-  // context_tokens 0: the file's own. `source` gives the tensors' bytes where the file is a header alone. Nothing of
+  // context_tokens 0: the file's own. `drafts`: the most tokens of a pass that a sequence may take back, at most
+  // kMostUncertain. `source` gives the tensors' bytes where the file is a header alone. Nothing of
   // the file or the source is needed afterwards. Throws FormatError when the file is not a complete model of the family
   // or changes meanwhile, InputError when the context cannot be had. `pause` is called between tensors; what it throws
   // ends the load.
-  Model(const ModelFile& file, std::unique_ptr<Backend> backend, std::size_t context_tokens, TensorSource* source,
-        const std::function<void()>& pause);
+  Model(const ModelFile& file, std::unique_ptr<Backend> backend, std::size_t context_tokens, std::size_t drafts,
+        TensorSource* source, const std::function<void()>& pause);
 
   bool was_mapped() const noexcept { return was_mapped_; }  // no: the system cannot map the file, and it was read
   const Config& config() const noexcept { return config_; }
@@ -34,6 +35,7 @@ class Model {
   const RopeTable& rope_table() const noexcept { return rope_table_; }
   Rope rope() const noexcept;  // the same on the device
   std::size_t context_tokens() const noexcept { return context_tokens_; }
+  std::size_t drafts() const noexcept { return drafts_; }
   const char* device() const noexcept { return backend_->name(); }
   std::uint32_t state_layout() const noexcept { return backend_->state_layout(); }
 
@@ -65,6 +67,7 @@ class Model {
   Config config_;
   RopeTable rope_table_;
   std::size_t context_tokens_;
+  std::uint32_t drafts_;
   bool was_mapped_ = true;
   Weights weights_;
   std::unique_ptr<Buffer> inv_freq_;

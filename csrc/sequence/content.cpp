@@ -60,6 +60,11 @@ Content Content::first(std::size_t n) const {
   return content;
 }
 
+void Content::cut(std::size_t n) noexcept {
+  tokens_.resize(n);
+  while (!runs_.empty() && runs_.back().first >= n) runs_.pop_back();
+}
+
 bool Content::has_inputs(std::size_t first, std::size_t last) const noexcept {
   return std::ranges::any_of(runs_, [&](const InputRun& run) { return run.first < last && run.end() > first; });
 }

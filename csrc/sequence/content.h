@@ -37,6 +37,7 @@ class Content {
   std::int32_t rope_delta() const noexcept;
   bool begins_with(const Content& prefix) const noexcept;
   Content first(std::size_t n) const;
+  void cut(std::size_t n) noexcept;  // to first(n)
   // Whether a row of [first, last) is no token.
   bool has_inputs(std::size_t first, std::size_t last) const noexcept;
 

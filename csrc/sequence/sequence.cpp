@@ -65,6 +65,11 @@ std::int32_t Sequence::rope_delta() {
   return content_.rope_delta();
 }
 
+std::size_t Sequence::committed() {
+  const Use use(*this, Use::For::kMoment);
+  return committed_;
+}
+
 std::size_t Sequence::state_bytes() {
   const Use use(*this, Use::For::kMoment);
   return pages_.bytes() + state_.bytes();
@@ -76,13 +81,13 @@ std::shared_ptr<Snapshot> Sequence::snapshot() {
   const auto device = model_->lock_device();
   RecurrentState state = state_.copy();
   device.ops().synchronize();
-  auto taken = std::make_shared<Snapshot>(model_, content_, pages_, std::move(state));
+  auto taken = std::make_shared<Snapshot>(model_, content_, committed_, pages_, std::move(state));
   std::erase_if(snapshots_, [](const auto& snapshot) { return snapshot.expired(); });
   snapshots_.push_back(taken);
   return taken;
 }
 
-void Sequence::adopt(const Snapshot& snapshot) {
+void Sequence::adopt(const Snapshot& snapshot, std::size_t n) {
   Content content = snapshot.content();
   const auto device = model_->lock_device();
   is_torn_ = true;  // until the last step
@@ -90,8 +95,15 @@ void Sequence::adopt(const Snapshot& snapshot) {
   state_.copy_from(snapshot.state());
   device.ops().synchronize();
   content_ = std::move(content);
-  size_.store(content_.size(), std::memory_order_release);
+  committed_ = snapshot.committed();
+  cut(n);
   is_torn_ = false;
+}
+
+void Sequence::cut(std::size_t n) noexcept {
+  content_.cut(n);
+  size_.store(n, std::memory_order_release);
+  pages_.cut(n);
 }
 
 void Sequence::restore(const Snapshot& snapshot) {
@@ -104,7 +116,7 @@ void Sequence::restore(const Snapshot& snapshot) {
     throw InputError("the snapshot holds " + std::to_string(snapshot.content().size()) +
                      " tokens, expected at most this sequence's context_tokens " + std::to_string(context_tokens_));
   }
-  adopt(snapshot);
+  adopt(snapshot, snapshot.content().size());
 }
 
 std::shared_ptr<Sequence> Sequence::fork() {
@@ -116,6 +128,7 @@ std::shared_ptr<Sequence> Sequence::fork() {
   twin->state_.copy_from(state_);
   device.ops().synchronize();
   twin->content_ = content_;
+  twin->committed_ = committed_;
   twin->size_.store(content_.size(), std::memory_order_release);
   twin->snapshots_ = snapshots_;
   return twin;
@@ -123,10 +136,16 @@ std::shared_ptr<Sequence> Sequence::fork() {
 
 std::shared_ptr<Snapshot> Sequence::nearest(const Content& kept) const {
   std::shared_ptr<Snapshot> nearest;
+  std::size_t reached = 0;
   for (const auto& weak : snapshots_) {
-    auto snapshot = weak.lock();
-    if (!snapshot || (nearest && snapshot->content().size() <= nearest->content().size())) continue;
-    if (kept.begins_with(snapshot->content())) nearest = std::move(snapshot);
+    const auto snapshot = weak.lock();
+    if (!snapshot) continue;
+    const Content& content = snapshot->content();
+    const std::size_t length = std::min(content.size(), kept.size());
+    if (length <= reached || snapshot->committed() > length) continue;
+    if (!(content.size() <= kept.size() ? kept.begins_with(content) : content.begins_with(kept))) continue;
+    nearest = snapshot;
+    reached = length;
   }
   return nearest;
 }
@@ -138,27 +157,45 @@ void Sequence::reset() {
   device.ops().synchronize();
   pages_.replace({});
   content_ = {};
-  size_.store(0, std::memory_order_release);
+  committed_ = 0;
+  cut(0);
   is_torn_ = false;
+}
+
+void Sequence::require(std::size_t n, const char* verb) const {
+  if (n <= content_.size()) return;
+  throw InputError("cannot " + std::string(verb) + " to " + std::to_string(n) + " tokens, expected at most the " +
+                   std::to_string(content_.size()) + " that the sequence holds");
+}
+
+void Sequence::rewind(std::size_t n) {
+  const Use use(*this, Use::For::kMoment);
+  check_whole();
+  require(n, "rewind");
+  if (n < committed_) {
+    throw InputError("cannot rewind to " + std::to_string(n) + " tokens: the first " + std::to_string(committed_) +
+                     " are certain; truncate() evaluates again what lies behind a snapshot");
+  }
+  cut(n);
 }
 
 std::size_t Sequence::truncate(std::size_t n, std::size_t chunk_tokens, const std::function<void()>& pause) {
   const Use use(*this, Use::For::kEvaluating);
-  if (n > content_.size()) {
-    throw InputError("cannot truncate to " + std::to_string(n) + " tokens, expected at most the " +
-                     std::to_string(content_.size()) + " that the sequence holds");
+  require(n, "truncate");
+  if (n >= committed_ && !is_torn_) {
+    cut(n);
+    return 0;
   }
-  if (n == content_.size() && !is_torn_) return 0;
   const Content kept = content_.first(n);
   const auto from = nearest(kept);
-  const std::size_t start = from ? from->content().size() : 0;
+  const std::size_t start = from ? std::min(from->content().size(), n) : 0;
   if (kept.has_inputs(start, n)) {
     throw InputError("rows " + std::to_string(start) + " to " + std::to_string(n) +
                      " would have to be evaluated again, and some are not tokens and were not kept; truncate to before "
                      "them, or keep a snapshot behind them");
   }
   if (from) {
-    adopt(*from);
+    adopt(*from, start);
   } else {
     reset();
   }

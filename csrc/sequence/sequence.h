@@ -27,11 +27,14 @@ class Sequence {
   std::vector<Token> tokens();
   std::vector<InputRun> inputs();
   std::int32_t rope_delta();  // Content::rope_delta
+  std::size_t committed();    // of the tokens, those that rewind() cannot take back
   std::size_t state_bytes();
 
   std::shared_ptr<Snapshot> snapshot();
   void restore(const Snapshot& snapshot);
   std::shared_ptr<Sequence> fork();
+  // Takes back uncertain tokens down to n, committed() <= n <= size(): nothing is evaluated.
+  void rewind(std::size_t n);
   // Returns how many tokens were read again. `pause` as in evaluate(). Throws InputError, with nothing changed, where
   // rows that are not tokens would have to be read again: they are not kept.
   std::size_t truncate(std::size_t n, std::size_t chunk_tokens, const std::function<void()>& pause);
@@ -58,15 +61,18 @@ class Sequence {
   enum class Activity { kIdle, kBusy, kEvaluating, kCancelled };
 
   void check_whole() const;
-  std::shared_ptr<Snapshot> nearest(
-      const Content& kept) const;  // the longest snapshot that `kept` begins with, or null
-  void reset();                    // to no tokens
-  void adopt(const Snapshot& snapshot);
+  // The snapshot that shares the most tokens with `kept` and can be rewound to them, or null.
+  std::shared_ptr<Snapshot> nearest(const Content& kept) const;
+  void reset();                                         // to no tokens
+  void adopt(const Snapshot& snapshot, std::size_t n);  // its first n tokens
+  void cut(std::size_t n) noexcept;
+  void require(std::size_t n, const char* verb) const;
 
   std::shared_ptr<Model> model_;
   std::size_t context_tokens_;
   Content content_;
   std::atomic<std::size_t> size_ = 0;  // of content_, for other threads
+  std::size_t committed_ = 0;          // tokens from here on may be taken back; the state is committed to here
   KvPages pages_;
   RecurrentState state_;
   std::vector<std::weak_ptr<Snapshot>> snapshots_;  // taken on this timeline, oldest first

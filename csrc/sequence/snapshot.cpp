@@ -10,11 +10,11 @@ namespace {
 
 // visit(form, number) for every page of a snapshot of `tokens` tokens, in the order of parts().
 template <class Visit>
-void each_page(const KvPool& pool, std::size_t tokens, Visit&& visit) {
+void each_page(const KvPool& pool, std::size_t tokens, std::size_t committed, Visit&& visit) {
   if (pool.spec().layers == 0) return;
   for (std::size_t i = 0; i * kPageTokens < tokens; ++i) {
     for (const PageForm form : {PageForm::kPlain, PageForm::kQuantised}) {
-      if (pool.keeps(form, i, tokens)) visit(form, i);
+      if (pool.keeps(form, i, tokens, committed)) visit(form, i);
     }
   }
 }
@@ -39,7 +39,7 @@ Page to_page(KvPool& pool, PageForm form, const Snapshot::Part& part) {
 std::vector<Snapshot::UsedPage> Snapshot::parts() const {
   std::vector<UsedPage> parts;
   const PinnedPages& pages = pages_.pinned();
-  each_page(pages_.pool(), content_.size(), [&](PageForm form, std::size_t i) {
+  each_page(pages_.pool(), content_.size(), committed_, [&](PageForm form, std::size_t i) {
     parts.push_back({(form == PageForm::kPlain ? pages.plain : pages.quantised)[i],
                      std::min(kPageTokens, content_.size() - i * kPageTokens)});
   });
@@ -54,18 +54,24 @@ std::vector<std::byte> Snapshot::state_bytes() const {
 }
 
 std::shared_ptr<Snapshot> Snapshot::assemble(std::shared_ptr<Model> model, KvFormat format, Content content,
-                                             std::span<const Part> parts, std::span<const std::byte> state) {
+                                             std::size_t committed, std::span<const Part> parts,
+                                             std::span<const std::byte> state) {
   auto device = model->lock_device();
   KvPool& pool = device.kv_pool(format);
+  const std::size_t most = device.state_pool().spec().uncertain;
+  if (committed > content.size() || content.size() - committed > most) {
+    throw InputError("a snapshot of " + std::to_string(content.size()) + " tokens has committed " +
+                     std::to_string(committed) + ", expected all but " + std::to_string(most) + " at most");
+  }
   std::size_t expected = 0;
-  each_page(pool, content.size(), [&](PageForm, std::size_t) { ++expected; });
+  each_page(pool, content.size(), committed, [&](PageForm, std::size_t) { ++expected; });
   if (parts.size() != expected) {
     throw InputError("a snapshot of " + std::to_string(content.size()) + " tokens is given " +
                      std::to_string(parts.size()) + " pages, expected " + std::to_string(expected));
   }
   PinnedPages pages;
   auto next = parts.begin();
-  each_page(pool, content.size(), [&](PageForm form, std::size_t i) {
+  each_page(pool, content.size(), committed, [&](PageForm form, std::size_t i) {
     std::vector<Page>& to = form == PageForm::kPlain ? pages.plain : pages.quantised;
     to.resize(i + 1);
     to[i] = to_page(pool, form, *next++);
@@ -79,7 +85,7 @@ std::shared_ptr<Snapshot> Snapshot::assemble(std::shared_ptr<Model> model, KvFor
   }
   recurrent.upload(state.data());
   device.ops().synchronize();
-  return std::make_shared<Snapshot>(model, std::move(content), std::move(kept), std::move(recurrent));
+  return std::make_shared<Snapshot>(model, std::move(content), committed, std::move(kept), std::move(recurrent));
 }
 
 }  // namespace qwen35

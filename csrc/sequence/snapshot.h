@@ -16,13 +16,19 @@ namespace qwen35 {
 
 class Snapshot {
  public:
-  Snapshot(std::shared_ptr<Model> model, Content content, KvPages pages, RecurrentState state)
-      : model_(std::move(model)), content_(std::move(content)), pages_(std::move(pages)), state_(std::move(state)) {}
+  // committed: of the content, the rows that cannot be taken back.
+  Snapshot(std::shared_ptr<Model> model, Content content, std::size_t committed, KvPages pages, RecurrentState state)
+      : model_(std::move(model)),
+        content_(std::move(content)),
+        committed_(committed),
+        pages_(std::move(pages)),
+        state_(std::move(state)) {}
 
   const Model& model() const noexcept { return *model_; }
   const std::shared_ptr<Model>& shared_model() const noexcept { return model_; }
   KvFormat format() const noexcept { return pages_.format(); }
   const Content& content() const noexcept { return content_; }
+  std::size_t committed() const noexcept { return committed_; }
   const KvPages& pages() const noexcept { return pages_; }
   const RecurrentState& state() const noexcept { return state_; }
   std::size_t bytes() const noexcept { return state_.bytes() + content_.bytes(); }
@@ -40,11 +46,13 @@ class Snapshot {
   using Part = std::variant<Page, std::span<const std::byte>>;
   // Throws InputError when parts or state are not what parts() and state_bytes() of such a snapshot give.
   static std::shared_ptr<Snapshot> assemble(std::shared_ptr<Model> model, KvFormat format, Content content,
-                                            std::span<const Part> parts, std::span<const std::byte> state);
+                                            std::size_t committed, std::span<const Part> parts,
+                                            std::span<const std::byte> state);
 
  private:
   std::shared_ptr<Model> model_;
   Content content_;
+  std::size_t committed_;
   KvPages pages_;
   RecurrentState state_;
 };

@@ -40,19 +40,19 @@ std::size_t KvPages::bytes() const noexcept {
          held(pages_.quantised) * pool_.page_bytes(PageForm::kQuantised);
 }
 
-void KvPages::make_writable(std::size_t first, std::size_t count) {
-  if (count == 0 || pool_.spec().layers == 0) return;
-  const std::size_t end = first + count;
-  for (std::size_t i = first / kPageTokens; i * kPageTokens < end; ++i) {
+void KvPages::make_writable(const StepSegment& segment) {
+  if (segment.count == 0 || pool_.spec().layers == 0) return;
+  const std::size_t committed = segment.position + segment.certain;
+  for (std::size_t i = segment.position / kPageTokens; i < segment.pages(); ++i) {
     const bool exists = i < pages_.plain.size() && pages_.plain[i] != nullptr;
-    if (!exists || pages_.plain[i].use_count() > 1) {
-      auto page = std::make_shared<PageBuffer>(pool_, PageForm::kPlain);
-      if (exists && i * kPageTokens < first) pool_.copy(page->page(), pages_.plain[i]->page());
-      put(pages_.plain, i, std::move(page));
-    }
-    if (pool_.keeps(PageForm::kQuantised, i, end)) {
-      put(pages_.quantised, i, std::make_shared<PageBuffer>(pool_, PageForm::kQuantised));
-    }
+    if (exists && pages_.plain[i].use_count() == 1) continue;
+    auto page = std::make_shared<PageBuffer>(pool_, PageForm::kPlain);
+    if (exists && i * kPageTokens < segment.position) pool_.copy(page->page(), pages_.plain[i]->page());
+    put(pages_.plain, i, std::move(page));
+  }
+  for (std::size_t i = segment.committed / kPageTokens; i < segment.pages(); ++i) {
+    if (!pool_.keeps(PageForm::kQuantised, i, segment.end(), committed)) continue;
+    put(pages_.quantised, i, std::make_shared<PageBuffer>(pool_, PageForm::kQuantised));
   }
 }
 
@@ -63,12 +63,17 @@ void KvPages::list(StepArrays& step, StepSegment& segment) const {
       is_quantised(format()) ? list_pages(pages_.quantised, segment.pages(), step.page_table) : segment.plain_pages;
 }
 
-void KvPages::release(std::size_t tokens) noexcept {
-  if (released_ == tokens / kPageTokens) return;
-  for (std::size_t i = 0; i < std::min(pages_.plain.size(), tokens / kPageTokens); ++i) {
-    if (!pool_.keeps(PageForm::kPlain, i, tokens)) pages_.plain[i].reset();
+void KvPages::release(std::size_t committed) noexcept {
+  if (released_ == committed / kPageTokens) return;
+  for (std::size_t i = 0; i < std::min(pages_.plain.size(), committed / kPageTokens); ++i) {
+    if (!pool_.keeps(PageForm::kPlain, i, committed, committed)) pages_.plain[i].reset();
   }
-  released_ = tokens / kPageTokens;
+  released_ = committed / kPageTokens;
+}
+
+void KvPages::cut(std::size_t tokens) noexcept {
+  const std::size_t pages = (tokens + kPageTokens - 1) / kPageTokens;
+  if (pages < pages_.plain.size()) pages_.plain.resize(pages);
 }
 
 void KvPages::replace(const PinnedPages& pages) {

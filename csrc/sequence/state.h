@@ -51,18 +51,21 @@ class KvPages {
   const PinnedPages& pinned() const noexcept { return pages_; }
   std::size_t bytes() const noexcept;
 
-  // Positions [first, first + count) get pages that are this sequence's alone. first is at most the positions in use.
-  void make_writable(std::size_t first, std::size_t count);
+  // The positions of the segment get pages that are this sequence's alone, and pages that its certain rows fill their
+  // quantised form. segment.position is at most the positions in use.
+  void make_writable(const StepSegment& segment);
   // Puts the pages that the segment reads and writes into the step's page table.
   void list(StepArrays& step, StepSegment& segment) const;
-  // Lets go of the pages that no token from position `tokens` on reads.
-  void release(std::size_t tokens) noexcept;
+  // Lets go of the pages that no token from position `committed` on reads.
+  void release(std::size_t committed) noexcept;
+  // Lets go of the pages behind the first `tokens` positions.
+  void cut(std::size_t tokens) noexcept;
   void replace(const PinnedPages& pages);
 
  private:
   KvPool& pool_;
   PinnedPages pages_;
-  std::size_t released_ = 0;  // tokens / kPageTokens of the last release()
+  std::size_t released_ = 0;  // committed / kPageTokens of the last release()
 };
 
 // A slot of a pool, freed with it.

@@ -25,7 +25,12 @@ std::vector<InputRows> inputs_within(std::span<const InputRows> inputs, std::siz
   return within;
 }
 
-void check_rows(std::size_t rows) {
+void check_rows(std::size_t rows, std::span<const StepItem> items) {
+  for (const StepItem& item : items) {
+    if (item.uncertain <= rows) continue;
+    throw InputError("a pass of " + std::to_string(rows) + " rows (chunk_tokens), expected at least the " +
+                     std::to_string(item.uncertain) + " uncertain tokens of an item");
+  }
   if (rows >= 1 && rows <= kMostStepRows) return;
   throw InputError("a pass of " + std::to_string(rows) + " rows (chunk_tokens), expected 1 to " +
                    std::to_string(kMostStepRows));
@@ -38,6 +43,10 @@ struct Entry {
   StepResult* result;
 
   std::size_t remaining() const noexcept { return result->error ? 0 : item->tokens.size() - result->evaluated; }
+  // Of the next `room` rows. Uncertain tokens share a pass, since the next pass commits what it finds.
+  std::size_t within(std::size_t room) const noexcept {
+    return remaining() <= room ? remaining() : std::min(room, remaining() - item->uncertain);
+  }
 };
 
 // How many rows of a pass each entry gets.
@@ -51,7 +60,7 @@ std::vector<std::size_t> allot(std::span<const Entry> entries, std::size_t rows)
   }
   for (std::size_t i = 0; i < entries.size(); ++i) {
     if (given[i] == entries[i].remaining()) continue;
-    rows -= given[i] = std::min(entries[i].remaining(), rows);
+    rows -= given[i] = entries[i].within(rows);
   }
   return given;
 }
@@ -74,6 +83,7 @@ class Stepper {
     Entry* entry;
     std::span<const Token> tokens;
     std::vector<InputRows> inputs;
+    std::size_t certain;       // leading rows
     std::size_t first_output;  // among the output rows of the pass
     std::size_t outputs;
     bool ends;  // with the last token of the item
@@ -87,7 +97,7 @@ class Stepper {
 
   void compose();
   void add(Entry& entry, std::size_t count);
-  void place(Sequence& sequence, std::uint32_t count, std::span<const InputRows> inputs);
+  void place(Sequence& sequence, std::uint32_t count, std::uint32_t certain, std::span<const InputRows> inputs);
   void upload_inputs(Model::DeviceLock& device);
   std::vector<Head> heads() const;
   void fetch_hidden(Backend& ops, const Activations& s);
@@ -125,6 +135,11 @@ void Stepper::check(const Sequence& sequence, const StepItem& item) {
                        std::to_string(config.hidden) + ", the hidden width of this model");
     }
   }
+  const std::size_t most = std::min(sequence.model().drafts(), item.tokens.size());
+  if (item.uncertain > most) {
+    throw InputError(std::to_string(item.uncertain) + " uncertain tokens, expected at most " + std::to_string(most) +
+                     ": the tokens given, and the drafts that the model was loaded for");
+  }
   const bool wants_last = item.logits == Output::kLast || item.hidden == Output::kLast || item.sampler != nullptr;
   if (wants_last && item.tokens.empty()) {
     throw InputError("logits of the last token were asked for, but there are no tokens to read");
@@ -161,8 +176,9 @@ void Stepper::add(Entry& entry, std::size_t count) {
   const bool wants_all = item.logits == Output::kAll || item.hidden == Output::kAll;
   const std::size_t outputs = wants_all ? count : ends && wants_last ? 1 : 0;
   std::vector<InputRows> inputs = inputs_within(item.inputs, entry.result->evaluated, count);
-  place(*item.sequence, static_cast<std::uint32_t>(count), inputs);
-  parts_.push_back({&entry, tokens, std::move(inputs), step_.outputs.size(), outputs, ends});
+  const std::size_t certain = ends ? count - item.uncertain : count;
+  place(*item.sequence, static_cast<std::uint32_t>(count), static_cast<std::uint32_t>(certain), inputs);
+  parts_.push_back({&entry, tokens, std::move(inputs), certain, step_.outputs.size(), outputs, ends});
   step_.tokens.insert(step_.tokens.end(), tokens.begin(), tokens.end());
   for (std::size_t i = count - outputs; i < count; ++i) {
     step_.outputs.push_back(static_cast<std::uint32_t>(first + i));
@@ -170,19 +186,19 @@ void Stepper::add(Entry& entry, std::size_t count) {
 }
 
 // Everything a pass needs is reserved here, so that nothing fails after it; the step changes only once that is done.
-void Stepper::place(Sequence& sequence, std::uint32_t count, std::span<const InputRows> inputs) {
+void Stepper::place(Sequence& sequence, std::uint32_t count, std::uint32_t certain, std::span<const InputRows> inputs) {
   const auto position = static_cast<std::uint32_t>(sequence.content_.size());
-  sequence.pages_.make_writable(position, count);
   sequence.content_.reserve(count, inputs.size());
   StepSegment segment{.first = static_cast<std::uint32_t>(step_.tokens.size()),
                       .count = count,
                       .position = position,
-                      .committed = position,
-                      .certain = count,
+                      .committed = static_cast<std::uint32_t>(sequence.committed_),
+                      .certain = certain,
                       .state = sequence.state_.slot(),
                       .format{},
                       .plain_pages{},
                       .quantised_pages{}};
+  sequence.pages_.make_writable(segment);
   sequence.pages_.list(step_, segment);
   step_.segments.push_back(segment);
   sequence.content_.place(count, inputs, step_.positions);
@@ -303,16 +319,17 @@ void Stepper::pass() {
   ops.synchronize();
   for (const Part& part : parts_) {
     Sequence& sequence = *part.entry->item->sequence;
+    sequence.committed_ = sequence.content_.size() + part.certain;
     sequence.content_.append(part.tokens, part.inputs);
     sequence.size_.store(sequence.content_.size(), std::memory_order_release);
-    sequence.pages_.release(sequence.content_.size());
+    sequence.pages_.release(sequence.committed_);
     sequence.is_torn_ = false;
     part.entry->result->evaluated += part.tokens.size();
   }
 }
 
 std::vector<StepResult> step(Model& model, std::span<const StepItem> items, std::size_t rows) {
-  check_rows(rows);
+  check_rows(rows, items);
   std::vector<StepResult> results(items.size());
   std::vector<Sequence::Use> uses;
   uses.reserve(items.size());
@@ -352,7 +369,7 @@ namespace {
 
 void evaluate_in_use(std::span<const Sequence::Use> uses, std::span<const StepItem> items, std::size_t rows,
                      const std::function<void()>& pause) {
-  check_rows(rows);
+  check_rows(rows, items);
   std::vector<StepResult> results(items.size());
   std::vector<Entry> entries;
   for (std::size_t i = 0; i < items.size(); ++i) {

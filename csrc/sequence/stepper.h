@@ -28,6 +28,7 @@ struct StepItem {
   float* hidden_rows = nullptr;
   Sampler* sampler = nullptr;                // draws what follows the last token
   std::optional<std::size_t> logprobs = {};  // of the drawn token, and of so many of the most likely ones
+  std::size_t uncertain = 0;  // the last tokens, which rewind() can take back; at most the model's drafts
 };
 
 constexpr std::size_t output_rows(Output output, std::size_t tokens) noexcept {

@@ -192,13 +192,16 @@ class Model:
         device: str = "auto",
         threads: int = 0,
         context_tokens: int = 0,
+        drafts: int = 0,
         profile: bool = False,
         tensors: Callable[[str], NDArray[np.uint8]] | None = None,
     ) -> None:
         """An open file is loaded as it was opened. device: "auto" or one of devices(). threads 0: as many as this
-        process may use. context_tokens beyond the model's own switches YaRN on. profile times every operation. With
-        `tensors` the file is a GGUF that may end behind its tensor directory, and the bytes of a tensor are what
-        `tensors(name)` gives, repeated until the tensor is full. Raises Unavailable for a device that is not here."""
+        process may use. context_tokens beyond the model's own switches YaRN on. drafts: the most tokens of an append
+        that a sequence may take back again, 0 to 16; its sequences and snapshots keep room for so many. profile times
+        every operation. With `tensors` the file is a GGUF that may end behind its tensor directory, and the bytes of a
+        tensor are what `tensors(name)` gives, repeated until the tensor is full. Raises Unavailable for a device that
+        is not here."""
     @property
     def metadata(self) -> dict[str, _MetadataValue]: ...
     @property
@@ -221,6 +224,8 @@ class Model:
         """Ids below this exist in the tokenizer; rows from here on are padding and never sampled."""
     @property
     def context_tokens(self) -> int: ...
+    @property
+    def drafts(self) -> int: ...
     @property
     def weight_bytes(self) -> int: ...
     @property
@@ -246,13 +251,14 @@ class Model:
         batch: Seq[
             tuple[Sequence, Seq[int] | NDArray[np.int32], _Logits]
             | tuple[Sequence, Seq[int] | NDArray[np.int32], _Logits, _Inputs]
+            | tuple[Sequence, Seq[int] | NDArray[np.int32], _Logits, _Inputs, int]
         ],
         *,
         chunk_tokens: int = 512,
     ) -> list[NDArray[np.float32]]:
         """Steps until each item's tokens are appended to its sequence; returns per item the logits [n, V] asked for: n
-        is 0, 1 or the number of tokens. `inputs` as in Sequence.append. Raises InputError (nothing is changed),
-        Cancelled (of any of them)."""
+        is 0, 1 or the number of tokens. `inputs` and, behind them, `uncertain` as in Sequence.append.
+        Raises InputError (nothing is changed), Cancelled (of any of them)."""
 
 class _ModelConfig(TypedDict):
     """What the core read of the model's configuration, under the names of models.config.ModelConfig.
@@ -338,6 +344,9 @@ class Sequence:
     def rope_delta(self) -> int:
         """Position less index of text that follows; 0 without blocks, never positive."""
     @property
+    def committed(self) -> int:
+        """How many of the tokens are certain; those behind them can be taken back."""
+    @property
     def context_tokens(self) -> int: ...
     @property
     def state_bytes(self) -> int: ...
@@ -347,11 +356,14 @@ class Sequence:
         *,
         inputs: _Inputs = (),
         logits: _Logits = "last",
+        uncertain: int = 0,
         chunk_tokens: int = 512,
     ) -> NDArray[np.float32]:
         """Appends tokens; returns logits [n, V]. `inputs`: blocks in the place of tokens, in their order, and the index
         among these tokens where each begins; its ids stay what the tokens say. A block may end behind the tokens: the
-        next call then goes on with it, at a negative index. Raises InputError (nothing is changed), Cancelled."""
+        next call then goes on with it, at a negative index. The last `uncertain` tokens, at most Model.drafts, can be
+        taken back by rewind() until the next append, which makes certain what it finds. Raises InputError (nothing is
+        changed), Cancelled."""
     def step(
         self,
         tokens: Seq[int] | NDArray[np.int32],
@@ -361,20 +373,24 @@ class Sequence:
         hidden: _Logits = "none",
         sampler: Sampler | None = None,
         logprobs: int | None = None,
+        uncertain: int = 0,
         rows: int = 512,
     ) -> StepResult:
         """`Model.step` of this sequence alone, whose error is raised."""
+    def rewind(self, n: int) -> None:
+        """Back to the first n tokens, committed <= n <= len(self), as if the others had never been appended: nothing is
+        evaluated. Raises InputError for any other n."""
     def snapshot(self) -> Snapshot:
-        """Pins the KV pages and copies the recurrent state."""
+        """Pins the KV pages and copies the recurrent state; uncertain tokens stay uncertain in it."""
     def restore(self, snapshot: Snapshot) -> None:
         """Back to exactly what the snapshot saw, bit for bit, on whichever sequence. Raises InputError when it is of
         another model or kv format, or longer than this sequence's context."""
     def fork(self) -> Sequence: ...
     def truncate(self, n: int) -> int:
-        """Back to the first n tokens: KV is cut, recurrent state restored from the nearest snapshot this sequence took
-        (kept while the Snapshot lives) or from the start, and the rest read again. Returns how many were read again.
-        Raises InputError, with nothing changed, where rows that are not tokens would have to be read again: they are
-        not kept."""
+        """Back to the first n tokens, by rewind() where that reaches. Else KV is cut, recurrent state restored from the
+        nearest snapshot this sequence took (kept while the Snapshot lives) or from the start, and the rest read again.
+        Returns how many were read again. Raises InputError, with nothing changed, where rows that are not tokens would
+        have to be read again: they are not kept."""
     def cancel(self) -> None:
         """Makes the append, forward or truncate in progress (or, if none is, nothing) raise Cancelled within one chunk,
         the last one included."""
@@ -393,6 +409,7 @@ class StepItem:
         hidden: _Logits = "none",
         sampler: Sampler | None = None,
         logprobs: int | None = None,
+        uncertain: int = 0,
     ) -> None:
         """inputs as in Sequence.append. logits, hidden: of which tokens the row of logits and the last hidden row
         (behind the final norm) are wanted. sampler: draws and accepts the token that follows the last one, with
@@ -448,9 +465,11 @@ class Snapshot:
         inputs: Iterable[_InputRun] = (),
         pages: Seq[Page | NDArray[np.uint8]],
         state: NDArray[np.uint8],
+        committed: int | None = None,
     ) -> Snapshot:
-        """A snapshot from its parts, pages in the order of `pages`. Raises InputError when a count or size is not that
-        of such a snapshot; what the bytes mean is not checked: they must come from the same weights, rope and kv."""
+        """A snapshot from its parts, pages in the order of `pages`; committed None: all of its tokens. Raises
+        InputError when a count or size is not that of such a snapshot; what the bytes mean is not checked: they must
+        come from the same weights, rope and kv."""
     @property
     def kv(self) -> KvFormat: ...
     @property
@@ -460,6 +479,9 @@ class Snapshot:
         """A copy of the recurrent state of the DeltaNet layers."""
     def __len__(self) -> int:
         """Tokens in the sequence when it was taken."""
+    @property
+    def committed(self) -> int:
+        """Sequence.committed when it was taken."""
     @property
     def n_bytes(self) -> int:
         """Bytes it holds apart from shared pages."""

@@ -114,7 +114,7 @@ def test_another_version_is_refused(demo: _core.Model, tmp_path: Path, version: 
 DIGITS = "0123456789abcdef" * 4
 NO_PARTS = [DIGITS + "0", DIGITS.upper(), DIGITS + "\n", [DIGITS, 7], "../" + DIGITS[3:]]
 VALUES = [*JSON_VALUES, [{}], [[]], [None], *NO_PARTS]
-SNAPSHOT = ("label", "tokens", "inputs", "state", "logits", "pages")
+SNAPSHOT = ("label", "tokens", "inputs", "committed", "state", "logits", "pages")
 
 
 @pytest.mark.parametrize("field", ["format", "version", "model", "kv", "snapshots", *SNAPSHOT])

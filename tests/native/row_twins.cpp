@@ -41,8 +41,19 @@ void compare_conv(Comparison& c, Random& random) {
     const std::size_t count = random.between(1, channels);
     const Floats kernel = random.floats(count * cpu::kConvTaps, 2.0f), x = random.floats(rows * stride, 3.0f);
     const std::size_t window = rows * (count + 1);  // the window follows the results
-    both(c, "conv_silu", random.floats(window + 3 * channels, 3.0f), [&](const Table& t, float* y) {
-      t.conv_silu({x.data(), y, rows, stride, count + 1, y + window, kernel.data(), channels, count});
+    const std::size_t certain = random.between(0, rows), accepted = random.between(0, 9);
+    both(c, "conv_silu", random.floats(window + 12 * channels, 3.0f), [&](const Table& t, float* y) {
+      t.conv_silu({.x = x.data(),
+                   .out = y,
+                   .rows = rows,
+                   .stride = stride,
+                   .out_stride = count + 1,
+                   .window = y + window,
+                   .kernel = kernel.data(),
+                   .channels = channels,
+                   .count = count,
+                   .accepted = accepted,
+                   .certain = certain});
     });
   }
 }
@@ -59,17 +70,20 @@ void compare_delta(Comparison& c, Random& random) {
       const Floats value = random.floats(rows * 37), numbers = random.floats(rows * sizeof(cpu::DeltaStep) / 4);
       std::vector<cpu::DeltaStep> steps(rows);
       std::memcpy(steps.data(), numbers.data(), rows * sizeof(cpu::DeltaStep));
-      const std::size_t memory = width * cpu::kValueTile;  // what waits follows the memory, then the outputs
-      const std::size_t deltas = cpu::kDeltaSteps * cpu::kValueTile;
-      both(c, "gated_delta_rule", random.floats(memory + deltas + rows * 37), [&](const Table& t, float* x) {
+      const std::size_t state = width * cpu::kValueTile;  // then the scratch, what waits, the outputs
+      const std::size_t deltas = (rows + cpu::kDeltaSteps) * cpu::kValueTile;
+      const std::size_t first = random.between(0, rows - 1), certain = random.between(first, rows);
+      both(c, "gated_delta_rule", random.floats(2 * state + deltas + rows * 37), [&](const Table& t, float* x) {
         t.gated_delta_rule({.state = x,
-                            .deltas = x + memory,
+                            .scratch = x + state,
+                            .deltas = x + 2 * state,
                             .query = query.data(),
                             .key = key.data(),
                             .step = steps.data(),
                             .value = value.data(),
-                            .out = x + memory + deltas,
-                            .first = (rows - 1) % cpu::kDeltaSteps,
+                            .out = x + 2 * state + deltas,
+                            .first = first,
+                            .certain = certain,
                             .rows = rows,
                             .width = width,
                             .value_stride = 37});

@@ -138,3 +138,24 @@ def test_pages_are_held_while_somebody_reads_them(fake: kernels.Fake, model: _co
     assert (fake.pages, fake.slots) == (0, 1)
     del sequence
     assert (fake.pages, fake.slots) == (0, 0)
+
+
+@pytest.mark.parametrize("kv", FORMATS)
+@pytest.mark.parametrize("length", [1, 250, 510, 766, 1022])
+def test_rows_that_are_taken_back_are_seen_by_nobody(
+    fake: kernels.Fake, model: _core.Model, kv: Kv, length: int
+) -> None:
+    text, wrong = tokens(length + 30), tokens(8, 1)
+    sequence = _core.Sequence(model, kv=kv)
+    sequence.append(text[:length], logits="none")
+    for accepted in (0, 3, 8, 1, 5):
+        at = len(sequence)
+        drafted = text[at + 1 : at + 1 + accepted] + wrong[accepted:]
+        fork = sequence.fork()
+        for user in (sequence, fork):
+            user.append([text[at], *drafted], logits="none", uncertain=8)
+            assert sees(fake, [*text[: at + 1], *drafted])
+            user.rewind(at + 1 + accepted)
+    assert sequence.tokens.tolist() == text[: len(sequence)]
+    sequence.append([7], logits="none")
+    assert sees(fake, [*text[: len(sequence) - 1], 7])

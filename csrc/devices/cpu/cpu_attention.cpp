@@ -248,9 +248,9 @@ void CpuBackend::do_norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const He
   }
 }
 
-// Quantises the pages that the segment's certain rows have filled.
+// Quantises the pages that rows certain by now have filled since the pass before.
 void CpuBackend::quantise_pages(const KvSegment& s, const QuantisedPage& page) {
-  const std::size_t first = std::max(s.position / kPageTokens, kFirstQuantisedPage);
+  const std::size_t first = std::max(s.committed / kPageTokens, kFirstQuantisedPage);
   const std::size_t last = (s.position + s.certain) / kPageTokens;
   if (first >= last) return;
   workers_.each_item((last - first) * page.panels(), [&](std::size_t item, unsigned) {

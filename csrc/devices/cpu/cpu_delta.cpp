@@ -18,7 +18,7 @@ constexpr std::size_t kWorkGrain = 1 << 16;  // multiplications worth waking one
 
 static_assert(kDeltaBlock % kDeltaSteps == 0);
 
-// Scratch of one worker. Row 0 is the first token of a chunk.
+// Scratch of one worker. Row 0 is the first token of the chunk that S stands before.
 struct Block {
   float* query;       // [kDeltaBlock, Dk]
   float* key;         // [kDeltaBlock, Dk]
@@ -28,10 +28,11 @@ struct Block {
   float* decay;       // [kDeltaBlock]
   float* beta;        // [kDeltaBlock]
   DeltaStep* steps;   // [kDeltaBlock]
+  float* tile;        // [Dk, kValueTile], S behind uncertain chunks; only where rows are uncertain
 
   static std::size_t floats(const DeltaShape& shape) noexcept {
     const std::size_t row = 2 * shape.key_width + shape.value_width + 2 * kDeltaSteps + 2 + sizeof(DeltaStep) / 4;
-    return (kDeltaBlock * row + 15) / 16 * 16;
+    return (kDeltaBlock * row + shape.key_width * kValueTile + 15) / 16 * 16;
   }
   Block(float* at, const DeltaShape& shape) noexcept
       : query(at),
@@ -41,7 +42,8 @@ struct Block {
         query_dots(key_dots + kDeltaBlock * kDeltaSteps),
         decay(query_dots + kDeltaBlock * kDeltaSteps),
         beta(decay + kDeltaBlock),
-        steps(reinterpret_cast<DeltaStep*>(beta + kDeltaBlock)) {}
+        steps(reinterpret_cast<DeltaStep*>(beta + kDeltaBlock)),
+        tile(reinterpret_cast<float*>(steps + kDeltaBlock)) {}
 };
 
 // The operation's arguments and one worker's block.
@@ -53,19 +55,31 @@ struct Layer {
   float eps;
   Block block;
 
-  // Rows [first, end) of the block are rows [row, row + end - first) of the batch.
+  // Rows [first, end) of the block are rows [row, row + end - first) of the batch. Those below `first` are pending in
+  // the segment's state; the last `accepted` of them were uncertain until now.
   struct Rows {
     const DeltaSegment& segment;
-    std::size_t row, first, end;
+    std::size_t row, accepted, first, certain, end;
     std::size_t count() const noexcept { return end - first; }
-    std::size_t unfinished() const noexcept { return end % kDeltaSteps; }  // tokens that wait for the next call
+    std::size_t committed() const noexcept { return certain / kDeltaSteps * kDeltaSteps; }  // into S, by this block
+    std::size_t pending() const noexcept { return end - committed(); }                      // behind it
   };
 
+  // The next rows of a segment of which `done` are done and whose state is committed to `committed`. All uncertain rows
+  // share the last block, since the tile behind uncertain chunks is not kept from block to block.
+  static Rows next(const DeltaSegment& segment, std::size_t done, std::size_t committed) noexcept {
+    const std::size_t position = segment.position + done, left = segment.count - done;
+    const std::size_t first = position - committed / kDeltaSteps * kDeltaSteps;
+    const std::size_t certain = segment.certain - std::min(segment.certain, done);
+    const std::size_t count = left <= kDeltaBlock - first ? left : std::min(kDeltaBlock - first, certain);
+    return {segment,      segment.first + done, position - committed, first, first + std::min(certain, count),
+            first + count};
+  }
+
   void run(const DeltaSegment& segment, std::size_t key_head) const noexcept {
+    std::size_t committed = segment.committed;
     for (std::size_t done = 0; done < segment.count;) {
-      const std::size_t first = (segment.position + done) % kDeltaSteps;
-      const std::size_t count = std::min(kDeltaBlock - first, segment.count - done);
-      const Rows rows{segment, segment.first + done, first, first + count};
+      const Rows rows = next(segment, done, committed);
       read_keys(rows, key_head);
       for (std::size_t head = key_head; head < shape.value_heads; head += shape.key_heads) {
         convolve(rows, 2 * shape.key_heads * shape.key_width + head * shape.value_width, shape.value_width,
@@ -73,7 +87,8 @@ struct Layer {
         make_steps(rows, head);
         update_state(rows, head);
       }
-      done += count;
+      done += rows.count();
+      committed = segment.position + std::min(segment.certain, done);
     }
   }
 
@@ -87,15 +102,17 @@ struct Layer {
                      .window = rows.segment.window + channel,
                      .kernel = host(parameters.conv) + channel * kConvTaps,
                      .channels = qkv.cols,
-                     .count = count});
+                     .count = count,
+                     .accepted = rows.accepted,
+                     .certain = rows.certain - rows.first});
   }
 
   void read_keys(const Rows& rows, std::size_t head) const noexcept {
     const std::size_t width = shape.key_width;
-    float* waiting = rows.segment.keys + head * kDeltaSteps * width;
+    float* pending = rows.segment.keys + head * rows.segment.pending * width;
     convolve(rows, head * width, width, block.query);
     convolve(rows, (shape.key_heads + head) * width, width, block.key);
-    std::memcpy(block.key, waiting, rows.first * width * sizeof(float));
+    std::memcpy(block.key, pending, rows.first * width * sizeof(float));
 
     const float query_scale = 1.0F / std::sqrt(static_cast<float>(width));
     for (std::size_t t = rows.first; t < rows.end; ++t) {
@@ -108,18 +125,18 @@ struct Layer {
       table.delta_dots(block.key_dots + t * kDeltaSteps, key, chunk, i, width);
       table.delta_dots(block.query_dots + t * kDeltaSteps, query, chunk, i + 1, width);
     }
-    std::memcpy(waiting, block.key + (rows.end - rows.unfinished()) * width, rows.unfinished() * width * sizeof(float));
+    std::memcpy(pending, block.key + rows.committed() * width, rows.pending() * width * sizeof(float));
   }
 
   void make_steps(const Rows& rows, std::size_t head) const noexcept {
-    float* waiting = rows.segment.decays + head * kDeltaSteps;
+    float* pending = rows.segment.decays + head * rows.segment.pending;
     for (std::size_t t = 0; t < rows.count(); ++t) {
       block.decay[rows.first + t] = cpu::row(a, rows.row + t)[head];
       block.beta[rows.first + t] = cpu::row(b, rows.row + t)[head];
     }
     table.delta_gates(block.decay + rows.first, block.beta + rows.first, host(parameters.ssm_a)[head],
                       host(parameters.dt_bias)[head], rows.count());
-    std::copy_n(waiting, rows.first, block.decay);
+    std::copy_n(pending, rows.first, block.decay);
 
     for (std::size_t t = 0; t < rows.end; ++t) {
       const std::size_t i = t % kDeltaSteps;
@@ -134,7 +151,7 @@ struct Layer {
       for (std::size_t j = 0; j < i; ++j) step.key[j] = step.kept[j] * block.key_dots[t * kDeltaSteps + j];
       for (std::size_t j = 0; j <= i; ++j) step.query[j] = step.kept[j] * block.query_dots[t * kDeltaSteps + j];
     }
-    std::copy_n(block.decay + rows.end - rows.unfinished(), rows.unfinished(), waiting);
+    std::copy_n(block.decay + rows.committed(), rows.pending(), pending);
   }
 
   void update_state(const Rows& rows, std::size_t head) const noexcept {
@@ -142,13 +159,15 @@ struct Layer {
     for (std::size_t tile = 0; tile < tiles; ++tile) {
       const std::size_t item = head * tiles + tile;
       table.gated_delta_rule({.state = rows.segment.state + item * shape.key_width * kValueTile,
-                              .deltas = rows.segment.deltas + item * kDeltaSteps * kValueTile,
+                              .scratch = block.tile,
+                              .deltas = rows.segment.deltas + item * rows.segment.pending * kValueTile,
                               .query = block.query,
                               .key = block.key,
                               .step = block.steps,
                               .value = block.value + tile * kValueTile,
                               .out = block.value + tile * kValueTile,
                               .first = rows.first,
+                              .certain = rows.certain,
                               .rows = rows.end,
                               .width = shape.key_width,
                               .value_stride = width});

@@ -26,17 +26,21 @@ inline constexpr std::size_t kKvF32 = 0;
 inline constexpr std::size_t kKvF16 = 1;
 inline constexpr std::size_t kKvFormats = 2;
 
-// conv_silu over `count` neighbouring channels of one segment.
+// conv_silu over `count` neighbouring channels of one segment. Row 0 of x follows rows [accepted, accepted + 3) of the
+// window. The window is left with the 3 rows before row `certain` of x and every row from there on: all that the next
+// call needs, whether it goes on behind the last row or takes back rows down to `certain`.
 struct ConvArgs {
   const float* x;  // [rows, count], rows `stride` floats apart
   float* out;      // [rows, count], rows `out_stride` floats apart
   std::size_t rows;
   std::size_t stride;
   std::size_t out_stride;
-  float* window;        // [3, count], rows `channels` floats apart
+  float* window;        // [3 + rows that may be taken back, count], rows `channels` floats apart
   const float* kernel;  // [count, 4]
   std::size_t channels;
   std::size_t count;
+  std::size_t accepted;
+  std::size_t certain;  // <= rows
 };
 
 // out = rms_norm(x, weight) * silu(z) for one head in several rows.
@@ -52,7 +56,7 @@ struct GatedNormArgs {
   float eps;
 };
 
-// Token i of a chunk, whose state S_i = decay S + sum_j kept[j] k_j d_j^T starts from the chunk's S.
+// Token i of a chunk: S_i = decay S + sum_j kept[j] k_j d_j^T, S being the state at the chunk's start.
 struct DeltaStep {
   float decay;               // of the chunk's tokens up to i, multiplied
   float beta;                // sigmoid(b)
@@ -62,16 +66,21 @@ struct DeltaStep {
 };
 
 // One value head's tile of kValueTile columns through the tokens of one segment. Row 0 of every array is the first
-// token of a chunk; the rows below `first` were worked on before, and of them only keys, deltas and steps are read.
+// token of the chunk that S stands before. Rows below `first` were computed by earlier calls and are certain: only
+// their keys, deltas and steps are read, and S first takes up their whole chunks. Then S takes up every chunk that ends
+// at or before row `certain`; rows behind a later chunk read `scratch`, S after that chunk, so that S itself never
+// holds a row that may be taken back. deltas is left with d of the rows that S has not taken up.
 struct DeltaArgs {
-  float* state;           // [Dk, kValueTile]
-  float* deltas;          // [kDeltaSteps, kValueTile], d of the chunk's tokens
+  float* state;           // [Dk, kValueTile], S
+  float* scratch;         // likewise; not read on entry, may be null when all rows are certain
+  float* deltas;          // [rows not taken up, at least kDeltaSteps; kValueTile]
   const float* query;     // [rows, Dk], unit length times Dk^-1/2
   const float* key;       // [rows, Dk], unit length
   const DeltaStep* step;  // [rows]
   const float* value;     // [rows, kValueTile], rows `value_stride` floats apart
   float* out;             // likewise; may be value
-  std::size_t first;      // < kDeltaSteps
+  std::size_t first;
+  std::size_t certain;  // first <= certain <= rows
   std::size_t rows;
   std::size_t width;  // Dk
   std::size_t value_stride;

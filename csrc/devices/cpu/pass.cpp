@@ -9,15 +9,24 @@
 namespace qwen35::cpu {
 namespace {
 
-Segment rows_of(const StepSegment& s) noexcept { return {s.first, s.count, s.position, s.certain}; }
+Segment rows_of(const StepSegment& s) noexcept { return {s.first, s.count, s.position, s.committed, s.certain}; }
 
 // Whether a row of the segment reads or writes page `page` in this form, or quantises from or to it.
 bool needs(const StepSegment& s, PageForm form, std::size_t page) noexcept {
-  const std::size_t first = s.position / kPageTokens, last = (s.end() - 1) / kPageTokens;
+  const std::size_t first = s.committed / kPageTokens, last = (s.end() - 1) / kPageTokens;
   if (form == PageForm::kPlain) return !is_quantised(s.format) || page >= first || !reads_quantised(page, first);
   const bool is_filled =
       page >= std::max(first, kFirstQuantisedPage) && (page + 1) * kPageTokens <= std::size_t{s.position} + s.certain;
   return is_filled || reads_quantised(page, last);
+}
+
+// Throws InputError where more rows are or were uncertain than the pool keeps room for.
+void check_uncertain(const StepSegment& s, std::uint32_t room) {
+  const std::uint32_t before = s.position - s.committed, now = s.count - s.certain;
+  if (std::max(before, now) <= room) return;
+  throw InputError(std::to_string(std::max(before, now)) + " rows of a segment " + (before > room ? "were" : "are") +
+                   " uncertain, expected at most the " + std::to_string(room) +
+                   " that its pages and state were made for");
 }
 
 }  // namespace
@@ -35,7 +44,9 @@ void Pass::begin(const Step& step, const Pages& pages, const Slots& slots) {
   delta_segments_.resize(count);
   for (std::size_t i = 0; i < count; ++i) {
     slots.find({&step.segments[i].state, 1}, {&states_[i], 1}, kNoSlot);
+    if (states_[i].data != nullptr) check_uncertain(step.segments[i], states_[i].owner->spec().uncertain);
     begin_pages(i);
+    if (kv_pools_[i] != nullptr) check_uncertain(step.segments[i], kv_pools_[i]->spec().uncertain);
   }
 }
 
@@ -107,8 +118,13 @@ std::span<const DeltaSegment> Pass::delta_net(const DeltaShape& shape, std::uint
     const auto part = [start = place.data + layer * at.bytes](std::size_t offset) {
       return reinterpret_cast<float*>(start + offset);
     };
-    delta_segments_[i] = {
-        rows_of(step_.segments[i]), part(at.window), part(at.state), part(at.keys), part(at.deltas), part(at.decays)};
+    delta_segments_[i] = {rows_of(step_.segments[i]),
+                          at.pending,
+                          part(at.window),
+                          part(at.state),
+                          part(at.keys),
+                          part(at.deltas),
+                          part(at.decays)};
   }
   return delta_segments_;
 }

@@ -17,7 +17,8 @@ struct Segment {
   std::size_t first;
   std::size_t count;
   std::size_t position;
-  std::size_t certain;  // leading rows that cannot be taken back
+  std::size_t committed;  // rows [committed, position) were uncertain in the pass before and are certain now
+  std::size_t certain;    // leading rows that cannot be taken back
 };
 
 // A segment and its pages in one attention layer, by number; null where there is none in that form.
@@ -27,9 +28,9 @@ struct KvSegment : Segment {
   std::span<std::byte* const> quantised;
 };
 
-// A segment and one DeltaNet layer's recurrent state, read and advanced (StateLayout). The tokens of an unfinished
-// chunk wait beside S, so that the same chunks are added in the same way however tokens are cut into passes.
+// A segment and one DeltaNet layer's recurrent state (StateLayout), which goes from `committed` to position + certain.
 struct DeltaSegment : Segment {
+  std::size_t pending;  // rows of keys, deltas and decays that there is room for
   float* window;
   float* state;
   float* keys;

@@ -44,11 +44,11 @@ CpuKvPool::CpuKvPool(const KvSpec& spec, Pages& pages, Pool& memory)
       pages_(pages),
       memory_(memory) {}
 
-bool CpuKvPool::keeps(PageForm form, std::size_t page, std::size_t tokens) const noexcept {
+bool CpuKvPool::keeps(PageForm form, std::size_t page, std::size_t tokens, std::size_t committed) const noexcept {
   if (form == PageForm::kQuantised) {
-    return is_quantised(spec_.format) && page >= kFirstQuantisedPage && (page + 1) * kPageTokens <= tokens;
+    return is_quantised(spec_.format) && page >= kFirstQuantisedPage && (page + 1) * kPageTokens <= committed;
   }
-  return page * kPageTokens < tokens && !(is_quantised(spec_.format) && reads_quantised(page, tokens / kPageTokens));
+  return page * kPageTokens < tokens && !(is_quantised(spec_.format) && reads_quantised(page, committed / kPageTokens));
 }
 
 PageId CpuKvPool::allocate(PageForm form) { return pages_.add({this, form}, memory_.take(page_bytes(form))); }
@@ -79,17 +79,22 @@ void CpuKvPool::download(std::byte* to, PageId from, std::size_t tokens) {
   }
 }
 
-StateLayout::StateLayout(const DeltaShape& shape) noexcept {
-  const std::size_t pending = kDeltaSteps * sizeof(float);
-  state = whole_lines((shape.conv_width - 1) * shape.channels() * sizeof(float));
+StateLayout::StateLayout(const DeltaShape& shape, std::size_t uncertain) noexcept : pending(pending_rows(uncertain)) {
+  const std::size_t column = pending * sizeof(float);
+  state = whole_lines((shape.conv_width - 1 + uncertain) * shape.channels() * sizeof(float));
   keys = state + whole_lines(shape.values() * shape.key_width * sizeof(float));
-  deltas = keys + whole_lines(pending * shape.key_heads * shape.key_width);
-  decays = deltas + whole_lines(pending * shape.values());
-  bytes = decays + whole_lines(pending * shape.value_heads);
+  deltas = keys + whole_lines(column * shape.key_heads * shape.key_width);
+  decays = deltas + whole_lines(column * shape.values());
+  bytes = decays + whole_lines(column * shape.value_heads);
 }
 
 CpuStatePool::CpuStatePool(const StateSpec& spec, Slots& slots, Pool& memory)
-    : spec_(spec), layout_(spec.shape), slots_(slots), memory_(memory) {}
+    : spec_(spec), layout_(spec.shape, spec.uncertain), slots_(slots), memory_(memory) {
+  if (spec.uncertain > kMostUncertain) {
+    throw InputError(std::to_string(spec.uncertain) + " rows that may be taken back, expected at most " +
+                     std::to_string(kMostUncertain));
+  }
+}
 
 SlotId CpuStatePool::allocate() { return slots_.add(this, memory_.take(slot_bytes())); }
 

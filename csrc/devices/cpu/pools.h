@@ -9,6 +9,7 @@
 
 #include "backend/pools.h"
 #include "devices/cpu/arena.h"
+#include "devices/cpu/kernels.h"
 #include "devices/cpu/numbered.h"
 
 namespace qwen35::cpu {
@@ -37,7 +38,7 @@ class CpuKvPool final : public KvPool {
 
   const KvSpec& spec() const noexcept override { return spec_; }
   std::size_t page_bytes(PageForm form) const noexcept override { return layer_bytes(form) * spec_.layers; }
-  bool keeps(PageForm form, std::size_t page, std::size_t tokens) const noexcept override;
+  bool keeps(PageForm form, std::size_t page, std::size_t tokens, std::size_t committed) const noexcept override;
   PageId allocate(PageForm form) override;
   void free(PageId page) noexcept override { pages_.remove(page); }
   void copy(PageId to, PageId from) override;
@@ -55,18 +56,28 @@ class CpuKvPool final : public KvPool {
   Pool& memory_;
 };
 
-// Where the parts of one layer's state begin, in bytes.
+// Tokens from the start of a state's unfinished chunk on: those of the chunk, and those that may be taken back, in
+// whole chunks.
+constexpr std::size_t pending_rows(std::size_t uncertain) noexcept {
+  return (kDeltaSteps - 1 + uncertain + kDeltaSteps - 1) / kDeltaSteps * kDeltaSteps;
+}
+
+// Where the parts of one layer's state begin, in bytes. S stands at the start of the chunk of the committed length c;
+// of every token behind that start k, d and exp(g) wait beside it, and of the window only rows from c - 3 on are kept.
+// So the same chunks are added to S in the same way however tokens are cut into passes, and tokens behind c can be
+// taken back by going on in their place (deferred commit, docs/architecture.md 5.3).
 struct StateLayout {
-  explicit StateLayout(const DeltaShape& shape) noexcept;
+  StateLayout(const DeltaShape& shape, std::size_t uncertain) noexcept;
 
   static constexpr std::uint32_t kVersion =
       2;  // raised whenever the bytes of a slot or a page come to mean something else
 
-  std::size_t window = 0;  // [conv_width - 1, C] pre-convolution rows, oldest first
-  std::size_t state;       // [Hv, Dv / 32, Dk, 32]: tiles of 32 value columns, S[k][v] at the chunk's start
-  std::size_t keys;        // [Hk, kDeltaSteps, Dk]: k of the chunk's tokens, unit length
-  std::size_t deltas;      // [Hv, Dv / 32, kDeltaSteps, 32]: d of the chunk's tokens
-  std::size_t decays;      // [Hv, kDeltaSteps]: exp(g) of the chunk's tokens
+  std::size_t window = 0;  // [conv_width - 1 + uncertain, C] pre-convolution rows, oldest first
+  std::size_t state;       // [Hv, Dv / 32, Dk, 32]: S[k][v] in tiles of 32 value columns
+  std::size_t keys;        // [Hk, pending, Dk]: k, unit length
+  std::size_t deltas;      // [Hv, Dv / 32, pending, 32]: d
+  std::size_t decays;      // [Hv, pending]: exp(g)
+  std::size_t pending;     // pending_rows(uncertain)
   std::size_t bytes;
 };
 

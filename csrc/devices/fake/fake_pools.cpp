@@ -20,11 +20,11 @@ FakeState& Memory::slot(SlotId id) {
   throw InputError("slot " + std::to_string(static_cast<std::uint32_t>(id)) + " is not in use");
 }
 
-bool FakeKvPool::keeps(PageForm form, std::size_t page, std::size_t tokens) const noexcept {
+bool FakeKvPool::keeps(PageForm form, std::size_t page, std::size_t tokens, std::size_t committed) const noexcept {
   if (form == PageForm::kQuantised) {
-    return is_quantised(spec_.format) && page >= 1 && (page + 1) * kPageTokens <= tokens;
+    return is_quantised(spec_.format) && page >= 1 && (page + 1) * kPageTokens <= committed;
   }
-  return page * kPageTokens < tokens && !(is_quantised(spec_.format) && reads_quantised(page, tokens / kPageTokens));
+  return page * kPageTokens < tokens && !(is_quantised(spec_.format) && reads_quantised(page, committed / kPageTokens));
 }
 
 PageId FakeKvPool::allocate(PageForm form) {

@@ -49,7 +49,7 @@ class FakeKvPool final : public KvPool {
 
   const KvSpec& spec() const noexcept override { return spec_; }
   std::size_t page_bytes(PageForm) const noexcept override { return spec_.layers * kPageTokens * sizeof(Token); }
-  bool keeps(PageForm form, std::size_t page, std::size_t tokens) const noexcept override;
+  bool keeps(PageForm form, std::size_t page, std::size_t tokens, std::size_t committed) const noexcept override;
   PageId allocate(PageForm form) override;
   void free(PageId page) noexcept override;
   void copy(PageId to, PageId from) override;

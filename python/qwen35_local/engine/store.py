@@ -36,6 +36,7 @@ _HEADER = Struct("<8sI4sQ32s")
 _KINDS = {"tokens": b"TOKN", "state": b"DMEM", "page": b"PAGE", "logits": b"LGTS"}
 SUFFIX = ".part"
 _PART_LIMIT_BYTES = 1 << 30
+_MOST_TOKENS = 1 << 30
 _JSON_LIMIT_BYTES = 256 << 20
 
 _PART: Kind[str] = Kind(
@@ -59,8 +60,9 @@ def content(file: _core.GgufFile) -> bytes:
 
 def identity(file_content: bytes, model: _core.Model) -> str:
     """Names a model, as far as its memory depends on it: the content of the file that it was loaded from, how it was
-    loaded (rope, context), and the program's version."""
-    digest = sha256(f"{model.device.split('-')[0]} {model.state_layout} {_core.__version__}\n".encode())
+    loaded (rope, context, drafts), and the program's version."""
+    made_by = f"{model.device.split('-')[0]} {model.state_layout} {model.drafts} {_core.__version__}\n"
+    digest = sha256(made_by.encode())
     digest.update(json.dumps(model.config, sort_keys=True).encode())
     digest.update(file_content)
     return digest.hexdigest()
@@ -91,6 +93,7 @@ def write_snapshot(folder: Path, entry: Entry, snapshot: _core.Snapshot, known: 
         "label": entry.label,
         "tokens": _write(folder, "tokens", snapshot.tokens),
         "inputs": [[first, rows, advance, digest.hex()] for first, rows, advance, digest in snapshot.inputs],
+        "committed": snapshot.committed,
         "state": _write(folder, "state", snapshot.state()),
         "logits": None if entry.logits is None else _write(folder, "logits", entry.logits),
         "pages": [known[page.id] for page in snapshot.pages],
@@ -140,6 +143,7 @@ def read_snapshot(
             kv=kv,
             tokens=tokens,
             inputs=[(first, rows, advance, bytes.fromhex(digest)) for first, rows, advance, digest in item["inputs"]],
+            committed=item["committed"],
             pages=[pages[name] for name in names],
             state=state,
         )
@@ -155,6 +159,7 @@ def _item(fields: Fields) -> dict[str, Any]:
         "label": fields.need("label", TEXT),
         "tokens": fields.need("tokens", _PART),
         "inputs": fields.need("inputs", list_of(_RUN)),
+        "committed": fields.need("committed", integer(0, _MOST_TOKENS)),
         "state": fields.need("state", _PART),
         "logits": fields.find("logits", _PART),
         "pages": fields.need("pages", list_of(_PART)),

@@ -13,7 +13,8 @@ void conv_silu(const ConvArgs& args) noexcept {
   for (std::size_t c = 0; c < args.count; ++c) {
     const float* tap = args.kernel + c * kConvTaps;
     float* window = args.window + c;
-    float past[kKept] = {window[0], window[args.channels], window[2 * args.channels]};
+    const float* before = window + args.accepted * args.channels;
+    float past[kKept] = {before[0], before[args.channels], before[2 * args.channels]};
     for (std::size_t t = 0; t < args.rows; ++t) {
       const float x = args.x[t * args.stride + c];
       float sum = past[0] * tap[0];
@@ -25,7 +26,10 @@ void conv_silu(const ConvArgs& args) noexcept {
       past[2] = x;
       args.out[t * args.out_stride + c] = silu(sum);
     }
-    for (std::size_t j = 0; j < kKept; ++j) window[j * args.channels] = past[j];
+    for (std::size_t j = 0; j < kKept + args.rows - args.certain; ++j) {  // a row moves down or stays: none is lost
+      const std::size_t row = args.certain + j;                           // of [before; x]
+      window[j * args.channels] = row < kKept ? before[row * args.channels] : args.x[(row - kKept) * args.stride + c];
+    }
   }
 }
 

@@ -4,10 +4,10 @@
 // substitution):
 //   d_i = beta_i (v_i - D_i S^T k_i - sum_{j<i} L_ij (k_j . k_i) d_j)
 //   o_i = D_i S^T q_i + sum_{j<=i} L_ij (k_j . q_i) d_j
-// where D_i is the product of the decays up to i and L_ij that of those after j. The chunk's last token brings S up to
-// date. A token asks only for S, itself and the chunk's tokens before it, in one order of additions: cutting tokens
-// into calls, or heads into tiles, changes no bit. Decays are multiplied, never divided by: however strong, they fade
-// to 0.
+// where D_i is the product of the decays up to i and L_ij that of those after j. S takes up a chunk once its last token
+// cannot be taken back. A token asks only for S, itself and the chunk's tokens before it, in one order of additions:
+// cutting tokens into calls, or heads into tiles, changes no bit. Decays are multiplied, never divided by: however
+// strong, they fade to 0.
 #include <cmath>
 
 #include "devices/cpu/kernels.h"
@@ -36,8 +36,8 @@ void delta_gates(float* a, float* b, float ssm_a, float dt_bias, std::size_t cou
   }
 }
 
-// Token i of the chunk that starts at row `chunk`.
-void step(const DeltaArgs& args, std::size_t chunk, std::size_t i) noexcept {
+// Token i of the chunk that starts at row `chunk` and whose deltas are `deltas`, against S at `state`.
+void step(const DeltaArgs& args, const float* state, float* deltas, std::size_t chunk, std::size_t i) noexcept {
   const DeltaStep& step = args.step[chunk + i];
   const float* query = args.query + (chunk + i) * args.width;
   const float* key = args.key + (chunk + i) * args.width;
@@ -45,12 +45,12 @@ void step(const DeltaArgs& args, std::size_t chunk, std::size_t i) noexcept {
   float* out = args.out + (chunk + i) * args.value_stride;
   float p[kValueTile] = {}, m[kValueTile] = {};
   for (std::size_t k = 0; k < args.width; ++k) {
-    const float* s = args.state + k * kValueTile;
+    const float* s = state + k * kValueTile;
     for (std::size_t v = 0; v < kValueTile; ++v) p[v] = std::fmaf(key[k], s[v], p[v]);
     for (std::size_t v = 0; v < kValueTile; ++v) m[v] = std::fmaf(query[k], s[v], m[v]);
   }
   for (std::size_t v = 0; v < kValueTile; ++v) {
-    float* d = args.deltas + v;
+    float* d = deltas + v;
     float error = std::fmaf(-step.decay, p[v], value[v]);
     float read = step.decay * m[v];
     for (std::size_t j = 0; j < i; ++j) {
@@ -62,16 +62,16 @@ void step(const DeltaArgs& args, std::size_t chunk, std::size_t i) noexcept {
   }
 }
 
-// The state after a whole chunk.
-void commit(const DeltaArgs& args, std::size_t chunk) noexcept {
+// to = S after the whole chunk that starts at row `chunk`, from = S before it; they may be the same.
+void commit(const DeltaArgs& args, const float* from, float* to, const float* deltas, std::size_t chunk) noexcept {
   const DeltaStep& last = args.step[chunk + kDeltaSteps - 1];
   float d[kDeltaSteps][kValueTile];
   for (std::size_t j = 0; j < kDeltaSteps; ++j) {
-    for (std::size_t v = 0; v < kValueTile; ++v) d[j][v] = last.kept[j] * args.deltas[j * kValueTile + v];
+    for (std::size_t v = 0; v < kValueTile; ++v) d[j][v] = last.kept[j] * deltas[j * kValueTile + v];
   }
   for (std::size_t k = 0; k < args.width; ++k) {
-    float* s = args.state + k * kValueTile;
-    for (std::size_t v = 0; v < kValueTile; ++v) s[v] *= last.decay;
+    float* s = to + k * kValueTile;
+    for (std::size_t v = 0; v < kValueTile; ++v) s[v] = from[k * kValueTile + v] * last.decay;
     for (std::size_t j = 0; j < kDeltaSteps; ++j) {
       const float key = args.key[(chunk + j) * args.width + k];
       for (std::size_t v = 0; v < kValueTile; ++v) s[v] = std::fmaf(key, d[j][v], s[v]);
@@ -80,10 +80,28 @@ void commit(const DeltaArgs& args, std::size_t chunk) noexcept {
 }
 
 void gated_delta_rule(const DeltaArgs& args) noexcept {
+  const std::size_t taken_up = args.first / kDeltaSteps * kDeltaSteps;
+  for (std::size_t chunk = 0; chunk < taken_up; chunk += kDeltaSteps) {
+    commit(args, args.state, args.state, args.deltas + chunk * kValueTile, chunk);
+  }
+  for (std::size_t i = taken_up * kValueTile; i < args.first * kValueTile; ++i) {
+    args.deltas[i - taken_up * kValueTile] = args.deltas[i];
+  }
+  const float* state = args.state;
+  float* deltas = args.deltas;
   for (std::size_t t = args.first; t < args.rows; ++t) {
-    const std::size_t i = t % kDeltaSteps;
-    step(args, t - i, i);
-    if (i + 1 == kDeltaSteps) commit(args, t - i);
+    const std::size_t i = t % kDeltaSteps, end = t + 1;
+    step(args, state, deltas, t - i, i);
+    if (end % kDeltaSteps != 0) continue;
+    if (end <= args.certain) {
+      commit(args, args.state, args.state, deltas, t - i);
+      continue;
+    }
+    if (end < args.rows) {
+      commit(args, state, args.scratch, deltas, t - i);
+      state = args.scratch;
+    }
+    deltas += kDeltaSteps * kValueTile;
   }
 }
 

@@ -18,12 +18,12 @@ struct Conv {
 
   struct Block {
     float taps[kConvTaps][kBlock];
-    float last[kKept][kBlock];  // the window to be
   };
 
-  // Row t of [window; x]; both have the block's first channel at their start.
+  // Row t of [the window's rows before x; x], at the block's first channel.
   static const float* row(const ConvArgs& args, std::size_t first, std::size_t t) noexcept {
-    return t < kKept ? args.window + t * args.channels + first : args.x + (t - kKept) * args.stride + first;
+    return t < kKept ? args.window + (args.accepted + t) * args.channels + first
+                     : args.x + (t - kKept) * args.stride + first;
   }
 
   static F convolve(const Block& block, const float* const (&rows)[kConvTaps], std::size_t c, std::size_t n) noexcept {
@@ -38,9 +38,6 @@ struct Conv {
     for (std::size_t c = 0; c < n; ++c) {
       for (std::size_t j = 0; j < kConvTaps; ++j) block.taps[j][c] = args.kernel[(first + c) * kConvTaps + j];
     }
-    for (std::size_t j = 0; j < kKept; ++j) {
-      std::memcpy(block.last[j], row(args, first, args.rows + j), n * sizeof(float));
-    }
     for (std::size_t t = 0; t < args.rows; ++t) {
       const float* const rows[kConvTaps] = {row(args, first, t), row(args, first, t + 1), row(args, first, t + 2),
                                             row(args, first, t + 3)};
@@ -51,8 +48,8 @@ struct Conv {
       for (; c + V::kWidth <= n; c += V::kWidth) V::store(out + c, convolve(block, rows, c, V::kWidth));
       if (c < n) V::store_first(out + c, convolve(block, rows, c, n - c), n - c);
     }
-    for (std::size_t j = 0; j < kKept; ++j) {
-      std::memcpy(args.window + j * args.channels + first, block.last[j], n * sizeof(float));
+    for (std::size_t j = 0; j < kKept + args.rows - args.certain; ++j) {  // a row moves down or stays: none is lost
+      std::memmove(args.window + j * args.channels + first, row(args, first, args.certain + j), n * sizeof(float));
     }
   }
 

@@ -6,6 +6,8 @@
 // token by token.
 #pragma once
 
+#include <cstring>
+
 #include "devices/cpu/kernels.h"
 #include "devices/cpu/simd/math.h"
 
@@ -29,7 +31,7 @@ struct GatedDelta {
 
   // Of the `kTokens` rows from `row`, in `kColumns` vectors at a time.
   template <std::size_t kTokens, std::size_t kColumns>
-  static void read(const DeltaArgs& args, std::size_t row, Products& products) noexcept {
+  static void read(const DeltaArgs& args, const float* state, std::size_t row, Products& products) noexcept {
     const std::size_t width = args.width;
     const float* key = args.key + row * width;
     const float* query = args.query + row * width;
@@ -38,7 +40,7 @@ struct GatedDelta {
       for (std::size_t i = 0; i < kTokens; ++i) {
         for (std::size_t v = 0; v < kColumns; ++v) p[i][v] = m[i][v] = V::zero();
       }
-      const float* s = args.state + first;
+      const float* s = state + first;
       for (std::size_t k = 0; k < width; ++k, s += kValueTile) {
         if constexpr (kTokens == 1) prefetch_row<V>(s + kAhead, kValueTile);
         F column[kColumns];
@@ -58,8 +60,9 @@ struct GatedDelta {
     }
   }
 
-  // Token i of the chunk that starts at row `chunk`.
-  static void step(const DeltaArgs& args, std::size_t chunk, std::size_t i, const Products& products) noexcept {
+  // Token i of the chunk that starts at row `chunk` and whose deltas are `deltas`.
+  static void step(const DeltaArgs& args, float* deltas, std::size_t chunk, std::size_t i,
+                   const Products& products) noexcept {
     const DeltaStep& step = args.step[chunk + i];
     const float* value = args.value + (chunk + i) * args.value_stride;
     float* out = args.out + (chunk + i) * args.value_stride;
@@ -68,18 +71,19 @@ struct GatedDelta {
       F error = V::subtract_product(V::load(value + v), decay, V::load(products.key[i] + v));
       F read = V::mul(decay, V::load(products.query[i] + v));
       for (std::size_t j = 0; j < i; ++j) {
-        const F d = V::load(args.deltas + j * kValueTile + v);
+        const F d = V::load(deltas + j * kValueTile + v);
         error = V::subtract_product(error, V::set(step.key[j]), d);
         read = V::fma(V::set(step.query[j]), d, read);
       }
       const F d = V::mul(beta, error);
-      V::store(args.deltas + i * kValueTile + v, d);
+      V::store(deltas + i * kValueTile + v, d);
       V::store(out + v, V::fma(V::set(step.query[i]), d, read));
     }
   }
 
-  // The state after a whole chunk.
-  static void commit(const DeltaArgs& args, std::size_t chunk) noexcept {
+  // to = S after the whole chunk that starts at row `chunk`, from = S before it; they may be the same.
+  static void commit(const DeltaArgs& args, const float* from, float* to, const float* deltas,
+                     std::size_t chunk) noexcept {
     const DeltaStep& last = args.step[chunk + kDeltaSteps - 1];
     const F decay = V::set(last.decay);
     const std::size_t width = args.width;
@@ -88,32 +92,55 @@ struct GatedDelta {
       F d[kDeltaSteps][2];
       for (std::size_t j = 0; j < kDeltaSteps; ++j) {
         for (std::size_t v = 0; v < 2; ++v) {
-          d[j][v] = V::mul(V::set(last.kept[j]), V::load(args.deltas + j * kValueTile + first + v * V::kWidth));
+          d[j][v] = V::mul(V::set(last.kept[j]), V::load(deltas + j * kValueTile + first + v * V::kWidth));
         }
       }
-      float* s = args.state + first;
-      for (std::size_t k = 0; k < width; ++k, s += kValueTile) {
+      const float* s = from + first;
+      float* after = to + first;
+      for (std::size_t k = 0; k < width; ++k, s += kValueTile, after += kValueTile) {
         F column[2];
         for (std::size_t v = 0; v < 2; ++v) column[v] = V::mul(V::load(s + v * V::kWidth), decay);
         for (std::size_t j = 0; j < kDeltaSteps; ++j) {
           const F key_k = V::set(key[j * width + k]);
           for (std::size_t v = 0; v < 2; ++v) column[v] = V::fma(key_k, d[j][v], column[v]);
         }
-        for (std::size_t v = 0; v < 2; ++v) V::store(s + v * V::kWidth, column[v]);
+        for (std::size_t v = 0; v < 2; ++v) V::store(after + v * V::kWidth, column[v]);
       }
     }
   }
 
+  // S takes up the whole chunks of rows [0, first); the deltas of what is left move to the front.
+  static void take_up_accepted(const DeltaArgs& args) noexcept {
+    const std::size_t rows = args.first / kDeltaSteps * kDeltaSteps;
+    if (rows == 0) return;
+    for (std::size_t chunk = 0; chunk < rows; chunk += kDeltaSteps) {
+      commit(args, args.state, args.state, args.deltas + chunk * kValueTile, chunk);
+    }
+    std::memmove(args.deltas, args.deltas + rows * kValueTile, (args.first - rows) * kValueTile * sizeof(float));
+  }
+
   static void gated_delta_rule(const DeltaArgs& args) noexcept {
+    take_up_accepted(args);
     Products products;
+    const float* state = args.state;
+    float* deltas = args.deltas;
     for (std::size_t begin = args.first; begin < args.rows;) {
       const std::size_t chunk = begin / kDeltaSteps * kDeltaSteps;
       const std::size_t end = chunk + kDeltaSteps < args.rows ? chunk + kDeltaSteps : args.rows;
       std::size_t row = begin;
-      for (; row + kTogether <= end; row += kTogether) read<kTogether, 2>(args, row, products);
-      for (; row < end; ++row) read<1, kParts>(args, row, products);
-      for (; begin < end; ++begin) step(args, chunk, begin - chunk, products);
-      if (end == chunk + kDeltaSteps) commit(args, chunk);
+      for (; row + kTogether <= end; row += kTogether) read<kTogether, 2>(args, state, row, products);
+      for (; row < end; ++row) read<1, kParts>(args, state, row, products);
+      for (; begin < end; ++begin) step(args, deltas, chunk, begin - chunk, products);
+      if (end % kDeltaSteps != 0) continue;
+      if (end <= args.certain) {
+        commit(args, args.state, args.state, deltas, chunk);
+        continue;
+      }
+      if (end < args.rows) {
+        commit(args, state, args.scratch, deltas, chunk);
+        state = args.scratch;
+      }
+      deltas += kDeltaSteps * kValueTile;
     }
   }
 
