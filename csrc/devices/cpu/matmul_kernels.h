@@ -1,4 +1,4 @@
-// The kernels behind every matrix product: rounding activations to 8 bits, and one panel of packed weights times rows
+// The kernels behind every matrix product: quantising activations to 8 bits, and one panel of packed weights times rows
 // of activations. devices/cpu/panels.h says how a panel lies in memory.
 //
 // Every result is a fixed sequence of operations over the columns, the same for each row of the batch and on every
@@ -12,23 +12,21 @@
 
 namespace qwen35::cpu {
 
-// How a panel stores its weights; types without a layout of their own are held exactly by kLevels or kAffine.
-enum class PanelFormat : std::uint8_t {
-  kQ4_0,
-  kIQ4_NL,
-  kIQ4_XS,
-  kQ4_K,
-  kQ5_K,
-  kQ6_K,
-  kQ8_0,
-  kLevels,
-  kAffine,
-  kF32,
-  kF16,
-  kBF16
-};
+// How a panel stores its weights, in one list: NAME of a format has the layout PanelReader<kNAME>::Unit, the vector
+// kernels FormatNAME and, but for Levels and Affine, the tensor type DType::kNAME. Tensor types without a layout of
+// their own are held exactly by Levels or Affine. Integer formats multiply quantised activations.
+#define QWEN35_TYPED_FORMATS(NAME) NAME(Q4_0) NAME(IQ4_NL) NAME(IQ4_XS) NAME(Q4_K) NAME(Q5_K) NAME(Q6_K) NAME(Q8_0)
+#define QWEN35_INTEGER_FORMATS(NAME) QWEN35_TYPED_FORMATS(NAME) NAME(Levels) NAME(Affine)
+#define QWEN35_FLOAT_FORMATS(NAME) NAME(F32) NAME(F16) NAME(BF16)
+#define QWEN35_PANEL_FORMATS(NAME) QWEN35_INTEGER_FORMATS(NAME) QWEN35_FLOAT_FORMATS(NAME)
 
-inline constexpr std::size_t kPanelFormats = 12;
+#define QWEN35_ENUMERATOR(name) k##name,
+#define QWEN35_ONE(name) +1
+enum class PanelFormat : std::uint8_t { QWEN35_PANEL_FORMATS(QWEN35_ENUMERATOR) };
+inline constexpr std::size_t kPanelFormats = 0 QWEN35_PANEL_FORMATS(QWEN35_ONE);
+#undef QWEN35_ENUMERATOR
+#undef QWEN35_ONE
+
 inline constexpr std::size_t kPanelRows = 32;
 inline constexpr std::size_t kQuantisedColumns = 32;
 

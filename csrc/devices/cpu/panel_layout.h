@@ -99,7 +99,6 @@ struct Panel16 {  // F16 and BF16
   PanelHalves values;
 };
 
-inline constexpr std::size_t kPanelAlignment = 64;
 static_assert(sizeof(Panel4) == 576 && sizeof(PanelIQ4_XS) == 4416 && sizeof(PanelQ4_K) == 4736);
 static_assert(sizeof(PanelQ5_K) == 5760 && sizeof(PanelQ6_K) == 6720 && sizeof(PanelQ8_0) == 1088);
 static_assert(sizeof(PanelLevels) == 784);

@@ -8,20 +8,12 @@ namespace qwen35::cpu {
 
 PanelFormat panel_format(DType dtype) noexcept {
   switch (dtype) {
-    case DType::kQ4_0:
-      return PanelFormat::kQ4_0;
-    case DType::kIQ4_NL:
-      return PanelFormat::kIQ4_NL;
-    case DType::kIQ4_XS:
-      return PanelFormat::kIQ4_XS;
-    case DType::kQ4_K:
-      return PanelFormat::kQ4_K;
-    case DType::kQ5_K:
-      return PanelFormat::kQ5_K;
-    case DType::kQ6_K:
-      return PanelFormat::kQ6_K;
-    case DType::kQ8_0:
-      return PanelFormat::kQ8_0;
+#define QWEN35_SAME(name) \
+  case DType::k##name:    \
+    return PanelFormat::k##name;
+    QWEN35_TYPED_FORMATS(QWEN35_SAME)
+    QWEN35_FLOAT_FORMATS(QWEN35_SAME)
+#undef QWEN35_SAME
     case DType::kQ3_K:
     case DType::kIQ2_XXS:
     case DType::kIQ2_XS:
@@ -30,12 +22,6 @@ PanelFormat panel_format(DType dtype) noexcept {
     case DType::kIQ3_S:
     case DType::kMXFP4:
       return PanelFormat::kLevels;
-    case DType::kF32:
-      return PanelFormat::kF32;
-    case DType::kF16:
-      return PanelFormat::kF16;
-    case DType::kBF16:
-      return PanelFormat::kBF16;
     case DType::kQ4_1:
     case DType::kQ5_0:
     case DType::kQ5_1:

@@ -240,32 +240,13 @@ struct PanelReader<PanelFormat::kBF16> {
 template <class Visit>
 decltype(auto) with_reader(PanelFormat format, Visit&& visit) {
   switch (format) {
-    case PanelFormat::kQ4_0:
-      return visit(PanelReader<PanelFormat::kQ4_0>{});
-    case PanelFormat::kIQ4_NL:
-      return visit(PanelReader<PanelFormat::kIQ4_NL>{});
-    case PanelFormat::kIQ4_XS:
-      return visit(PanelReader<PanelFormat::kIQ4_XS>{});
-    case PanelFormat::kQ4_K:
-      return visit(PanelReader<PanelFormat::kQ4_K>{});
-    case PanelFormat::kQ5_K:
-      return visit(PanelReader<PanelFormat::kQ5_K>{});
-    case PanelFormat::kQ6_K:
-      return visit(PanelReader<PanelFormat::kQ6_K>{});
-    case PanelFormat::kQ8_0:
-      return visit(PanelReader<PanelFormat::kQ8_0>{});
-    case PanelFormat::kLevels:
-      return visit(PanelReader<PanelFormat::kLevels>{});
-    case PanelFormat::kAffine:
-      return visit(PanelReader<PanelFormat::kAffine>{});
-    case PanelFormat::kF32:
-      return visit(PanelReader<PanelFormat::kF32>{});
-    case PanelFormat::kF16:
-      return visit(PanelReader<PanelFormat::kF16>{});
-    case PanelFormat::kBF16:
-      break;
+#define QWEN35_VISIT(name)   \
+  case PanelFormat::k##name: \
+    return visit(PanelReader<PanelFormat::k##name>{});
+    QWEN35_PANEL_FORMATS(QWEN35_VISIT)
+#undef QWEN35_VISIT
   }
-  return visit(PanelReader<PanelFormat::kBF16>{});
+  return visit(PanelReader<PanelFormat::kF32>{});  // no other value exists
 }
 
 }  // namespace qwen35::cpu

@@ -185,19 +185,11 @@ void interleave_rows(QuantisedTile* tiles, const QuantisedBlock* const* rows, st
 }  // namespace
 
 void add_amx_matmul(MatmulTable& table) noexcept {
-  const auto set = [&](PanelFormat format, auto* kernel) {
-    table.tile_matmul[static_cast<std::size_t>(format)] = kernel;
-  };
   table.interleave_rows = interleave_rows;
-  set(PanelFormat::kQ4_0, tile_matmul<FormatQ4_0<V>>);
-  set(PanelFormat::kIQ4_NL, tile_matmul<FormatIQ4_NL<V>>);
-  set(PanelFormat::kIQ4_XS, tile_matmul<FormatIQ4_XS<V>>);
-  set(PanelFormat::kQ4_K, tile_matmul<FormatQ4_K<V>>);
-  set(PanelFormat::kQ5_K, tile_matmul<FormatQ5_K<V>>);
-  set(PanelFormat::kQ6_K, tile_matmul<FormatQ6_K<V>>);
-  set(PanelFormat::kQ8_0, tile_matmul<FormatQ8_0<V>>);
-  set(PanelFormat::kLevels, tile_matmul<FormatLevels<V>>);
-  set(PanelFormat::kAffine, tile_matmul<FormatAffine<V>>);
+#define QWEN35_INTEGERS(name) \
+  table.tile_matmul[static_cast<std::size_t>(PanelFormat::k##name)] = tile_matmul<Format##name<V>>;
+  QWEN35_INTEGER_FORMATS(QWEN35_INTEGERS)
+#undef QWEN35_INTEGERS
 }
 
 }  // namespace qwen35::cpu

@@ -224,18 +224,10 @@ void pair_matmul(const PanelArgs& a) noexcept {
 }  // namespace
 
 void add_neon_i8mm_matmul(MatmulTable& table) noexcept {
-  const auto set = [&](PanelFormat format, auto* kernel) {
-    table.panel_matmul[static_cast<std::size_t>(format)] = kernel;
-  };
-  set(PanelFormat::kQ4_0, pair_matmul<FormatQ4_0>);
-  set(PanelFormat::kIQ4_NL, pair_matmul<FormatIQ4_NL>);
-  set(PanelFormat::kIQ4_XS, pair_matmul<FormatIQ4_XS>);
-  set(PanelFormat::kQ4_K, pair_matmul<FormatQ4_K>);
-  set(PanelFormat::kQ5_K, pair_matmul<FormatQ5_K>);
-  set(PanelFormat::kQ6_K, pair_matmul<FormatQ6_K>);
-  set(PanelFormat::kQ8_0, pair_matmul<FormatQ8_0>);
-  set(PanelFormat::kLevels, pair_matmul<FormatLevels>);
-  set(PanelFormat::kAffine, pair_matmul<FormatAffine>);
+#define QWEN35_INTEGERS(name) \
+  table.panel_matmul[static_cast<std::size_t>(PanelFormat::k##name)] = pair_matmul<Format##name>;
+  QWEN35_INTEGER_FORMATS(QWEN35_INTEGERS)
+#undef QWEN35_INTEGERS
 }
 
 }  // namespace qwen35::cpu

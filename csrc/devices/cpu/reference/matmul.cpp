@@ -2,6 +2,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "devices/cpu/math.h"
 #include "devices/cpu/panels.h"
@@ -115,18 +116,17 @@ void silu_multiply(float* out, const float* gate, const float* up, std::size_t c
   for (std::size_t i = 0; i < count; ++i) out[i] = silu(gate[i]) * up[i];
 }
 
-template <PanelFormat... kFormats>
-void add_formats(MatmulTable& table) noexcept {
-  ((table.panel_matmul[static_cast<std::size_t>(kFormats)] = panel_matmul<kFormats>), ...);
+template <std::size_t... kFormats>
+void add_formats(MatmulTable& table, std::index_sequence<kFormats...>) noexcept {
+  ((table.panel_matmul[kFormats] = panel_matmul<static_cast<PanelFormat>(kFormats)>), ...);
 }
 
 }  // namespace
 
 void add_reference_matmul(MatmulTable& table) noexcept {
-  using enum PanelFormat;
   table.quantise_rows = quantise_rows;
   table.silu_multiply = silu_multiply;
-  add_formats<kQ4_0, kIQ4_NL, kIQ4_XS, kQ4_K, kQ5_K, kQ6_K, kQ8_0, kLevels, kAffine, kF32, kF16, kBF16>(table);
+  add_formats(table, std::make_index_sequence<kPanelFormats>());
 }
 
 }  // namespace qwen35::cpu

@@ -21,7 +21,6 @@ struct Attend {
   // Sixteens that one pass holds in registers for four queries.
   static constexpr std::size_t kSixteens = V::kRegisters / 16 * 2 / kParts;
   static constexpr std::size_t kShared = 4;
-  static constexpr std::size_t kTileSixteens = kKeyTile / kKeyLanes;
 
   struct Tile {
     const Element* keys;    // [kKeyTile / 16][A][16]

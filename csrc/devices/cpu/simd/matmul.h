@@ -278,23 +278,16 @@ void quantise_rows(QuantisedBlock* out, const float* x, std::size_t blocks) noex
 
 template <class V>
 void add_matmul(MatmulTable& table) noexcept {
-  const auto set = [&](PanelFormat format, auto* kernel) {
-    table.panel_matmul[static_cast<std::size_t>(format)] = kernel;
-  };
   table.quantise_rows = quantise_rows<V>;
   table.silu_multiply = silu_multiply<V>;
-  set(PanelFormat::kQ4_0, quantised_matmul<V, FormatQ4_0<V>>);
-  set(PanelFormat::kIQ4_NL, quantised_matmul<V, FormatIQ4_NL<V>>);
-  set(PanelFormat::kIQ4_XS, quantised_matmul<V, FormatIQ4_XS<V>>);
-  set(PanelFormat::kQ4_K, quantised_matmul<V, FormatQ4_K<V>>);
-  set(PanelFormat::kQ5_K, quantised_matmul<V, FormatQ5_K<V>>);
-  set(PanelFormat::kQ6_K, quantised_matmul<V, FormatQ6_K<V>>);
-  set(PanelFormat::kQ8_0, quantised_matmul<V, FormatQ8_0<V>>);
-  set(PanelFormat::kLevels, quantised_matmul<V, FormatLevels<V>>);
-  set(PanelFormat::kAffine, quantised_matmul<V, FormatAffine<V>>);
-  set(PanelFormat::kF32, exact_matmul<V, FormatF32<V>>);
-  set(PanelFormat::kF16, exact_matmul<V, FormatF16<V>>);
-  set(PanelFormat::kBF16, exact_matmul<V, FormatBF16<V>>);
+#define QWEN35_INTEGERS(name) \
+  table.panel_matmul[static_cast<std::size_t>(PanelFormat::k##name)] = quantised_matmul<V, Format##name<V>>;
+#define QWEN35_FLOATS(name) \
+  table.panel_matmul[static_cast<std::size_t>(PanelFormat::k##name)] = exact_matmul<V, Format##name<V>>;
+  QWEN35_INTEGER_FORMATS(QWEN35_INTEGERS)
+  QWEN35_FLOAT_FORMATS(QWEN35_FLOATS)
+#undef QWEN35_INTEGERS
+#undef QWEN35_FLOATS
 }
 
 }  // namespace
