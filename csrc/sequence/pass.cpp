@@ -1,0 +1,181 @@
+#include "sequence/pass.h"
+
+#include <algorithm>
+#include <exception>
+#include <numeric>
+#include <string>
+#include <utility>
+
+#include "base/error.h"
+#include "model/forward.h"
+
+namespace qwen35 {
+namespace {
+
+// The blocks that have rows among [offset, offset + count) of an item, counted from there.
+std::vector<InputRows> inputs_within(std::span<const InputRows> inputs, std::size_t offset, std::size_t count) {
+  std::vector<InputRows> within;
+  for (const InputRows& rows : inputs) {
+    const InputRows moved{rows.first - static_cast<std::ptrdiff_t>(offset), rows.block};
+    if (moved.first < static_cast<std::ptrdiff_t>(count) && moved.end() > 0) within.push_back(moved);
+  }
+  return within;
+}
+
+// How many rows of a pass each entry gets.
+std::vector<std::size_t> allot(std::span<const Entry> entries, std::size_t rows) {
+  std::vector<std::size_t> order(entries.size()), given(entries.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::stable_sort(order, {}, [&](std::size_t i) { return entries[i].remaining(); });
+  for (const std::size_t i : order) {
+    if (entries[i].remaining() > rows) break;
+    rows -= given[i] = entries[i].remaining();
+  }
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    if (given[i] == entries[i].remaining()) continue;
+    rows -= given[i] = entries[i].within(rows);
+  }
+  return given;
+}
+
+}  // namespace
+
+void Stepper::check(const Sequence& sequence, const StepItem& item) {
+  sequence.check_whole();
+  const Config& config = sequence.model().config();
+  for (const Token token : item.tokens) {
+    if (token < 0 || static_cast<std::size_t>(token) >= config.vocabulary) {
+      throw InputError("token " + std::to_string(token) + " is not in [0, " + std::to_string(config.vocabulary) +
+                       "), the vocabulary of this model");
+    }
+  }
+  if (item.tokens.size() > sequence.context_tokens() - sequence.content_.size()) {
+    throw InputError(std::to_string(item.tokens.size()) +
+                     " tokens do not fit: " + std::to_string(sequence.content_.size()) + " of " +
+                     std::to_string(sequence.context_tokens()) + " context_tokens are taken");
+  }
+  sequence.content_.check(item.tokens.size(), item.inputs);
+  for (const InputRows& rows : item.inputs) {
+    if (rows.block->width() != config.hidden) {
+      throw InputError("input rows of " + std::to_string(rows.block->width()) + " values, expected " +
+                       std::to_string(config.hidden) + ", the hidden width of this model");
+    }
+  }
+  const std::size_t most = std::min(sequence.model().drafts(), item.tokens.size());
+  if (item.uncertain > most) {
+    throw InputError(std::to_string(item.uncertain) + " uncertain tokens, expected at most " + std::to_string(most) +
+                     ": the tokens given, and the drafts that the model was loaded for");
+  }
+  const bool wants_last = item.logits == Output::kLast || item.hidden == Output::kLast || item.sampler != nullptr;
+  if (wants_last && item.tokens.empty()) {
+    throw InputError("logits of the last token were asked for, but there are no tokens to read");
+  }
+}
+
+void Stepper::compose() {
+  step_.clear();
+  parts_.clear();
+  for (Entry& entry : entries_) {
+    try {
+      entry.use->check_cancelled();
+    } catch (const Cancelled&) {
+      entry.result->error = std::current_exception();
+    }
+  }
+  const std::vector<std::size_t> rows = allot(entries_, rows_);
+  for (std::size_t i = 0; i < entries_.size(); ++i) {
+    if (rows[i] == 0) continue;
+    try {
+      add(entries_[i], rows[i]);
+    } catch (...) {  // no memory for its state: the pass goes on without it
+      entries_[i].result->error = std::current_exception();
+    }
+  }
+}
+
+void Stepper::add(Entry& entry, std::size_t count) {
+  const StepItem& item = *entry.item;
+  const auto tokens = item.tokens.subspan(entry.result->evaluated, count);
+  const bool ends = entry.remaining() == count;
+  const std::size_t first = step_.tokens.size();
+  const bool wants_last = item.logits == Output::kLast || item.hidden == Output::kLast || item.sampler != nullptr;
+  const bool wants_all = item.logits == Output::kAll || item.hidden == Output::kAll;
+  const std::size_t outputs = wants_all ? count : ends && wants_last ? 1 : 0;
+  std::vector<InputRows> inputs = inputs_within(item.inputs, entry.result->evaluated, count);
+  const std::size_t certain = ends ? count - item.uncertain : count;
+  place(*item.sequence, static_cast<std::uint32_t>(count), static_cast<std::uint32_t>(certain), inputs);
+  parts_.push_back({&entry, tokens, std::move(inputs), certain, step_.outputs.size(), outputs, ends});
+  step_.tokens.insert(step_.tokens.end(), tokens.begin(), tokens.end());
+  for (std::size_t i = count - outputs; i < count; ++i) {
+    step_.outputs.push_back(static_cast<std::uint32_t>(first + i));
+  }
+}
+
+// Everything a pass needs is reserved here, so that nothing fails after it; the step changes only once that is done.
+void Stepper::place(Sequence& sequence, std::uint32_t count, std::uint32_t certain, std::span<const InputRows> inputs) {
+  const auto position = static_cast<std::uint32_t>(sequence.content_.size());
+  sequence.content_.reserve(count, inputs.size());
+  StepSegment segment{.first = static_cast<std::uint32_t>(step_.tokens.size()),
+                      .count = count,
+                      .position = position,
+                      .committed = static_cast<std::uint32_t>(sequence.committed_),
+                      .certain = certain,
+                      .state = sequence.state_.slot(),
+                      .format{},
+                      .plain_pages{},
+                      .quantised_pages{}};
+  sequence.pages_.make_writable(segment);
+  sequence.pages_.list(step_, segment);
+  step_.segments.push_back(segment);
+  sequence.content_.place(count, inputs, step_.positions);
+}
+
+// Rows that are not tokens, to the device.
+void Stepper::upload_inputs(Model::DeviceLock& device) {
+  std::vector<const float*> rows;
+  std::size_t begin = 0;  // of the part, in the batch
+  for (const Part& part : parts_) {
+    for (const InputRows& inputs : part.inputs) {
+      const auto last = std::min(inputs.end(), static_cast<std::ptrdiff_t>(part.tokens.size()));
+      for (std::ptrdiff_t row = std::max<std::ptrdiff_t>(inputs.first, 0); row < last; ++row) {
+        step_.inputs.push_back({static_cast<std::uint32_t>(begin + static_cast<std::size_t>(row)), nullptr});
+        rows.push_back(inputs.block->row(static_cast<std::size_t>(row - inputs.first)));
+      }
+    }
+    begin += part.tokens.size();
+  }
+  if (rows.empty()) return;
+  const std::size_t width = model_.config().hidden;
+  DevicePtr<float> at = device.input_rows(rows.size());
+  for (std::size_t i = 0; i < rows.size(); ++i, at = at + width) {
+    device.ops().upload(at.as<std::byte>(), reinterpret_cast<const std::byte*>(rows[i]), width * sizeof(float));
+    step_.inputs[i].values = at;
+  }
+}
+
+void Stepper::pass() {
+  auto device = model_.lock_device();
+  Backend& ops = device.ops();
+  compose();
+  if (parts_.empty()) return;
+  upload_inputs(device);
+  const std::vector<Head> rows_of_logits = heads();
+  const Activations s = device.activations(step_.tokens.size(), std::min(kLogitRows, rows_of_logits.size()));
+  for (const Part& part : parts_) part.entry->item->sequence->is_torn_ = true;
+  ops.run(step_.view(),
+          [&] { forward(ops, model_.weights(), model_.config(), model_.rope(), s, step_.outputs.size()); });
+  fetch_hidden(ops, s);
+  fetch_logits(ops, s, rows_of_logits);
+  ops.synchronize();
+  for (const Part& part : parts_) {
+    Sequence& sequence = *part.entry->item->sequence;
+    sequence.committed_ = sequence.content_.size() + part.certain;
+    sequence.content_.append(part.tokens, part.inputs);
+    sequence.size_.store(sequence.content_.size(), std::memory_order_release);
+    sequence.pages_.release(sequence.committed_);
+    sequence.is_torn_ = false;
+    part.entry->result->evaluated += part.tokens.size();
+  }
+}
+
+}  // namespace qwen35

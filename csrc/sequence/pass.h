@@ -1,0 +1,79 @@
+// The pass behind step() and evaluate(): which rows of which items it takes, and what they leave.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "backend/top_k.h"
+#include "model/model.h"
+#include "sequence/stepper.h"
+
+namespace qwen35 {
+
+// An item that takes part, from pass to pass.
+struct Entry {
+  const StepItem* item;
+  const Sequence::Use* use;
+  StepResult* result;
+
+  std::size_t remaining() const noexcept { return result->error ? 0 : item->tokens.size() - result->evaluated; }
+  // Of the next `room` rows. Uncertain tokens share a pass, since the next pass commits what it finds.
+  std::size_t within(std::size_t room) const noexcept {
+    return remaining() <= room ? remaining() : std::min(room, remaining() - item->uncertain);
+  }
+};
+
+class Stepper {
+ public:
+  // Rows of logits computed at a time: V is large, and a few rows already share one pass over the head's weights.
+  static constexpr std::size_t kLogitRows = 32;
+
+  Stepper(Model& model, std::vector<Entry> entries, std::size_t rows)
+      : model_(model), entries_(std::move(entries)), rows_(rows) {}
+
+  static void check(const Sequence& sequence, const StepItem& item);
+  bool is_done() const noexcept {
+    return std::ranges::all_of(entries_, [](const Entry& entry) { return entry.remaining() == 0; });
+  }
+  void pass();
+
+ private:
+  struct Part {  // the rows of one entry in a pass
+    Entry* entry;
+    std::span<const Token> tokens;
+    std::vector<InputRows> inputs;
+    std::size_t certain;       // leading rows
+    std::size_t first_output;  // among the output rows of the pass
+    std::size_t outputs;
+    bool ends;  // with the last token of the item
+  };
+  struct Head {  // an output row whose logits are needed
+    std::size_t output;
+    const Part* part;
+    bool is_downloaded;
+    bool is_drawn_from;
+  };
+
+  void compose();
+  void add(Entry& entry, std::size_t count);
+  void place(Sequence& sequence, std::uint32_t count, std::uint32_t certain, std::span<const InputRows> inputs);
+  void upload_inputs(Model::DeviceLock& device);
+  std::vector<Head> heads() const;
+  void fetch_hidden(Backend& ops, const Activations& s);
+  void fetch_logits(Backend& ops, const Activations& s, std::span<const Head> heads);
+  void use_logits(Backend& ops, const Head& head, Tensor row);
+  Sampled draw(Backend& ops, const StepItem& item, Tensor row, const float* downloaded);
+
+  Model& model_;
+  std::vector<Entry> entries_;
+  std::size_t rows_;
+  StepArrays step_;
+  std::vector<Part> parts_;
+  std::vector<Candidate> best_;
+  std::vector<float> row_;
+};
+
+}  // namespace qwen35

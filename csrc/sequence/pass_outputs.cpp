@@ -1,0 +1,88 @@
+// What a pass leaves its items: hidden rows, logits, drawn tokens.
+#include <algorithm>
+#include <exception>
+#include <optional>
+
+#include "base/error.h"
+#include "model/forward.h"
+#include "sequence/pass.h"
+
+namespace qwen35 {
+
+std::vector<Stepper::Head> Stepper::heads() const {
+  std::vector<Head> heads;
+  for (const Part& part : parts_) {
+    const StepItem& item = *part.entry->item;
+    for (std::size_t i = 0; i < part.outputs; ++i) {
+      const bool is_last = part.ends && i + 1 == part.outputs;
+      const bool is_downloaded = item.logits == Output::kAll || (item.logits == Output::kLast && is_last);
+      const bool is_drawn_from = item.sampler != nullptr && is_last;
+      if (is_downloaded || is_drawn_from) heads.push_back({part.first_output + i, &part, is_downloaded, is_drawn_from});
+    }
+  }
+  return heads;
+}
+
+void Stepper::fetch_hidden(Backend& ops, const Activations& s) {
+  for (const Part& part : parts_) {
+    const StepItem& item = *part.entry->item;
+    std::size_t& given = part.entry->result->hidden_rows;
+    if (item.hidden == Output::kNone) continue;
+    const std::size_t first = item.hidden == Output::kLast && part.outputs > 0 ? part.outputs - 1 : 0;
+    if (item.hidden == Output::kLast && !part.ends) continue;
+    for (std::size_t i = first; i < part.outputs; ++i, ++given) {
+      const Tensor row = s.last.rows_from(part.first_output + i, 1);
+      ops.download(reinterpret_cast<std::byte*>(item.hidden_rows + given * row.cols), row.data.as<const std::byte>(),
+                   row.cols * sizeof(float));
+    }
+  }
+}
+
+// Neighbouring rows share a pass over the head's weights.
+void Stepper::fetch_logits(Backend& ops, const Activations& s, std::span<const Head> heads) {
+  for (std::size_t first = 0, count = 0; first < heads.size(); first += count) {
+    count = 1;
+    while (count < kLogitRows && first + count < heads.size() &&
+           heads[first + count].output == heads[first].output + count) {
+      ++count;
+    }
+    const Tensor rows = project(ops, model_.weights(), s, heads[first].output, count);
+    for (std::size_t i = 0; i < count; ++i) use_logits(ops, heads[first + i], rows.rows_from(i, 1));
+  }
+}
+
+void Stepper::use_logits(Backend& ops, const Head& head, Tensor row) {
+  const StepItem& item = *head.part->entry->item;
+  StepResult& result = *head.part->entry->result;
+  float* to = nullptr;
+  if (head.is_downloaded) {
+    to = item.logit_rows + result.logit_rows++ * row.cols;
+    ops.download(reinterpret_cast<std::byte*>(to), row.data.as<const std::byte>(), row.cols * sizeof(float));
+  }
+  if (!head.is_drawn_from) return;
+  try {
+    result.sampled = draw(ops, item, row, to);
+  } catch (const InputError&) {  // of these logits with this sampler
+    result.error = std::current_exception();
+  }
+}
+
+// The whole row leaves the device only where the draw needs it, or somebody asked for it.
+Sampled Stepper::draw(Backend& ops, const StepItem& item, Tensor row, const float* downloaded) {
+  Sampler& sampler = *item.sampler;
+  row.cols = sampler.existing(row.cols);
+  const auto needed = sampler.candidates_needed();
+  if (needed && !item.logprobs) {
+    best_.resize(std::min(*needed, row.cols));
+    const std::size_t found = ops.top_k(best_, row, sampler.edits(row.cols));
+    return sampler.accept_drawn(sampler.draw({best_.data(), found}), std::nullopt);
+  }
+  if (downloaded == nullptr) {
+    row_.resize(row.cols);
+    ops.download(reinterpret_cast<std::byte*>(row_.data()), row.data.as<const std::byte>(), row.cols * sizeof(float));
+    downloaded = row_.data();
+  }
+  return sampler.next({downloaded, row.cols}, item.logprobs);
+}
+
+}  // namespace qwen35
