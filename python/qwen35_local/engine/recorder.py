@@ -32,7 +32,7 @@ class Recorder(CachedSequence):
         self._other = self._another()
 
     def read(self, *args: object, **options: object) -> Logits | None:
-        logits = super().read(*args, **options)
+        logits = super().read(*args, **options)  # type: ignore[arg-type]
         self.rows = [] if logits is None else [logits]
         return logits
 
