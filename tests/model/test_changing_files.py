@@ -116,6 +116,7 @@ def split(path: Path, folder: Path) -> list[Path]:
 AFTER_A_FAULT = """
 import os, signal, sys
 from qwen35_local import _core
+from qwen35_local.errors import FormatError
 file = _core.GgufFile(sys.argv[1])
 handled = []
 if sys.argv[2] == "handled":
