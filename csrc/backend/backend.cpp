@@ -17,6 +17,11 @@ void Backend::check_layout(const char* operation, std::initializer_list<const We
   }
 }
 
+void Backend::check_layout(const char* operation, const ExpertWeights& experts) const {
+  check_layout(operation, {experts.gate, experts.up, experts.down});
+  if (experts.shared) check_layout(operation, {experts.shared->gate, experts.shared->up, experts.shared->down});
+}
+
 template <class Call>
 void Backend::timed(Operation operation, Call&& call) {
   if (profile_ == nullptr) return call();
@@ -93,27 +98,21 @@ void Backend::attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std
   timed(Operation::kAttend, [&] { do_attend(out, q_gate, shape, layer); });
 }
 
-void Backend::route(DevicePtr<std::int32_t> experts, DevicePtr<float> weights, Tensor logits, std::uint32_t top_k) {
-  check::route(logits, top_k);
-  timed(Operation::kRoute, [&] { do_route(experts, weights, logits, top_k); });
+void Backend::route(const Routes& out, Tensor logits) {
+  check::route(logits, out.top_k);
+  timed(Operation::kRoute, [&] { do_route(out, logits); });
 }
 
-void Backend::moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up,
-                         DevicePtr<const std::int32_t> experts, std::uint32_t top_k, std::uint32_t expert_count,
-                         const SharedExpert* shared) {
-  check_layout("moe_gather", {&gate, up});
-  if (shared != nullptr) check_layout("moe_gather", {shared->gate, shared->up, shared->down});
-  check::moe_gather(out, h, gate, up, top_k, expert_count, shared);
-  timed(Operation::kMoeGather, [&] { do_moe_gather(out, h, gate, up, experts, top_k, expert_count, shared); });
+void Backend::moe_gather(const ExpertActs& out, Tensor h, const ExpertWeights& experts, const Routes& routes) {
+  check_layout("moe_gather", experts);
+  check::moe_gather(out, h, experts, routes.top_k);
+  timed(Operation::kMoeGather, [&] { do_moe_gather(out, h, experts, routes); });
 }
 
-void Backend::moe_combine(Tensor x, Tensor h, const Weight& down, DevicePtr<const std::int32_t> experts,
-                          DevicePtr<const float> weights, std::uint32_t top_k, std::uint32_t expert_count,
-                          const SharedExpert* shared) {
-  check_layout("moe_combine", {&down});
-  if (shared != nullptr) check_layout("moe_combine", {shared->gate, shared->up, shared->down});
-  check::moe_combine(x, h, down, top_k, expert_count, shared);
-  timed(Operation::kMoeCombine, [&] { do_moe_combine(x, h, down, experts, weights, top_k, expert_count, shared); });
+void Backend::moe_combine(Tensor x, const ExpertActs& h, const ExpertWeights& experts, const Routes& routes) {
+  check_layout("moe_combine", experts);
+  check::moe_combine(x, h, experts, routes.top_k);
+  timed(Operation::kMoeCombine, [&] { do_moe_combine(x, h, experts, routes); });
 }
 
 void Backend::sigmoid_gate(Tensor h, Tensor gate) {

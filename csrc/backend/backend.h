@@ -14,6 +14,7 @@
 #include <functional>
 #include <initializer_list>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "backend/pools.h"
@@ -50,12 +51,33 @@ struct Projection {
   const Weight* w;
 };
 
-// The expert that every token of a mixture passes through. gate and up [F, D], down [D, F].
+// The expert that every token of a mixture passes through.
 struct SharedExpert {
-  Tensor act;  // [T, F]
-  const Weight* gate;
-  const Weight* up;
-  const Weight* down;
+  const Weight* gate;  // [F, D]
+  const Weight* up;    // [F, D]
+  const Weight* down;  // [D, F]
+};
+
+// The experts of one layer.
+struct ExpertWeights {
+  const Weight* gate;   // [E F, D]; when `up` is null [E 2F, D], per expert F gate rows, then F up rows
+  const Weight* up;     // [E F, D] or null
+  const Weight* down;   // [E D, F]
+  std::uint32_t count;  // E
+  std::optional<SharedExpert> shared;
+};
+
+// Which experts each row goes to.
+struct Routes {
+  DevicePtr<std::int32_t> experts;  // [T K]
+  DevicePtr<float> weights;         // [T K], of a row's experts together 1
+  std::uint32_t top_k;              // K
+};
+
+// What the experts make of T rows.
+struct ExpertActs {
+  Tensor routed;  // [T K, F], row t's under t K to t K + K - 1
+  Tensor shared;  // [T, F of the shared expert]; not read when there is none
 };
 
 // What gated_delta_net needs of a layer beside its projections.
@@ -158,21 +180,18 @@ class Backend {
   // out = softmax(q k^T / sqrt(A)) v * sigmoid(gate) over positions [0, the row's own]. out [T, H A].
   void attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::uint32_t layer);
 
-  // Top K of softmax(logits) per row, ties to the lower index, weights renormalised to sum 1. logits [T, E];
-  // experts and weights hold T * K entries. docs/architecture.md 4.
-  void route(DevicePtr<std::int32_t> experts, DevicePtr<float> weights, Tensor logits, std::uint32_t top_k);
+  // Top K of softmax(logits) per row, ties to the lower index, weights renormalised to sum 1. logits [T, E].
+  // docs/architecture.md 4.
+  void route(const Routes& out, Tensor logits);
 
-  // out[t * K + i] = silu(h[t] gate_e^T) * (h[t] up_e^T) with e = experts[t * K + i]. gate, up [E F, D]. When `up` is
-  // null, gate holds both: per expert F gate rows, then F up rows. Unless `shared` is null its act becomes
-  // silu(h gate^T) * (h up^T) in the same call, so that h is rounded once and all experts are one list of work.
-  void moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up, DevicePtr<const std::int32_t> experts,
-                  std::uint32_t top_k, std::uint32_t expert_count, const SharedExpert* shared);
+  // out.routed[t * K + i] = silu(h[t] gate_e^T) * (h[t] up_e^T) with e = routes.experts[t * K + i], and out.shared =
+  // silu(h gate^T) * (h up^T) with the shared expert: in one call, so that h is rounded once and all experts are one
+  // list of work.
+  void moe_gather(const ExpertActs& out, Tensor h, const ExpertWeights& experts, const Routes& routes);
 
-  // x[t] += sum_i weights[t * K + i] * h[t * K + i] down_e^T; then, unless `shared` is null, x += its act down^T.
-  // down [E D, F].
-  void moe_combine(Tensor x, Tensor h, const Weight& down, DevicePtr<const std::int32_t> experts,
-                   DevicePtr<const float> weights, std::uint32_t top_k, std::uint32_t expert_count,
-                   const SharedExpert* shared);
+  // x[t] += sum_i routes.weights[t * K + i] * h.routed[t * K + i] down_e^T; then x += h.shared down^T with the shared
+  // expert.
+  void moe_combine(Tensor x, const ExpertActs& h, const ExpertWeights& experts, const Routes& routes);
 
   // h <- h * sigmoid(gate), gate [T, 1]: the shared expert behind its own gate.
   void sigmoid_gate(Tensor h, Tensor gate);
@@ -215,19 +234,15 @@ class Backend {
   virtual void do_norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const HeadNorms& norms, float eps,
                                    const Rope& rope, const AttentionShape& shape, std::uint32_t layer) = 0;
   virtual void do_attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::uint32_t layer) = 0;
-  virtual void do_route(DevicePtr<std::int32_t> experts, DevicePtr<float> weights, Tensor logits,
-                        std::uint32_t top_k) = 0;
-  virtual void do_moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up,
-                             DevicePtr<const std::int32_t> experts, std::uint32_t top_k, std::uint32_t expert_count,
-                             const SharedExpert* shared) = 0;
-  virtual void do_moe_combine(Tensor x, Tensor h, const Weight& down, DevicePtr<const std::int32_t> experts,
-                              DevicePtr<const float> weights, std::uint32_t top_k, std::uint32_t expert_count,
-                              const SharedExpert* shared) = 0;
+  virtual void do_route(const Routes& out, Tensor logits) = 0;
+  virtual void do_moe_gather(const ExpertActs& out, Tensor h, const ExpertWeights& experts, const Routes& routes) = 0;
+  virtual void do_moe_combine(Tensor x, const ExpertActs& h, const ExpertWeights& experts, const Routes& routes) = 0;
   virtual void do_sigmoid_gate(Tensor h, Tensor gate) = 0;
   virtual void do_take_rows(Tensor out, Tensor x) = 0;
   virtual std::size_t do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits) = 0;
 
   void check_layout(const char* operation, std::initializer_list<const Weight*> weights) const;
+  void check_layout(const char* operation, const ExpertWeights& experts) const;
   template <class Call>
   void timed(Operation operation, Call&& call);
 

@@ -29,17 +29,17 @@ void batch_rows(const char* operation, const char* argument, Tensor given, const
   expect(operation, argument, given, step.tokens.size(), cols);
 }
 
-// gate and up [F, D], act [T, F], down [D, F].
-void shared_expert(const char* operation, const SharedExpert& shared, std::size_t tokens, std::size_t width) {
+// act [T, F].
+void shared_expert(const char* operation, const SharedExpert& shared, Tensor act, std::size_t tokens,
+                   std::size_t width) {
   const std::size_t inner = shared.gate->rows();
-  if (shared.act.rows == tokens && shared.act.cols == inner && shared.up->rows() == inner &&
-      shared.down->cols() == inner && shared.gate->cols() == width && shared.up->cols() == width &&
-      shared.down->rows() == width) {
+  if (act.rows == tokens && act.cols == inner && shared.up->rows() == inner && shared.down->cols() == inner &&
+      shared.gate->cols() == width && shared.up->cols() == width && shared.down->rows() == width) {
     return;
   }
   fail(operation, "a shared expert of gate " + text(*shared.gate) + ", up " + text(*shared.up) + " and down " +
                       text(*shared.down) + " does not fit rows of " + text(width) + " and results of " +
-                      text(shared.act.rows, shared.act.cols));
+                      text(act.rows, act.cols));
 }
 
 std::size_t rows_of_one(const char* operation, const Weight& w, std::size_t parts) {
@@ -163,28 +163,28 @@ void route(Tensor logits, std::uint32_t top_k) {
   }
 }
 
-void moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up, std::uint32_t top_k,
-                std::uint32_t expert_count, const SharedExpert* shared) {
+void moe_gather(const ExpertActs& out, Tensor h, const ExpertWeights& experts, std::uint32_t top_k) {
   constexpr const char* kName = "moe_gather";
-  const std::size_t width = rows_of_one(kName, gate, std::size_t{expert_count} * (up == nullptr ? 2 : 1));
+  const Weight &gate = *experts.gate, *up = experts.up;
+  const Tensor routed = out.routed;
+  const std::size_t width = rows_of_one(kName, gate, std::size_t{experts.count} * (up == nullptr ? 2 : 1));
   if (up != nullptr && (up->rows() != gate.rows() || up->cols() != gate.cols())) {
     fail(kName, "up is " + text(*up) + ", expected the shape of gate, " + text(gate));
   }
-  if (out.rows != h.rows * top_k || out.cols < width || h.cols != gate.cols()) {
+  if (routed.rows != h.rows * top_k || routed.cols < width || h.cols != gate.cols()) {
     fail(kName, text(h.rows, h.cols) + " times " + text(top_k) + " of the experts in " + text(gate) +
-                    " does not fit an output of " + text(out.rows, out.cols) + ", expected " +
+                    " does not fit an output of " + text(routed.rows, routed.cols) + ", expected " +
                     text(h.rows * top_k, width));
   }
-  if (shared != nullptr) shared_expert(kName, *shared, h.rows, h.cols);
+  if (experts.shared) shared_expert(kName, *experts.shared, out.shared, h.rows, h.cols);
 }
 
-void moe_combine(Tensor x, Tensor h, const Weight& down, std::uint32_t top_k, std::uint32_t expert_count,
-                 const SharedExpert* shared) {
+void moe_combine(Tensor x, const ExpertActs& h, const ExpertWeights& experts, std::uint32_t top_k) {
   constexpr const char* kName = "moe_combine";
-  const std::size_t width = rows_of_one(kName, down, expert_count);
-  expect(kName, "h", h, x.rows * top_k, down.cols());
+  const std::size_t width = rows_of_one(kName, *experts.down, experts.count);
+  expect(kName, "h", h.routed, x.rows * top_k, experts.down->cols());
   expect(kName, "x", x, x.rows, width);
-  if (shared != nullptr) shared_expert(kName, *shared, x.rows, width);
+  if (experts.shared) shared_expert(kName, *experts.shared, h.shared, x.rows, width);
 }
 
 void sigmoid_gate(Tensor h, Tensor gate) { expect("sigmoid_gate", "gate", gate, h.rows, 1); }

@@ -21,10 +21,8 @@ void norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const Rope& rope, const
                       const Step& step, const DeviceLimits& limits);
 void attend(Tensor out, Tensor q_gate, const AttentionShape& shape, const Step& step, const DeviceLimits& limits);
 void route(Tensor logits, std::uint32_t top_k);
-void moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up, std::uint32_t top_k,
-                std::uint32_t expert_count, const SharedExpert* shared);
-void moe_combine(Tensor x, Tensor h, const Weight& down, std::uint32_t top_k, std::uint32_t expert_count,
-                 const SharedExpert* shared);
+void moe_gather(const ExpertActs& out, Tensor h, const ExpertWeights& experts, std::uint32_t top_k);
+void moe_combine(Tensor x, const ExpertActs& h, const ExpertWeights& experts, std::uint32_t top_k);
 void sigmoid_gate(Tensor h, Tensor gate);
 void take_rows(Tensor out, Tensor x, const Step& step);
 void top_k(std::size_t k, Tensor logits, const LogitEdits& edits);

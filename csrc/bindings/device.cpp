@@ -251,7 +251,7 @@ py::tuple route(Device& device, const array& logits, std::uint32_t top_k) {
   const array experts = py::array_t<std::int32_t>({rows, static_cast<py::ssize_t>(top_k)});
   const array weights = py::array_t<float>({rows, static_cast<py::ssize_t>(top_k)});
   Stage stage(*device.ops);
-  device.ops->route(stage.integers(experts), stage.floats(weights), stage.tensor(logits), top_k);
+  device.ops->route({stage.integers(experts), stage.floats(weights), top_k}, stage.tensor(logits));
   stage.fetch(experts);
   stage.fetch(weights);
   return py::make_tuple(experts, weights);
@@ -271,33 +271,38 @@ py::list top_k(Device& device, const array& logits, std::size_t k,
   return found;
 }
 
-using Shared = std::optional<std::tuple<array, const Weight*, const Weight*, const Weight*>>;  // act, gate, up, down
+using Shared = std::optional<std::tuple<const Weight*, const Weight*, const Weight*>>;  // gate, up, down
 
-std::optional<SharedExpert> shared_expert(Stage& stage, const Shared& shared) {
-  if (!shared) return std::nullopt;
-  const auto& [act, gate, up, down] = *shared;
-  return SharedExpert{stage.tensor(act), gate, up, down};
+ExpertWeights expert_weights(const Weight& gate, const Weight* up, const Weight& down, std::uint32_t count,
+                             const Shared& shared) {
+  ExpertWeights experts{&gate, up, &down, count, std::nullopt};
+  if (shared) experts.shared = std::make_from_tuple<SharedExpert>(*shared);
+  return experts;
 }
 
-std::uint32_t columns(const array& experts) { return static_cast<std::uint32_t>(experts.shape(1)); }
-
-void moe_gather(Device& device, const array& out, const array& h, const Weight& gate, const Weight* up,
-                const array& experts, std::uint32_t count, const Shared& shared) {
-  Stage stage(*device.ops);
-  const std::optional<SharedExpert> expert = shared_expert(stage, shared);
-  device.ops->moe_gather(stage.tensor(out), stage.tensor(h), gate, up, stage.integers(experts), columns(experts), count,
-                         expert ? &*expert : nullptr);
-  stage.fetch(out);
-  if (shared) stage.fetch(std::get<0>(*shared));
+Routes routes(Stage& stage, const array& chosen, DevicePtr<float> weights) {
+  return {stage.integers(chosen), weights, static_cast<std::uint32_t>(chosen.shape(1))};
 }
 
-void moe_combine(Device& device, const array& out, const array& h, const Weight& down, const array& experts,
-                 const array& weights, std::uint32_t count, const Shared& shared) {
+// `act` is of the shared expert.
+ExpertActs expert_acts(Stage& stage, const array& routed, const std::optional<array>& act) {
+  return {stage.tensor(routed), act ? stage.tensor(*act) : Tensor{}};
+}
+
+void moe_gather(Device& device, const array& out, const array& h, const ExpertWeights& experts, const array& chosen,
+                const std::optional<array>& act) {
   Stage stage(*device.ops);
-  const std::optional<SharedExpert> expert = shared_expert(stage, shared);
-  device.ops->moe_combine(stage.tensor(out), stage.tensor(h), down, stage.integers(experts), stage.floats(weights),
-                          columns(experts), count, expert ? &*expert : nullptr);
+  device.ops->moe_gather(expert_acts(stage, out, act), stage.tensor(h), experts, routes(stage, chosen, {}));
   stage.fetch(out);
+  if (act) stage.fetch(*act);
+}
+
+void moe_combine(Device& device, const array& x, const array& h, const ExpertWeights& experts, const array& chosen,
+                 const array& weights, const std::optional<array>& act) {
+  Stage stage(*device.ops);
+  device.ops->moe_combine(stage.tensor(x), expert_acts(stage, h, act), experts,
+                          routes(stage, chosen, stage.floats(weights)));
+  stage.fetch(x);
 }
 
 void sigmoid_gate(Device& device, const array& h, const array& gate) {
@@ -333,6 +338,10 @@ void bind_memory(py::module_& kernels) {
       .def_property_readonly("rows", &Weight::rows)
       .def_property_readonly("cols", &Weight::cols)
       .def_property_readonly("n_bytes", &Weight::bytes);
+  py::class_<ExpertWeights>(kernels, "Experts")
+      .def(py::init(&expert_weights), py::arg("gate"), py::arg("up"), py::arg("down"), py::arg("count"),
+           py::arg("shared") = py::none(), py::keep_alive<1, 2>(), py::keep_alive<1, 3>(), py::keep_alive<1, 4>(),
+           py::keep_alive<1, 6>());
   py::class_<KvCache>(kernels, "KvCache")
       .def(py::init<Device&, const std::string&, const Range&, std::size_t, std::size_t>(), py::arg("device"),
            py::arg("format"), py::arg("shape"), py::arg("pages"), py::arg("blank") = 0, py::keep_alive<1, 2>())
@@ -374,10 +383,10 @@ void bind_device(py::module_& kernels) {
            py::arg("sections") = std::array<std::uint32_t, 3>{11, 11, 10}, py::arg("commits") = Commits{})
       .def("attend", &attend)
       .def("route", &route)
-      .def("moe_gather", &moe_gather, py::arg("out"), py::arg("h"), py::arg("gate"), py::arg("up"), py::arg("experts"),
-           py::arg("count"), py::arg("shared") = py::none())
-      .def("moe_combine", &moe_combine, py::arg("out"), py::arg("h"), py::arg("down"), py::arg("experts"),
-           py::arg("weights"), py::arg("count"), py::arg("shared") = py::none())
+      .def("moe_gather", &moe_gather, py::arg("out"), py::arg("h"), py::arg("experts"), py::arg("chosen"),
+           py::arg("act") = py::none())
+      .def("moe_combine", &moe_combine, py::arg("x"), py::arg("h"), py::arg("experts"), py::arg("chosen"),
+           py::arg("weights"), py::arg("act") = py::none())
       .def("sigmoid_gate", &sigmoid_gate)
       .def("take_rows", &take_rows)
       .def("top_k", &top_k, py::arg("logits"), py::arg("k"), py::arg("edits"), py::arg("repetition") = 1.0,

@@ -62,8 +62,9 @@ std::size_t carve(Activations& s, const ModelShape& c, std::size_t rows, std::si
     s.router = allocator.tensor(rows, c.moe->experts);
     s.shared_gate = allocator.tensor(rows, 1);
     s.expert_act = allocator.tensor(rows * c.moe->top_k, c.moe->width);
-    s.experts = allocator.array<std::int32_t>(rows * c.moe->top_k);
-    s.expert_weights = allocator.array<float>(rows * c.moe->top_k);
+    s.routes = {.experts = allocator.array<std::int32_t>(rows * c.moe->top_k),
+                .weights = allocator.array<float>(rows * c.moe->top_k),
+                .top_k = c.moe->top_k};
   }
 
   allocator.back_to(shared);

@@ -26,12 +26,11 @@ struct Activations {
   Tensor v;         // [T, G A]
   Tensor attended;  // [T, H A]
 
-  Tensor act;                       // [T, F], with experts the shared one's
-  Tensor router;                    // [T, E]
-  Tensor shared_gate;               // [T, 1]
-  Tensor expert_act;                // [T K, F]
-  DevicePtr<std::int32_t> experts;  // [T K]
-  DevicePtr<float> expert_weights;  // [T K]
+  Tensor act;          // [T, F], with experts the shared one's
+  Tensor router;       // [T, E]
+  Tensor shared_gate;  // [T, 1]
+  Tensor expert_act;   // [T K, F]
+  Routes routes;
 
   Tensor last;    // [T, D], normed rows that want logits
   Tensor logits;  // [logit rows, V]

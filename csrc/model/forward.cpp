@@ -39,13 +39,12 @@ struct Pass {  // what every block needs, so that a block's own arguments are it
 
   // Mixture of experts: the router's top K, and one shared expert behind its own gate.
   void feed(const MoeWeights& w) {
-    const auto [experts, top_k, width, shared_width] = *config.moe;
     ops.matmul(s.h, {{s.router, w.router}, {s.shared_gate, w.shared_gate}});
-    ops.route(s.experts, s.expert_weights, s.router, top_k);
-    const SharedExpert shared{s.act, w.shared.gate, w.shared.up, w.shared.down};
-    ops.moe_gather(s.expert_act, s.h, *w.gate, w.up, s.experts, top_k, experts, &shared);
+    ops.route(s.routes, s.router);
+    const ExpertActs acts{.routed = s.expert_act, .shared = s.act};
+    ops.moe_gather(acts, s.h, w.experts, s.routes);
     ops.sigmoid_gate(s.act, s.shared_gate);
-    ops.moe_combine(s.x, s.expert_act, *w.down, s.experts, s.expert_weights, top_k, experts, &shared);
+    ops.moe_combine(s.x, acts, w.experts, s.routes);
   }
 };
 

@@ -179,16 +179,19 @@ DenseWeights bind_dense(Binder& bind, const Config& c, const std::string& block,
 MoeWeights bind_moe(Binder& bind, const Config& c, const std::string& block) {
   const ExpertShape& moe = *c.moe;
   MoeWeights w{};
+  ExpertWeights& e = w.experts;
+  e.count = moe.experts;
   w.router = bind.matrix(block + "ffn_gate_inp.weight", moe.experts, c.hidden);
   if (bind.has(block + "ffn_gate_up_exps.weight")) {
-    w.gate = bind.matrix(block + "ffn_gate_up_exps.weight", 2 * moe.width, c.hidden, moe.experts, 2);
+    e.gate = bind.matrix(block + "ffn_gate_up_exps.weight", 2 * moe.width, c.hidden, moe.experts, 2);
   } else {
-    w.gate = bind.matrix(block + "ffn_gate_exps.weight", moe.width, c.hidden, moe.experts);
-    w.up = bind.matrix(block + "ffn_up_exps.weight", moe.width, c.hidden, moe.experts);
+    e.gate = bind.matrix(block + "ffn_gate_exps.weight", moe.width, c.hidden, moe.experts);
+    e.up = bind.matrix(block + "ffn_up_exps.weight", moe.width, c.hidden, moe.experts);
   }
-  w.down = bind.matrix(block + "ffn_down_exps.weight", c.hidden, moe.width, moe.experts);
+  e.down = bind.matrix(block + "ffn_down_exps.weight", c.hidden, moe.width, moe.experts);
   w.shared_gate = bind.matrix(block + "ffn_gate_inp_shexp.weight", 1, c.hidden);
-  w.shared = bind_dense(bind, c, block, "_shexp.weight", moe.shared_width);
+  const DenseWeights shared = bind_dense(bind, c, block, "_shexp.weight", moe.shared_width);
+  e.shared = SharedExpert{shared.gate, shared.up, shared.down};
   return w;
 }
 

@@ -46,11 +46,8 @@ struct DenseWeights {
 
 struct MoeWeights {
   const Weight* router;       // [E, D]
-  const Weight* gate;         // [E F, D]; when `up` is null [E 2F, D]
-  const Weight* up;           // [E F, D] or null
-  const Weight* down;         // [E D, F]
   const Weight* shared_gate;  // [1, D]
-  DenseWeights shared;
+  ExpertWeights experts;
 };
 
 struct LayerWeights {

@@ -22,6 +22,11 @@ def zeros(rows: int, cols: int) -> np.ndarray:
     return np.zeros((rows, cols), np.float32)
 
 
+def experts(device: kernels.Device, count: int, groups: int) -> kernels.Experts:
+    gate, up, down = (weight(device, 20, 32, groups) for _ in range(3))
+    return kernels.Experts(gate, up, down, count)
+
+
 def append(
     device: kernels.Device, q_gate: np.ndarray, k: np.ndarray, segment: tuple[int, int, int], pairs: int = 0
 ) -> None:
@@ -53,13 +58,13 @@ CASES: dict[str, Callable[[kernels.Device], object]] = {
     r"attend: 2 heads over 1 key/value heads of width 17": lambda c: attend(c, empty(3, 32), (2, 1, 17)),
     r"route: num_experts_per_tok is 9, expected 1 to num_experts, 8": lambda c: c.route(zeros(1, 8), 9),
     r"moe_gather: 20 rows of weights are not 3 equal parts": lambda c: c.moe_gather(
-        empty(2, 5), zeros(1, 32), weight(c, 20, 32), weight(c, 20, 32), np.zeros((1, 2), np.int32), 3
+        empty(2, 5), zeros(1, 32), experts(c, 3, 1), np.zeros((1, 2), np.int32)
     ),
     r"moe_gather: \[1, 32\] times 2 of the experts .* expected \[2, 5\]": lambda c: c.moe_gather(
-        empty(3, 5), zeros(1, 32), weight(c, 20, 32, 4), weight(c, 20, 32, 4), np.zeros((1, 2), np.int32), 4
+        empty(3, 5), zeros(1, 32), experts(c, 4, 4), np.zeros((1, 2), np.int32)
     ),
     r"moe_combine: h is \[3, 32\], expected \[2, 32\]": lambda c: c.moe_combine(
-        zeros(1, 5), zeros(3, 32), weight(c, 20, 32, 4), np.zeros((1, 2), np.int32), zeros(1, 2), 4
+        zeros(1, 5), zeros(3, 32), experts(c, 4, 4), np.zeros((1, 2), np.int32), zeros(1, 2)
     ),
     r"sigmoid_gate: gate is \[2, 1\], expected \[3, 1\]": lambda c: c.sigmoid_gate(zeros(3, 8), zeros(2, 1)),
     r"run: output row 5 of 5": lambda c: c.take_rows(empty(1, 8), zeros(5, 8), [5]),

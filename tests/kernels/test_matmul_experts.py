@@ -19,6 +19,9 @@ class Experts:
         self.gate, self.up = (Matrix(rng, dtype, E * width, D, E) for _ in range(2))
         self.down = Matrix(rng, dtype, E * D, (width + 31) // 32 * 32, E)
 
+    def pack(self, device: kernels.Device) -> kernels.Experts:
+        return kernels.Experts(self.gate.pack(device), self.up.pack(device), self.down.pack(device), E)
+
     def one(self, matrix: Matrix, expert: int) -> Matrix:
         part = object.__new__(Matrix)
         part.__dict__.update(matrix.__dict__)
@@ -33,7 +36,7 @@ def choose(rng: np.random.Generator, tokens: int) -> NDArray[np.int32]:
 
 def gather(device: kernels.Device, e: Experts, h: Array, experts: NDArray[np.int32]) -> Array:
     out = ragged(len(h) * K, e.width)
-    device.moe_gather(out, h, e.gate.pack(device), e.up.pack(device), experts, E)
+    device.moe_gather(out, h, e.pack(device), experts)
     return out
 
 
@@ -42,7 +45,7 @@ def combine(
 ) -> Array:
     out = ragged(*x.shape)
     out[:] = x
-    device.moe_combine(out, h, e.down.pack(device), experts, weights, E)
+    device.moe_combine(out, h, e.pack(device), experts, weights)
     return out
 
 
@@ -113,11 +116,12 @@ def test_the_shared_expert_is_its_own_products(dtype: str, width: int, tokens: i
         routed, act, out = ragged(tokens * K, inner), ragged(tokens, width), ragged(tokens, d)
         out[:] = x
         matrices = gate.pack(device), up.pack(device), down.pack(device)
-        shared = (act, *matrices) if together else None
-        device.moe_gather(routed, h, gates.pack(device), ups.pack(device), experts, E, shared)
+        packed = [matrix.pack(device) for matrix in (gates, ups, downs)]
+        mixture = kernels.Experts(*packed, E, matrices if together else None)
+        device.moe_gather(routed, h, mixture, experts, act if together else None)
         if not together:
             device.swiglu(act, h, *matrices[:2])
-        device.moe_combine(out, routed, downs.pack(device), experts, weights, E, shared)
+        device.moe_combine(out, routed, mixture, experts, weights, act if together else None)
         if not together:
             device.matmul_add(out, act, matrices[2])
         return routed, act, out
@@ -137,7 +141,7 @@ def test_gate_and_up_in_one_matrix(width: int, groups: int, name: str) -> None:
     both = np.stack([e.gate.data.reshape(E, -1), e.up.data.reshape(E, -1)], axis=1).ravel()
     packed = device.pack(both, "Q4_0", 2 * E * width, D, groups)
     out = ragged(tokens * K, width)
-    device.moe_gather(out, h, packed, None, experts, E)
+    device.moe_gather(out, h, kernels.Experts(packed, None, e.down.pack(device), E), experts)
     assert agree(name, out, gather(device, e, h, experts), "quantised")
 
 
@@ -149,14 +153,14 @@ def test_wrong_experts_are_named() -> None:
         gather(device, e, activations(rng, 1, D), experts)
     flat = device.pack(e.gate.data, "Q4_0", E * F, D)
     with pytest.raises(InputError, match="one group per expert"):
-        device.moe_gather(ragged(K, F), ragged(1, D), flat, flat, experts, E)
+        device.moe_gather(ragged(K, F), ragged(1, D), kernels.Experts(flat, flat, e.down.pack(device), E), experts)
 
 
 def test_a_shared_expert_that_does_not_fit_is_named() -> None:
     rng = np.random.default_rng(7)
     e, device = Experts(rng, "Q4_0"), device_of(REFERENCE, 1)
     gate, up, down = Matrix(rng, "Q4_0", 32, D), Matrix(rng, "Q4_0", 32, D), Matrix(rng, "Q4_0", D, 64)
-    shared = ragged(1, 32), gate.pack(device), up.pack(device), down.pack(device)
+    packed = [matrix.pack(device) for matrix in (e.gate, e.up, e.down)]
+    mixture = kernels.Experts(*packed, E, (gate.pack(device), up.pack(device), down.pack(device)))
     with pytest.raises(InputError, match="shared expert"):
-        h, experts = activations(rng, 1, D), choose(rng, 1)
-        device.moe_gather(ragged(K, F), h, e.gate.pack(device), e.up.pack(device), experts, E, shared)
+        device.moe_gather(ragged(K, F), activations(rng, 1, D), mixture, choose(rng, 1), ragged(1, 32))

@@ -38,8 +38,10 @@ bool foreign_weights_are_refused() {
   const bool matmul = is_refused("matmul", [&] { cpu.matmul(x, {{out, &foreign}}); });
   const bool matmul_add = is_refused("matmul_add", [&] { cpu.matmul_add(out, x, foreign); });
   const bool swiglu = is_refused("swiglu", [&] { cpu.swiglu(out, x, foreign, foreign); });
-  const bool gather = is_refused("moe_gather", [&] { cpu.moe_gather(out, x, foreign, &foreign, {}, 1, 1, nullptr); });
-  const bool combine = is_refused("moe_combine", [&] { cpu.moe_combine(out, x, foreign, {}, {}, 1, 1, nullptr); });
+  const ExpertWeights experts{&foreign, &foreign, &foreign, 1, std::nullopt};
+  const Routes routes{{}, {}, 1};
+  const bool gather = is_refused("moe_gather", [&] { cpu.moe_gather({out, {}}, x, experts, routes); });
+  const bool combine = is_refused("moe_combine", [&] { cpu.moe_combine(out, {x, {}}, experts, routes); });
   return matmul && matmul_add && swiglu && gather && combine;
 }
 

@@ -92,11 +92,12 @@ void CpuBackend::do_rms_norm(Tensor out, Tensor x, DevicePtr<const float> weight
   workers_.each(x.rows, rows, rows_per_worker(x.cols));
 }
 
-void CpuBackend::do_route(DevicePtr<std::int32_t> experts, DevicePtr<float> weights, Tensor logits,
-                          std::uint32_t top_k) {
+void CpuBackend::do_route(const Routes& out, Tensor logits) {
+  const std::size_t top_k = out.top_k;
   const auto rows = [&](std::size_t begin, std::size_t end, unsigned) {
     for (std::size_t t = begin; t < end; ++t) {
-      table_.route(host(experts) + t * top_k, host(weights) + t * top_k, row(logits, t), logits.cols, top_k);
+      table_.route(host(out.experts) + t * top_k, host(out.weights) + t * top_k, row(logits, t), logits.cols,
+                   out.top_k);
     }
   };
   workers_.each(logits.rows, rows, rows_per_worker(16 * logits.cols));

@@ -63,7 +63,7 @@ class CpuBackend final : public Backend {
   // cpu_backend.cpp
   void do_run(const Step& step, const std::function<void()>& pass) override;
   void do_rms_norm(Tensor out, Tensor x, DevicePtr<const float> weight, float eps) override;
-  void do_route(DevicePtr<std::int32_t> experts, DevicePtr<float> weights, Tensor logits, std::uint32_t top_k) override;
+  void do_route(const Routes& out, Tensor logits) override;
   void do_sigmoid_gate(Tensor h, Tensor gate) override;
   void do_take_rows(Tensor out, Tensor x) override;
   std::size_t do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits) override;
@@ -84,11 +84,8 @@ class CpuBackend final : public Backend {
   void do_swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& up) override;
 
   // cpu_moe.cpp
-  void do_moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up, DevicePtr<const std::int32_t> experts,
-                     std::uint32_t top_k, std::uint32_t expert_count, const SharedExpert* shared) override;
-  void do_moe_combine(Tensor x, Tensor h, const Weight& down, DevicePtr<const std::int32_t> experts,
-                      DevicePtr<const float> weights, std::uint32_t top_k, std::uint32_t expert_count,
-                      const SharedExpert* shared) override;
+  void do_moe_gather(const ExpertActs& out, Tensor h, const ExpertWeights& experts, const Routes& routes) override;
+  void do_moe_combine(Tensor x, const ExpertActs& h, const ExpertWeights& experts, const Routes& routes) override;
 
   // cpu_matmul.cpp
   RowLists prepare(Tensor x, std::span<const Projection> projections);

@@ -160,36 +160,35 @@ void add_slots(Tensor x, const float* products, const float* weights, std::size_
   }
 }
 
-bool quantises_for(const SharedExpert* shared, const Weight* SharedExpert::* weight) noexcept {
-  return shared != nullptr && quantises_input(packed(*(shared->*weight)).format());
+bool quantises_for(const ExpertWeights& experts, const Weight* SharedExpert::* weight) noexcept {
+  return experts.shared && quantises_input(packed(*(*experts.shared.*weight)).format());
 }
 
 }  // namespace
 
-void CpuBackend::do_moe_gather(Tensor out, Tensor h, const Weight& gate, const Weight* up,
-                               DevicePtr<const std::int32_t> experts, std::uint32_t top_k, std::uint32_t expert_count,
-                               const SharedExpert* shared) {
-  const std::size_t parts = up == nullptr ? 2 : 1;
-  const std::size_t width = gate.rows() / (expert_count * parts);
-  const ExpertPanels gates("moe_gather", gate, expert_count, parts, width);
-  const ExpertPanels ups("moe_gather", up == nullptr ? gate : *up, expert_count, parts, width);
+void CpuBackend::do_moe_gather(const ExpertActs& out, Tensor h, const ExpertWeights& experts, const Routes& routes) {
+  const std::size_t parts = experts.up == nullptr ? 2 : 1, top_k = routes.top_k;
+  const std::size_t width = experts.gate->rows() / (experts.count * parts);
+  const ExpertPanels gates("moe_gather", *experts.gate, experts.count, parts, width);
+  const ExpertPanels ups("moe_gather", experts.up == nullptr ? *experts.gate : *experts.up, experts.count, parts,
+                         width);
   if (h.rows == 0) return;
-  Routing routing = sort_pairs(host(experts), h.rows * top_k, expert_count);
+  Routing routing = sort_pairs(host(routes.experts), h.rows * top_k, experts.count);
 
   const MatmulTable& table = table_.matmul;
-  const std::size_t pairs = routing.pairs.size(), tokens = shared == nullptr ? 0 : h.rows;
+  const std::size_t pairs = routing.pairs.size(), tokens = experts.shared ? h.rows : 0;
   const bool quantises = quantises_input(gates.w.format()) || quantises_input(ups.w.format()) ||
-                         quantises_for(shared, &SharedExpert::gate) || quantises_for(shared, &SharedExpert::up);
+                         quantises_for(experts, &SharedExpert::gate) || quantises_for(experts, &SharedExpert::up);
   const std::size_t blocks = h.cols / kQuantisedColumns;
   const Rows from(workers_, table, quantises ? input_.reserve<QuantisedBlock>(h.rows * blocks) : nullptr, h);
   const RowLists rows = reserve_lists(lists_, pairs + tokens, 1);
   for (std::size_t i = 0; i < pairs; ++i) {
     list_row(rows, i, from, routing.pairs[i] / top_k);
-    rows.out[i] = row(out, routing.pairs[i]);
+    rows.out[i] = row(out.routed, routing.pairs[i]);
   }
   for (std::size_t t = 0; t < tokens; ++t) {
     list_row(rows, pairs + t, from, t);
-    rows.out[pairs + t] = row(shared->act, t);
+    rows.out[pairs + t] = row(out.shared, t);
   }
   // The shared expert first: with many tokens its pieces are the longest.
   std::vector<ActiveExpert> active = shared_rows(pairs, tokens, h.cols);
@@ -205,11 +204,11 @@ void CpuBackend::do_moe_gather(Tensor out, Tensor h, const Weight& gate, const W
     }
   };
   const std::size_t pieces = count_pieces(gates.count);
-  const std::size_t shared_panels = shared == nullptr ? 0 : packed(*shared->gate).panels();
+  const std::size_t shared_panels = experts.shared ? packed(*experts.shared->gate).panels() : 0;
   const std::size_t shared_pieces = count_pieces(shared_panels), before = shared_parts * shared_pieces;
   workers_.each_item(before + routing.active.size() * pieces, [&](std::size_t item, unsigned) {
     if (item < before) {
-      multiply(packed(*shared->gate), 0, packed(*shared->up), 0, shared_panels,
+      multiply(packed(*experts.shared->gate), 0, packed(*experts.shared->up), 0, shared_panels,
                active[item / shared_pieces].rows(rows, blocks), item % shared_pieces);
       return;
     }
@@ -219,21 +218,20 @@ void CpuBackend::do_moe_gather(Tensor out, Tensor h, const Weight& gate, const W
   });
 }
 
-void CpuBackend::do_moe_combine(Tensor x, Tensor h, const Weight& down, DevicePtr<const std::int32_t> experts,
-                                DevicePtr<const float> weights, std::uint32_t top_k, std::uint32_t expert_count,
-                                const SharedExpert* shared) {
-  const std::size_t width = down.rows() / expert_count;
-  const ExpertPanels downs("moe_combine", down, expert_count, 1, width);
+void CpuBackend::do_moe_combine(Tensor x, const ExpertActs& h, const ExpertWeights& experts, const Routes& routes) {
+  const std::size_t width = experts.down->rows() / experts.count;
+  const ExpertPanels downs("moe_combine", *experts.down, experts.count, 1, width);
   if (x.rows == 0) return;
-  Routing routing = sort_pairs(host(experts), h.rows, expert_count);
+  const Tensor routed = h.routed, act = experts.shared ? h.shared : Tensor{};
+  Routing routing = sort_pairs(host(routes.experts), routed.rows, experts.count);
 
   const MatmulTable& table = table_.matmul;
-  const std::size_t pairs = h.rows, tokens = shared == nullptr ? 0 : x.rows, n = pairs + tokens;
-  const bool quantises = quantises_input(downs.w.format()), quantises_act = quantises_for(shared, &SharedExpert::down);
-  const Tensor act = shared == nullptr ? Tensor{} : shared->act;
-  const std::size_t blocks = pairs * (h.cols / kQuantisedColumns), act_blocks = tokens * (act.cols / kQuantisedColumns);
+  const std::size_t pairs = routed.rows, tokens = act.rows, n = pairs + tokens;
+  const bool quantises = quantises_input(downs.w.format()), quantises_act = quantises_for(experts, &SharedExpert::down);
+  const std::size_t blocks = pairs * (routed.cols / kQuantisedColumns);
+  const std::size_t act_blocks = tokens * (act.cols / kQuantisedColumns);
   auto* quantised = input_.reserve<QuantisedBlock>(blocks + act_blocks);
-  const Rows from(workers_, table, quantises ? quantised : nullptr, h);
+  const Rows from(workers_, table, quantises ? quantised : nullptr, routed);
   const Rows from_act(workers_, table, quantises_act ? quantised + blocks : nullptr, act);
   const RowLists rows = reserve_lists(lists_, n, workers_.count());
   auto* products = product_.reserve<float>(workers_.count() * pairs * kPanelRows);
@@ -261,9 +259,9 @@ void CpuBackend::do_moe_combine(Tensor x, Tensor h, const Weight& down, DevicePt
       }
       const std::size_t column = p * kPanelRows;
       add_slots({x.data + column, x.rows, std::min(kPanelRows, width - column), x.stride},
-                products + worker * pairs * kPanelRows, host(weights), top_k);
+                products + worker * pairs * kPanelRows, host(routes.weights), routes.top_k);
       for (const ActiveExpert& e : everyone) {
-        multiply_panel(table, packed(*shared->down), p, e.rows(mine, from_act.blocks), column, true);
+        multiply_panel(table, packed(*experts.shared->down), p, e.rows(mine, from_act.blocks), column, true);
       }
     }
   });

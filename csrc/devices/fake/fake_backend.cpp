@@ -200,17 +200,13 @@ void FakeBackend::do_attend(Tensor out, Tensor q_gate, const AttentionShape&, st
   carry(out, q_gate);
 }
 
-void FakeBackend::do_route(DevicePtr<std::int32_t>, DevicePtr<float>, Tensor, std::uint32_t) {
-  record_->operate({"route"});
-}
+void FakeBackend::do_route(const Routes&, Tensor) { record_->operate({"route"}); }
 
-void FakeBackend::do_moe_gather(Tensor, Tensor, const Weight&, const Weight*, DevicePtr<const std::int32_t>,
-                                std::uint32_t, std::uint32_t, const SharedExpert*) {
+void FakeBackend::do_moe_gather(const ExpertActs&, Tensor, const ExpertWeights&, const Routes&) {
   record_->operate({"moe_gather"});
 }
 
-void FakeBackend::do_moe_combine(Tensor, Tensor, const Weight&, DevicePtr<const std::int32_t>, DevicePtr<const float>,
-                                 std::uint32_t, std::uint32_t, const SharedExpert*) {
+void FakeBackend::do_moe_combine(Tensor, const ExpertActs&, const ExpertWeights&, const Routes&) {
   record_->operate({"moe_combine"});
 }
 
