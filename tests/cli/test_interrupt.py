@@ -53,6 +53,59 @@ def test_being_ended_from_outside_leaves_in_order_and_once(number: int) -> None:
 
 
 @pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_is_kept_is_kept_first(number: int) -> None:
+    interrupt.end_in_order()
+    steps = []
+    with pytest.raises(SystemExit) as ended, interrupt.undisturbed():
+        signal.raise_signal(number)
+        with interrupt.undisturbed():
+            steps.append("inner")
+            signal.raise_signal(signal.SIGTERM)
+        steps.append("outer")
+    assert steps == ["inner", "outer"]
+    assert ended.value.code == 128 + number
+    with interrupt.undisturbed():
+        signal.raise_signal(number)  # the first counts
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("comes", ["before", "inside", "within what is kept there"])
+def test_what_waits_for_an_end_is_ended_at_once(comes: str) -> None:
+    """And the rest is done in peace."""
+    interrupt.end_in_order()
+    steps = []
+    with pytest.raises(SystemExit) as ended, interrupt.undisturbed():
+        if comes == "before":
+            signal.raise_signal(signal.SIGHUP)
+        try:
+            with interrupt.disturbed():
+                steps.append("waits")
+                with interrupt.undisturbed():
+                    if comes == "within what is kept there":
+                        signal.raise_signal(signal.SIGHUP)
+                    steps.append("kept")
+                steps.append("waits again")
+                signal.raise_signal(signal.SIGHUP)
+                steps.append("not ended")
+        finally:
+            signal.raise_signal(signal.SIGHUP)
+            steps.append("left")
+    ended_at = {"before": [], "inside": ["waits", "kept", "waits again"]}
+    assert steps == [*ended_at.get(comes, ["waits", "kept"]), "left"]
+    assert ended.value.code == 128 + signal.SIGHUP
+
+
+@pytest.mark.usefixtures("handlers")
+def test_nothing_came_and_nothing_is_changed() -> None:
+    interrupt.end_in_order()
+    with interrupt.undisturbed():
+        pass
+    with pytest.raises(SystemExit):
+        signal.raise_signal(signal.SIGHUP)
+
+
+@pytest.mark.usefixtures("handlers")
 def test_a_hang_up_that_is_ignored_stays_so() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     interrupt.end_in_order()

@@ -57,6 +57,18 @@ class Terminal:
         return self.program.wait(PATIENCE_SECONDS)
 
 
+UNWRITTEN = """
+import os, signal, sys
+from qwen35_local.cli import app, main
+def run():
+    sys.stdout.write("unwritten")
+    os.write(int(os.environ["READY"]), b"!")
+    signal.pause()
+app.run = run
+main.main()
+"""
+
+
 @pytest.fixture
 def terminals() -> Iterator[list[Terminal]]:
     opened: list[Terminal] = []
@@ -67,8 +79,31 @@ def terminals() -> Iterator[list[Terminal]]:
             terminal.program.wait()
 
 
-def test_a_conversation_from_greeting_to_a_closed_window(tmp_path: Path, terminals: list[Terminal]) -> None:
-    terminal = Terminal(tmp_path)
+def test_a_closed_window_is_the_reason_whatever_was_left_unwritten() -> None:
+    """What the terminal was to show last is found to be lost only by the last flush of all."""
+    end, theirs = pty.openpty()
+    ready, writer = os.pipe()
+    program = subprocess.Popen(
+        [sys.executable, "-c", UNWRITTEN],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        pass_fds=(writer,),
+        env={**os.environ, "READY": str(writer)},
+    )
+    os.close(theirs)
+    os.close(writer)
+    assert os.read(ready, 1) == b"!"
+    os.close(end)
+    assert program.wait(PATIENCE_SECONDS) == 128 + signal.SIGHUP
+    os.close(ready)
+
+
+@pytest.mark.parametrize("term", ["xterm", "dumb"])
+def test_a_conversation_from_greeting_to_a_closed_window(tmp_path: Path, terminals: list[Terminal], term: str) -> None:
+    terminal = Terminal(tmp_path, TERM=term)
     terminals.append(terminal)
     assert "CPR" not in terminal.wait_for("Ctrl-D: leave.*›")
     terminal.type("What is the\rcapital of France?\r")

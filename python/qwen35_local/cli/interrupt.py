@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
 
 _ENDINGS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
@@ -33,10 +32,50 @@ def _ignore() -> None:
         signal.signal(ending, signal.SIG_IGN)
 
 
-def _end(number: int, frame: FrameType | None) -> NoReturn:
+def _end(number: int, frame: FrameType | None) -> None:
     for ending in _ENDINGS:
         signal.signal(ending, signal.SIG_IGN)
-    raise SystemExit(128 + number)
+    _Held.number = number
+    _raise_unless_held()
+
+
+class _Held:
+    """Whether a request to end has to wait, and the one that does."""
+
+    is_held = False
+    number: int | None = None
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """While inside, a request to end waits; it raises SystemExit at the end of this."""
+    with _holding(True):
+        yield
+
+
+@contextmanager
+def disturbed() -> Iterator[None]:
+    """The part of something undisturbed that a request to end ends at once: nothing is between the two where it could
+    keep the rest from being done."""
+    with _holding(False):
+        yield
+
+
+@contextmanager
+def _holding(is_held: bool) -> Iterator[None]:
+    before, _Held.is_held = _Held.is_held, is_held
+    try:
+        _raise_unless_held()
+        yield
+    finally:
+        _Held.is_held = before
+        _raise_unless_held()
+
+
+def _raise_unless_held() -> None:
+    if _Held.number is not None and not _Held.is_held:
+        number, _Held.number = _Held.number, None
+        raise SystemExit(128 + number)
 
 
 @contextmanager

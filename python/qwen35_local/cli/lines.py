@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
 from qwen35_local.cli import slash
@@ -53,8 +54,9 @@ class PlainLines:
     def prompt(self, text: str, *, prompt_continuation: str = "", default: str = "") -> str:
         if default:
             sys.stdout.write(f"{default}\n")
+        said = b""
         try:
-            with shown(text):
+            with shown(text), suppress(OSError):  # a terminal that is gone has nothing more to say
                 said = self._burst(sys.stdin.fileno())
         except KeyboardInterrupt:
             sys.stdout.write("\n")
@@ -77,15 +79,19 @@ class PlainLines:
 def shown(prompt: str) -> Iterator[None]:
     """Shows a prompt, and again after Ctrl-Z and `fg`."""
 
-    def show(*signalled: object) -> None:
+    def show() -> None:
         sys.stdout.write(prompt)
         sys.stdout.flush()
+
+    def show_again(number: int, frame: FrameType | None) -> None:
+        with suppress(SystemExit):  # a terminal that closes also signals this; what it ends is not ended twice
+            show()
 
     show()
     if os.name != "posix":
         yield
         return
-    before = signal.signal(signal.SIGCONT, show)
+    before = signal.signal(signal.SIGCONT, show_again)
     try:
         yield
     finally:

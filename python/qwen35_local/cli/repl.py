@@ -8,7 +8,7 @@ from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDone
 from qwen35_local.chat.messages import Message, ToolCall
 from qwen35_local.cli import slash
 from qwen35_local.cli.endings import advising, explanation
-from qwen35_local.cli.interrupt import interruptible
+from qwen35_local.cli.interrupt import disturbed, interruptible, undisturbed
 from qwen35_local.cli.lines import line_reader
 from qwen35_local.cli.progress import bar
 from qwen35_local.cli.session import Session, last_said
@@ -38,11 +38,13 @@ class Repl:
     def run(self) -> None:
         self._greet()
         self.prefill_ahead()
-        try:
-            self._talk()
-        finally:
-            self.session.engine.close()
-            self.keep_state()
+        with undisturbed():
+            try:
+                with disturbed():
+                    self._talk()
+            finally:
+                self.session.engine.close()
+                self.keep_state()
 
     def _talk(self) -> None:
         while not self.is_over:
@@ -68,7 +70,8 @@ class Repl:
         if not any(self.session.branches.values()) and not self.store.has(self.session.name):
             return
         try:
-            write(self.store, self.session)
+            with undisturbed():
+                write(self.store, self.session)
             self._is_kept = True
         except OSError as error:
             if self._is_kept:

@@ -1,10 +1,12 @@
 """stdin, stdout and stderr as every command may rely on: there, and taking any character; and what follows when they
 cannot be written to."""
 
+import atexit
 import io
 import os
 import select
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ def prepare() -> None:
         sys.stdin.reconfigure(errors="replace")
     if sys.stdout is sys.__stdout__:
         sys.stdout = _text(1, sys.stdout)
+        atexit.register(_flush_last, sys.stdout)
     if sys.stderr is sys.__stderr__:
         sys.stderr = _text(2, sys.stderr)
 
@@ -72,6 +75,13 @@ def _open_closed() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
+def _flush_last(stdout: TextIO) -> None:
+    """What was left unwritten when the program was told to end. By now the exit code has its reason; a failure that
+    Python finds itself, later than this, would put 120 in its place."""
+    with suppress(SystemExit):
+        stdout.flush()
 
 
 def _text(number: int, stream: TextIO | None) -> io.TextIOWrapper:
