@@ -89,8 +89,8 @@ class Bench:
     def __init__(self, model: _core.Model) -> None:
         self.model = model
         self._random = np.random.default_rng(0)
-        self._context: _core.Sequence | None = None
-        self._kv: KvFormat | None = None
+        self._kv: KvFormat = "f16"
+        self._context = _core.Sequence(model, kv=self._kv)
 
     def check(self, tests: Seq[Case]) -> None:
         """Raises InputError for a test that the model's context does not hold."""
@@ -103,10 +103,9 @@ class Bench:
 
     def prepare(self, test: Case, progress: Progress = lambda done, total: None) -> None:
         """Reads what has to be in the context, telling how many of its tokens are read, and warms up."""
-        context = self._context
-        if context is None or len(context) > test.depth or self._kv != test.kv:
+        if len(self._context) > test.depth or self._kv != test.kv:
             self._context, self._kv = self._empty(test), test.kv
-            context = self._context
+        context = self._context
         while len(context) < test.depth:
             progress(len(context), test.depth)
             n = min(_PIECE_TOKENS, test.depth - len(context))
@@ -150,7 +149,6 @@ class Bench:
         return (time.perf_counter() - begin) / _VERIFY_PASSES
 
     def _forks(self, n: int) -> list[_core.Sequence]:
-        assert self._context is not None
         return [self._context.fork() for _ in range(n)]
 
     def _tokens(self, n: int) -> Tokens:
