@@ -1,10 +1,12 @@
 """Replies of chosen tokens: the mask of the sampler leaves it one token at a time."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from qwen35_local import _core
-from qwen35_local.engine.cached_sequence import CachedSequence
+from qwen35_local.engine.cached_sequence import CachedSequence, Draw
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.generation import Generation
 
@@ -20,11 +22,10 @@ class Script:
             begin(generation, *arguments)  # type: ignore[arg-type]
             self._allow(generation.sampler)
 
-        def scripted_step(
-            cached: CachedSequence, token: int, sampler: _core.Sampler, logprobs: int | None = None
-        ) -> _core.Sampled:
-            self._allow(sampler)
-            return step(cached, token, sampler, logprobs)
+        def scripted_step(cached: CachedSequence, model: _core.Model, draws: Sequence[Draw]) -> list[_core.Sampled]:
+            for draw in draws:
+                self._allow(draw.sampler)
+            return step(cached, model, draws)
 
         monkeypatch.setattr(Generation, "__init__", scripted_begin)
         monkeypatch.setattr(CachedSequence, "step", scripted_step)

@@ -152,6 +152,44 @@ def test_logprobs_are_those_of_the_model(model: Model) -> None:
     assert model.generate(prompt, sampling=GREEDY, max_tokens=3).logprobs == ()
 
 
+def test_several_replies_are_each_what_its_seed_gives(model: Model) -> None:
+    warm = Sampling(temperature=2.0, top_k=50)
+    options = {"sampling": warm, "max_tokens": 12, "stop": [" the"], "logprobs": 1}
+    prompt = model.tokenize("The capital of Italy is")
+    for ask, asked in ((model.chat, QUESTIONS[2]), (model.generate, prompt)):
+        reply = ask(asked, seed=7, n=3, **options)  # type: ignore[operator]
+        assert len(reply.choices) == 3
+        assert (reply.choices[0], reply.choices[1:]) == (reply, reply.others)
+        for choice, one in enumerate(reply.choices):
+            alone = ask(asked, seed=7 + choice, **options)  # type: ignore[operator]
+            assert (one.message, one.finish_reason, one.stop_string) == (
+                alone.message,
+                alone.finish_reason,
+                alone.stop_string,
+            )
+            assert [told.token for told in one.logprobs] == [told.token for told in alone.logprobs]
+            assert one.usage.generated_tokens == alone.usage.generated_tokens
+            assert alone.choices == (alone,)
+        for one in reply.others:
+            assert (one.usage.reused_tokens, one.usage.evaluated_tokens) == (reply.usage.prompt_tokens, 0)
+
+
+def test_a_stream_says_which_reply_a_piece_is_of(model: Model) -> None:
+    with model.chat_stream(QUESTIONS[2], sampling=Sampling(temperature=2.0), seed=7, max_tokens=12, n=3) as stream:
+        said = ["", "", ""]
+        for piece in stream:
+            if isinstance(piece, TextDelta | ReasoningDelta):
+                said[piece.choice] += piece.text
+    assert said == [reply.reasoning + reply.text for reply in stream.result().choices]
+    cut = model.stream("Once", sampling=Sampling(seed=1), n=3)
+    next(cut)
+    cut.cancel()
+    assert [reply.finish_reason for reply in cut.result().choices] == ["cancelled"] * 3
+    never = model.stream("Once", n=3)
+    never.cancel()
+    assert [reply.finish_reason for reply in never.result().choices] == ["cancelled"] * 3
+
+
 def test_a_biased_token_is_not_chosen(model: Model) -> None:
     prompt = model.tokenize("The capital of Italy is")
     plain = model.generate(prompt, sampling=GREEDY, max_tokens=1, logprobs=2)
@@ -275,6 +313,8 @@ def test_a_file_that_is_no_model(tmp_path: Path) -> None:
         ({"tools": [{"name": 3}]}, r"tools\[0\]: expected a function with a name"),
         ({"stop": ""}, "stop: expected up to 16 texts"),
         ({"logprobs": -1}, "logprobs: expected an integer from 0"),
+        ({"n": 0}, "n: expected an integer from 1 to 128, got 0"),
+        ({"n": 129}, "n: expected an integer from 1 to 128, got 129"),
     ],
 )
 def test_arguments_are_checked_at_the_call(model: Model, options: dict[str, object], complaint: str) -> None:

@@ -59,7 +59,30 @@ def test_what_cannot_be_is_one_line(options: tuple[str, ...], said: str) -> None
     assert said in run.stderr
 
 
-def test_logprobs_are_for_json() -> None:
-    run = qwen35("chat", "-p", "Hello!", "--logprobs", "1")
+@pytest.mark.parametrize("options", [("--logprobs", "1"), ("--n", "2")], ids=["logprobs", "n"])
+def test_what_only_events_tell_is_for_json(options: tuple[str, ...]) -> None:
+    run = qwen35("chat", "-p", "Hello!", *options)
     assert refused(run)
     assert "add --json" in run.stderr
+
+
+def test_several_replies() -> None:
+    options = ("--temperature", "2", "--seed", "7", "--max-tokens", "12", "--logprobs", "1")
+    mixed = events_of(*options, "--n", "3")
+    for choice in range(3):
+        events = [event for event in mixed if event["choice"] == choice]
+        for event in events:
+            del event["choice"]
+        alone = events_of(*options, "--seed", str(7 + choice))
+        assert events[:-1] == alone[:-1]
+        assert events[-1]["reason"] == alone[-1]["reason"]
+        assert (events[-1]["usage"]["evaluated_tokens"] == 0) == (choice > 0)
+        mixed = [event for event in mixed if "choice" in event]
+    assert mixed == []
+
+
+@pytest.mark.parametrize("n", ["0", "-1", "129", "two"])
+def test_a_number_of_replies_that_cannot_be(n: str) -> None:
+    run = qwen35(*ASK, "--n", n)
+    assert refused(run)
+    assert "--n" in run.stderr and "an integer from 1 to 128" in run.stderr

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from qwen35_local import _core
 from qwen35_local.chat.messages import Message, ToolCall
 from qwen35_local.chat.presets import Sampling
+from qwen35_local.engine.cached_sequence import Draw
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.reply import Compacted, Done, Request
 from qwen35_local.errors import InputError
@@ -144,7 +145,7 @@ def wrote_call(talk: Talk, text: str, call: ToolCall) -> None:
     ids = [n for part in parts for n in ([special[part]] if part in special else engine.tokenizer.encode(part))]
     ids += [*engine.tokenizer.encode("</function>\n"), special["</tool_call>"]]
     for token in ids:
-        engine._cached.step(token, _core.Sampler(temperature=0.0))
+        engine._cached.step(engine.model, [Draw(engine._cached.sequence, token, _core.Sampler(temperature=0.0))])
     from qwen35_local.engine.reply import Reply
 
     reply = Reply()

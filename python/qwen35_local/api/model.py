@@ -153,10 +153,11 @@ class Model:
         max_tokens: int | None = None,
         stop: str | Sequence[str] = (),
         logprobs: int | None = None,
+        n: int = 1,
     ) -> Reply:
         """What follows a prompt. As `stream`, whose errors it raises, and whole."""
         with self.stream(
-            prompt, sampling=sampling, seed=seed, max_tokens=max_tokens, stop=stop, logprobs=logprobs
+            prompt, sampling=sampling, seed=seed, max_tokens=max_tokens, stop=stop, logprobs=logprobs, n=n
         ) as stream:
             return stream.result()
 
@@ -169,6 +170,7 @@ class Model:
         max_tokens: int | None = None,
         stop: str | Sequence[str] = (),
         logprobs: int | None = None,
+        n: int = 1,
     ) -> Stream:
         """What follows a prompt, as it is written: plain text, in which tags and calls are only text.
 
@@ -182,8 +184,9 @@ class Model:
             max_tokens=_limit(max_tokens),
             stop=_strings(stop),
             logprobs=logprobs,
+            n=n,
         )
-        return Stream(lambda progress: engine.complete(completion, progress=progress), self._queue)
+        return Stream(lambda progress: engine.complete(completion, progress=progress), self._queue, n)
 
     def chat(
         self,
@@ -197,6 +200,7 @@ class Model:
         max_tokens: int | None = None,
         stop: str | Sequence[str] = (),
         logprobs: int | None = None,
+        n: int = 1,
     ) -> Reply:
         """The model's next message. As `chat_stream`, whose errors it raises, and whole."""
         stream = self.chat_stream(
@@ -209,6 +213,7 @@ class Model:
             max_tokens=max_tokens,
             stop=stop,
             logprobs=logprobs,
+            n=n,
         )
         with stream:
             return stream.result()
@@ -225,6 +230,7 @@ class Model:
         max_tokens: int | None = None,
         stop: str | Sequence[str] = (),
         logprobs: int | None = None,
+        n: int = 1,
     ) -> Stream:
         """The model's next message, as it is written.
 
@@ -233,7 +239,9 @@ class Model:
         `keep_thinking` (of finished turns): None is as the model does by default. `sampling` None: what the model card
         advises (`preset`); `seed`: the same seed gives the same reply. `max_tokens`: the longest reply, thinking
         included; None is 32,768. `stop`: the answer ends before the first of these strings. `logprobs`: None for none,
-        else of every token and of so many of the most likely ones in its place.
+        else of every token and of so many of the most likely ones in its place. `n`: how many replies, up to 128, are
+        written side by side to the prompt, which is read once; reply i is the one that `seed` + i gives alone. The
+        conversation goes on at once from the first; another is read again as far as it goes.
 
         Raises InputError when an argument is not what is expected; the stream does when the conversation does not fit
         the context."""
@@ -251,8 +259,9 @@ class Model:
             max_tokens=_limit(max_tokens),
             stop=_strings(stop),
             logprobs=logprobs,
+            n=n,
         )
-        return Stream(lambda progress: engine.reply(request, progress=progress), self._queue)
+        return Stream(lambda progress: engine.reply(request, progress=progress), self._queue, n)
 
     def _prompt(self, prompt: str | Sequence[int]) -> list[int]:
         tokenizer = self._engine.tokenizer

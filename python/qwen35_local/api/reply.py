@@ -12,7 +12,8 @@ class Reply:
 
     `finish_reason`: "stop", "tool_calls" (as "stop", with calls in it), "length" (`max_tokens`), "context" (it is full)
     or "cancelled". `stop_string`: the one of `stop` that ended it. `logprobs`: of every token, if they were asked for.
-    `reuse` says where `usage.reused_tokens` came from, and where the prompt parted from what was known."""
+    `reuse` says where `usage.reused_tokens` came from, and where the prompt parted from what was known. `others`: with
+    `n`, the replies beside this one; `choices` is all of them."""
 
     message: Message
     finish_reason: Reason
@@ -20,6 +21,7 @@ class Reply:
     stop_string: str | None = None
     logprobs: tuple[Logprobs, ...] = ()
     reuse: Reuse = field(default_factory=Reuse)
+    others: tuple["Reply", ...] = ()
 
     def __str__(self) -> str:
         return self.text
@@ -38,6 +40,11 @@ class Reply:
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The tools that the model wants called."""
         return self.message.tool_calls
+
+    @property
+    def choices(self) -> tuple["Reply", ...]:
+        """All replies to the prompt, this one first."""
+        return (self, *self.others)
 
     @classmethod
     def of(cls, done: Done) -> "Reply":

@@ -4,6 +4,7 @@ import threading
 import weakref
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from dataclasses import replace
 from types import TracebackType
 from typing import Self, TypeAlias
 
@@ -19,21 +20,22 @@ Start: TypeAlias = Callable[[Progress], Generator[EngineEvent, None, None]]
 
 
 class Stream(Iterator[Piece]):
-    """A reply while it is written: iterate for its pieces, `result()` for the whole.
+    """A reply while it is written, or several side by side: iterate for the pieces, `result()` for the whole.
 
     The pieces are `TextDelta` and `ReasoningDelta`, whose `text` is more of the answer and of the thinking,
-    `ToolCallStart` and `ToolCallDone`, and `Logprobs` if they were asked for. The model starts with the first of them,
+    `ToolCallStart` and `ToolCallDone`, and `Logprobs` if they were asked for; `choice` says of which reply, from 0 on,
+    each of them is. The model starts with the first of them,
     as soon as no other reply of it is in progress.
 
     Used as a context manager, or dropped, a stream lets go of the model. One thread iterates; `cancel` and `close` may
     be called from any other."""
 
-    def __init__(self, start: Start, queue: ReplyQueue) -> None:
-        """For `Model`, which makes streams. `start(progress)` gives the engine's events, Done last."""
+    def __init__(self, start: Start, queue: ReplyQueue, n: int = 1) -> None:
+        """For `Model`, which makes streams. `start(progress)` gives the engine's events of `n` replies, Done last."""
         self._queue = queue
         this = weakref.ref(self)
         self._ticket = Ticket(lambda: None if (stream := this()) is None else stream.close())
-        self._end = _End()
+        self._end = _End(n)
         self._events = _run(start, queue, self._ticket, self._end)
         self._step = threading.RLock()
         self._is_stepping = False
@@ -88,11 +90,16 @@ class Stream(Iterator[Piece]):
 
 
 class _End:
-    """How a reply ended; apart from its stream, so that a stream that is dropped is let go of at once."""
+    """How replies ended; apart from their stream, so that a stream that is dropped is let go of at once."""
 
-    def __init__(self) -> None:
-        self.reply = Reply.cancelled()
+    def __init__(self, n: int) -> None:
+        self.replies = [Reply.cancelled()] * n
         self.failure: BaseException | None = None
+
+    @property
+    def reply(self) -> Reply:
+        first, *others = self.replies
+        return replace(first, others=tuple(others))
 
 
 def _run(start: Start, queue: ReplyQueue, ticket: Ticket, end: _End) -> Iterator[Piece]:
@@ -106,7 +113,7 @@ def _run(start: Start, queue: ReplyQueue, ticket: Ticket, end: _End) -> Iterator
         with closing(start(progress)) as reply:
             for event in reply:
                 if isinstance(event, Done):
-                    end.reply = Reply.of(event)
+                    end.replies[event.choice] = Reply.of(event)
                 elif not isinstance(event, Compacted):
                     yield event
     finally:

@@ -1,4 +1,5 @@
-"""What a model's output consists of. `Event` is the closed union of the types below."""
+"""What a model's output consists of. `Event` is the closed union of the types below. `choice`: of which of
+several replies."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ class ReasoningDelta:
     """More of the thinking."""
 
     text: str
+    choice: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,7 @@ class TextDelta:
     """More of the answer."""
 
     text: str
+    choice: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class ToolCallStart:
 
     index: int
     name: str
+    choice: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class ToolCallDone:
     call: ToolCall
     raw: str
     is_closed: bool
+    choice: int = 0
 
 
 Event: TypeAlias = ReasoningDelta | TextDelta | ToolCallStart | ToolCallDone

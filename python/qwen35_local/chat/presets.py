@@ -6,7 +6,7 @@ are named as the template's variants are, `Template.name`.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias, get_args
 
 from qwen35_local.errors import InputError
@@ -36,6 +36,9 @@ MAX_TOKENS = integer(0, 2**31 - 1)
 
 LOGPROBS = integer(0, 1000)
 """How many of the most likely tokens are told beside the sampled one."""
+
+CHOICES = integer(1, 128)
+"""How many replies one prompt may have."""
 
 STOP: Kind[list[str]] = Kind(
     "up to 16 texts of 1 to 256 characters",
@@ -81,6 +84,10 @@ class Sampling:
                 raise InputError(f"logit_bias: expected token ids, {_TOKEN.expected}, got {token!r}.")
             if not BIAS.fits(bias):
                 raise InputError(f"logit_bias of token {token}: expected {BIAS.expected}, got {bias!r}.")
+
+    def of_choice(self, choice: int) -> "Sampling":
+        """Those of one of several replies: the seeds follow each other."""
+        return self if self.seed is None else replace(self, seed=(self.seed + choice) % 2**64)
 
 
 _THINKING = Sampling(temperature=1.0, top_p=0.95, top_k=20, presence_penalty=1.5)

@@ -8,6 +8,7 @@ import typer
 
 from qwen35_local.cli.argument import DEMO_HELP
 from qwen35_local.cli.options import (
+    Choices,
     Device,
     KvOrAuto,
     LogitBias,
@@ -59,6 +60,7 @@ def chat(
     stop: Stop = None,
     logit_bias: LogitBias = None,
     logprobs: Logprobs = None,
+    n: Choices = 1,
     ctx: Annotated[int, count(help="Context in tokens; 0: the model's own, if it fits.")] = 0,
     memory: Memory = None,
     kv: Annotated[KvOrAuto, typer.Option(help="How keys and values are kept; auto: the widest that fits.")] = "auto",
@@ -90,6 +92,8 @@ def chat(
         raise InputError("--continue and --session go on with a conversation on a terminal; leave -p and --json out")
     if logprobs is not None and not as_json:
         raise InputError("--logprobs tells them in the events of --json; add --json")
+    if n > 1 and not as_json:
+        raise InputError("--n tells several replies in the events of --json; add --json")
     home = home_to_keep_in() if is_conversation and save else None
     store = open_session_store() if is_conversation and (home or resume or name) else None
     if store is not None and resume:
@@ -119,7 +123,7 @@ def chat(
     if tools is not None:
         session.tools = read_tool_file(tools)
     session.when_full = when_full
-    session.stop, session.logprobs = tuple(stop or ()), logprobs
+    session.stop, session.logprobs, session.n = tuple(stop or ()), logprobs, n
     for token, bias in logit_bias or ():
         session.bias(token, bias)
     options = {

@@ -17,7 +17,7 @@ from qwen35_local.engine.reply import Compacted, Done, Event, Logprobs, TokenLog
 def answer(session: Session, question: str, *, as_json: bool) -> int:
     """Prints the reply to `question`; returns the exit code: 0, or 130 when interrupted."""
     session.messages.append(Message("user", question))
-    show = JsonPrinter() if as_json else TextPrinter(session.when_full)
+    show = JsonPrinter(session.n) if as_json else TextPrinter(session.when_full)
     code = 0
     with bar("prefill", "tok") as progress, interruptible(session.engine.cancel), advising(session.when_full):
         for event in session.engine.reply(session.request(), progress=progress):
@@ -28,10 +28,16 @@ def answer(session: Session, question: str, *, as_json: bool) -> int:
 
 
 class JsonPrinter:
-    """One event per line."""
+    """One event per line; of several replies each says which one it is of."""
+
+    def __init__(self, n: int) -> None:
+        self._n = n
 
     def __call__(self, event: Event) -> None:
-        sys.stdout.write(json.dumps(event_dict(event)) + "\n")
+        content = event_dict(event)
+        if self._n > 1 and not isinstance(event, Compacted):
+            content["choice"] = event.choice
+        sys.stdout.write(json.dumps(content) + "\n")
         sys.stdout.flush()
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from qwen35_local.chat.presets import BIAS, LOGPROBS, MAX_TOKENS, SETTINGS, STOP
+from qwen35_local.chat.presets import BIAS, CHOICES, LOGPROBS, MAX_TOKENS, SETTINGS, STOP
 from qwen35_local.cli.terminal import typed
 from qwen35_local.errors import InputError
 from qwen35_local.fields import Kind, from_word, integer, number
@@ -88,6 +88,11 @@ Logprobs = Annotated[
         help="With --json: of each token and the N likeliest.",
         show_default=False,
     ),
+]
+
+Choices = Annotated[
+    int,
+    typer.Option("--n", parser=parsed_as(CHOICES), metavar="N", help="With --json: how many replies, side by side."),
 ]
 
 Device = Annotated[DeviceName, typer.Option("--device", help="Where to compute; auto: the best device that is here.")]

@@ -42,6 +42,7 @@ class Session:
     logit_bias: dict[int, float] = field(default_factory=dict)
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
+    n: int = 1
     messages: list[Message] = field(default_factory=list)
     branch: str = MAIN
     others: dict[str, list[Message]] = field(default_factory=dict)
@@ -75,6 +76,7 @@ class Session:
             max_tokens=int(self.chosen.get("max_tokens", 0)),
             stop=self.stop,
             logprobs=self.logprobs,
+            n=self.n,
         )
 
     def choose(self, name: str, word: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from qwen35_local import _core
 from qwen35_local.engine.cache import NO_KEYS, Logits, PrefixCache, common_prefix, is_prefix
 from qwen35_local.engine.model_input import Keys, ModelInput, Tokens, keys
-from qwen35_local.errors import Cancelled
+from qwen35_local.errors import Cancelled, InputError
 from qwen35_local.progress import Progress
 
 Prompt: TypeAlias = ModelInput | Tokens | Seq[int]
@@ -32,6 +32,18 @@ class Start(NamedTuple):
     differs_at: int | None = None
     held: Keys = NO_KEYS
     wanted: Keys = NO_KEYS
+
+
+class Draw(NamedTuple):
+    """A token to evaluate at the end of a sequence, and the sampler that draws what follows it."""
+
+    sequence: _core.Sequence
+    token: int
+    sampler: _core.Sampler
+    logprobs: int | None = None
+
+    def item(self) -> _core.StepItem:
+        return _core.StepItem(self.sequence, [self.token], sampler=self.sampler, logprobs=self.logprobs)
 
 
 class CachedSequence:
@@ -61,6 +73,11 @@ class CachedSequence:
 
     def __len__(self) -> int:
         return len(self._sequence)
+
+    @property
+    def sequence(self) -> _core.Sequence:
+        """For `step`, and to fork: only this class changes it."""
+        return self._sequence
 
     @property
     def keys(self) -> Keys:
@@ -100,20 +117,25 @@ class CachedSequence:
         return len(held) if can_go_on and is_prefix(held, wanted) else 0
 
     def read(
-        self,
-        prompt: Prompt,
-        checkpoints: Mapping[int, str],
-        progress: Progress = lambda done, total: None,
-        *,
-        wants_logits: bool = True,
-    ) -> Logits | None:
+        self, prompt: Prompt, checkpoints: Mapping[int, str], progress: Progress = lambda done, total: None
+    ) -> Logits:
         """Evaluates what is missing of `prompt` [n] after `seek(prompt)`, leaving a snapshot at each index of
-        `checkpoints` it passes, under that label, and every `checkpoint_tokens`; returns the logits [V] that follow, if
-        they are wanted.
+        `checkpoints` it passes, under that label, and every `checkpoint_tokens`; returns the logits [V] that follow.
 
         Raises InputError when it does not fit the context, Cancelled after `cancel()`; the sequence then
         holds a prefix of `prompt`, with a snapshot at its end."""
-        wanted = _input(prompt)
+        self._read_rest(_input(prompt), checkpoints, progress, wants_logits=True)
+        if self.logits is None:
+            raise InputError("the sequence stood at the end of the prompt without logits; seek(prompt) before read")
+        return self.logits
+
+    def read_ahead(self, prompt: Prompt, checkpoints: Mapping[int, str]) -> None:
+        """As `read`, after `seek(prompt, wants_logits=False)`; nobody wants the logits yet."""
+        self._read_rest(_input(prompt), checkpoints, lambda done, total: None, wants_logits=False)
+
+    def _read_rest(
+        self, wanted: ModelInput, checkpoints: Mapping[int, str], progress: Progress, *, wants_logits: bool
+    ) -> None:
         at = last_checkpoint = len(self._sequence)
         progress(at, len(wanted))
         try:
@@ -131,17 +153,14 @@ class CachedSequence:
             if len(self._sequence) > last_checkpoint:
                 self.checkpoint(f"{len(self._sequence):,} tokens into the prompt, where it was interrupted")
             raise
-        assert self.logits is not None or not wants_logits
-        return self.logits
 
-    def step(self, token: int, sampler: _core.Sampler, logprobs: int | None = None) -> _core.Sampled:
-        """Evaluates one more token; returns the one that the sampler draws after it. Raises Cancelled."""
+    def step(self, model: _core.Model, draws: Seq[Draw]) -> list[_core.Sampled]:
+        """Evaluates one more token of this sequence, of others beside it, or of both, in one pass; returns what their
+        samplers draw. Raises Cancelled, and what ended any of them."""
         self.check_cancelled()
         self.logits = None
         with self._torn_by_failure():
-            sampled = self._sequence.step([token], sampler=sampler, logprobs=logprobs).sampled
-        assert sampled is not None
-        return sampled
+            return [drawn(result) for result in model.step([draw.item() for draw in draws])]
 
     def checkpoint(self, label: str) -> None:
         """Keeps a snapshot of this point, unless there is one."""
@@ -177,6 +196,15 @@ class CachedSequence:
         except BaseException:
             self._is_whole = False
             raise
+
+
+def drawn(result: _core.StepResult) -> _core.Sampled:
+    """What the sampler of an item drew. Raises what ended the item."""
+    if result.error is not None:
+        raise result.error
+    if result.sampled is None:
+        raise InputError("the pass had no room for one of its tokens; give it fewer sequences")
+    return result.sampled
 
 
 def append_alone(sequence: _core.Sequence, rows: ModelInput, wants_logits: bool) -> Logits | None:

@@ -16,6 +16,7 @@ from qwen35_local.chat.verbatim import VerbatimParser
 from qwen35_local.engine.cache import Disk, Entry, Logits, PrefixCache
 from qwen35_local.engine.cached_sequence import CachedSequence, Start
 from qwen35_local.engine.compaction import shortened
+from qwen35_local.engine.decoding import Decoding
 from qwen35_local.engine.encoding import Encoded, Vision, encode
 from qwen35_local.engine.generation import REPLY_TOKENS, Generation
 from qwen35_local.engine.idle import Idle
@@ -25,8 +26,8 @@ from qwen35_local.engine.reply import (
     Completion,
     ContextFull,
     Difference,
+    Done,
     Event,
-    Reason,
     Reply,
     Request,
     Reuse,
@@ -141,58 +142,70 @@ class Engine:
         self._cached.cancel()
 
     def reply(self, request: Request, *, progress: Progress = lambda done, total: None) -> Generator[Event, None, None]:
-        """The model's next message, as it is written; the last event is Done. When `request.when_full` is "compact" and
-        the conversation does not fit, the first one is Compacted.
+        """The model's next message, as it is written; the last event is Done. Of several (`request.n`) the events come
+        mixed, each ends with a Done of its own, the prompt is read once, and the sequence goes on with the first. When
+        `request.when_full` is "compact" and the conversation does not fit, the first event is Compacted.
 
         `progress(done, total)` counts prompt tokens. Raises ContextFull when the conversation does not fit,
         InputError when a message is not valid."""
         self.close()
-        reply = Reply()
+        replies = [Reply(choice) for choice in range(request.n)]
         encoded, dropped = self._fitting(request)
-        parser = OutputParser(
-            request.tools,
-            in_reasoning=encoded.prompt.starts_in_reasoning,
-            in_answer=encoded.prompt.starts_in_answer,
-            tokens=self.tokenizer.special_tokens,
-        )
-        generation = Generation(request, parser, self.tokenizer, reply)
+
+        def parser() -> OutputParser:
+            return OutputParser(
+                request.tools,
+                in_reasoning=encoded.prompt.starts_in_reasoning,
+                in_answer=encoded.prompt.starts_in_answer,
+                tokens=self.tokenizer.special_tokens,
+            )
+
+        generations = [Generation(request, parser(), self.tokenizer, reply) for reply in replies]
         if dropped is not None:
             yield dropped
-        reason, reuse = yield from self._answer(encoded, generation, request.logprobs, progress)
-        if reason == "stop" and reply.message.tool_calls:
-            reason = "tool_calls"
-        self._keep(encoded, reply)
-        yield reply.done(reason, len(encoded.tokens), reuse)
+        over: list[int] = []
+        for event in self._answer(encoded, generations, request.logprobs, progress):
+            if isinstance(event, Done):
+                self._keep(encoded, replies[event.choice])
+                if 0 in over:  # of replies that say the same, the one that the sequence holds is meant
+                    self._keep(encoded, replies[0])
+                over.append(event.choice)
+            yield event
 
     def complete(
         self, completion: Completion, *, progress: Progress = lambda done, total: None
     ) -> Generator[Event, None, None]:
         """What follows the tokens of a prompt, all of it as text; else as `reply`. Raises ContextFull, InputError."""
         self.close()
-        reply = Reply()
+        replies = [Reply(choice) for choice in range(completion.n)]
         tokens = list(completion.tokens)
         encoded = Encoded(Prompt(()), tokens, {len(tokens): "the end of the prompt"}, [len(tokens)])
         self._check_room(encoded)
-        generation = Generation(completion, VerbatimParser(), self.tokenizer, reply)
-        reason, reuse = yield from self._answer(encoded, generation, completion.logprobs, progress)
-        yield reply.done(reason, len(tokens), reuse)
+        generations = [Generation(completion, VerbatimParser(), self.tokenizer, reply) for reply in replies]
+        yield from self._answer(encoded, generations, completion.logprobs, progress)
 
     def _answer(
-        self, encoded: Encoded, generation: Generation, logprobs: int | None, progress: Progress
-    ) -> Generator[Event, None, tuple[Reason, Reuse]]:
-        """Reads a prompt and generates; returns what ended that, and what the prompt cost."""
+        self, encoded: Encoded, generations: Sequence[Generation], logprobs: int | None, progress: Progress
+    ) -> Generator[Event, None, None]:
+        """Reads a prompt, once, and generates its replies."""
         prompt = encoded.model_input
         start = self._cached.seek(prompt)
-        try:
+        logits: Logits | None = None
+        with suppress(Cancelled):
             logits = self._cached.read(prompt, encoded.checkpoints, progress)
-            assert logits is not None
-            reason = yield from self._generate(generation, logits, logprobs)
-        except Cancelled:
-            reason = "cancelled"
-        evaluated = min(self.tokens_held, len(encoded.tokens)) - start.reused
-        reuse = self._reuse(start, evaluated)
+        read = self.tokens_held
+        reuse = self._reuse(start, read - start.reused)
         self._idle_tokens = 0
-        return reason, reuse
+
+        def done(generation: Generation) -> Done:
+            is_first = generation is generations[0]
+            cost = reuse if is_first else Reuse(read, "the prompt of the first reply")
+            return generation.reply.done(generation.reason or "cancelled", len(encoded.tokens), cost)
+
+        if logits is None:
+            yield from map(done, generations)
+        else:
+            yield from Decoding(self.model, self._cached, generations, logprobs, done).run(logits)
 
     def remember(self, replies: Iterable[Written]) -> None:
         """Replies of an earlier run, so that their messages stand for the same tokens again. Those whose tokens are not
@@ -209,9 +222,7 @@ class Engine:
         encoded, _ = self._fitting(request)
         prompt = encoded.model_input
         start = self._cached.seek(prompt)
-        logits = self._cached.read(prompt, encoded.checkpoints, progress)
-        assert logits is not None
-        return Prefilled(encoded, start, logits)
+        return Prefilled(encoded, start, self._cached.read(prompt, encoded.checkpoints, progress))
 
     def prefill_ahead(self, request: Request, reply: Message) -> None:
         """Reads, in the background, what the next prompt will begin with when the conversation goes on from `reply` to
@@ -231,7 +242,7 @@ class Engine:
             usual = self._cached.chunk_tokens
             self._cached.chunk_tokens = min(usual, IDLE_CHUNK_TOKENS)
             try:
-                self._cached.read(rows, checkpoints, wants_logits=False)
+                self._cached.read_ahead(rows, checkpoints)
             finally:
                 self._cached.chunk_tokens = usual
                 self._idle_tokens += len(self._cached) - start.reused
@@ -336,20 +347,3 @@ class Engine:
             text = self.tokenizer.decode(reply.written)
             after = encoded.model_input.part(0, encoded.last_turn_at).digest
             self.reply_log.keep(Written(reply.message, encoded.opening, tuple(reply.written), text, after))
-
-    def _generate(self, generation: Generation, logits: Logits, logprobs: int | None) -> Generator[Event, None, Reason]:
-        """Samples until something ends the reply; returns what did."""
-        try:
-            self._cached.check_cancelled()
-            sampled = generation.sampler.next(logits, logprobs=logprobs)
-            while True:
-                yield from generation.take(sampled)
-                if generation.reason is None and len(self._cached) + 1 >= self.context_tokens:
-                    generation.reason = "context"
-                if generation.reason is not None:
-                    break
-                sampled = self._cached.step(sampled.token, generation.sampler, logprobs)
-        except Cancelled:
-            generation.reason = "cancelled"
-        yield from generation.finish()
-        return generation.reason

@@ -36,9 +36,11 @@ class Generation:
         self.reason: Reason | None = None
         """What ended the reply, once something has."""
         self.sampler = _core.Sampler(
-            **asdict(request.sampling), n_tokens_used=tokenizer.n_used, stop_ids=tokenizer.end_ids
+            **asdict(request.sampling.of_choice(reply.choice)),
+            n_tokens_used=tokenizer.n_used,
+            stop_ids=tokenizer.end_ids,
         )
-        self._reply = reply
+        self.reply = reply
         self._limit = request.max_tokens or REPLY_TOKENS
         self._tokenizer = tokenizer
         self._text = TokenStream(tokenizer)
@@ -48,7 +50,7 @@ class Generation:
 
     def take(self, sampled: _core.Sampled) -> list[Event]:
         """The events of one more token."""
-        reply = self._reply
+        reply = self.reply
         reply.count(in_reasoning=self._parser.in_reasoning)
         if sampled.is_stop:
             self.reason = "stop"
@@ -75,11 +77,11 @@ class Generation:
             told, self._held = self._held, []
         elif self.reason != "cancelled":
             self._end_at_stop()
-        return [self._reply.add(event) for event in (*told, *shown)]
+        return [self.reply.add(event) for event in (*told, *shown)]
 
     def _end_at_stop(self) -> None:
         self.reason = "stop"
-        self._reply.stop_string = self._stops.found
+        self.reply.stop_string = self._stops.found
 
     def _before_stop(self, parsed: Iterable[events.Event]) -> list[events.Event]:
         """The events as far as no stop string ends them."""

@@ -1,5 +1,6 @@
 """The cached sequence of the self-test: it notes the logits that a reply was drawn from, and shares its passes."""
 
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Literal
 
@@ -7,9 +8,10 @@ import numpy as np
 
 from qwen35_local import _core
 from qwen35_local.engine.cache import Logits, PrefixCache
-from qwen35_local.engine.cached_sequence import CachedSequence
+from qwen35_local.engine.cached_sequence import CachedSequence, Draw, Prompt, drawn
 from qwen35_local.engine.model_input import ModelInput
 from qwen35_local.models.memory import KV_FORMATS
+from qwen35_local.progress import Progress
 
 CHUNKS = (1, 5, 63, 64, 65, 256, 600)
 
@@ -31,19 +33,21 @@ class Recorder(CachedSequence):
         self._random = random
         self._other = self._another()
 
-    def read(self, *args: object, **options: object) -> Logits | None:
-        logits = super().read(*args, **options)  # type: ignore[arg-type]
-        self.rows = [] if logits is None else [logits]
+    def read(
+        self, prompt: Prompt, checkpoints: Mapping[int, str], progress: Progress = lambda done, total: None
+    ) -> Logits:
+        logits = super().read(prompt, checkpoints, progress)
+        self.rows = [logits]
         return logits
 
-    def step(self, token: int, sampler: _core.Sampler, logprobs: int | None = None) -> _core.Sampled:
+    def step(self, model: _core.Model, draws: Sequence[Draw]) -> list[_core.Sampled]:
         self.check_cancelled()
         self.logits = None
+        (draw,) = draws  # the self-test asks for one reply at a time
         with self._torn_by_failure():
-            result = self._evaluate(ModelInput(np.array([token], np.int32)), "last", sampler)
+            result = self._evaluate(ModelInput(np.array([draw.token], np.int32)), "last", draw.sampler)
         self.rows.append(result.logits[-1])
-        assert result.sampled is not None
-        return result.sampled
+        return [drawn(result)]
 
     def _append_shared(self, sequence: _core.Sequence, rows: ModelInput, wants_logits: bool) -> Logits | None:
         result = self._evaluate(rows, "last" if wants_logits else "none")

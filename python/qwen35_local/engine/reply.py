@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 from qwen35_local.chat import events
 from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDone, ToolCallStart
 from qwen35_local.chat.messages import Message
-from qwen35_local.chat.presets import LOGPROBS, STOP, Sampling
+from qwen35_local.chat.presets import CHOICES, LOGPROBS, STOP, Sampling
 from qwen35_local.errors import InputError
 from qwen35_local.fields import describe
 
@@ -29,7 +29,8 @@ class Request:
     """A conversation to continue. `thinking` and `keep_thinking` (of finished turns) None leave it to the template;
     `max_tokens` 0 means 32,768. `when_full`: what happens when the conversation does not fit the context. `stop`: the
     answer ends before the first of these strings. `logprobs`: None for none, else of every token and of so many of the
-    most likely ones in its place. Raises InputError on a value of another kind."""
+    most likely ones in its place. `n`: how many replies; the i-th of them, from 0, is what the seed plus i gives alone.
+    Raises InputError on a value of another kind."""
 
     messages: Sequence[Message]
     sampling: Sampling
@@ -40,9 +41,10 @@ class Request:
     when_full: WhenFull = "stop"
     stop: Sequence[str] = ()
     logprobs: int | None = None
+    n: int = 1
 
     def __post_init__(self) -> None:
-        _check(self.stop, self.logprobs)
+        _check(self.stop, self.logprobs, self.n)
 
 
 @dataclass(frozen=True)
@@ -54,18 +56,21 @@ class Completion:
     max_tokens: int = 0
     stop: Sequence[str] = ()
     logprobs: int | None = None
+    n: int = 1
 
     def __post_init__(self) -> None:
-        _check(self.stop, self.logprobs)
+        _check(self.stop, self.logprobs, self.n)
         if not self.tokens:
             raise InputError("the prompt is empty; expected at least one token.")
 
 
-def _check(stop: Sequence[str], logprobs: int | None) -> None:
+def _check(stop: Sequence[str], logprobs: int | None, n: int) -> None:
     if not isinstance(stop, list | tuple) or not STOP.fits(list(stop)):
         raise InputError(f"stop: expected {STOP.expected}, got {describe(stop)}.")
     if logprobs is not None and not LOGPROBS.fits(logprobs):
         raise InputError(f"logprobs: expected {LOGPROBS.expected}, got {describe(logprobs)}.")
+    if not CHOICES.fits(n):
+        raise InputError(f"n: expected {CHOICES.expected}, got {describe(n)}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,7 @@ class Logprobs:
 
     token: TokenLogprob
     top: tuple[TokenLogprob, ...]
+    choice: int = 0
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,7 @@ class Compacted:
 @dataclass(frozen=True)
 class Done:
     """The end of a reply: why, what it took, and the whole message as it belongs in the conversation. `stop_string`: of
-    the request, the one that ended it. `logprobs`: all that were told, in order."""
+    the request, the one that ended it. `logprobs`: all that were told, in order. `choice`: which of the replies."""
 
     reason: Reason
     message: Message
@@ -160,15 +166,17 @@ class Done:
     reuse: Reuse = Reuse()
     stop_string: str | None = None
     logprobs: tuple[Logprobs, ...] = ()
+    choice: int = 0
 
 
 Event: TypeAlias = events.Event | Logprobs | Compacted | Done
 
 
 class Reply:
-    """A reply under construction: what was sampled, and what was made of it."""
+    """A reply under construction: what was sampled, and what was made of it. `choice`: which one of its prompt."""
 
-    def __init__(self) -> None:
+    def __init__(self, choice: int = 0) -> None:
+        self.choice = choice
         self.written: list[int] = []
         self.n_tokens = 0
         self.reasoning_tokens = 0
@@ -190,6 +198,8 @@ class Reply:
         if isinstance(event, ToolCallDone) and not event.is_closed:
             # Its last argument may be cut short, so it must never be run; as text nothing of it is lost.
             event = TextDelta(event.raw)
+        if self.choice:
+            event = replace(event, choice=self.choice)
         message = self.message
         match event:
             case ReasoningDelta(piece):
@@ -205,6 +215,8 @@ class Reply:
         return event
 
     def done(self, reason: Reason, n_prompt: int, reuse: Reuse) -> Done:
+        if reason == "stop" and self.message.tool_calls:
+            reason = "tool_calls"
         usage = Usage(
             prompt_tokens=n_prompt,
             reused_tokens=reuse.reused_tokens,
@@ -214,4 +226,4 @@ class Reply:
             first_token_seconds=self._first_token_seconds,
             seconds=time.monotonic() - self._started,
         )
-        return Done(reason, self.message, usage, reuse, self.stop_string, tuple(self.logprobs))
+        return Done(reason, self.message, usage, reuse, self.stop_string, tuple(self.logprobs), self.choice)
