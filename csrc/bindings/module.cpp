@@ -62,14 +62,6 @@ void raise_in_python(std::exception_ptr thrown) {
   }
 }
 
-void bind_errors(py::module_& module) {
-  for (const char* name : {"FormatError", "InputError", "DeviceError", "OutOfMemory", "Unavailable", "Cancelled"}) {
-    module.attr(name) = python_error(name);
-  }
-  module.attr("CoreError") = python_error("Qwen35Error");
-  py::register_exception_translator(&raise_in_python);
-}
-
 void bind_isas(py::module_& module) {
   module.def("isa", [] { return cpu::isa_name(cpu::chosen_isa()); });
   module.def("available_isas", [] {
@@ -164,7 +156,7 @@ unsigned to_threads(const py::int_& value) {
 PYBIND11_MODULE(_core, module) {
   module.doc() = "Tokens in, logits and tokens out. See _core.pyi.";
   module.attr("__version__") = qwen35::kVersion;
-  qwen35::bind_errors(module);
+  pybind11::register_exception_translator(&qwen35::raise_in_python);
   qwen35::bind_isas(module);
   qwen35::bind_machine(module);
   qwen35::bind_devices(module);

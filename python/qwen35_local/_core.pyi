@@ -12,9 +12,6 @@ from typing import Literal, TypeAlias, TypedDict, final
 import numpy as np
 from numpy.typing import NDArray
 
-from qwen35_local.errors import Cancelled as Cancelled
-from qwen35_local.errors import FormatError as FormatError
-from qwen35_local.errors import InputError as InputError
 from qwen35_local.models.kv import KvFormat
 
 _MetadataValue: TypeAlias = bool | int | float | str | list[bool] | list[int] | list[float] | list[str]

@@ -13,6 +13,7 @@ import pytest
 
 from qwen35_local import _core, hub
 from qwen35_local.engine.load import load
+from qwen35_local.errors import InputError, Unavailable
 
 NAMES = ["cuda", "metal", "cpu"]
 ABSENT = [name for name, absence in _core.devices().items() if absence is not None]
@@ -58,7 +59,7 @@ USES: dict[str, Callable[[str, Path], Any]] = {
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("name", ABSENT)
 def test_an_absent_device_is_refused(tiny: Any, use: str, name: str) -> None:
-    with pytest.raises(_core.Unavailable, match=f"'{name}' is not available: .*'auto'") as raised:
+    with pytest.raises(Unavailable, match=f"'{name}' is not available: .*'auto'") as raised:
         USES[use](name, tiny().path)
     assert str(_core.devices()[name]) in str(raised.value)
 
@@ -66,7 +67,7 @@ def test_an_absent_device_is_refused(tiny: Any, use: str, name: str) -> None:
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("name", ["", "gpu", "CPU", "cpu ", "cuda:0"])
 def test_an_unknown_device_is_refused_with_the_list(tiny: Any, use: str, name: str) -> None:
-    with pytest.raises(_core.InputError, match="expected one of auto, cuda, metal, cpu"):
+    with pytest.raises(InputError, match="expected one of auto, cuda, metal, cpu"):
         USES[use](name, tiny().path)
 
 

@@ -12,8 +12,8 @@ from kernel_cases import REFERENCE, device_of, empty, same_bits
 from test_conv_silu import case as conv_case
 from test_gated_delta_net import EPS, TAPS, Case, run
 
-from qwen35_local import _core
 from qwen35_local._core import kernels
+from qwen35_local.errors import InputError
 
 MOST = 16  # rows of a pass that may be taken back
 SHAPE = (2, 4, 12, 32)  # Hk, Hv, Dk, Dv
@@ -134,6 +134,6 @@ def test_a_convolution_goes_on_behind_the_rows_that_were_kept(isa, accepted):
 )
 def test_commits_that_cannot_be(commit, what):
     on, x = device_of(REFERENCE, 1), rows_of(text(), slice(0, 2))
-    with pytest.raises(_core.InputError, match=what):
+    with pytest.raises(InputError, match=what):
         on.gated_delta_net(empty(2, SHAPE[1] * SHAPE[3]), *x, text().parameters, [*SHAPE, TAPS], EPS, [(0, 2, 8)],
                            [kernels.DeltaState(on, [*SHAPE, TAPS], 1)], [commit])  # fmt: skip

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from random_model import random_tokens
 
 from qwen35_local import _core
+from qwen35_local.errors import InputError
 
 FORMATS = ("f32", "f16", "q8", "q4", "k8v4")
 DRAFTS = 8
@@ -85,12 +86,12 @@ def test_the_end_of_the_context(tiny: Any, kv: Any) -> None:
     path = tiny().path
     sequence = _core.Sequence(_core.Model(path, drafts=DRAFTS), context_tokens=260, kv=kv)
     sequence.append(TEXT[:254], logits="none")
-    with pytest.raises(_core.InputError, match="254 of 260"):
+    with pytest.raises(InputError, match="254 of 260"):
         sequence.append(TEXT[254:261], uncertain=6)
     for accepted, rejected in ((2, 3), (0, 2), (1, 0)):
         verify(sequence, accepted, rejected)
     assert len(sequence) == 260
-    with pytest.raises(_core.InputError, match="260 of 260"):
+    with pytest.raises(InputError, match="260 of 260"):
         sequence.append(TEXT[260:261], uncertain=1)
     sequence.rewind(259)
     assert np.array_equal(sequence.append(TEXT[259:260]), plain(path, kv)[259:260])
@@ -214,15 +215,15 @@ def test_what_cannot_be_taken_back(tiny: Any) -> None:
     sequence = _core.Sequence(model)
     sequence.append(TEXT[:10], logits="none")
     for n in (9, 11):
-        with pytest.raises(_core.InputError, match=f"cannot rewind to {n} tokens"):
+        with pytest.raises(InputError, match=f"cannot rewind to {n} tokens"):
             sequence.rewind(n)
-    with pytest.raises(_core.InputError, match="4 uncertain tokens, expected at most 3"):
+    with pytest.raises(InputError, match="4 uncertain tokens, expected at most 3"):
         sequence.append(TEXT[10:15], uncertain=4)
-    with pytest.raises(_core.InputError, match="2 uncertain tokens, expected at most 1"):
+    with pytest.raises(InputError, match="2 uncertain tokens, expected at most 1"):
         sequence.append(TEXT[10:11], uncertain=2)
-    with pytest.raises(_core.InputError, match=r"a pass of 2 rows .*expected at least the 3 uncertain"):
+    with pytest.raises(InputError, match=r"a pass of 2 rows .*expected at least the 3 uncertain"):
         sequence.append(TEXT[10:15], uncertain=3, chunk_tokens=2)
-    with pytest.raises(_core.InputError, match="drafts is 17"):
+    with pytest.raises(InputError, match="drafts is 17"):
         _core.Model(tiny().path, drafts=17)
     assert len(sequence) == 10
 
@@ -231,5 +232,5 @@ def test_no_drafts_no_memory(tiny: Any) -> None:
     path = tiny().path
     sizes = [_core.Sequence(_core.Model(path, drafts=n)).state_bytes for n in (0, 1, 8, 16)]
     assert sizes[0] <= sizes[1] < sizes[2] < sizes[3]
-    with pytest.raises(_core.InputError, match="expected at most 0"):
+    with pytest.raises(InputError, match="expected at most 0"):
         _core.Sequence(_core.Model(path)).append([1, 2], uncertain=1)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from qwen35_local._core import InputError, Sampler
+from qwen35_local._core import Sampler
+from qwen35_local.errors import InputError
 
 
 class Stream:
