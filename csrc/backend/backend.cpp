@@ -37,6 +37,12 @@ const Step& Backend::step() const {
   return *step_;
 }
 
+void Backend::reserve(const ModelShape& model, const Step& step) {
+  check::step(step);
+  if (step_ != nullptr) throw Error("Backend::reserve was called within a pass");
+  do_reserve(model, step);
+}
+
 void Backend::run(const Step& step, const std::function<void()>& pass) {
   check::step(step);
   if (step_ != nullptr) throw Error("Backend::run was called within a pass");

@@ -137,6 +137,10 @@ class Backend {
   virtual void download(std::byte* to, DevicePtr<const std::byte> from, std::size_t bytes) = 0;  // waits
 
   // ---- a pass ------------------------------------------------------------------------------------------------------
+  // Takes the memory that a pass over `step` needs in a model of this shape, so that run() allocates nothing; what was
+  // taken before is used again. Throws OutOfMemory, and InputError as run() does: nothing has been computed then.
+  void reserve(const ModelShape& model, const Step& step);
+
   // Calls `pass` with `step` as the current step, which embed, gated_delta_net, norm_rope_append, attend and take_rows
   // read; the other operations may be called outside of a pass too. A device may record what the pass enqueues and
   // replay it for a later step of the same sizes, so it depends on nothing else. Throws InputError for a step that is
@@ -222,6 +226,7 @@ class Backend {
   Profile* profile() noexcept { return profile_.get(); }  // null when none is kept
 
  private:
+  virtual void do_reserve(const ModelShape& model, const Step& step) = 0;
   virtual void do_run(const Step& step, const std::function<void()>& pass) = 0;
   virtual void do_embed(Tensor out, const Weight& table) = 0;
   virtual void do_rms_norm(Tensor out, Tensor x, DevicePtr<const float> weight, float eps) = 0;

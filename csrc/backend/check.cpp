@@ -11,7 +11,7 @@ namespace {
 
 std::string text(std::size_t number) { return std::to_string(number); }
 
-std::string text(std::size_t rows, std::size_t cols) { return "[" + text(rows) + ", " + text(cols) + "]"; }
+std::string text(std::size_t rows, std::size_t cols) { return std::string("[") + text(rows) + ", " + text(cols) + "]"; }
 
 std::string text(const Weight& w) { return text(w.rows(), w.cols()); }
 
@@ -68,7 +68,7 @@ void heads(const char* operation, const AttentionShape& shape, const DeviceLimit
 }
 
 void step(const Step& step) {
-  constexpr const char* kName = "run";
+  constexpr const char* kName = "step";
   const std::size_t rows = step.tokens.size(), table = step.page_table.size();
   if (step.positions.size() != rows) {
     fail(kName, text(step.positions.size()) + " positions, expected one for each of " + text(rows) + " rows");

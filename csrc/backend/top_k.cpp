@@ -79,6 +79,12 @@ void all_candidates(std::vector<Candidate>& out, std::span<const float> row, con
   std::erase_if(out, [&](const Candidate& c) { return c.logit == kImpossible || !edits.allows(c.id); });
 }
 
+void TopK::reserve(std::size_t logits) {
+  candidates_.reserve(logits);
+  largest_.reserve((logits + kBlock - 1) / kBlock);
+  ranked_.reserve(largest_.capacity());
+}
+
 // The k-th largest of the blocks' largest logits has k logits at or above it, so that no logit below it is among the k
 // best: of a large vocabulary few blocks are looked at twice.
 std::span<const Candidate> TopK::select(std::span<float> row, std::size_t k, const LogitEdits& edits) {

@@ -61,6 +61,8 @@ void all_candidates(std::vector<Candidate>& out, std::span<const float> row, con
 
 class TopK {
  public:
+  // Room for a row of so many logits: select() then allocates nothing.
+  void reserve(std::size_t logits);
   // The k best of these, the most likely first; fewer where there are no more. Overwrites the row. Valid until the next
   // call. Throws InputError like all_candidates.
   std::span<const Candidate> select(std::span<float> row, std::size_t k, const LogitEdits& edits);

@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -12,6 +13,7 @@
 
 #include "base/error.h"
 #include "bindings/bindings.h"
+#include "bindings/kernel_steps.h"
 #include "bindings/kernels.h"
 #include "bindings/staging.h"
 #include "devices/cpu/cpu_backend.h"
@@ -23,7 +25,6 @@ namespace qwen35 {
 namespace {
 
 using py::array;
-using Range = std::tuple<std::size_t, std::size_t, std::size_t>;  // first row, rows, position
 
 struct Device {
   std::unique_ptr<Backend> ops;
@@ -58,108 +59,19 @@ std::vector<std::string> devices_here() {
   return names;
 }
 
-AttentionShape attention_shape(const Range& s) {
-  const auto [heads, kv_heads, width] = s;
-  return {static_cast<std::uint32_t>(heads), static_cast<std::uint32_t>(kv_heads), static_cast<std::uint32_t>(width)};
-}
-
-// The pages of one sequence in one attention layer. The first `blank` of them are one and the same, for tests at far
-// positions that have no history.
-class KvCache {
- public:
-  KvCache(Device& on, const std::string& format, const Range& shape, std::size_t count, std::size_t blank)
-      : pool_(on.ops->kv_pool({.layers = 1,
-                               .shape = attention_shape(shape),
-                               .format = to_kv_format(format),
-                               .uncertain = kMostUncertain})) {
-    for (std::size_t p = 0; p < count; ++p) {
-      plain.push_back(p > 0 && p < blank ? plain.front() : pool_->allocate(PageForm::kPlain));
-      if (is_quantised(pool_->spec().format)) quantised.push_back(pool_->allocate(PageForm::kQuantised));
-    }
-  }
-
-  KvFormat format() const noexcept { return pool_->spec().format; }
-  py::bytes bytes(PageForm form, std::size_t page) const {
-    std::string copy(pool_->page_bytes(form), '\0');
-    const std::vector<PageId>& pages = form == PageForm::kPlain ? plain : quantised;
-    pool_->download(reinterpret_cast<std::byte*>(copy.data()), pages.at(page), kPageTokens);
-    return copy;
-  }
-
-  std::vector<PageId> plain, quantised;
-
- private:
-  std::unique_ptr<KvPool> pool_;
-};
-
-// What one sequence keeps in one DeltaNet layer; nothing before its first token.
-class DeltaState {
- public:
-  DeltaState(Device& on, const DeltaShape& shape, std::uint32_t uncertain)
-      : pool_(on.ops->state_pool({.layers = 1, .shape = shape, .uncertain = uncertain})), slot_(pool_->allocate()) {
-    pool_->clear(slot_);
-  }
-
-  SlotId slot() const noexcept { return slot_; }
-  void copy_from(const DeltaState& other) {
-    std::vector<std::byte> bytes(pool_->slot_bytes());
-    other.pool_->download(bytes.data(), other.slot_);
-    pool_->upload(slot_, bytes.data());
-  }
-
- private:
-  std::unique_ptr<StatePool> pool_;
-  SlotId slot_;
-};
-
-// What was committed before a segment, and how many of its rows are certain.
-using Commits = std::vector<std::pair<std::uint32_t, std::uint32_t>>;
-
-StepSegment segment_of(const Range& range) {
-  const auto [first, count, position] = range;
-  const auto at = static_cast<std::uint32_t>(position), rows = static_cast<std::uint32_t>(count);
-  return {.first = static_cast<std::uint32_t>(first),
-          .count = rows,
-          .position = at,
-          .committed = at,
-          .certain = rows,
-          .state = kNoSlot,
-          .format = KvFormat::kF32,
-          .plain_pages = 0,
-          .quantised_pages = 0};
-}
-
-std::uint32_t list_pages(StepArrays& step, const std::vector<PageId>& pages, std::size_t count) {
-  const auto first = static_cast<std::uint32_t>(step.page_table.size());
-  for (std::size_t p = 0; p < count; ++p) step.page_table.push_back(p < pages.size() ? pages[p] : kNoPage);
-  return first;
-}
-
-// A step of `rows` rows, with the pages or the states of its segments where there are some. Without `commits` all rows
-// are certain.
-StepArrays make_step(py::ssize_t rows, const std::vector<Range>& ranges, const std::vector<KvCache*>& caches,
-                     const std::vector<DeltaState*>& states, const Commits& commits) {
-  StepArrays step;
-  step.tokens.resize(static_cast<std::size_t>(rows));
-  step.positions.resize(step.tokens.size());
-  for (std::size_t i = 0; i < ranges.size(); ++i) {
-    StepSegment s = segment_of(ranges[i]);
-    for (std::size_t t = s.first; t < std::min<std::size_t>(s.first + s.count, step.positions.size()); ++t) {
-      const auto at = static_cast<std::int32_t>(s.position + t - s.first);
-      step.positions[t] = {at, at, at};
-    }
-    if (!commits.empty()) std::tie(s.committed, s.certain) = commits.at(i);
-    if (!states.empty()) s.state = states.at(i)->slot();
-    if (!caches.empty()) s.format = caches.at(i)->format();
-    const std::vector<PageId> none;
-    s.plain_pages = list_pages(step, caches.empty() ? none : caches.at(i)->plain, s.pages());
-    if (is_quantised(s.format)) s.quantised_pages = list_pages(step, caches.at(i)->quantised, s.pages());
-    step.segments.push_back(s);
-  }
-  return step;
-}
-
 DeltaShape delta_shape(const std::vector<std::uint32_t>& s) { return {s.at(0), s.at(1), s.at(2), s.at(3), s.at(4)}; }
+
+void run(Device& device, const ModelShape& model, const StepArrays& step, const std::function<void()>& pass) {
+  device.ops->reserve(model, step.view());
+  device.ops->run(step.view(), pass);
+}
+
+// A model of nothing but the attention whose keys and values these are.
+ModelShape attention_model(const std::vector<KvCache*>& caches) {
+  ModelShape model;
+  if (!caches.empty()) model.attention = caches.front()->shape();
+  return model;
+}
 
 // ---- operations ---------------------------------------------------------------------------------------------------
 
@@ -171,7 +83,7 @@ void embed(Device& device, const array& out, const Weight& table, const std::vec
   step.tokens = tokens;
   step.positions.resize(tokens.size());
   for (const auto& [row, values] : inputs) step.inputs.push_back({row, stage.floats(values)});
-  device.ops->run(step.view(), [&] { device.ops->embed(to, table); });
+  run(device, {}, step, [&] { device.ops->embed(to, table); });
   stage.fetch(out);
 }
 
@@ -210,8 +122,10 @@ void gated_delta_net(Device& device, const array& out, const array& qkv, const a
   const auto& [conv, ssm_a, dt_bias, norm] = parameters;
   const DeltaParameters given{stage.floats(conv), stage.floats(ssm_a), stage.floats(dt_bias), stage.floats(norm)};
   const StepArrays step = make_step(qkv.shape(0), ranges, {}, states, commits);
-  device.ops->run(step.view(),
-                  [&] { device.ops->gated_delta_net(to, x, gate, decays, betas, given, delta_shape(shape), eps, 0); });
+  ModelShape model;
+  model.delta = delta_shape(shape);
+  run(device, model, step,
+      [&] { device.ops->gated_delta_net(to, x, gate, decays, betas, given, model.delta, eps, 0); });
   stage.fetch(out);
 }
 
@@ -231,9 +145,8 @@ void norm_rope_append(Device& device, const array& q_gate, const array& k, const
     const auto [t, h, w] = positions[row];
     step.positions.at(row) = {t, h, w};
   }
-  device.ops->run(step.view(), [&] {
-    device.ops->norm_rope_append(queries, keys, values, norms, eps, rope, attention_shape(shape), 0);
-  });
+  run(device, attention_model(caches), step,
+      [&] { device.ops->norm_rope_append(queries, keys, values, norms, eps, rope, attention_shape(shape), 0); });
   for (const array& changed : {q_gate, k, v}) stage.fetch(changed);
 }
 
@@ -242,7 +155,7 @@ void attend(Device& device, const array& out, const array& q_gate, const Range& 
   Stage stage(*device.ops);
   const Tensor to = stage.tensor(out), from = stage.tensor(q_gate);
   const StepArrays step = make_step(q_gate.shape(0), ranges, caches, {}, {});
-  device.ops->run(step.view(), [&] { device.ops->attend(to, from, attention_shape(shape), 0); });
+  run(device, attention_model(caches), step, [&] { device.ops->attend(to, from, attention_shape(shape), 0); });
   stage.fetch(out);
 }
 
@@ -318,7 +231,7 @@ void take_rows(Device& device, const array& out, const array& x, const std::vect
   step.tokens.resize(from.rows);
   step.positions.resize(from.rows);
   step.outputs = rows;
-  device.ops->run(step.view(), [&] { device.ops->take_rows(to, from); });
+  run(device, {}, step, [&] { device.ops->take_rows(to, from); });
   stage.fetch(out);
 }
 
@@ -343,13 +256,17 @@ void bind_memory(py::module_& kernels) {
            py::arg("shared") = py::none(), py::keep_alive<1, 2>(), py::keep_alive<1, 3>(), py::keep_alive<1, 4>(),
            py::keep_alive<1, 6>());
   py::class_<KvCache>(kernels, "KvCache")
-      .def(py::init<Device&, const std::string&, const Range&, std::size_t, std::size_t>(), py::arg("device"),
-           py::arg("format"), py::arg("shape"), py::arg("pages"), py::arg("blank") = 0, py::keep_alive<1, 2>())
+      .def(py::init(
+               [](Device& device, const std::string& format, const Range& shape, std::size_t pages, std::size_t blank) {
+                 return std::make_unique<KvCache>(*device.ops, format, shape, pages, blank);
+               }),
+           py::arg("device"), py::arg("format"), py::arg("shape"), py::arg("pages"), py::arg("blank") = 0,
+           py::keep_alive<1, 2>())
       .def("bytes", [](const KvCache& c, std::size_t page) { return c.bytes(PageForm::kPlain, page); })
       .def("quantised_bytes", [](const KvCache& c, std::size_t page) { return c.bytes(PageForm::kQuantised, page); });
   py::class_<DeltaState>(kernels, "DeltaState")
       .def(py::init([](Device& device, const std::vector<std::uint32_t>& shape, std::uint32_t uncertain) {
-             return std::make_unique<DeltaState>(device, delta_shape(shape), uncertain);
+             return std::make_unique<DeltaState>(*device.ops, delta_shape(shape), uncertain);
            }),
            py::arg("device"), py::arg("shape"), py::arg("uncertain") = 0, py::keep_alive<1, 2>())
       .def("copy_from", &DeltaState::copy_from, py::arg("other"));

@@ -69,14 +69,16 @@ Weights Model::load(const ModelFile& file, TensorSource* source, const std::func
   }
 }
 
-Activations Model::DeviceLock::activations(std::size_t rows, std::size_t logit_rows) {
+Activations Model::DeviceLock::reserve(const Step& step, std::size_t logit_rows) {
   auto& scratch = model_.scratch_;
+  const std::size_t rows = step.tokens.size();
   if (!scratch || scratch->rows() < rows || scratch->logit_rows() < logit_rows) {
     const std::size_t most_rows = scratch ? std::max(rows, scratch->rows()) : rows;
     const std::size_t most_logit_rows = scratch ? std::max(logit_rows, scratch->logit_rows()) : logit_rows;
     scratch.reset();  // before the larger one is allocated
     scratch = std::make_unique<Scratch>(*model_.backend_, model_.config_, most_rows, most_logit_rows);
   }
+  model_.backend_->reserve(model_.config_, step);
   return scratch->first_rows(rows);
 }
 

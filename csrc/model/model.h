@@ -43,9 +43,10 @@ class Model {
   class DeviceLock {
    public:
     Backend& ops() const noexcept { return *model_.backend_; }
-    // Activations of `rows` rows; valid until the next call or the end of the turn.
-    Activations activations(std::size_t rows, std::size_t logit_rows);
-    // Memory for `rows` rows of D values, valid like activations.
+    // All memory of a pass over `step`: its activations, valid until the next call or the end of the turn, and what the
+    // device needs of its own.
+    Activations reserve(const Step& step, std::size_t logit_rows);
+    // Memory for `rows` rows of D values, valid like the activations.
     DevicePtr<float> input_rows(std::size_t rows);
     // Pools of the model's shape, made when first asked for; they live as long as the model. Throws InputError when the
     // device cannot keep this model's keys and values in the format.

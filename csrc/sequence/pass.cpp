@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <functional>
 #include <numeric>
 #include <string>
 #include <utility>
@@ -160,10 +161,12 @@ void Stepper::pass() {
   if (parts_.empty()) return;
   upload_inputs(device);
   const std::vector<Head> rows_of_logits = heads();
-  const Activations s = device.activations(step_.tokens.size(), std::min(kLogitRows, rows_of_logits.size()));
+  const Activations s = device.reserve(step_.view(), std::min(kLogitRows, rows_of_logits.size()));
+  const std::function<void()> page = [&] {
+    forward(ops, model_.weights(), model_.config(), model_.rope(), s, step_.outputs.size());
+  };
   for (const Part& part : parts_) part.entry->item->sequence->is_torn_ = true;
-  ops.run(step_.view(),
-          [&] { forward(ops, model_.weights(), model_.config(), model_.rope(), s, step_.outputs.size()); });
+  ops.run(step_.view(), page);
   fetch_hidden(ops, s);
   fetch_logits(ops, s, rows_of_logits);
   ops.synchronize();

@@ -52,7 +52,7 @@ CASES: dict[str, Callable[[kernels.Device], object]] = {
         empty(3, 5), zeros(3, 32), weight(c, 5, 32), weight(c, 6, 32)
     ),
     r"norm_rope_append: k is \[3, 17\], expected \[3, 16\]": lambda c: append(c, zeros(3, 64), zeros(3, 17), (0, 3, 0)),
-    r"run: a segment of 4 rows from row 0": lambda c: append(c, zeros(3, 64), zeros(3, 16), (0, 4, 0)),
+    r"step: a segment of 4 rows from row 0": lambda c: append(c, zeros(3, 64), zeros(3, 16), (0, 4, 0)),
     r"norm_rope_append: rotary dimensions 18": lambda c: append(c, zeros(3, 64), zeros(3, 16), (0, 3, 0), 9),
     r"attend: out is \[3, 31\], expected \[3, 32\]": lambda c: attend(c, empty(3, 31)),
     r"attend: 2 heads over 1 key/value heads of width 17": lambda c: attend(c, empty(3, 32), (2, 1, 17)),
@@ -67,7 +67,7 @@ CASES: dict[str, Callable[[kernels.Device], object]] = {
         zeros(1, 5), zeros(3, 32), experts(c, 4, 4), np.zeros((1, 2), np.int32), zeros(1, 2)
     ),
     r"sigmoid_gate: gate is \[2, 1\], expected \[3, 1\]": lambda c: c.sigmoid_gate(zeros(3, 8), zeros(2, 1)),
-    r"run: output row 5 of 5": lambda c: c.take_rows(empty(1, 8), zeros(5, 8), [5]),
+    r"step: output row 5 of 5": lambda c: c.take_rows(empty(1, 8), zeros(5, 8), [5]),
 }
 
 

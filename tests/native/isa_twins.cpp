@@ -16,7 +16,7 @@ int main(int count, char** arguments) {
       return 1;
     }
   }
-  bool is_same = twins::workers_share() && twins::foreign_weights_are_refused();
+  bool is_same = twins::workers_share() && twins::foreign_weights_are_refused() && twins::passes_allocate_nothing();
   for (const cpu::Isa isa : isas.subspan(1)) {
     twins::Comparison comparison(isa);
     twins::compare_matmul(comparison);

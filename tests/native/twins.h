@@ -82,6 +82,7 @@ class Comparison {
 
 bool workers_share();                // workers.cpp
 bool foreign_weights_are_refused();  // foreign_weight.cpp
+bool passes_allocate_nothing();      // pass_allocations.cpp
 void compare_matmul(Comparison& c);  // matmul_twins.cpp
 void compare_rows(Comparison& c);    // row_twins.cpp
 

@@ -1,6 +1,10 @@
 """A device that fails, at every allocation and every operation: what was asked for fails as a whole or says that the
 sequence is torn, nothing stays held, and the next attempt gives what it would have given."""
 
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
@@ -11,6 +15,7 @@ import pytest
 
 from qwen35_local import _core
 from qwen35_local._core import kernels
+from qwen35_local.errors import DeviceError, InputError, OutOfMemory
 
 Kv = Literal["f32", "f16", "q8", "q4", "k8v4"]
 TEXT = [int(t) for t in np.random.default_rng(0).integers(0, 300, 1400)]
@@ -69,7 +74,7 @@ ACTIONS: dict[str, tuple[Callable[[Stage], Any], int]] = {  # what is done, and 
 def is_torn(sequence: _core.Sequence) -> bool:
     try:
         sequence.append([], logits="none")
-    except _core.InputError as error:
+    except InputError as error:
         assert "failed midway" in str(error)
         return True
     return False
@@ -78,7 +83,7 @@ def is_torn(sequence: _core.Sequence) -> bool:
 def failed(action: Callable[[], Any]) -> bool:
     try:
         action()
-    except (_core.OutOfMemory, _core.DeviceError):
+    except (OutOfMemory, DeviceError):
         return True
     return False
 
@@ -106,6 +111,7 @@ def test_an_allocation_fails_at_every_place(tiny: Callable[..., Any], action: st
         if not has_failed:
             break
         assert is_torn(stage.sequence) or stage.sequence.tokens.tolist() == TEXT[: len(stage.sequence)]
+        assert not (action == "append" and is_torn(stage.sequence))
         recover(stage)
         again = stage.sequence.append(TEXT[len(stage.sequence) : 1300]) if action == "append" else act(stage)
         stage.goes_on(length)
@@ -113,6 +119,47 @@ def test_an_allocation_fails_at_every_place(tiny: Callable[..., Any], action: st
         del again
     assert n > 1 or action in {"restore", "truncate to nothing"}  # which need nothing
     del result
+
+
+def test_what_a_pass_works_in_is_taken_before_it(tiny: Callable[..., Any]) -> None:
+    """The token after 700 takes no page and no activations; without memory it is as if nobody had asked."""
+    stage = Stage.build(tiny().path, "f16")
+    for _ in range(2):
+        stage.fake.clear_events()
+        stage.fake.fail_allocation(1)
+        with pytest.raises(OutOfMemory, match="fail at 1 bytes"):
+            stage.sequence.append(TEXT[700:701])
+        assert stage.fake.events == []
+        assert not is_torn(stage.sequence)
+    stage.goes_on(700)
+
+
+WITHOUT_MEMORY = """
+import resource, sys
+from qwen35_local import _core
+from qwen35_local.errors import OutOfMemory
+
+model, tokens = _core.Model(sys.argv[1], threads=1), [7] * 4000
+sequence, undisturbed = _core.Sequence(model), _core.Sequence(model)
+sequence.append([1, 2, 3])
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 20), resource.RLIM_INFINITY))
+try:
+    sequence.append(tokens, chunk_tokens=4000)
+except OutOfMemory as error:
+    print(error, len(sequence))
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+same = sequence.append(tokens) == undisturbed.append([1, 2, 3, *tokens])
+print(bool(same.all()))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="address space is limited there alone")
+@pytest.mark.skipif("QWEN35_SANITIZED" in os.environ, reason="the sanitizer needs the address space")
+def test_a_system_without_memory(tiny: Callable[..., Any]) -> None:
+    command = [sys.executable, "-c", WITHOUT_MEMORY, str(tiny(wide=True).path)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert re.search(r"the system has no memory for \d{7,} bytes more; take .* 3\nTrue\n", run.stdout), run
 
 
 @pytest.mark.parametrize("kv", ["f16", "q4"])
@@ -127,7 +174,7 @@ def test_an_operation_fails_at_every_place(tiny: Callable[..., Any], kv: Kv) -> 
         if not failed(lambda: stage.sequence.append(TEXT[700:790])):
             break
         assert is_torn(stage.sequence)
-        with pytest.raises(_core.InputError, match="failed midway"):
+        with pytest.raises(InputError, match="failed midway"):
             stage.sequence.snapshot()
         assert not is_torn(other)
         if n % 2 == 0:

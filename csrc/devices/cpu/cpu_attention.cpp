@@ -8,13 +8,13 @@
 #include "devices/cpu/cpu_backend.h"
 #include "devices/cpu/host.h"
 #include "devices/cpu/quantised_page.h"
-#include "devices/cpu/scratch_bytes.h"
+#include "devices/cpu/step_work.h"
 
 namespace qwen35::cpu {
 namespace {
 
 // Partial softmaxes of one call take no more than this; beyond it a worker keeps a query to itself.
-constexpr std::size_t kPartsBytes = std::size_t{64} << 20;
+constexpr std::size_t kPartsFloats = (std::size_t{64} << 20) / sizeof(float);
 
 // Rows of heads to normalise and turn that are worth waking one more worker for.
 constexpr std::size_t kRowGrain = 16;
@@ -44,6 +44,35 @@ struct KvSplit {
   bool is_quantised;
 };
 
+// What the queries of one task read: the first of them `first` keys and the last one `last`, which lies in one page
+// with it.
+struct Reach {
+  KvFormat format;
+  std::size_t first;
+  std::size_t last;
+
+  std::size_t own_page() const { return (first - 1) / kPageTokens; }
+  // The first page that a packed format reads open again; kFirstQuantisedPage when nothing is read packed.
+  std::size_t first_newest_page() const {
+    return std::max(own_page() + 1, kFirstQuantisedPage + kNewestPlainPages) - kNewestPlainPages;
+  }
+  bool has_quantised() const { return is_quantised(format) && first_newest_page() > kFirstQuantisedPage; }
+
+  // Plain: every kKvSplit keys. Packed: the first page; the packed pages, cut at every kKvSplit keys; the newest pages.
+  std::size_t splits() const {
+    if (!is_quantised(format)) return ceil_div(last, kKvSplit);
+    return has_quantised() ? 2 + ceil_div(first_newest_page() * kPageTokens, kKvSplit) : 1;
+  }
+  KvSplit split(std::size_t i) const {
+    if (!is_quantised(format)) return {i * kKvSplit, (i + 1) * kKvSplit, false};
+    const std::size_t newest = first_newest_page() * kPageTokens, end = (own_page() + 1) * kPageTokens;
+    if (!has_quantised()) return {0, end, false};
+    if (i == 0) return {0, kFirstQuantisedPage * kPageTokens, false};
+    if (i + 1 == splits()) return {newest, end, false};
+    return {std::max((i - 1) * kKvSplit, kFirstQuantisedPage * kPageTokens), std::min(i * kKvSplit, newest), true};
+  }
+};
+
 // The queries of one task: all heads of one key/value head for a few consecutive rows of one page.
 struct Queries {
   const float* rows[kQueryBlock];
@@ -53,27 +82,50 @@ struct Queries {
   std::size_t kv_head = 0;
   const KvSegment* segment = nullptr;
 
-  std::size_t own_page() const { return (limits[0] - 1) / kPageTokens; }
-  // The first page that a packed format reads open again; kFirstQuantisedPage when nothing is read packed.
-  std::size_t first_newest_page() const {
-    return std::max(own_page() + 1, kFirstQuantisedPage + kNewestPlainPages) - kNewestPlainPages;
-  }
-  bool has_quantised() const { return is_quantised(segment->format) && first_newest_page() > kFirstQuantisedPage; }
+  Reach reach() const { return {segment->format, limits[0], limits[count - 1]}; }
+};
 
-  // Plain: every kKvSplit keys. Packed: the first page; the packed pages, cut at every kKvSplit keys; the newest pages.
-  std::size_t splits() const {
-    if (!is_quantised(segment->format)) return ceil_div(limits[count - 1], kKvSplit);
-    return has_quantised() ? 2 + ceil_div(first_newest_page() * kPageTokens, kKvSplit) : 1;
+// How the queries of a step are cut into tasks.
+struct AttendTasks {
+  std::size_t group;       // query heads per key/value head
+  std::size_t block_rows;  // rows per task
+  std::size_t count = 0;
+  std::size_t most_splits = 0;
+  std::size_t block_queries = 0;  // of the largest task
+  std::size_t products = 0;       // multiplications in all
+
+  AttendTasks(const AttentionShape& shape, std::span<const StepSegment> segments)
+      : group(shape.heads / shape.kv_heads), block_rows(std::bit_floor(kQueryBlock / group)) {
+    for (const StepSegment& s : segments) {
+      if (s.count == 0) continue;
+      const std::size_t position = s.position, end = s.end(), rows = s.count;
+      const std::size_t last_block = (end - 1) / block_rows * block_rows;
+      count += blocks(position, rows) * shape.kv_heads;
+      most_splits = std::max(most_splits, Reach{s.format, std::max(last_block, position) + 1, end}.splits());
+      products += 2 * rows * end * shape.heads * shape.width;
+      block_queries = std::max(block_queries, std::min(block_rows, rows) * group);
+    }
   }
-  KvSplit split(std::size_t i) const {
-    if (!is_quantised(segment->format)) return {i * kKvSplit, (i + 1) * kKvSplit, false};
-    const std::size_t newest = first_newest_page() * kPageTokens, end = (own_page() + 1) * kPageTokens;
-    if (!has_quantised()) return {0, end, false};
-    if (i == 0) return {0, kFirstQuantisedPage * kPageTokens, false};
-    if (i + 1 == splits()) return {newest, end, false};
-    return {std::max((i - 1) * kKvSplit, kFirstQuantisedPage * kPageTokens), std::min(i * kKvSplit, newest), true};
+
+  // Blocks of rows lie at fixed positions, so that none reaches from one page into the next.
+  std::size_t blocks(std::size_t position, std::size_t rows) const {
+    return rows == 0 ? 0 : ceil_div(position + rows, block_rows) - position / block_rows;
+  }
+
+  // As many as have some ten microseconds to do each.
+  std::size_t most_workers() const { return products / kGrainProducts + 1; }
+
+  // Whether the splits of a query are spread: where tasks are few and long, and their partial softmaxes not too large.
+  bool spreads_splits(unsigned workers, std::size_t width) const {
+    return workers > 1 && count < std::size_t{2} * workers && most_splits > 1 && spread_floats(width) <= kPartsFloats;
+  }
+  std::size_t spread_floats(std::size_t width) const {
+    return count * most_splits * Partial::floats(block_queries, width);
   }
 };
+
+// Of a worker that takes a task through all its splits: what is summed, and what comes to it.
+std::size_t own_floats(std::size_t width) { return 2 * Partial::floats(kQueryBlock, width); }
 
 }  // namespace
 
@@ -83,43 +135,15 @@ struct AttendPlan {
   Tensor q_gate;
   AttentionShape shape;
   std::span<const KvSegment> segments;
-  std::size_t group;       // query heads per key/value head
-  std::size_t block_rows;  // rows per task
-  std::size_t tasks = 0;
-  std::size_t most_splits = 0;
-  std::size_t block_queries = 0;  // of the largest task
-  std::size_t products = 0;       // multiplications in all
-
-  AttendPlan(Tensor o, Tensor q, const AttentionShape& s, std::span<const KvSegment> all)
-      : out(o),
-        q_gate(q),
-        shape(s),
-        segments(all),
-        group(s.heads / s.kv_heads),
-        block_rows(std::bit_floor(kQueryBlock / group)) {
-    for (const KvSegment& segment : segments) {
-      if (segment.count == 0) continue;
-      tasks += blocks(segment) * shape.kv_heads;
-      most_splits = std::max(most_splits, queries(tasks - 1).splits());
-      products += 2 * segment.count * (segment.position + segment.count) * shape.heads * shape.width;
-      block_queries = std::max(block_queries, std::min(block_rows, segment.count) * group);
-    }
-  }
-
-  // As many as have some ten microseconds to do each.
-  std::size_t most_workers() const { return products / kGrainProducts + 1; }
-
-  // Blocks of rows lie at fixed positions, so that none reaches from one page into the next.
-  std::size_t blocks(const KvSegment& s) const {
-    return s.count == 0 ? 0 : ceil_div(s.position + s.count, block_rows) - s.position / block_rows;
-  }
+  AttendTasks tasks;
 
   Queries queries(std::size_t task) const {
     const KvSegment* s = segments.data();
-    for (; task >= blocks(*s) * shape.kv_heads; ++s) task -= blocks(*s) * shape.kv_heads;
+    for (std::size_t n; task >= (n = tasks.blocks(s->position, s->count) * shape.kv_heads); ++s) task -= n;
     Queries q;
     q.segment = s;
     q.kv_head = task % shape.kv_heads;
+    const std::size_t group = tasks.group, block_rows = tasks.block_rows;
     const std::size_t start = (s->position / block_rows + task / shape.kv_heads) * block_rows;
     const std::size_t first = std::max(start, s->position) - s->position;
     q.first_row = s->first + first;
@@ -138,7 +162,7 @@ struct AttendPlan {
 
   void run_split(const Table& table, const Queries& q, std::size_t number, const Partial& to,
                  std::byte* scratch) const {
-    const KvSplit split = q.split(number);
+    const KvSplit split = q.reach().split(number);
     if (split.is_quantised) {
       const std::size_t first = split.first / kPageTokens, count = split.last / kPageTokens - first;
       attend_packed(table, QuantisedPage(q.segment->format, shape),
@@ -170,8 +194,9 @@ struct AttendPlan {
 
   void merge(const Table& table, const Queries& q, std::size_t split, const Partial& total,
              const Partial& later) const {
+    const std::size_t first = q.reach().split(split).first;
     for (std::size_t i = 0; i < q.count; ++i) {
-      if (q.limits[i] <= q.split(split).first) continue;
+      if (q.limits[i] <= first) continue;
       table.attend_combine(total.m + i, total.sum + i, total.values + i * shape.width, later.m[i], later.sum[i],
                            later.values + i * shape.width, shape.width);
     }
@@ -180,7 +205,7 @@ struct AttendPlan {
   void finish(const Table& table, const Queries& q, const Partial& total) const {
     for (std::size_t i = 0; i < q.count; ++i) {
       if (is_quantised(q.segment->format)) table.hadamard(total.values + i * shape.width, shape.width);  // back
-      const std::size_t row = q.first_row + i / group, head = q.kv_head * group + i % group;
+      const std::size_t row = q.first_row + i / tasks.group, head = q.kv_head * tasks.group + i % tasks.group;
       table.attend_finish(cpu::row(out, row) + head * shape.width, total.values + i * shape.width, total.sum[i],
                           query(row, head) + shape.width, shape.width);
     }
@@ -192,7 +217,7 @@ struct AttendPlan {
 const float* CpuBackend::rope_table(const Rope& rope) {
   const std::span positions = pass_.step().positions;
   const std::size_t pairs = rope.pairs, rows = positions.size();
-  float* table = rope_.reserve<float>(rows * 2 * pairs);
+  float* table = work_.take<float>(WorkPart::kRope, rows * 2 * pairs);
   if (rope_of_ == rope.inv_freq) return table;
   rope_of_ = rope.inv_freq;
   const double* inv_freq = host(rope.inv_freq);
@@ -260,69 +285,81 @@ void CpuBackend::quantise_pages(const KvSegment& s, const QuantisedPage& page) {
 }
 
 void CpuBackend::do_attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::uint32_t layer) {
-  const AttendPlan plan(out, q_gate, shape, pass_.attention(shape, layer));
-  const std::size_t floats = Partial::floats(plan.block_queries, shape.width);
-  const bool few_tasks = plan.tasks < std::size_t{2} * workers_.count() && plan.most_splits > 1;
-  if (workers_.count() > 1 && few_tasks && plan.tasks * plan.most_splits * floats * sizeof(float) <= kPartsBytes) {
+  const AttendPlan plan{out, q_gate, shape, pass_.attention(shape, layer), {shape, pass_.step().segments}};
+  if (plan.tasks.spreads_splits(workers_.count(), shape.width)) {
     attend_splits(plan);
   } else {
     attend_rows(plan);
   }
 }
 
-std::size_t rope_scratch_bytes(const AttentionShape& shape, std::size_t rows) noexcept {
-  return rows * shape.width * sizeof(float);  // where every dimension is rotated
+void add_rope_work(WorkBytes& work, const AttentionShape& shape, std::size_t rows) noexcept {
+  work.raise(WorkPart::kRope, rows * shape.width * sizeof(float));  // where every dimension is rotated
 }
 
-std::size_t attend_scratch_bytes(const AttentionShape& shape, std::size_t rows, std::size_t context,
-                                 unsigned workers) noexcept {
-  const std::size_t part = Partial::floats(kQueryBlock, shape.width) * sizeof(float);
+void add_attend_work(WorkBytes& work, const AttentionShape& shape, std::span<const StepSegment> segments,
+                     unsigned workers) noexcept {
+  if (shape.heads == 0) return;
+  const AttendTasks tasks(shape, segments);
+  const bool spreads = tasks.spreads_splits(workers, shape.width);
+  const std::size_t floats = spreads ? tasks.spread_floats(shape.width) : workers * own_floats(shape.width);
+  work.raise(WorkPart::kAttendParts, floats * sizeof(float));
+  work.raise(WorkPart::kAttendQuantised, workers * quantised_scratch_bytes(shape.width));
+}
+
+void add_most_attend_work(WorkBytes& work, const AttentionShape& shape, std::size_t rows, std::size_t context,
+                          unsigned workers) noexcept {
   const std::size_t block_rows = std::bit_floor(kQueryBlock / (shape.heads / shape.kv_heads));
   const std::size_t blocks = ceil_div(rows, block_rows) + 1;
-  // As do_attend decides: splits are spread when tasks are few, and within kPartsBytes.
+  // As AttendTasks decide.
   const std::size_t few = std::min((2 * std::size_t{workers} - 1) / shape.kv_heads, blocks) * shape.kv_heads;
   const std::size_t splits = 2 + ceil_div(context, kKvSplit);
-  const std::size_t spread = workers > 1 ? std::min(few * splits * part, kPartsBytes) : 0;
-  return std::max(spread, 2 * part * workers) + workers * quantised_scratch_bytes(shape.width);
+  const std::size_t parts = few * splits * Partial::floats(kQueryBlock, shape.width);
+  const std::size_t spread = workers > 1 ? std::min(parts, kPartsFloats) : 0;
+  work.raise(WorkPart::kAttendParts, std::max(spread, workers * own_floats(shape.width)) * sizeof(float));
+  work.raise(WorkPart::kAttendQuantised, workers * quantised_scratch_bytes(shape.width));
 }
 
 // A worker takes a task through all its splits. The longest tasks, at the end of a segment, go first.
 void CpuBackend::attend_rows(const AttendPlan& plan) {
   const std::size_t floats = Partial::floats(kQueryBlock, plan.shape.width);
-  float* scratch = attend_parts_.reserve<float>(2 * floats * workers_.count());
+  float* scratch = work_.take<float>(WorkPart::kAttendParts, own_floats(plan.shape.width) * workers_.count());
   const std::size_t packed_bytes = quantised_scratch_bytes(plan.shape.width);
-  std::byte* packed = attend_quantised_.reserve<std::byte>(packed_bytes * workers_.count());
+  std::byte* packed = work_.take<std::byte>(WorkPart::kAttendQuantised, packed_bytes * workers_.count());
   const auto run_task = [&](std::size_t item, unsigned worker) {
-    const Queries q = plan.queries(plan.tasks - 1 - item);
+    const Queries q = plan.queries(plan.tasks.count - 1 - item);
     const Partial total(scratch + 2 * worker * floats, q.count), later(scratch + (2 * worker + 1) * floats, q.count);
     plan.run_split(table_, q, 0, total, packed + worker * packed_bytes);
-    for (std::size_t split = 1; split < q.splits(); ++split) {
+    for (std::size_t split = 1; split < q.reach().splits(); ++split) {
       plan.run_split(table_, q, split, later, packed + worker * packed_bytes);
       plan.merge(table_, q, split, total, later);
     }
     plan.finish(table_, q, total);
   };
-  workers_.each_item(plan.tasks, run_task, plan.most_workers());
+  workers_.each_item(plan.tasks.count, run_task, plan.tasks.most_workers());
 }
 
 // Decoding a long context: few tasks of many splits, so the splits are spread too.
 void CpuBackend::attend_splits(const AttendPlan& plan) {
-  const std::size_t floats = Partial::floats(plan.block_queries, plan.shape.width), splits = plan.most_splits;
-  float* scratch = attend_parts_.reserve<float>(plan.tasks * splits * floats);
+  const AttendTasks& tasks = plan.tasks;
+  const std::size_t floats = Partial::floats(tasks.block_queries, plan.shape.width), splits = tasks.most_splits;
+  float* scratch = work_.take<float>(WorkPart::kAttendParts, tasks.spread_floats(plan.shape.width));
   const std::size_t packed_bytes = quantised_scratch_bytes(plan.shape.width);
-  std::byte* packed = attend_quantised_.reserve<std::byte>(packed_bytes * workers_.count());
+  std::byte* packed = work_.take<std::byte>(WorkPart::kAttendQuantised, packed_bytes * workers_.count());
   const auto part = [&](std::size_t task, std::size_t split, const Queries& q) {
     return Partial(scratch + (task * splits + split) * floats, q.count);
   };
-  workers_.each_item(plan.tasks * splits, [&](std::size_t item, unsigned worker) {
+  workers_.each_item(tasks.count * splits, [&](std::size_t item, unsigned worker) {
     const std::size_t task = item / splits, split = item % splits;
     const Queries q = plan.queries(task);
-    if (split < q.splits()) plan.run_split(table_, q, split, part(task, split, q), packed + worker * packed_bytes);
+    if (split < q.reach().splits())
+      plan.run_split(table_, q, split, part(task, split, q), packed + worker * packed_bytes);
   });
-  workers_.each_item(plan.tasks, [&](std::size_t task, unsigned) {
+  workers_.each_item(tasks.count, [&](std::size_t task, unsigned) {
     const Queries q = plan.queries(task);
     const Partial total = part(task, 0, q);
-    for (std::size_t split = 1; split < q.splits(); ++split) plan.merge(table_, q, split, total, part(task, split, q));
+    for (std::size_t split = 1; split < q.reach().splits(); ++split)
+      plan.merge(table_, q, split, total, part(task, split, q));
     plan.finish(table_, q, total);
   });
 }

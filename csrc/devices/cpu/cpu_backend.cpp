@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "devices/cpu/host.h"
+#include "devices/cpu/step_work.h"
 
 namespace qwen35::cpu {
 namespace {
@@ -33,27 +34,8 @@ std::size_t rows_per_worker(std::size_t cols) {
 
 static_assert(kPageSlots == kPageTokens && kKvSplit % kPageTokens == 0 && kPageTokens % kKeyTile == 0);
 
-std::byte* Scratch::grow(std::size_t bytes) {
-  if (bytes > bytes_) {
-    memory_.reset();
-    bytes_ = 0;
-    memory_ = allocate_bytes(bytes);
-    bytes_ = bytes;
-  }
-  return memory_.get();
-}
-
 CpuBackend::CpuBackend(Isa isa, unsigned threads)
     : table_(kernels(isa)), name_(std::string("cpu-") + isa_name(isa)), workers_(threads) {}
-
-std::size_t CpuBackend::work_bytes() const noexcept {
-  std::size_t bytes = 0;
-  for (const Scratch* scratch : {&delta_blocks_, &attend_parts_, &attend_quantised_, &rope_, &input_, &tiles_,
-                                 &shared_tiles_, &product_, &lists_}) {
-    bytes += scratch->bytes();
-  }
-  return bytes;
-}
 
 std::unique_ptr<Buffer> CpuBackend::allocate(std::size_t bytes) {
   return std::make_unique<CpuBuffer>(memory_.take(bytes), bytes);
@@ -77,7 +59,23 @@ void CpuBackend::download(std::byte* to, DevicePtr<const std::byte> from, std::s
   std::memcpy(to, host(from), bytes);
 }
 
+void CpuBackend::do_reserve(const ModelShape& model, const Step& step) {
+  const std::size_t rows = step.tokens.size();
+  const unsigned workers = workers_.count();
+  const ProductSizes sizes{rows, workers, quantises_, table_.matmul.interleave_rows != nullptr};
+  WorkBytes bytes;
+  add_dense_work(bytes, model, sizes);
+  if (model.moe) add_expert_work(bytes, model.hidden, *model.moe, sizes);
+  add_delta_work(bytes, model.delta, workers);
+  add_rope_work(bytes, model.attention, rows);
+  add_attend_work(bytes, model.attention, step.segments, workers);
+  work_.reserve(bytes);
+  pass_.reserve(step);
+  top_k_.reserve(model.vocabulary);
+}
+
 void CpuBackend::do_run(const Step& step, const std::function<void()>& pass) {
+  const Work::Fixed fixed(work_);
   pass_.begin(step, pages_, slots_);
   rope_of_ = nullptr;
   pass();

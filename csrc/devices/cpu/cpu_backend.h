@@ -1,5 +1,5 @@
 // The CPU: cuts every operation into rows or heads, spreads them over the workers and calls the kernel table.
-// Scratch memory and the team exist once, for one caller at a time (backend.h).
+// Work memory and the team exist once, for one caller at a time (backend.h).
 #pragma once
 
 #include <memory>
@@ -14,24 +14,9 @@
 #include "devices/cpu/panels.h"
 #include "devices/cpu/pass.h"
 #include "devices/cpu/pools.h"
+#include "devices/cpu/work.h"
 
 namespace qwen35::cpu {
-
-// 64-byte aligned memory that grows to the largest request and is kept. Contents do not survive a growth.
-class Scratch {
- public:
-  template <class T>
-  T* reserve(std::size_t count) {
-    return reinterpret_cast<T*>(grow(count * sizeof(T)));
-  }
-  std::size_t bytes() const noexcept { return bytes_; }
-
- private:
-  std::byte* grow(std::size_t bytes);
-
-  std::shared_ptr<std::byte> memory_;
-  std::size_t bytes_ = 0;
-};
 
 struct AttendPlan;    // cpu_attention.cpp
 class QuantisedPage;  // quantised_page.h
@@ -55,12 +40,13 @@ class CpuBackend final : public Backend {
   const char* name() const noexcept override { return name_.c_str(); }
   DeviceLimits limits() const noexcept override { return kLimits; }
   const char* weight_layout() const noexcept override { return PackedWeight::kLayout; }
-  std::size_t work_bytes() const noexcept override;
+  std::size_t work_bytes() const noexcept override { return work_.bytes(); }
   const Table& table() const noexcept { return table_; }
   std::chrono::nanoseconds waited() const noexcept override { return workers_.waited(); }
 
  private:
   // cpu_backend.cpp
+  void do_reserve(const ModelShape& model, const Step& step) override;
   void do_run(const Step& step, const std::function<void()>& pass) override;
   void do_rms_norm(Tensor out, Tensor x, DevicePtr<const float> weight, float eps) override;
   void do_route(const Routes& out, Tensor logits) override;
@@ -105,20 +91,10 @@ class CpuBackend final : public Backend {
   Slots slots_;
   Pass pass_;  // that runs
 
-  Scratch delta_blocks_;             // gated_delta_net: one block of tokens per worker
-  Scratch attend_parts_;             // attend: partial softmaxes
-  Scratch attend_quantised_;         // scores and quantised rows of each worker
-  Scratch rope_;                     // cos and sin per row of the pass
-  DevicePtr<const double> rope_of_;  // the frequencies that rope_ is filled for; null before a pass has used any
-
+  Work work_;
+  DevicePtr<const double> rope_of_;  // the frequencies that WorkPart::kRope is filled for; null before a pass used any
   TopK top_k_;
-
-  // cpu_matmul.cpp and cpu_moe.cpp
-  Scratch input_;         // quantised rows
-  Scratch tiles_;         // the same, interleaved
-  Scratch shared_tiles_;  // and those of the shared expert
-  Scratch product_;       // results that need a second step
-  Scratch lists_;         // which rows go to which expert
+  bool quantises_ = false;  // a weight that was packed here is multiplied by quantised rows
 };
 
 }  // namespace qwen35::cpu

@@ -7,7 +7,7 @@
 
 #include "devices/cpu/cpu_backend.h"
 #include "devices/cpu/host.h"
-#include "devices/cpu/scratch_bytes.h"
+#include "devices/cpu/step_work.h"
 
 namespace qwen35::cpu {
 namespace {
@@ -18,7 +18,7 @@ constexpr std::size_t kWorkGrain = 1 << 16;  // multiplications worth waking one
 
 static_assert(kDeltaBlock % kDeltaSteps == 0);
 
-// Scratch of one worker. Row 0 is the first token of the chunk that S stands before.
+// Work memory of one worker. Row 0 is the first token of the chunk that S stands before.
 struct Block {
   float* query;       // [kDeltaBlock, Dk]
   float* key;         // [kDeltaBlock, Dk]
@@ -186,8 +186,8 @@ struct Layer {
 
 }  // namespace
 
-std::size_t delta_scratch_bytes(const DeltaShape& shape, unsigned workers) noexcept {
-  return workers * Block::floats(shape) * sizeof(float);
+void add_delta_work(WorkBytes& work, const DeltaShape& shape, unsigned workers) noexcept {
+  work.raise(WorkPart::kDelta, workers * Block::floats(shape) * sizeof(float));
 }
 
 void CpuBackend::do_gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b,
@@ -195,7 +195,7 @@ void CpuBackend::do_gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, 
                                     std::uint32_t layer) {
   const std::span segments = pass_.delta_net(shape, layer);
   const std::size_t floats = Block::floats(shape);
-  float* scratch = delta_blocks_.reserve<float>(workers_.count() * floats);
+  float* scratch = work_.take<float>(WorkPart::kDelta, workers_.count() * floats);
 
   // Segment after segment within a head: equal shares for the workers, however long the segments are.
   const auto heads = [&](std::size_t begin, std::size_t end, unsigned worker) {

@@ -5,6 +5,7 @@
 #include "devices/cpu/cpu_backend.h"
 #include "devices/cpu/host.h"
 #include "devices/cpu/matmul.h"
+#include "devices/cpu/step_work.h"
 
 namespace qwen35::cpu {
 namespace {
@@ -34,17 +35,24 @@ void each_block_and_panel(Workers& workers, Tensor x, std::size_t panels, Visit&
 
 }  // namespace
 
+void add_dense_work(WorkBytes& work, const ModelShape& model, const ProductSizes& sizes) noexcept {
+  constexpr std::size_t kMostProjections = 4;  // of one input: qkv, z, a and b of a DeltaNet layer
+  const std::size_t join = model.mtp_layers == 0 ? 0 : 2 * model.hidden;
+  for (const std::size_t cols : {model.hidden, model.delta_width(), model.query_width(), model.feed_forward, join}) {
+    work.raise(WorkPart::kInput, input_bytes(sizes, sizes.rows, cols));
+    work.raise(WorkPart::kTiles, tile_bytes(sizes, dense_tiles(sizes.rows), cols));
+  }
+  work.raise(WorkPart::kLists, list_bytes(sizes.rows, kMostProjections));
+}
+
 // Quantises x if a projection wants it, and lists its rows. Projection p's places follow at out + p * x.rows.
 RowLists CpuBackend::prepare(Tensor x, std::span<const Projection> projections) {
   const MatmulTable& table = table_.matmul;
   const std::size_t n = x.rows, blocks = x.cols / kQuantisedColumns;
-  auto* pointers = lists_.reserve<std::byte>((2 + projections.size()) * n * sizeof(void*));
-  RowLists rows{reinterpret_cast<const QuantisedBlock**>(pointers),
-                reinterpret_cast<const float**>(pointers + n * sizeof(void*)),
-                reinterpret_cast<float**>(pointers + 2 * n * sizeof(void*)), n};
+  RowLists rows = take_lists(work_, n, projections.size());
   const bool quantises = std::any_of(projections.begin(), projections.end(),
                                      [](const Projection& p) { return quantises_input(packed(*p.w).format()); });
-  QuantisedBlock* quantised = quantises ? input_.reserve<QuantisedBlock>(n * blocks) : nullptr;
+  QuantisedBlock* quantised = quantises ? work_.take<QuantisedBlock>(WorkPart::kInput, n * blocks) : nullptr;
   if (quantises) quantise_tensor(workers_, table, quantised, x);
   for (std::size_t t = 0; t < n; ++t) {
     rows.quantised[t] = quantises ? quantised + t * blocks : nullptr;
@@ -55,7 +63,7 @@ RowLists CpuBackend::prepare(Tensor x, std::span<const Projection> projections) 
     for (std::size_t t = 0; t < n; ++t) rows.out[p * n + t] = row(out, t);
   }
   if (quantises && interleaves_rows(table, n)) {
-    auto* tiles = tiles_.reserve<QuantisedTile>(tile_groups(n) * blocks);
+    auto* tiles = work_.take<QuantisedTile>(WorkPart::kTiles, tile_groups(n) * blocks);
     workers_.each(tile_groups(n), [&](std::size_t begin, std::size_t end, unsigned) {
       for (std::size_t g = begin; g < end; ++g) {
         const std::size_t first = g * kTileTokens;
@@ -85,6 +93,7 @@ void CpuBackend::multiply(Tensor x, std::span<const Projection> projections, boo
 
 std::unique_ptr<Weight> CpuBackend::pack(const MatrixView& source, std::size_t groups, const Consumed& consumed) {
   auto weight = std::make_unique<PackedWeight>(source, groups, arena_);
+  quantises_ = quantises_ || quantises_input(weight->format());
   workers_.each(weight->panels(), [&](std::size_t begin, std::size_t end, unsigned) {
     std::size_t first = weight->first_row(begin);  // not yet given to `consumed`
     for (std::size_t i = begin; i < end; ++i) {

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <span>
 #include <string>
-#include <vector>
 
 #include "base/error.h"
 #include "devices/cpu/cpu_backend.h"
@@ -27,31 +26,88 @@ struct ActiveExpert {
   }
 };
 
-// Pairs (token, slot), numbered token * top_k + slot, sorted by expert and within one expert by number.
-struct Routing {
-  std::vector<std::size_t> pairs;
-  std::vector<ActiveExpert> active;
+struct TileGroup {  // rows of one expert that are interleaved together
+  std::size_t first;
+  std::size_t count;
 };
 
-Routing sort_pairs(const std::int32_t* experts, std::size_t pairs, std::size_t expert_count) {
-  Routing routing{std::vector<std::size_t>(pairs), {}};
-  std::vector<std::size_t> next(expert_count, 0);
-  for (std::size_t i = 0; i < pairs; ++i) {
-    if (experts[i] < 0 || static_cast<std::size_t>(experts[i]) >= expert_count) {
+// What of a mixture's step can be known before its routes are.
+struct RoutingSizes {
+  std::size_t pairs;
+  std::size_t tokens;  // that pass the shared expert
+  std::size_t experts;
+
+  std::size_t most_active() const noexcept {
+    return std::min(pairs, experts) + (tokens + kBlockStep - 1) / kBlockStep;  // rows_per_block() is no less
+  }
+  // Of experts that many rows chose, each with a last group that is full in part.
+  std::size_t most_expert_groups() const noexcept {
+    return std::min(pairs / kLeastTileRows, pairs / kTileTokens + experts);
+  }
+  std::size_t most_groups() const noexcept { return most_expert_groups() + dense_tiles(tokens); }
+  std::size_t bytes() const noexcept {
+    return (experts + pairs) * sizeof(std::size_t) + most_active() * sizeof(ActiveExpert) +
+           most_groups() * sizeof(TileGroup);
+  }
+};
+
+// Which rows go to which expert. Pairs (token, slot), numbered token * top_k + slot, are sorted by expert and within
+// one expert by number.
+class Routing {
+ public:
+  Routing(Work& work, const RoutingSizes& sizes)
+      : sizes_(sizes),
+        counts_(reinterpret_cast<std::size_t*>(work.take<std::byte>(WorkPart::kRouting, sizes.bytes()))),
+        pairs_(counts_ + sizes.experts),
+        active_(reinterpret_cast<ActiveExpert*>(pairs_ + sizes.pairs)),
+        groups_(reinterpret_cast<TileGroup*>(active_ + sizes.most_active())) {}
+
+  // Throws InputError for a number that is no expert's. The shared expert's rows follow the pairs: as many at a time as
+  // one of a dense product of so many columns.
+  void sort(const std::int32_t* experts, std::size_t shared_cols);
+
+  std::span<const std::size_t> pairs() const noexcept { return {pairs_, sizes_.pairs}; }
+  // The shared expert's parts first.
+  std::span<ActiveExpert> active() const noexcept { return {active_, shared_count_ + routed_count_}; }
+  std::span<ActiveExpert> shared() const noexcept { return active().first(shared_count_); }
+  std::span<ActiveExpert> routed() const noexcept { return active().subspan(shared_count_); }
+  // Room for the groups of all.
+  TileGroup* groups() const noexcept { return groups_; }
+
+ private:
+  RoutingSizes sizes_;
+  std::size_t* counts_;
+  std::size_t* pairs_;
+  ActiveExpert* active_;
+  TileGroup* groups_;
+  std::size_t shared_count_ = 0;
+  std::size_t routed_count_ = 0;
+};
+
+void Routing::sort(const std::int32_t* experts, std::size_t shared_cols) {
+  const std::size_t most = rows_per_block(shared_cols);
+  for (std::size_t i = 0; i < sizes_.tokens; i += most) {
+    active_[shared_count_++] = {
+        .expert = 0, .first = sizes_.pairs + i, .count = std::min(most, sizes_.tokens - i), .tiles = nullptr};
+  }
+  std::fill_n(counts_, sizes_.experts, std::size_t{0});
+  for (std::size_t i = 0; i < sizes_.pairs; ++i) {
+    if (experts[i] < 0 || static_cast<std::size_t>(experts[i]) >= sizes_.experts) {
       throw InputError("experts: number " + std::to_string(experts[i]) + " is outside the " +
-                       std::to_string(expert_count) + " experts");
+                       std::to_string(sizes_.experts) + " experts");
     }
-    ++next[static_cast<std::size_t>(experts[i])];
+    ++counts_[experts[i]];
   }
   std::size_t first = 0;
-  for (std::size_t e = 0; e < expert_count; ++e) {
-    const std::size_t count = next[e];
-    if (count != 0) routing.active.push_back({.expert = e, .first = first, .count = count});
-    next[e] = first;
+  for (std::size_t e = 0; e < sizes_.experts; ++e) {
+    const std::size_t count = counts_[e];
+    if (count != 0) {
+      active_[shared_count_ + routed_count_++] = {.expert = e, .first = first, .count = count, .tiles = nullptr};
+    }
+    counts_[e] = first;  // where its next pair goes
     first += count;
   }
-  for (std::size_t i = 0; i < pairs; ++i) routing.pairs[next[static_cast<std::size_t>(experts[i])]++] = i;
-  return routing;
+  for (std::size_t i = 0; i < sizes_.pairs; ++i) pairs_[counts_[experts[i]]++] = i;
 }
 
 // Where `parts` matrices per expert lie in one weight: panels of part p of expert e begin at first(e, p).
@@ -92,54 +148,32 @@ struct Rows {
   QuantisedBlock* quantised;
 };
 
-RowLists reserve_lists(Scratch& lists, std::size_t count, std::size_t outs) {
-  auto* pointers = lists.reserve<std::byte>((2 + outs) * count * sizeof(void*));
-  return {reinterpret_cast<const QuantisedBlock**>(pointers),
-          reinterpret_cast<const float**>(pointers + count * sizeof(void*)),
-          reinterpret_cast<float**>(pointers + 2 * count * sizeof(void*)), count};
-}
-
 // Entry i of the lists reads a row of a tensor; the caller fills in its places.
 void list_row(const RowLists& lists, std::size_t i, const Rows& from, std::size_t row) noexcept {
   lists.quantised[i] = from.quantised == nullptr ? nullptr : from.quantised + row * from.blocks;
   lists.exact[i] = cpu::row(from.x, row);
 }
 
-// The shared expert's rows, from `first` in the lists on: as many at a time as one of a dense product.
-std::vector<ActiveExpert> shared_rows(std::size_t first, std::size_t count, std::size_t cols) {
-  std::vector<ActiveExpert> parts;
-  const std::size_t most = rows_per_block(cols);
-  for (std::size_t i = 0; i < count; i += most) {
-    parts.push_back({.expert = 0, .first = first + i, .count = std::min(most, count - i)});
-  }
-  return parts;
-}
-
-// Joins the rows of each expert that many rows chose.
-void interleave_experts(Workers& workers, const MatmulTable& table, Scratch& memory, const RowLists& rows,
-                        std::span<ActiveExpert> experts, std::size_t blocks) {
-  struct Group {
-    std::size_t first, count;
-  };
-  std::vector<Group> groups;
-  std::vector<std::size_t> firsts;  // group of each expert that interleaves
+// Joins the rows of each expert that many rows chose, in `part`.
+void interleave_experts(Workers& workers, const MatmulTable& table, Work& work, WorkPart part, const RowLists& rows,
+                        std::span<ActiveExpert> experts, TileGroup* groups, std::size_t blocks) {
+  std::size_t count = 0;
   for (const ActiveExpert& e : experts) {
-    if (!interleaves_rows(table, e.count)) continue;
-    firsts.push_back(groups.size());
-    for (std::size_t i = 0; i < e.count; i += kTileTokens) {
-      groups.push_back({e.first + i, std::min(kTileTokens, e.count - i)});
+    for (std::size_t i = 0; interleaves_rows(table, e.count) && i < e.count; i += kTileTokens) {
+      groups[count++] = {e.first + i, std::min(kTileTokens, e.count - i)};
     }
   }
-  if (groups.empty()) return;
-  auto* tiles = memory.reserve<QuantisedTile>(groups.size() * blocks);
-  workers.each(groups.size(), [&](std::size_t begin, std::size_t end, unsigned) {
+  if (count == 0) return;
+  auto* tiles = work.take<QuantisedTile>(part, count * blocks);
+  workers.each(count, [&](std::size_t begin, std::size_t end, unsigned) {
     for (std::size_t g = begin; g < end; ++g) {
       table.interleave_rows(tiles + g * blocks, rows.quantised + groups[g].first, groups[g].count, blocks);
     }
   });
-  auto first = firsts.begin();
   for (ActiveExpert& e : experts) {
-    if (interleaves_rows(table, e.count)) e.tiles = tiles + *first++ * blocks;
+    if (!interleaves_rows(table, e.count)) continue;
+    e.tiles = tiles;
+    tiles += tile_groups(e.count) * blocks;
   }
 }
 
@@ -166,6 +200,20 @@ bool quantises_for(const ExpertWeights& experts, const Weight* SharedExpert::* w
 
 }  // namespace
 
+void add_expert_work(WorkBytes& work, std::size_t hidden, const ExpertShape& moe, const ProductSizes& sizes) noexcept {
+  const std::size_t rows = sizes.rows;
+  const RoutingSizes routing{rows * moe.top_k, rows, moe.experts};
+  work.raise(WorkPart::kInput, input_bytes(sizes, rows, hidden));
+  work.raise(WorkPart::kInput,
+             input_bytes(sizes, routing.pairs, moe.width) + input_bytes(sizes, rows, moe.shared_width));
+  work.raise(WorkPart::kTiles, tile_bytes(sizes, routing.most_groups(), hidden));
+  work.raise(WorkPart::kTiles, tile_bytes(sizes, routing.most_expert_groups(), moe.width));
+  work.raise(WorkPart::kSharedTiles, tile_bytes(sizes, dense_tiles(rows), moe.shared_width));
+  work.raise(WorkPart::kProduct, sizes.workers * routing.pairs * kPanelRows * sizeof(float));
+  work.raise(WorkPart::kLists, list_bytes(routing.pairs + rows, sizes.workers));
+  work.raise(WorkPart::kRouting, routing.bytes());
+}
+
 void CpuBackend::do_moe_gather(const ExpertActs& out, Tensor h, const ExpertWeights& experts, const Routes& routes) {
   const std::size_t parts = experts.up == nullptr ? 2 : 1, top_k = routes.top_k;
   const std::size_t width = experts.gate->rows() / (experts.count * parts);
@@ -173,28 +221,31 @@ void CpuBackend::do_moe_gather(const ExpertActs& out, Tensor h, const ExpertWeig
   const ExpertPanels ups("moe_gather", experts.up == nullptr ? *experts.gate : *experts.up, experts.count, parts,
                          width);
   if (h.rows == 0) return;
-  Routing routing = sort_pairs(host(routes.experts), h.rows * top_k, experts.count);
+  const std::size_t pairs = h.rows * top_k, tokens = experts.shared ? h.rows : 0;
+  Routing routing(work_, {pairs, tokens, experts.count});
+  routing.sort(host(routes.experts), h.cols);
 
   const MatmulTable& table = table_.matmul;
-  const std::size_t pairs = routing.pairs.size(), tokens = experts.shared ? h.rows : 0;
   const bool quantises = quantises_input(gates.w.format()) || quantises_input(ups.w.format()) ||
                          quantises_for(experts, &SharedExpert::gate) || quantises_for(experts, &SharedExpert::up);
   const std::size_t blocks = h.cols / kQuantisedColumns;
-  const Rows from(workers_, table, quantises ? input_.reserve<QuantisedBlock>(h.rows * blocks) : nullptr, h);
-  const RowLists rows = reserve_lists(lists_, pairs + tokens, 1);
+  const Rows from(workers_, table, quantises ? work_.take<QuantisedBlock>(WorkPart::kInput, h.rows * blocks) : nullptr,
+                  h);
+  const RowLists rows = take_lists(work_, pairs + tokens, 1);
   for (std::size_t i = 0; i < pairs; ++i) {
-    list_row(rows, i, from, routing.pairs[i] / top_k);
-    rows.out[i] = row(out.routed, routing.pairs[i]);
+    list_row(rows, i, from, routing.pairs()[i] / top_k);
+    rows.out[i] = row(out.routed, routing.pairs()[i]);
   }
   for (std::size_t t = 0; t < tokens; ++t) {
     list_row(rows, pairs + t, from, t);
     rows.out[pairs + t] = row(out.shared, t);
   }
   // The shared expert first: with many tokens its pieces are the longest.
-  std::vector<ActiveExpert> active = shared_rows(pairs, tokens, h.cols);
-  const std::size_t shared_parts = active.size();
-  active.insert(active.end(), routing.active.begin(), routing.active.end());
-  if (quantises) interleave_experts(workers_, table, tiles_, rows, active, blocks);
+  const std::span active = routing.active();
+  const std::size_t shared_parts = routing.shared().size();
+  if (quantises) {
+    interleave_experts(workers_, table, work_, WorkPart::kTiles, rows, active, routing.groups(), blocks);
+  }
 
   const auto multiply = [&](const PackedWeight& g, std::size_t g_first, const PackedWeight& u, std::size_t u_first,
                             std::size_t panels, const RowLists& mine, std::size_t piece) {
@@ -206,7 +257,7 @@ void CpuBackend::do_moe_gather(const ExpertActs& out, Tensor h, const ExpertWeig
   const std::size_t pieces = count_pieces(gates.count);
   const std::size_t shared_panels = experts.shared ? packed(*experts.shared->gate).panels() : 0;
   const std::size_t shared_pieces = count_pieces(shared_panels), before = shared_parts * shared_pieces;
-  workers_.each_item(before + routing.active.size() * pieces, [&](std::size_t item, unsigned) {
+  workers_.each_item(before + routing.routed().size() * pieces, [&](std::size_t item, unsigned) {
     if (item < before) {
       multiply(packed(*experts.shared->gate), 0, packed(*experts.shared->up), 0, shared_panels,
                active[item / shared_pieces].rows(rows, blocks), item % shared_pieces);
@@ -223,30 +274,36 @@ void CpuBackend::do_moe_combine(Tensor x, const ExpertActs& h, const ExpertWeigh
   const ExpertPanels downs("moe_combine", *experts.down, experts.count, 1, width);
   if (x.rows == 0) return;
   const Tensor routed = h.routed, act = experts.shared ? h.shared : Tensor{};
-  Routing routing = sort_pairs(host(routes.experts), routed.rows, experts.count);
+  const std::size_t pairs = routed.rows, tokens = act.rows, n = pairs + tokens;
+  Routing routing(work_, {pairs, tokens, experts.count});
+  routing.sort(host(routes.experts), act.cols);
 
   const MatmulTable& table = table_.matmul;
-  const std::size_t pairs = routed.rows, tokens = act.rows, n = pairs + tokens;
   const bool quantises = quantises_input(downs.w.format()), quantises_act = quantises_for(experts, &SharedExpert::down);
   const std::size_t blocks = pairs * (routed.cols / kQuantisedColumns);
   const std::size_t act_blocks = tokens * (act.cols / kQuantisedColumns);
-  auto* quantised = input_.reserve<QuantisedBlock>(blocks + act_blocks);
+  const std::size_t wanted = quantises || quantises_act ? blocks + act_blocks : 0;
+  auto* quantised = work_.take<QuantisedBlock>(WorkPart::kInput, wanted);
   const Rows from(workers_, table, quantises ? quantised : nullptr, routed);
   const Rows from_act(workers_, table, quantises_act ? quantised + blocks : nullptr, act);
-  const RowLists rows = reserve_lists(lists_, n, workers_.count());
-  auto* products = product_.reserve<float>(workers_.count() * pairs * kPanelRows);
-  for (std::size_t i = 0; i < pairs; ++i) list_row(rows, i, from, routing.pairs[i]);
+  const RowLists rows = take_lists(work_, n, workers_.count());
+  auto* products = work_.take<float>(WorkPart::kProduct, workers_.count() * pairs * kPanelRows);
+  for (std::size_t i = 0; i < pairs; ++i) list_row(rows, i, from, routing.pairs()[i]);
   for (std::size_t t = 0; t < tokens; ++t) list_row(rows, pairs + t, from_act, t);
   for (std::size_t worker = 0; worker < workers_.count(); ++worker) {
     float** out = rows.out + worker * n;
     for (std::size_t i = 0; i < pairs; ++i) {
-      out[i] = products + (worker * pairs + routing.pairs[i]) * kPanelRows;
+      out[i] = products + (worker * pairs + routing.pairs()[i]) * kPanelRows;
     }
     for (std::size_t t = 0; t < tokens; ++t) out[pairs + t] = row(x, t);
   }
-  if (quantises) interleave_experts(workers_, table, tiles_, rows, routing.active, from.blocks);
-  std::vector<ActiveExpert> everyone = shared_rows(pairs, tokens, act.cols);
-  if (quantises_act) interleave_experts(workers_, table, shared_tiles_, rows, everyone, from_act.blocks);
+  if (quantises) {
+    interleave_experts(workers_, table, work_, WorkPart::kTiles, rows, routing.routed(), routing.groups(), from.blocks);
+  }
+  if (quantises_act) {
+    interleave_experts(workers_, table, work_, WorkPart::kSharedTiles, rows, routing.shared(), routing.groups(),
+                       from_act.blocks);
+  }
 
   // One panel of outputs at a time: every pair's product into the worker's own scratch, then the slots in order, then
   // the shared expert's product.
@@ -254,13 +311,13 @@ void CpuBackend::do_moe_combine(Tensor x, const ExpertActs& h, const ExpertWeigh
     RowLists mine = rows;
     mine.out += worker * n;
     for (std::size_t p = begin; p < end; ++p) {
-      for (const ActiveExpert& e : routing.active) {
+      for (const ActiveExpert& e : routing.routed()) {
         multiply_panel(table, downs.w, downs.panel(e.expert, 0, p), e.rows(mine, from.blocks), 0, false);
       }
       const std::size_t column = p * kPanelRows;
       add_slots({x.data + column, x.rows, std::min(kPanelRows, width - column), x.stride},
                 products + worker * pairs * kPanelRows, host(routes.weights), routes.top_k);
-      for (const ActiveExpert& e : everyone) {
+      for (const ActiveExpert& e : routing.shared()) {
         multiply_panel(table, packed(*experts.shared->down), p, e.rows(mine, from_act.blocks), column, true);
       }
     }

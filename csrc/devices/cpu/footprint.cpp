@@ -6,74 +6,31 @@
 #include "base/processors.h"
 #include "devices/cpu/arena.h"
 #include "devices/cpu/cpu_backend.h"
-#include "devices/cpu/matmul.h"
 #include "devices/cpu/pools.h"
 #include "devices/cpu/quantised_page.h"
-#include "devices/cpu/scratch_bytes.h"
+#include "devices/cpu/step_work.h"
 
 namespace qwen35::cpu {
 namespace {
 
-constexpr std::size_t kMostProjections = 4;  // of one input: qkv, z, a and b of a DeltaNet layer
 // Pieces of one size share blocks of huge pages: pages in two forms, slots of state, activations.
 constexpr std::size_t kPieceSizes = 4;
 
 constexpr std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
-
-// What the matrix products keep: of each part, what the largest product asks for.
-class ProductScratch {
- public:
-  ProductScratch(std::size_t rows, unsigned workers, bool quantises, bool interleaves)
-      : rows_(rows), workers_(workers), quantises_(quantises), interleaves_(quantises && interleaves) {}
-
-  void add_dense(std::size_t cols) {
-    if (quantises_) grow(input_, blocks(rows_, cols));
-    grow(tiles_, tiles(tile_groups(rows_), cols));
-    grow(lists_, (2 + kMostProjections) * rows_ * sizeof(void*));
-  }
-
-  void add_experts(std::size_t hidden, const ExpertShape& moe) {
-    const std::size_t pairs = rows_ * moe.top_k;
-    // Experts that many rows chose, each with a last group that is full in part.
-    const std::size_t groups = std::min(pairs / kLeastTileRows, pairs / kTileTokens + moe.experts);
-    grow(input_, blocks(pairs, moe.width) + blocks(rows_, moe.shared_width));
-    grow(tiles_, tiles(groups + tile_groups(rows_), hidden));
-    grow(tiles_, tiles(groups, moe.width));
-    grow(shared_tiles_, tiles(tile_groups(rows_), moe.shared_width));
-    grow(product_, workers_ * pairs * kPanelRows * sizeof(float));
-    grow(lists_, (2 + workers_) * (pairs + rows_) * sizeof(void*));
-  }
-
-  std::size_t bytes() const { return input_ + tiles_ + shared_tiles_ + product_ + lists_; }
-
- private:
-  static void grow(std::size_t& part, std::size_t to) { part = std::max(part, to); }
-  static std::size_t blocks(std::size_t rows, std::size_t cols) {
-    return rows * (cols / kQuantisedColumns) * sizeof(QuantisedBlock);
-  }
-  std::size_t tiles(std::size_t groups, std::size_t cols) const {
-    return interleaves_ ? groups * (cols / kQuantisedColumns) * sizeof(QuantisedTile) : 0;
-  }
-
-  std::size_t rows_;
-  unsigned workers_;
-  bool quantises_, interleaves_;
-  std::size_t input_ = 0, tiles_ = 0, shared_tiles_ = 0, product_ = 0, lists_ = 0;
-};
 
 std::size_t work_bytes(const MatmulTable& table, const ModelShape& model, std::span<const MatrixShape> weights,
                        const Workload& work) {
   const unsigned workers = work.threads == 0 ? usable_threads() : work.threads;
   const bool quantises =
       std::ranges::any_of(weights, [](const MatrixShape& w) { return quantises_input(panel_format(w.dtype)); });
-  ProductScratch products(work.rows, workers, quantises, table.interleave_rows != nullptr);
-  for (const std::size_t cols : {model.hidden, model.delta_width(), model.query_width(), model.feed_forward}) {
-    products.add_dense(cols);
-  }
-  if (model.moe) products.add_experts(model.hidden, *model.moe);
-  return products.bytes() + delta_scratch_bytes(model.delta, workers) +
-         attend_scratch_bytes(model.attention, work.rows, work.context_tokens, workers) +
-         rope_scratch_bytes(model.attention, work.rows);
+  const ProductSizes sizes{work.rows, workers, quantises, table.interleave_rows != nullptr};
+  WorkBytes bytes;
+  add_dense_work(bytes, model, sizes);
+  if (model.moe) add_expert_work(bytes, model.hidden, *model.moe, sizes);
+  add_delta_work(bytes, model.delta, workers);
+  add_rope_work(bytes, model.attention, work.rows);
+  add_most_attend_work(bytes, model.attention, work.rows, work.context_tokens, workers);
+  return bytes.total();
 }
 
 constexpr std::size_t to_page_end(std::size_t used) { return (kHugePage - used % kHugePage) % kHugePage; }

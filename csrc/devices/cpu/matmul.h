@@ -11,6 +11,7 @@
 #include "devices/cpu/isa.h"
 #include "devices/cpu/matmul_kernels.h"
 #include "devices/cpu/panels.h"
+#include "devices/cpu/step_work.h"
 
 namespace qwen35::cpu {
 
@@ -37,6 +38,17 @@ struct RowLists {
   }
 };
 
+// Lists of `count` rows whose results have `outs` places each.
+constexpr std::size_t list_bytes(std::size_t count, std::size_t outs) noexcept {
+  return (2 + outs) * count * sizeof(void*);
+}
+inline RowLists take_lists(Work& work, std::size_t count, std::size_t outs) {
+  auto* pointers = work.take<std::byte>(WorkPart::kLists, list_bytes(count, outs));
+  return {reinterpret_cast<const QuantisedBlock**>(pointers),
+          reinterpret_cast<const float**>(pointers + count * sizeof(void*)),
+          reinterpret_cast<float**>(pointers + 2 * count * sizeof(void*)), count};
+}
+
 constexpr std::size_t tile_groups(std::size_t rows) noexcept { return (rows + kTileTokens - 1) / kTileTokens; }
 
 // Rows of activations that share a pass over the weights: as many as fill half of the second-level cache, in whole
@@ -52,6 +64,17 @@ inline std::size_t rows_per_block(std::size_t cols) noexcept {
 
 inline bool interleaves_rows(const MatmulTable& table, std::size_t rows) noexcept {
   return table.interleave_rows != nullptr && rows >= kLeastTileRows;
+}
+
+// Of `rows` rows that are multiplied together.
+constexpr std::size_t dense_tiles(std::size_t rows) noexcept { return rows < kLeastTileRows ? 0 : tile_groups(rows); }
+
+// What quantised rows take, and groups of them interleaved.
+constexpr std::size_t input_bytes(const ProductSizes& sizes, std::size_t rows, std::size_t cols) noexcept {
+  return sizes.quantises ? rows * (cols / kQuantisedColumns) * sizeof(QuantisedBlock) : 0;
+}
+constexpr std::size_t tile_bytes(const ProductSizes& sizes, std::size_t groups, std::size_t cols) noexcept {
+  return sizes.quantises && sizes.interleaves ? groups * (cols / kQuantisedColumns) * sizeof(QuantisedTile) : 0;
 }
 
 // A block of 32 columns is quantised the same by any thread, so rows are the unit of parallelism.

@@ -31,6 +31,15 @@ void check_uncertain(const StepSegment& s, std::uint32_t room) {
 
 }  // namespace
 
+void Pass::reserve(const Step& step) {
+  places_.reserve(step.page_table.size());
+  layer_pages_.reserve(step.page_table.size());
+  kv_pools_.reserve(step.segments.size());
+  states_.reserve(step.segments.size());
+  kv_segments_.reserve(step.segments.size());
+  delta_segments_.reserve(step.segments.size());
+}
+
 void Pass::begin(const Step& step, const Pages& pages, const Slots& slots) {
   step_ = step;
   layer_.reset();
@@ -75,16 +84,6 @@ void Pass::begin_pages(std::size_t i) {
   if (s.count == 0) return;
   check(PageForm::kPlain, s.plain_pages, pages);
   check(PageForm::kQuantised, s.quantised_pages, quantised);
-}
-
-const AttentionShape* Pass::attention_shape() const noexcept {
-  const auto pool = std::ranges::find_if(kv_pools_, [](const CpuKvPool* p) { return p != nullptr; });
-  return pool == kv_pools_.end() ? nullptr : &(*pool)->spec().shape;
-}
-
-const DeltaShape* Pass::delta_shape() const noexcept {
-  const auto place = std::ranges::find_if(states_, [](const Slots::Place& p) { return p.data != nullptr; });
-  return place == states_.end() ? nullptr : &place->owner->spec().shape;
 }
 
 std::span<const KvSegment> Pass::attention(const AttentionShape& shape, std::uint32_t layer) {

@@ -40,13 +40,12 @@ struct DeltaSegment : Segment {
 
 class Pass {
  public:
+  // Makes room for a step, so that begin() and what follows it allocate nothing.
+  void reserve(const Step& step);
   // Throws InputError for a page or slot that is not there, or not of the pools that the others come from.
   void begin(const Step& step, const Pages& pages, const Slots& slots);
 
   const Step& step() const noexcept { return step_; }
-  // The shapes of the pools that the segments are in; null when they have none.
-  const AttentionShape* attention_shape() const noexcept;
-  const DeltaShape* delta_shape() const noexcept;
 
   // The segments as one layer of its kind sees them, until the next call. Throws InputError where a segment has no
   // pages or state of this shape and layer.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "base/error.h"
 
@@ -87,7 +88,14 @@ void FakeBackend::download(std::byte* to, DevicePtr<const std::byte> from, std::
   std::memcpy(to, host(from), bytes);
 }
 
+void FakeBackend::do_reserve(const ModelShape&, const Step& step) {
+  reserved_rows_ = 0;
+  record_->allocate(step.tokens.size());
+  reserved_rows_ = step.tokens.size();
+}
+
 void FakeBackend::do_run(const Step& step, const std::function<void()>& pass) {
+  if (std::exchange(reserved_rows_, 0) != step.tokens.size()) throw Error("a pass that nothing was reserved for");
   step_ = step;
   record_->operate({"run"});
   pass();

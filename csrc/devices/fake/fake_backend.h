@@ -33,6 +33,7 @@ class FakeBackend final : public Backend {
   }
 
  private:
+  void do_reserve(const ModelShape& model, const Step& step) override;
   void do_run(const Step& step, const std::function<void()>& pass) override;
   void do_embed(Tensor out, const Weight& table) override;
   void do_rms_norm(Tensor out, Tensor x, DevicePtr<const float> weight, float eps) override;
@@ -58,6 +59,7 @@ class FakeBackend final : public Backend {
   std::shared_ptr<Record> record_;
   Memory memory_;
   Step step_{};
+  std::size_t reserved_rows_ = 0;  // for the next pass
   TopK top_k_;
 };
 
