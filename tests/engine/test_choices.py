@@ -105,6 +105,21 @@ def test_the_prompt_is_read_once(demo: _core.Model) -> None:
     assert sum(read) == first.usage.prompt_tokens
 
 
+def test_a_pass_is_one_token_of_each(talker: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(_core.Model(talker))
+    step, widths = CachedSequence.step, []
+
+    def counted(cached: CachedSequence, model: _core.Model, draws: Sequence[Draw]) -> list[_core.Sampled]:
+        widths.append(len(draws))
+        return step(cached, model, draws)
+
+    monkeypatch.setattr(CachedSequence, "step", counted)
+    endless = replace(WARM, logit_bias={engine.tokenizer.token_id("<|im_end|>"): -100.0})
+    ends = dones(told(engine.reply(Request([Message("user", "Which?")], endless, max_tokens=5, n=N))))
+    assert {done.reason for done in ends} == {"length"}
+    assert widths == [SIDE_BY_SIDE] * 4 + [N - SIDE_BY_SIDE] * 4
+
+
 def test_the_conversation_goes_on_from_any_of_them(demo: _core.Model) -> None:
     """At once from the first; of another its tokens are read, the very ones that were written."""
     question = Message("user", "Tell me a short story.")
