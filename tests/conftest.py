@@ -1,6 +1,7 @@
 """What holds for every test, and tiny random models, each written once per run."""
 
 import os
+import signal
 
 # The matrices here are small: more BLAS threads would only wait for each other. Acts when numpy is not yet loaded.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -10,6 +11,12 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# A shell ignores these for what it runs in the background or under nohup; the tests are about their own handlers.
+for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+    number = getattr(signal, name, None)
+    if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, handler)
 
 # Property tests here are about all inputs, not about speed: a busy machine must not fail them.
 settings.register_profile("qwen35", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,11 @@ PATIENCE_SECONDS = 60.0
 class Terminal:
     """A conversation on the far side of a pseudo-terminal."""
 
-    def __init__(self, home: Path, *arguments: str, **environment: str) -> None:
+    def __init__(self, home: Path, *arguments: str, hang_up: Any = signal.SIG_DFL, **environment: str) -> None:
+        def begin() -> None:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            signal.signal(signal.SIGHUP, hang_up)
+
         self._end, theirs = pty.openpty()
         self.program = subprocess.Popen(
             [sys.executable, "-m", "qwen35_local", "chat", "--no-think", "--temperature", "0", *arguments],
@@ -32,7 +37,7 @@ class Terminal:
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=begin,
             env={**os.environ, "TERM": "xterm", "LC_ALL": "C.UTF-8", "QWEN35_HOME": str(home), **environment},
         )
         os.close(theirs)
@@ -101,9 +106,13 @@ def test_a_closed_window_is_the_reason_whatever_was_left_unwritten() -> None:
     os.close(ready)
 
 
+@pytest.mark.parametrize("hang_up", [signal.SIG_DFL, signal.SIG_IGN], ids=["told", "ignored"])
 @pytest.mark.parametrize("term", ["xterm", "dumb"])
-def test_a_conversation_from_greeting_to_a_closed_window(tmp_path: Path, terminals: list[Terminal], term: str) -> None:
-    terminal = Terminal(tmp_path, TERM=term)
+def test_a_conversation_from_greeting_to_a_closed_window(
+    tmp_path: Path, terminals: list[Terminal], term: str, hang_up: Any
+) -> None:
+    """Also under nohup, where only the terminal itself tells that it is gone."""
+    terminal = Terminal(tmp_path, TERM=term, hang_up=hang_up)
     terminals.append(terminal)
     assert "CPR" not in terminal.wait_for("Ctrl-D: leave.*›")
     terminal.type("What is the\rcapital of France?\r")

@@ -83,9 +83,13 @@ def shown(prompt: str) -> Iterator[None]:
         sys.stdout.write(prompt)
         sys.stdout.flush()
 
+    gone: list[SystemExit] = []
+
     def show_again(number: int, frame: FrameType | None) -> None:
-        with suppress(SystemExit):  # a terminal that closes also signals this; what it ends is not ended twice
+        try:
             show()
+        except SystemExit as end:  # a terminal that closes also signals this; it ends the reading, and nothing later
+            gone.append(end)
 
     show()
     if os.name != "posix":
@@ -96,6 +100,8 @@ def shown(prompt: str) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGCONT, before)
+    if gone:
+        raise gone[0]
 
 
 def _session(history: Path | None) -> "PromptSession[str]":
