@@ -29,4 +29,5 @@ if importlib.util.find_spec("torch") is None:
     print("comparisons with transformers, and the demo's training: skipped (need pip install '.[oracle]')")
 if not QWEN35_VOCABULARY.exists():
     print("llama.cpp's ids of the family's vocabulary: skipped (needs QWEN35_TEST_DATA)")
+print("dependencies at their lowest versions (make lowest)")
 print(f"systems other than {platform.system()} on {platform.machine()}; GPUs; published weights")
