@@ -6,7 +6,7 @@ The GGUF keys are those of architectures `qwen35` and `qwen35moe` as llama.cpp w
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import InitVar, dataclass, field, fields, replace
+from dataclasses import InitVar, dataclass, field, fields
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -157,10 +157,6 @@ class ModelConfig:
     def full_attention_layers(self) -> tuple[int, ...]:
         """The main layers that keep keys and values."""
         return tuple(i for i in range(self.layers) if self.is_full_attention(i))
-
-    def with_yarn(self, factor: float) -> ModelConfig:
-        """The same model, its context extended `factor` times. YaRN is static: it acts at every length."""
-        return replace(self, yarn=Yarn(factor=factor, original_context_tokens=self.context_tokens))
 
     @classmethod
     def from_hf(cls, config: Mapping[str, object]) -> ModelConfig:

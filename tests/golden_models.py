@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from extended import with_yarn
 from numpy.typing import NDArray
 
 from qwen35_local.models.config import ModelConfig
@@ -36,7 +37,7 @@ def _model(**changes: object) -> ModelConfig:
 CONFIGS: dict[str, ModelConfig] = {
     "dense-ratio1-tied": _model(),
     "dense-ratio3-mtp": _model(layers=8, delta_value_heads=6, embeddings_are_tied=False, mtp_layers=1),
-    "dense-ratio2-yarn": _model(delta_value_heads=4).with_yarn(4.0),
+    "dense-ratio2-yarn": with_yarn(_model(delta_value_heads=4), 4.0),
     "moe-ratio2": _model(
         delta_value_heads=4,
         heads=8,

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from outputs import parse_output
 from test_chat_parser import BERN, CORPUS, TOOLS, brief, call_text, called, outputs
 
 from qwen35_local.chat.events import Event, ReasoningDelta, TextDelta, merged
-from qwen35_local.chat.parser import OutputParser, parse_output
+from qwen35_local.chat.parser import OutputParser
 
 TOKENS = ("<think>", "</think>", "<tool_call>", "</tool_call>")
 LOOK = BERN.replace("<tool_call>", "‹tool_call›").replace("</tool_call>", "‹/tool_call›")

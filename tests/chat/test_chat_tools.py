@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from goldens import official_text
+from outputs import parse_output
 
 from qwen35_local.chat.events import ToolCallDone
-from qwen35_local.chat.parser import parse_output
 from qwen35_local.chat.template import Template
 from qwen35_local.chat.tools import read_tools
 from qwen35_local.errors import InputError

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from extended import with_yarn
 from numpy.typing import NDArray
 from random_model import ALWAYS_F32, RandomModel, random_model, random_tokens, relative_error, tiny_config
 
@@ -149,7 +150,7 @@ def test_half_weights_are_exact(tiny: Any, dtype: str) -> None:
 
 def test_yarn_of_the_file(tmp_path: Path) -> None:
     plain = tiny_config(context_tokens=64)
-    model = random_model(tmp_path, plain.with_yarn(4.0))
+    model = random_model(tmp_path, with_yarn(plain, 4.0))
     tokens = random_tokens(150, seed=4)
     found = read(model.path, tokens)
     assert relative_error(found, model.logits(tokens)) < F32_BOUND
@@ -162,7 +163,7 @@ def test_more_context_than_the_model_has_switches_yarn_on(tmp_path: Path) -> Non
     model = random_model(tmp_path, config)
     tokens = random_tokens(150, seed=4)
     found = read(model.path, tokens, context_tokens=160)
-    assert relative_error(found, Reference(model.weights, config.with_yarn(2.5)).forward(tokens)) < F32_BOUND
+    assert relative_error(found, Reference(model.weights, with_yarn(config, 2.5)).forward(tokens)) < F32_BOUND
     assert _core.Model(model.path, context_tokens=160).config["rope_factor"] == 2.5
     shorter = _core.Model(model.path, context_tokens=32)
     assert (shorter.context_tokens, shorter.config["rope_factor"]) == (32, 1.0)

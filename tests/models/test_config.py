@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from extended import with_yarn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from wrong_values import VALUES
@@ -139,7 +140,7 @@ def test_end_tokens_and_dtype() -> None:
 @pytest.mark.parametrize("key", ["rope_parameters", "rope_scaling"])
 def test_yarn(key: str) -> None:
     config = ModelConfig.from_hf(changed(DENSE, **{"rope_parameters": None, key: YARN}))
-    assert config == SMALLEST.with_yarn(4.0)
+    assert config == with_yarn(SMALLEST, 4.0)
     assert config.yarn is not None
     assert config.yarn.magnitude == pytest.approx(1.138629436, rel=1e-9)
     stated = ModelConfig.from_hf(changed(DENSE, rope_parameters={**YARN, "attention_factor": 1.0}))
@@ -318,7 +319,7 @@ def test_refuses_gguf(key: str, value: object, message: str) -> None:
 
 
 ALL_KEYS = {
-    "dense": {**SMALLEST.with_yarn(4).to_gguf(), "qwen35.ssm.v_head_reordered": True},
+    "dense": {**with_yarn(SMALLEST, 4).to_gguf(), "qwen35.ssm.v_head_reordered": True},
     "moe": SIZES["Qwen3.5-35B-A3B"].config.to_gguf(),
 }
 TOKENS = {"tokenizer.ggml.eos_token_id": np.uint32(7), "tokenizer.ggml.eot_token_id": np.uint32(8)}

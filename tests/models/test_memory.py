@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from extended import with_yarn
 from random_model import tiny_config
 
 from qwen35_local.models.config import ModelConfig
@@ -59,7 +60,7 @@ def test_the_longest_context_is_the_longest(name: str, kv: str, budget: int) -> 
 def test_the_cards_say_how_far_yarn_goes() -> None:
     assert of_size("Qwen3.5-0.8B").most_context == 1_010_000
     assert footprint(tiny_config()).most_context == 4 * 4096
-    assert footprint(tiny_config().with_yarn(2.0)).most_context == 4 * 4096
+    assert footprint(with_yarn(tiny_config(), 2.0)).most_context == 4 * 4096
     assert footprint(tiny_config(context_tokens=2_000_000)).most_context == 2_000_000
     model = of_size("Qwen3.5-0.8B")
     assert [solve(model, GIB, context_tokens=n).needs_yarn for n in (262_144, 262_145)] == [False, True]

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from extended import with_yarn
 from golden_models import random_weights
 
 from qwen35_local.models.config import ModelConfig
@@ -109,7 +110,7 @@ def test_images(sections: tuple[int, ...]) -> None:
 
 def test_yarn() -> None:
     """transformers keeps YaRN's frequencies in fp32, so agreement ends there."""
-    config = replace(DENSE, mtp_layers=0).with_yarn(4.0)
+    config = with_yarn(replace(DENSE, mtp_layers=0), 4.0)
     weights, tokens = random_weights(config, 13), tokens_of(config)
     model = transformers_oracle.build(weights, config)
     page = Reference(weights, config)

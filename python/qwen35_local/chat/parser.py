@@ -101,11 +101,6 @@ class OutputParser:
         """Whether what comes next still belongs to the thinking, as far as is known."""
         return self._in_reasoning
 
-    @property
-    def in_tool_call(self) -> bool:
-        """Whether the last characters belong to what looks like a tool call."""
-        return self._state is not _State.PROSE
-
     def feed(self, text: str, *, is_token: bool = False) -> list[Event]:
         """The events that more output decides; often none. `is_token`: `text` is the spelling of one special token."""
         self._text.append(text, is_token=is_token)
@@ -363,12 +358,6 @@ class OutputParser:
     def _emit_prose(self, text: str) -> None:
         if text:
             self._events.append(ReasoningDelta(text) if self._in_reasoning else TextDelta(text))
-
-
-def parse_output(text: str, tools: Iterable[Mapping[str, Any]] = (), *, in_reasoning: bool = False) -> list[Event]:
-    """The events of a whole output, neighbouring deltas joined."""
-    parser = OutputParser(tools, in_reasoning=in_reasoning)
-    return merged(parser.feed(text) + parser.finish())
 
 
 def _bare(header: str) -> str:
