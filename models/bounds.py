@@ -11,10 +11,10 @@ from qwen35_local.fields import integer as an_integer
 from qwen35_local.fields import number as a_number
 
 # Wide enough for any plausible relative of the family, narrow enough that a product of two of them stays far below
-# 64 bits and a layer loop stays short.
+# 64 bits and a layer loop stays short. The core has the same in csrc/model/config.cpp; a test compares them.
 _INTEGERS = {
     "vocabulary": (1, 1 << 24),
-    "hidden": (1, 1 << 17),
+    "hidden": (1, 1 << 20),
     "layers": (1, 1024),
     "heads": (1, 1024),
     "kv_heads": (1, 1024),
@@ -31,18 +31,18 @@ _INTEGERS = {
     "shared_expert_feed_forward": (0, 1 << 20),
     "full_attention_interval": (1, 1024),
     "rope_width": (2, 1024),
-    "rope_sections": (0, 512),
-    "context_tokens": (1, (1 << 31) - 1),
+    "rope_sections": (0, 1024),
+    "context_tokens": (1, 1 << 24),
     "mtp_layers": (0, 1),
     "eos_ids": (0, (1 << 24) - 1),
-    "block_count": (1, 1025),
+    "block_count": (1, 1024),
     "delta_inner_width": (1, 1 << 20),
 }
 _FLOATS = {
     "rms_eps": (1e-12, 0.1),
-    "rope_theta": (1.5, 1e12),
+    "rope_theta": (2.0, 1e12),
     "partial_rotary_factor": (1e-3, 1.0),
-    "factor": (1.0, 1024.0),
+    "factor": (1.0, 64.0),
     "beta": (1e-3, 1e6),
     "magnitude": (1e-3, 1e3),
 }

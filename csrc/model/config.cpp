@@ -12,7 +12,8 @@
 namespace qwen35 {
 namespace {
 
-// Bounds an order of magnitude above every released size, so that no product of two of them overflows 64 bits.
+// Bounds an order of magnitude above every released size, so that no product of two of them overflows 64 bits: those of
+// models/bounds.py.
 constexpr std::size_t kMostLayers = 1024;
 constexpr std::size_t kMostHeads = 1024;
 constexpr std::size_t kMostHeadWidth = 1024;

@@ -1,14 +1,17 @@
 """A file whose metadata is missing, absurd or inconsistent is refused by key, before anything is allocated for it."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from extended import with_yarn
 from random_model import TOKENS_USED, random_weights, tiny_config, write_gguf
 
 from qwen35_local import _core
 from qwen35_local.errors import FormatError
+from qwen35_local.models.config import ModelConfig
 
 DENSE = tiny_config(mtp=True)
 MOE = tiny_config(moe=True)
@@ -45,6 +48,46 @@ def test_every_key(config: Any, tmp_path: Path) -> None:
             wrong += [np.uint32(0)] if short != "nextn_predict_layers" else []
         for value in wrong:
             assert key in refused(tmp_path, config, {key: value}), (key, value)
+
+
+def stated(message: str) -> tuple[float, float]:
+    """The range that a refusal expects."""
+    found = re.search(r"expected (?:an integer from |a finite number from )?(\S+) to ([^\s,.]+(?:\.\d+)?)", message)
+    assert found, message
+    return float(found[1]), float(found[2])
+
+
+# Relations in one reader or both, not a range: of the width of heads, of the experts, of what devices do; and more than
+# one MTP block, which only the core would take.
+RELATED = {
+    "rope.dimension_count",
+    "attention.value_length",
+    "expert_used_count",
+    "ssm.conv_kernel",
+    "nextn_predict_layers",
+}
+
+
+@pytest.mark.parametrize("config", [with_yarn(DENSE, 4.0), MOE], ids=["dense", "moe"])
+def test_python_and_the_core_state_the_same_ranges(config: Any, tmp_path: Path) -> None:
+    metadata = config.to_gguf()
+    compared = 0
+    for key, value in metadata.items():
+        short = key.split(".", 1)[1]
+        if key.startswith("general.") or isinstance(value, str) or short in RELATED:
+            continue
+        beyond: Any = np.float32(1e30) if isinstance(value, np.float32) else np.uint64(1 << 40)
+        with pytest.raises(FormatError) as error:
+            ModelConfig.from_gguf(metadata | {key: beyond}, vocabulary=300)
+        assert key in str(error.value)
+        least, most = stated(str(error.value))
+        if short == "rope.dimension_sections":
+            beyond = [np.uint32(1 << 30)] * 4
+        core_least, core_most = stated(refused(tmp_path, config, {key: beyond}))
+        # In Python a width of 0 is that of a feed-forward which is not there.
+        assert (least or core_least, most) == (core_least, core_most), key
+        compared += 1
+    assert compared > 15
 
 
 @pytest.mark.parametrize(
@@ -112,7 +155,7 @@ def test_lists_and_kinds(key: str, value: Any, tmp_path: Path) -> None:
     ids=str,
 )
 def test_yarn(key: str, value: Any, tmp_path: Path) -> None:
-    config = tiny_config().with_yarn(4.0)
+    config = with_yarn(tiny_config(), 4.0)
     assert f"rope.scaling.{key}" in refused(tmp_path, config, {f"qwen35.rope.scaling.{key}": value})
 
 
