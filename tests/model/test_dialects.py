@@ -11,6 +11,7 @@ from random_model import random_tokens, random_weights, tiny_config, write_gguf
 
 from qwen35_local import _core
 from qwen35_local.errors import FormatError
+from qwen35_local.models.tensors import tensor_table
 
 DENSE, MOE = tiny_config(mtp=True), tiny_config(moe=True, mtp=True)
 TOKENS = random_tokens(24)
@@ -81,6 +82,18 @@ def test_an_mtp_block_that_is_not_whole_is_left_out(config: Any, dialect: Dialec
     else:
         counted = "block_count is 5" if dialect is dialects.mtp_gone_and_its_key else "nextn_predict_layers is 1"
         assert f"{counted}, but" in notice and not file.broken_mtp
+
+
+@pytest.mark.parametrize("config", [DENSE, MOE], ids=names)
+def test_an_mtp_block_needs_every_tensor_of_the_table(config: Any, tmp_path: Path) -> None:
+    """The core's list of them (csrc/dialect/mtp.cpp) is that of models/tensors.py."""
+    weights = random_weights(config)
+    block = [spec.name for spec in tensor_table(config) if spec.name.startswith("blk.4.")]
+    assert len(block) > 14
+    for name in block:
+        path = write(tmp_path, config, Written({key: value for key, value in weights.items() if key != name}))
+        (notice,) = _core.GgufFile(path, header=True).notices
+        assert f"(missing are {name})" in notice
 
 
 def test_a_main_layer_is_never_taken_for_the_mtp_block(tmp_path: Path, plain: Any) -> None:
