@@ -53,7 +53,7 @@ class Footprint:
 
     def __init__(
         self,
-        shape: Mapping[str, bool | int | float | str],
+        shape: Mapping[str, object],
         weights: Iterable[tuple[str, int, int, int]],
         *,
         device: str = "auto",

@@ -62,25 +62,28 @@ def test_bytes_of_a_token_are_the_packed_ones(config: ModelConfig, tmp_path: Pat
     memory += 4 * (config.delta_value_heads * (config.delta_value_width + 1))
     positions = 2 * 2 * len(config.full_attention_layers) * config.kv_heads * config.head_width
     state = 1.25 * 4 * delta_layers * memory  # read by every token, written by every fourth
-    assert found.decode_bytes(0) == pytest.approx(streamed + state + positions)
+    rounding = 1.25 * 5 * 64 * delta_layers  # parts of the state begin on cache lines
+    assert streamed + state + positions <= found.decode_bytes(0) <= streamed + state + positions + rounding
     assert found.decode_bytes(100) - found.decode_bytes(0) == pytest.approx(100 * positions)
     if not config.is_moe:
         side_by_side = found.decode_bytes(7, sequences=3)
-        assert side_by_side == pytest.approx(streamed + 2 * row + 3 * (state + 8 * positions))
+        least = streamed + 2 * row + 3 * (state + 8 * positions)
+        assert least <= side_by_side <= least + 3 * rounding
 
 
 def test_state_is_what_a_sequence_holds(config: ModelConfig, tmp_path: Path) -> None:
     model = load(config, tmp_path)
     found = cost(model)
     sequence = _core.Sequence(model)
-    assert sequence.state_bytes == pytest.approx(found.memory_bytes, rel=0.05)  # rounded up to cache lines
+    assert sequence.state_bytes == found.state_bytes
     before = sequence.state_bytes
     sequence.append([1])
-    assert sequence.state_bytes - before == 256 * 128 * found.kv_blocks
+    assert sequence.state_bytes - before == found.page_tokens * found.kv_token_bytes["f16"]
 
 
 def test_a_narrow_cache_is_read_packed_but_for_three_pages() -> None:
-    found = Cost(0, 0, 0, 0, 0, 0, 0, experts=0, top_k=0, memory_bytes=0, kv_blocks=1)
+    kv = {"f16": 128, "q8": 68, "k8v4": 52, "q4": 36}
+    found = Cost(0, 0, 0, 0, 0, 0, 0, experts=0, top_k=0, state_bytes=0, kv_token_bytes=kv, page_tokens=256)
     assert found.kv_bytes(1000, "f16") == 1000 * 128
     assert found.kv_bytes(768, "q8") == 768 * 128  # page 2 is its own, 1 the one before it, 0 the first
     assert found.kv_bytes(769, "q8") == 256 * 68 + 513 * 128
@@ -96,7 +99,7 @@ def test_blocks_that_predict_are_not_read(tmp_path: Path) -> None:
 
 
 def test_experts_that_many_tokens_choose() -> None:
-    moe = Cost(0, 0, 0, 0, 0, 0, 0, experts=256, top_k=8, memory_bytes=0, kv_blocks=0)
+    moe = Cost(0, 0, 0, 0, 0, 0, 0, experts=256, top_k=8, state_bytes=0, kv_token_bytes={}, page_tokens=256)
     assert moe.distinct_experts(1) == pytest.approx(8)
     assert 15 < moe.distinct_experts(2) < 16
     assert moe.distinct_experts(10_000) == pytest.approx(256)

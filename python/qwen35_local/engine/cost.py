@@ -1,16 +1,13 @@
 """What a token costs: the bytes it streams from memory and the 8-bit operations it takes, from the packed weights."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from qwen35_local import _core
 from qwen35_local.models.kv import KvFormat
+from qwen35_local.models.memory import KV_FORMATS
 
 _VECTORS = ("norm.weight", "ssm_a", "ssm_dt.bias", "ssm_conv1d.weight")
-_FLOAT_BYTES = 4
-_KV_BLOCK = 32
-_KV_BLOCK_BYTES = {"f16": 128, "q8": 68, "k8v4": 52, "q4": 36}  # of 32 keys and as many values
-_PAGE_TOKENS = 256
 _STATE_CHUNK = 4  # tokens between two writes of the recurrent state
 
 
@@ -30,24 +27,25 @@ class Cost:
     row_bytes: int
     experts: int
     top_k: int
-    memory_bytes: int  # one sequence's recurrent state, the tokens that wait for it, and convolution windows
-    kv_blocks: int  # of 32 keys, and as many of values, of one position
+    state_bytes: int  # one sequence's recurrent state, the tokens that wait for it, and convolution windows
+    kv_token_bytes: Mapping[KvFormat, int]  # keys and values of one position
+    page_tokens: int
 
     def decode_bytes(self, depth: float, sequences: int = 1, tokens: int = 1, kv: KvFormat = "f16") -> float:
         """One pass that reads `tokens` tokens of each of `sequences` sequences with `depth` positions before them, all
         with logits. Recurrent state is read, and written once per chunk; experts are those that so many tokens are
         expected to choose."""
         writes = min(1.0, tokens / _STATE_CHUNK)
-        state = (1 + writes) * self.memory_bytes + self.kv_bytes(depth + tokens, kv)
+        state = (1 + writes) * self.state_bytes + self.kv_bytes(depth + tokens, kv)
         rows = sequences * tokens
         weights = self.dense_bytes + self.head_bytes + self.distinct_experts(rows) * self.expert_bytes
         return weights + rows * self.row_bytes + sequences * state
 
     def kv_bytes(self, positions: float, kv: KvFormat) -> float:
-        """Keys and values that the last of so many positions reads: in a narrow format the first page of 256, its own
-        and the one before it are f16."""
-        packed = _PAGE_TOKENS * max(0, (int(positions) - 1) // _PAGE_TOKENS - 2) if kv != "f16" else 0
-        return self.kv_blocks * (packed * _KV_BLOCK_BYTES[kv] + (positions - packed) * _KV_BLOCK_BYTES["f16"])
+        """Keys and values that the last of so many positions reads: in a narrow format the first page, its own and the
+        one before it are f16."""
+        packed = self.page_tokens * max(0, (int(positions) - 1) // self.page_tokens - 2) if kv != "f16" else 0
+        return packed * self.kv_token_bytes[kv] + (positions - packed) * self.kv_token_bytes["f16"]
 
     def prefill_operations(self, tokens: int, logit_rows: int = 1) -> int:
         """Multiplications and additions with weights."""
@@ -69,10 +67,8 @@ def cost(model: _core.Model) -> Cost:
     head = next((w for w in read if w.name == "output.weight"), table)
     experts = [w for w in read if w.name.endswith("_exps.weight")]
     dense = [w for w in read if w not in (table, head) and w not in experts]
-    keys, values = c["delta_key_heads"] * c["delta_key_width"], c["delta_value_heads"] * c["delta_value_width"]
-    window = (c["conv_taps"] - 1) * (2 * keys + values)
-    memory = values * c["delta_key_width"]
-    waiting = keys + values + c["delta_value_heads"]
+    footprint = _core.Footprint(c, [])
+    parts = {kv: footprint.parts(footprint.page_tokens, kv, rows=1) for kv in KV_FORMATS}
     return Cost(
         dense_bytes=sum(w.n_bytes for w in dense),
         dense_weights=_multiplied(w for w in dense if not w.name.endswith(_VECTORS)),
@@ -83,8 +79,9 @@ def cost(model: _core.Model) -> Cost:
         row_bytes=table.n_bytes // table.rows,
         experts=c["experts"],
         top_k=c["experts_per_token"],
-        memory_bytes=_FLOAT_BYTES * c["delta_layers"] * (memory + _STATE_CHUNK * waiting + window),
-        kv_blocks=c["attention_layers"] * c["kv_heads"] * -(-c["head_width"] // _KV_BLOCK),
+        state_bytes=parts["f16"]["state"],
+        kv_token_bytes={kv: part["kv_token"] for kv, part in parts.items()},
+        page_tokens=footprint.page_tokens,
     )
 
 
