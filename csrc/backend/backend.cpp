@@ -131,6 +131,11 @@ void Backend::take_rows(Tensor out, Tensor x) {
   timed(Operation::kTakeRows, [&] { do_take_rows(out, x); });
 }
 
+void Backend::previous_rows(Tensor out, Tensor x) {
+  check::previous_rows(out, x, step());
+  timed(Operation::kPreviousRows, [&] { do_previous_rows(out, x); });
+}
+
 std::size_t Backend::top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits) {
   check::top_k(out.size(), logits, edits);
   std::size_t found = 0;

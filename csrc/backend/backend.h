@@ -141,10 +141,10 @@ class Backend {
   // taken before is used again. Throws OutOfMemory, and InputError as run() does: nothing has been computed then.
   void reserve(const ModelShape& model, const Step& step);
 
-  // Calls `pass` with `step` as the current step, which embed, gated_delta_net, norm_rope_append, attend and take_rows
-  // read; the other operations may be called outside of a pass too. A device may record what the pass enqueues and
-  // replay it for a later step of the same sizes, so it depends on nothing else. Throws InputError for a step that is
-  // not consistent, or names pages or slots that are not there.
+  // Calls `pass` with `step` as the current step, which embed, gated_delta_net, norm_rope_append, attend, take_rows
+  // and previous_rows read; the other operations may be called outside of a pass too. A device may record what the pass
+  // enqueues and replay it for a later step of the same sizes, so it depends on nothing else. Throws InputError for a
+  // step that is not consistent, or names pages or slots that are not there.
   void run(const Step& step, const std::function<void()>& pass);
 
   // ---- operations; each may only enqueue, and throws InputError for shapes that do not fit ------------------------
@@ -176,8 +176,9 @@ class Backend {
                        const DeltaShape& shape, float eps, std::uint32_t layer);
 
   // Per head: q and k <- rope(rms_norm(.)); then k and v are appended to the pages. q_gate [T, H * 2A] holds
-  // [query | gate] per head; only the query half is touched. k, v [T, G A]. docs/architecture.md 3. In a packed format
-  // q, k and v are then rotated, and pages that the segment fills are packed.
+  // [query | gate] per head; only the query half is touched, and without rows keys and values alone are appended.
+  // k, v [T, G A]. docs/architecture.md 3. In a quantised format q, k and v are then rotated, and pages that the
+  // segment fills are quantised.
   void norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const HeadNorms& norms, float eps, const Rope& rope,
                         const AttentionShape& shape, std::uint32_t layer);
 
@@ -202,6 +203,11 @@ class Backend {
 
   // out[i] = x[outputs[i]].
   void take_rows(Tensor out, Tensor x);
+
+  // out[t] = x of the token before t: the row above or, for the first row of a segment, the hidden row kept with its
+  // recurrent state, zeros at position 0. The state then keeps the segment's last rows, as many as may be taken back
+  // and one. out, x [T, D]. docs/architecture.md 5.
+  void previous_rows(Tensor out, Tensor x);
 
   // The best tokens of a row of logits [1, V] under `edits`: as many as `out` has room for, at most kMostTopK, the most
   // likely first, ties to the lower id. Returns how many there are; all others have the logit -inf or are not allowed.
@@ -244,6 +250,7 @@ class Backend {
   virtual void do_moe_combine(Tensor x, const ExpertActs& h, const ExpertWeights& experts, const Routes& routes) = 0;
   virtual void do_sigmoid_gate(Tensor h, Tensor gate) = 0;
   virtual void do_take_rows(Tensor out, Tensor x) = 0;
+  virtual void do_previous_rows(Tensor out, Tensor x) = 0;
   virtual std::size_t do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits) = 0;
 
   void check_layout(const char* operation, std::initializer_list<const Weight*> weights) const;

@@ -144,9 +144,9 @@ void norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const Rope& rope, const
          "rotary dimensions " + text(2 * std::size_t{rope.pairs}) + " exceed the head width " + text(shape.width));
   }
   const std::size_t width = shape.width;
-  batch_rows(kName, "q_gate", q_gate, step, shape.heads * 2 * width);
-  expect(kName, "k", k, q_gate.rows, shape.kv_heads * width);
-  expect(kName, "v", v, q_gate.rows, shape.kv_heads * width);
+  if (q_gate.rows != 0) batch_rows(kName, "q_gate", q_gate, step, shape.heads * 2 * width);
+  batch_rows(kName, "k", k, step, shape.kv_heads * width);
+  batch_rows(kName, "v", v, step, shape.kv_heads * width);
 }
 
 void attend(Tensor out, Tensor q_gate, const AttentionShape& shape, const Step& step, const DeviceLimits& limits) {
@@ -192,6 +192,11 @@ void sigmoid_gate(Tensor h, Tensor gate) { expect("sigmoid_gate", "gate", gate, 
 void take_rows(Tensor out, Tensor x, const Step& step) {
   batch_rows("take_rows", "x", x, step, x.cols);
   expect("take_rows", "out", out, step.outputs.size(), x.cols);
+}
+
+void previous_rows(Tensor out, Tensor x, const Step& step) {
+  batch_rows("previous_rows", "x", x, step, x.cols);
+  batch_rows("previous_rows", "out", out, step, x.cols);
 }
 
 void top_k(std::size_t k, Tensor logits, const LogitEdits& edits) {

@@ -30,7 +30,7 @@ struct Workload {
 struct Footprint {
   std::size_t kv = 0;        // keys and values of all positions, in whole pages
   std::size_t kv_token = 0;  // of one more position of a long context
-  std::size_t draft_kv = 0;  // as kv, of one more attention layer, which drafts
+  std::size_t draft_kv = 0;  // as kv, of the block that drafts (ModelShape::drafts)
   std::size_t state = 0;     // recurrent state of the sequence
   std::size_t snapshot = 0;  // the most that a snapshot holds beside the pages it shares with the sequence
   std::size_t work = 0;      // the most that operations keep from call to call

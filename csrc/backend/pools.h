@@ -48,9 +48,10 @@ struct StateSpec {
   std::uint32_t layers;
   DeltaShape shape;
   std::uint32_t uncertain = 0;
+  std::size_t hidden = 0;  // D where hidden rows are kept too, for the block that drafts
 };
 
-// The recurrent state of one sequence in every layer, per slot.
+// The recurrent state of one sequence in every layer, per slot, and its last 1 + uncertain hidden rows.
 class StatePool {
  public:
   virtual ~StatePool() = default;

@@ -17,6 +17,7 @@ Profile::Profile() noexcept
               {"moe_combine"},
               {"sigmoid_gate"},
               {"take_rows"},
+              {"previous_rows"},
               {"top_k"},
               {"waiting"}}} {}
 

@@ -64,6 +64,8 @@ struct ModelShape {
     if (layer >= layers) return attention_layers() + layer - layers;
     return is_attention(layer) ? layer / attention_interval : layer - layer / attention_interval;
   }
+  // Whether a block that predicts drafts, where so many rows of a pass may be taken back.
+  bool drafts(std::size_t uncertain) const noexcept { return mtp_layers > 0 && uncertain > 0; }
   std::size_t conv_channels() const noexcept { return delta.channels(); }
   std::size_t delta_width() const noexcept { return delta.values(); }
   std::size_t query_width() const noexcept { return std::size_t{attention.heads} * attention.width; }

@@ -235,6 +235,15 @@ void take_rows(Device& device, const array& out, const array& x, const std::vect
   stage.fetch(out);
 }
 
+void previous_rows(Device& device, const array& out, const array& x, const std::vector<Range>& ranges,
+                   const std::vector<DeltaState*>& states) {
+  Stage stage(*device.ops);
+  const Tensor to = stage.tensor(out), from = stage.tensor(x);
+  const StepArrays step = make_step(x.shape(0), ranges, {}, states, {});
+  run(device, {}, step, [&] { device.ops->previous_rows(to, from); });
+  stage.fetch(out);
+}
+
 std::unique_ptr<Weight> pack(Device& device, const py::array_t<std::uint8_t, array::c_style>& data,
                              const std::string& dtype, std::size_t rows, std::size_t cols, std::size_t groups) {
   const DTypeInfo* type = find_dtype(std::string_view(dtype));
@@ -265,10 +274,11 @@ void bind_memory(py::module_& kernels) {
       .def("bytes", [](const KvCache& c, std::size_t page) { return c.bytes(PageForm::kPlain, page); })
       .def("quantised_bytes", [](const KvCache& c, std::size_t page) { return c.bytes(PageForm::kQuantised, page); });
   py::class_<DeltaState>(kernels, "DeltaState")
-      .def(py::init([](Device& device, const std::vector<std::uint32_t>& shape, std::uint32_t uncertain) {
-             return std::make_unique<DeltaState>(*device.ops, delta_shape(shape), uncertain);
+      .def(py::init([](Device& device, const std::vector<std::uint32_t>& shape, std::uint32_t uncertain,
+                       std::size_t hidden) {
+             return std::make_unique<DeltaState>(*device.ops, delta_shape(shape), uncertain, hidden);
            }),
-           py::arg("device"), py::arg("shape"), py::arg("uncertain") = 0, py::keep_alive<1, 2>())
+           py::arg("device"), py::arg("shape"), py::arg("uncertain") = 0, py::arg("hidden") = 0, py::keep_alive<1, 2>())
       .def("copy_from", &DeltaState::copy_from, py::arg("other"));
 }
 
@@ -306,6 +316,7 @@ void bind_device(py::module_& kernels) {
            py::arg("weights"), py::arg("act") = py::none())
       .def("sigmoid_gate", &sigmoid_gate)
       .def("take_rows", &take_rows)
+      .def("previous_rows", &previous_rows)
       .def("top_k", &top_k, py::arg("logits"), py::arg("k"), py::arg("edits"), py::arg("repetition") = 1.0,
            py::arg("presence") = 0.0, py::arg("frequency") = 0.0, py::arg("allowed") = std::vector<std::uint32_t>());
   kernels.def("devices", &devices_here);

@@ -12,6 +12,7 @@
 #include "bindings/formats.h"
 #include "devices/open.h"
 #include "model/activations.h"
+#include "model/model.h"
 
 namespace py = pybind11;
 
@@ -48,6 +49,7 @@ ModelShape to_shape(const py::dict& values) {
   const Numbers numbers(values);
   ModelShape shape;
   shape.layers = numbers.at("layers", 1);
+  shape.mtp_layers = numbers.at("mtp_layers", 0);
   shape.attention_interval = numbers.at("full_attention_interval", 1);
   shape.hidden = numbers.at("hidden", 1);
   shape.vocabulary = numbers.at("vocabulary", 0);
@@ -82,11 +84,12 @@ class DescribedModel {
   const DeviceKind& kind() const noexcept { return kind_; }
   const std::vector<std::size_t>& weight_bytes() const noexcept { return weight_bytes_; }
 
-  py::dict parts(const py::int_& context_tokens, const std::string& kv, const py::int_& rows) const {
+  py::dict parts(const py::int_& context_tokens, const std::string& kv, const py::int_& rows,
+                 const py::int_& drafts) const {
     const Workload work{.context_tokens = bounded("context_tokens", context_tokens, 1),
                         .kv = to_kv_format(kv),
                         .rows = bounded("rows", rows, 1),
-                        .uncertain = 0,
+                        .uncertain = check_drafts(bounded("drafts", drafts, 0)),
                         .threads = threads_};
     const Footprint found = kind_.footprint(shape_, weights_, work);
     py::dict parts;
@@ -95,7 +98,7 @@ class DescribedModel {
     parts["draft_kv"] = found.draft_kv;
     parts["state"] = found.state;
     parts["snapshot"] = found.snapshot;
-    parts["activations"] = activation_bytes(shape_, work.rows, 1);
+    parts["activations"] = activation_bytes(shape_, work.rows, 1, shape_.drafts(work.uncertain));
     parts["work"] = found.work;
     parts["unused"] = found.unused;
     return parts;
@@ -144,7 +147,8 @@ void bind_devices(py::module_& module) {
       .def_property_readonly("uses_host_memory", [](const DescribedModel& m) { return m.kind().uses_host_memory(); })
       .def_property_readonly("page_tokens", [](const DescribedModel&) { return kPageTokens; })
       .def_property_readonly("weight_bytes", &DescribedModel::weight_bytes)
-      .def("parts", &DescribedModel::parts, py::arg("context_tokens"), py::arg("kv"), py::kw_only(), py::arg("rows"));
+      .def("parts", &DescribedModel::parts, py::arg("context_tokens"), py::arg("kv"), py::kw_only(), py::arg("rows"),
+           py::arg("drafts") = 0);
 }
 
 }  // namespace qwen35

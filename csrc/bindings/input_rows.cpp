@@ -51,6 +51,15 @@ std::uint32_t to_run_count(const py::handle& value) {
   return static_cast<std::uint32_t>(count);
 }
 
+Position to_position(const py::handle& value) {
+  const auto parts = py::cast<py::tuple>(value);
+  if (parts.size() != 3) throw InputError("the position of an input row is time, height and width");
+  const auto part = [&](std::size_t i) { return static_cast<std::int32_t>(to_run_count(parts[i])); };
+  return {part(0), part(1), part(2)};
+}
+
+py::tuple from_position(const Position& p) { return py::make_tuple(p.t, p.h, p.w); }
+
 }  // namespace
 
 std::vector<InputRows> to_inputs(const py::iterable& inputs) {
@@ -67,17 +76,18 @@ std::vector<InputRun> to_runs(const py::iterable& runs) {
   std::vector<InputRun> all;
   for (const py::handle entry : runs) {
     const auto run = py::cast<py::tuple>(entry);
-    if (run.size() != 4) throw InputError("an entry of inputs is (first row, rows, positions, digest)");
-    all.push_back(
-        {to_run_count(run[0]), to_run_count(run[1]), to_run_count(run[2]), to_digest(py::cast<py::bytes>(run[3]))});
+    if (run.size() != 5) throw InputError("an entry of inputs is (first row, rows, positions, last position, digest)");
+    all.push_back({to_run_count(run[0]), to_run_count(run[1]), to_run_count(run[2]), to_position(run[3]),
+                   to_digest(py::cast<py::bytes>(run[4]))});
   }
   return all;
 }
 
 py::list from_runs(std::span<const InputRun> runs) {
   py::list all;
-  for (const InputRun& run : runs)
-    all.append(py::make_tuple(run.first, run.count, run.advance, from_digest(run.digest)));
+  for (const InputRun& run : runs) {
+    all.append(py::make_tuple(run.first, run.count, run.advance, from_position(run.last), from_digest(run.digest)));
+  }
   return all;
 }
 
@@ -86,6 +96,7 @@ void bind_input_rows(py::module_& module) {
       .def(py::init(&make_block), py::arg("rows"), py::kw_only(), py::arg("positions"), py::arg("digest"))
       .def("__len__", &InputBlock::size)
       .def_property_readonly("advance", &InputBlock::advance)
+      .def_property_readonly("last", [](const InputBlock& b) { return from_position(b.positions().back()); })
       .def_property_readonly("digest", [](const InputBlock& b) { return from_digest(b.digest()); });
 }
 

@@ -54,8 +54,9 @@ py::bytes KvCache::bytes(PageForm form, std::size_t page) const {
   return copy;
 }
 
-DeltaState::DeltaState(Backend& on, const DeltaShape& shape, std::uint32_t uncertain)
-    : pool_(on.state_pool({.layers = 1, .shape = shape, .uncertain = uncertain})), slot_(pool_->allocate()) {
+DeltaState::DeltaState(Backend& on, const DeltaShape& shape, std::uint32_t uncertain, std::size_t hidden)
+    : pool_(on.state_pool({.layers = 1, .shape = shape, .uncertain = uncertain, .hidden = hidden})),
+      slot_(pool_->allocate()) {
   pool_->clear(slot_);
 }
 

@@ -38,7 +38,7 @@ class KvCache {
 // What one sequence keeps in one DeltaNet layer; nothing before its first token.
 class DeltaState {
  public:
-  DeltaState(Backend& on, const DeltaShape& shape, std::uint32_t uncertain);
+  DeltaState(Backend& on, const DeltaShape& shape, std::uint32_t uncertain, std::size_t hidden);
 
   SlotId slot() const noexcept { return slot_; }
   void copy_from(const DeltaState& other);

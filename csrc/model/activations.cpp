@@ -37,11 +37,12 @@ class BumpAllocator {
   std::size_t furthest_ = 0;
 };
 
-std::size_t carve(Activations& s, const ModelShape& c, std::size_t rows, std::size_t logit_rows,
+std::size_t carve(Activations& s, const ModelShape& c, std::size_t rows, std::size_t logit_rows, bool drafts,
                   DevicePtr<std::byte> memory) {
   BumpAllocator allocator(memory);
   s.x = allocator.tensor(rows, c.hidden);
   s.h = allocator.tensor(rows, c.hidden);
+  if (drafts) s.last = allocator.tensor(rows, c.hidden);
   const std::size_t shared = allocator.at();
 
   s.qkv = allocator.tensor(rows, c.conv_channels());
@@ -68,28 +69,31 @@ std::size_t carve(Activations& s, const ModelShape& c, std::size_t rows, std::si
   }
 
   allocator.back_to(shared);
-  s.last = allocator.tensor(rows, c.hidden);
+  if (drafts) s.joined = allocator.tensor(rows, 2 * c.hidden);
+
+  allocator.back_to(shared);
+  if (!drafts) s.last = allocator.tensor(rows, c.hidden);
   s.logits = allocator.tensor(logit_rows, c.vocabulary);
   return allocator.furthest();
 }
 
 }  // namespace
 
-std::size_t activation_bytes(const ModelShape& model, std::size_t rows, std::size_t logit_rows) {
+std::size_t activation_bytes(const ModelShape& model, std::size_t rows, std::size_t logit_rows, bool drafts) {
   Activations sizes;
-  return carve(sizes, model, rows, logit_rows, nullptr);
+  return carve(sizes, model, rows, logit_rows, drafts, nullptr);
 }
 
-Scratch::Scratch(Backend& backend, const Config& config, std::size_t rows, std::size_t logit_rows)
+Scratch::Scratch(Backend& backend, const Config& config, std::size_t rows, std::size_t logit_rows, bool drafts)
     : rows_(rows), top_k_(config.moe ? config.moe->top_k : 0) {
-  memory_ = backend.allocate(carve(whole_, config, rows, logit_rows, nullptr));
-  carve(whole_, config, rows, logit_rows, memory_->data());
+  memory_ = backend.allocate(carve(whole_, config, rows, logit_rows, drafts, nullptr));
+  carve(whole_, config, rows, logit_rows, drafts, memory_->data());
 }
 
 Activations Scratch::first_rows(std::size_t n) const noexcept {
   Activations s = whole_;
   for (Tensor* tensor : {&s.x, &s.h, &s.qkv, &s.z, &s.a, &s.b, &s.mix, &s.q_gate, &s.k, &s.v, &s.attended, &s.act,
-                         &s.router, &s.shared_gate, &s.last}) {
+                         &s.router, &s.shared_gate, &s.joined, &s.last}) {
     tensor->rows = n;
   }
   s.expert_act.rows = n * top_k_;

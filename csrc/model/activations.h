@@ -10,7 +10,8 @@
 
 namespace qwen35 {
 
-// Views of T rows. Those of the mixers, of the feed-forward block and of the head share memory: none outlives its turn.
+// Views of T rows. Those of the mixers, of the feed-forward block, of the head and of the block that drafts share
+// memory: none outlives its turn. Only `last` outlives the draft block's where there is one.
 struct Activations {
   Tensor x;  // [T, D], the residual stream
   Tensor h;  // [T, D], normed
@@ -32,17 +33,19 @@ struct Activations {
   Tensor expert_act;   // [T K, F]
   Routes routes;
 
+  Tensor joined;  // [T, 2D], embedding and hidden state for the block that drafts
+
   Tensor last;    // [T, D], normed rows that want logits
   Tensor logits;  // [logit rows, V]
 };
 
 // What a Scratch of so many rows allocates.
-std::size_t activation_bytes(const ModelShape& model, std::size_t rows, std::size_t logit_rows);
+std::size_t activation_bytes(const ModelShape& model, std::size_t rows, std::size_t logit_rows, bool drafts);
 
 // Allocated once for the largest pass.
 class Scratch {
  public:
-  Scratch(Backend& backend, const Config& config, std::size_t rows, std::size_t logit_rows);
+  Scratch(Backend& backend, const Config& config, std::size_t rows, std::size_t logit_rows, bool drafts);
 
   std::size_t rows() const noexcept { return rows_; }
   std::size_t logit_rows() const noexcept { return whole_.logits.rows; }

@@ -64,6 +64,20 @@ void forward(Backend& ops, const Weights& model, const Config& config, const Rop
   ops.rms_norm(s.last.first_rows(outputs), s.h.first_rows(outputs), model.norm, config.eps);
 }
 
+void append_pairs(Backend& ops, const MtpWeights& block, const Config& config, const Rope& rope, const Activations& s) {
+  const auto half = [&](std::size_t i) {
+    return Tensor{s.joined.data + i * config.hidden, s.joined.rows, config.hidden, s.joined.stride};
+  };
+  ops.embed(s.x, *block.embedding);
+  ops.rms_norm(half(0), s.x, block.embedding_norm, config.eps);
+  ops.rms_norm(half(1), s.h, block.hidden_norm, config.eps);
+  ops.matmul(s.joined, {{s.x, block.join}});
+  ops.rms_norm(s.h, s.x, block.layer.mixer_norm, config.eps);
+  const auto& w = std::get<AttentionWeights>(block.layer.mixer);
+  ops.matmul(s.h, {{s.k, w.k}, {s.v, w.v}});
+  ops.norm_rope_append(s.q_gate.first_rows(0), s.k, s.v, {w.q_norm, w.k_norm}, config.eps, rope, config.attention, 0);
+}
+
 Tensor project(Backend& ops, const Weights& model, const Activations& s, std::size_t first, std::size_t count) {
   const Tensor logits = s.logits.first_rows(count);
   ops.matmul(s.last.rows_from(first, count), {{logits, model.head}});

@@ -1,4 +1,4 @@
-// The model's arithmetic, in two steps: tokens to last hidden rows, and those rows to logits.
+// The model's arithmetic, in steps: tokens to last hidden rows, those rows to logits, and both to what a draft reads.
 #pragma once
 
 #include <cstddef>
@@ -14,6 +14,11 @@ namespace qwen35 {
 // normed rows of its `outputs` output rows. s has as many rows as the step.
 void forward(Backend& ops, const Weights& model, const Config& config, const Rope& rope, const Activations& s,
              std::size_t outputs);
+
+// The pairs of the current step, into the keys and values of the block that drafts: the row of token p + 1 pairs its
+// embedding with the hidden state of p, which previous_rows left in s.h. Nothing attends to them here, so that this is
+// all the block needs of a text that is given (docs/architecture.md 5).
+void append_pairs(Backend& ops, const MtpWeights& block, const Config& config, const Rope& rope, const Activations& s);
 
 // Rows [first, first + count) of s.last to logits [count, V]; count is at most the rows of s.logits.
 Tensor project(Backend& ops, const Weights& model, const Activations& s, std::size_t first, std::size_t count);

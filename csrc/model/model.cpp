@@ -23,12 +23,12 @@ Config configure(const ModelFile& file, const Backend& device) {
   return read_config(file.directory(), device.limits());
 }
 
+}  // namespace
+
 std::uint32_t check_drafts(std::size_t drafts) {
   if (drafts <= kMostUncertain) return static_cast<std::uint32_t>(drafts);
   throw InputError("drafts is " + std::to_string(drafts) + ", expected 0 to " + std::to_string(kMostUncertain));
 }
-
-}  // namespace
 
 Model::Model(const ModelFile& file, std::unique_ptr<Backend> backend, std::size_t context_tokens, std::size_t drafts,
              TensorSource* source, const std::function<void()>& pause)
@@ -76,7 +76,8 @@ Activations Model::DeviceLock::reserve(const Step& step, std::size_t logit_rows)
     const std::size_t most_rows = scratch ? std::max(rows, scratch->rows()) : rows;
     const std::size_t most_logit_rows = scratch ? std::max(logit_rows, scratch->logit_rows()) : logit_rows;
     scratch.reset();  // before the larger one is allocated
-    scratch = std::make_unique<Scratch>(*model_.backend_, model_.config_, most_rows, most_logit_rows);
+    scratch = std::make_unique<Scratch>(*model_.backend_, model_.config_, most_rows, most_logit_rows,
+                                        model_.draft_block() != nullptr);
   }
   model_.backend_->reserve(model_.config_, step);
   return scratch->first_rows(rows);
@@ -92,21 +93,33 @@ DevicePtr<float> Model::DeviceLock::input_rows(std::size_t rows) {
   return buffer->data().as<float>();
 }
 
-KvPool& Model::DeviceLock::kv_pool(KvFormat format) {
-  auto& pool = model_.kv_pools_[static_cast<std::size_t>(format)];
+KvPool& Model::DeviceLock::kv_pool(KvPools& pools, KvFormat format, std::size_t layers) {
+  auto& pool = pools[static_cast<std::size_t>(format)];
   if (pool == nullptr) {
-    const auto layers = static_cast<std::uint32_t>(model_.config_.attention_layers());
-    pool = model_.backend_->kv_pool(
-        {.layers = layers, .shape = model_.config_.attention, .format = format, .uncertain = model_.drafts_});
+    pool = model_.backend_->kv_pool({.layers = static_cast<std::uint32_t>(layers),
+                                     .shape = model_.config_.attention,
+                                     .format = format,
+                                     .uncertain = model_.drafts_});
   }
   return *pool;
+}
+
+KvPool& Model::DeviceLock::kv_pool(KvFormat format) {
+  return kv_pool(model_.kv_pools_, format, model_.config_.attention_layers());
+}
+
+KvPool& Model::DeviceLock::draft_pool(KvFormat format) {
+  return kv_pool(model_.draft_pools_, format, model_.draft_block() == nullptr ? 0 : 1);
 }
 
 StatePool& Model::DeviceLock::state_pool() {
   auto& pool = model_.state_pool_;
   if (pool == nullptr) {
     const auto layers = static_cast<std::uint32_t>(model_.config_.delta_layers());
-    pool = model_.backend_->state_pool({.layers = layers, .shape = model_.config_.delta, .uncertain = model_.drafts_});
+    pool = model_.backend_->state_pool({.layers = layers,
+                                        .shape = model_.config_.delta,
+                                        .uncertain = model_.drafts_,
+                                        .hidden = model_.draft_block() == nullptr ? 0 : model_.config_.hidden});
   }
   return *pool;
 }

@@ -19,6 +19,9 @@
 
 namespace qwen35 {
 
+// Throws InputError beyond kMostUncertain.
+std::uint32_t check_drafts(std::size_t drafts);
+
 class Model {
  public:
   // context_tokens 0: the file's own. `drafts`: the most tokens of a pass that a sequence may take back, at most
@@ -36,6 +39,10 @@ class Model {
   Rope rope() const noexcept;  // the same on the device
   std::size_t context_tokens() const noexcept { return context_tokens_; }
   std::size_t drafts() const noexcept { return drafts_; }
+  // The block that drafts; null where the file has none, or no drafts are wanted.
+  const MtpWeights* draft_block() const noexcept {
+    return drafts_ > 0 && !weights_.mtp.empty() ? &weights_.mtp.front() : nullptr;
+  }
   const char* device() const noexcept { return backend_->name(); }
   std::uint32_t state_layout() const noexcept { return backend_->state_layout(); }
 
@@ -51,11 +58,16 @@ class Model {
     // Pools of the model's shape, made when first asked for; they live as long as the model. Throws InputError when the
     // device cannot keep this model's keys and values in the format.
     KvPool& kv_pool(KvFormat format);
+    KvPool& draft_pool(KvFormat format);  // of the block that drafts: one layer, none without it
     StatePool& state_pool();
 
    private:
     friend class Model;
+    using KvPools = std::array<std::unique_ptr<KvPool>, kKvFormats>;  // by format
+
     explicit DeviceLock(Model& model) : model_(model), lock_(model.queue_) {}
+    KvPool& kv_pool(KvPools& pools, KvFormat format, std::size_t layers);
+
     Model& model_;
     std::unique_lock<TicketLock> lock_;
   };
@@ -72,7 +84,7 @@ class Model {
   bool was_mapped_ = true;
   Weights weights_;
   std::unique_ptr<Buffer> inv_freq_;
-  std::array<std::unique_ptr<KvPool>, kKvFormats> kv_pools_;  // by format
+  DeviceLock::KvPools kv_pools_, draft_pools_;
   std::unique_ptr<StatePool> state_pool_;
   std::unique_ptr<Scratch> scratch_;
   std::unique_ptr<Buffer> input_rows_;

@@ -10,7 +10,15 @@ namespace qwen35 {
 namespace {
 
 InputRun run_at(std::size_t first, const InputBlock& block) {
-  return {static_cast<std::uint32_t>(first), static_cast<std::uint32_t>(block.size()), block.advance(), block.digest()};
+  return {static_cast<std::uint32_t>(first), static_cast<std::uint32_t>(block.size()), block.advance(),
+          block.positions().back(), block.digest()};
+}
+
+Position shifted(const Position& by, std::int32_t from) noexcept { return {from + by.t, from + by.h, from + by.w}; }
+
+bool lies_within(const Position& position, std::uint32_t advance) noexcept {
+  const auto end = static_cast<std::int32_t>(advance);
+  return position.t < end && position.h < end && position.w < end;
 }
 
 // Twice the room when it runs out, so that appending stays linear.
@@ -27,7 +35,8 @@ Content::Content(std::vector<Token> tokens, std::vector<InputRun> runs)
   std::size_t end = 0;
   for (const InputRun& run : runs_) {
     if (run.first < end || run.first >= tokens_.size() || run.count == 0 || run.advance == 0 ||
-        run.advance > run.count || (run.end() > tokens_.size() && &run != &runs_.back())) {
+        run.advance > run.count || !lies_within(run.last, run.advance) ||
+        (run.end() > tokens_.size() && &run != &runs_.back())) {
       throw InputError("input rows " + std::to_string(run.first) + " to " + std::to_string(run.end()) + " that take " +
                        std::to_string(run.advance) + " positions do not fit behind row " + std::to_string(end) +
                        " of " + std::to_string(tokens_.size()));
@@ -92,6 +101,19 @@ void Content::check(std::size_t count, std::span<const InputRows> inputs) const 
   }
 }
 
+Position Content::previous(std::span<const InputRows> inputs) const noexcept {
+  if (size() == 0) return {};
+  const auto next = static_cast<std::int32_t>(size()) + rope_delta();  // of text, were all blocks whole
+  if (is_unfinished()) {
+    const auto& [first, block] = inputs.front();
+    return shifted(block->positions()[static_cast<std::size_t>(-first - 1)], next + static_cast<std::int32_t>(first));
+  }
+  if (!runs_.empty() && runs_.back().end() == size()) {
+    return shifted(runs_.back().last, next - static_cast<std::int32_t>(runs_.back().advance));
+  }
+  return {next - 1, next - 1, next - 1};
+}
+
 void Content::place(std::size_t count, std::span<const InputRows> inputs, std::vector<Position>& to) const {
   auto at = static_cast<std::int32_t>(size()) + rope_delta();  // position of the next row, were it text
   std::ptrdiff_t row = 0;
@@ -103,8 +125,7 @@ void Content::place(std::size_t count, std::span<const InputRows> inputs, std::v
     text(first);
     const auto base = first < 0 ? at + static_cast<std::int32_t>(first) : at;
     for (; row < std::min(last, first + static_cast<std::ptrdiff_t>(block->size())); ++row) {
-      const Position& p = block->positions()[static_cast<std::size_t>(row - first)];
-      to.push_back({base + p.t, base + p.h, base + p.w});
+      to.push_back(shifted(block->positions()[static_cast<std::size_t>(row - first)], base));
     }
     at = base + static_cast<std::int32_t>(block->advance());
   }

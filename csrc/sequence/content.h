@@ -16,6 +16,7 @@ struct InputRun {
   std::uint32_t first;    // cache index of its first row
   std::uint32_t count;    // of all its rows; where the content ends, some may be still to come
   std::uint32_t advance;  // positions from its first row to the text behind it, at most count
+  Position last;          // of its last row, counted from its first position
   Digest digest;
 
   std::size_t end() const noexcept { return std::size_t{first} + count; }
@@ -44,6 +45,8 @@ class Content {
   // Throws InputError unless `count` rows with these inputs can follow: inputs in order, all but the last of them
   // whole, and a block that is unfinished gone on with.
   void check(std::size_t count, std::span<const InputRows> inputs) const;
+  // The position of the last row, which `inputs` go on behind. Zeros without rows.
+  Position previous(std::span<const InputRows> inputs) const noexcept;
   // Appends the positions of `count` such rows to `to`.
   void place(std::size_t count, std::span<const InputRows> inputs, std::vector<Position>& to) const;
   void append(std::span<const Token> tokens, std::span<const InputRows> inputs);

@@ -39,6 +39,19 @@ std::vector<std::size_t> allot(std::span<const Entry> entries, std::size_t rows)
   return given;
 }
 
+// A segment as the block that drafts takes it: one token behind, and without a first token, which has no hidden state
+// before it.
+StepSegment behind(StepSegment s) {
+  if (s.position == 0) {
+    ++s.first;
+    s.count = pairs(s.count);
+    s.certain = pairs(s.certain);
+  }
+  s.position = pairs(s.position);
+  s.committed = pairs(s.committed);
+  return s;
+}
+
 }  // namespace
 
 void Stepper::check(const Sequence& sequence, const StepItem& item) {
@@ -75,6 +88,9 @@ void Stepper::check(const Sequence& sequence, const StepItem& item) {
 
 void Stepper::compose() {
   step_.clear();
+  draft_segments_.clear();
+  draft_positions_.clear();
+  draft_pages_.clear();
   parts_.clear();
   for (Entry& entry : entries_) {
     try {
@@ -101,7 +117,7 @@ void Stepper::add(Entry& entry, std::size_t count) {
   const std::size_t first = step_.tokens.size();
   const bool wants_last = item.logits == Output::kLast || item.hidden == Output::kLast || item.sampler != nullptr;
   const bool wants_all = item.logits == Output::kAll || item.hidden == Output::kAll;
-  const std::size_t outputs = wants_all ? count : ends && wants_last ? 1 : 0;
+  const std::size_t outputs = wants_all || draft_ != nullptr ? count : ends && wants_last ? 1 : 0;
   std::vector<InputRows> inputs = inputs_within(item.inputs, entry.result->evaluated, count);
   const std::size_t certain = ends ? count - item.uncertain : count;
   place(*item.sequence, static_cast<std::uint32_t>(count), static_cast<std::uint32_t>(certain), inputs);
@@ -125,10 +141,17 @@ void Stepper::place(Sequence& sequence, std::uint32_t count, std::uint32_t certa
                       .format{},
                       .plain_pages{},
                       .quantised_pages{}};
+  StepSegment draft_segment = behind(segment);
   sequence.pages_.make_writable(segment);
-  sequence.pages_.list(step_, segment);
+  sequence.draft_pages_.make_writable(draft_segment);
+  sequence.pages_.list(step_.page_table, segment);
   step_.segments.push_back(segment);
   sequence.content_.place(count, inputs, step_.positions);
+  if (draft_ == nullptr) return;
+  sequence.draft_pages_.list(draft_pages_, draft_segment);
+  draft_segments_.push_back(draft_segment);
+  draft_positions_.push_back(sequence.content_.previous(inputs));
+  draft_positions_.insert(draft_positions_.end(), step_.positions.end() - count, step_.positions.end() - 1);
 }
 
 // Rows that are not tokens, to the device.
@@ -154,6 +177,14 @@ void Stepper::upload_inputs(Model::DeviceLock& device) {
   }
 }
 
+Step Stepper::draft_step() const {
+  Step step = step_.view();
+  step.segments = draft_segments_;
+  step.positions = draft_positions_;
+  step.page_table = draft_pages_;
+  return step;
+}
+
 void Stepper::pass() {
   auto device = model_.lock_device();
   Backend& ops = device.ops();
@@ -164,9 +195,13 @@ void Stepper::pass() {
   const Activations s = device.reserve(step_.view(), std::min(kLogitRows, rows_of_logits.size()));
   const std::function<void()> page = [&] {
     forward(ops, model_.weights(), model_.config(), model_.rope(), s, step_.outputs.size());
+    if (draft_ != nullptr) ops.previous_rows(s.h, s.last);
   };
+  if (draft_ != nullptr) ops.reserve(model_.config(), draft_step());
+  const std::function<void()> draft_page = [&] { append_pairs(ops, *draft_, model_.config(), model_.rope(), s); };
   for (const Part& part : parts_) part.entry->item->sequence->is_torn_ = true;
   ops.run(step_.view(), page);
+  if (draft_ != nullptr) ops.run(draft_step(), draft_page);
   fetch_hidden(ops, s);
   fetch_logits(ops, s, rows_of_logits);
   ops.synchronize();
@@ -176,6 +211,7 @@ void Stepper::pass() {
     sequence.content_.append(part.tokens, part.inputs);
     sequence.size_.store(sequence.content_.size(), std::memory_order_release);
     sequence.pages_.release(sequence.committed_);
+    sequence.draft_pages_.release(pairs(sequence.committed_));
     sequence.is_torn_ = false;
     part.entry->result->evaluated += part.tokens.size();
   }

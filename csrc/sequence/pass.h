@@ -32,7 +32,7 @@ class Stepper {
   static constexpr std::size_t kLogitRows = 32;
 
   Stepper(Model& model, std::vector<Entry> entries, std::size_t rows)
-      : model_(model), entries_(std::move(entries)), rows_(rows) {}
+      : model_(model), entries_(std::move(entries)), rows_(rows), draft_(model.draft_block()) {}
 
   static void check(const Sequence& sequence, const StepItem& item);
   bool is_done() const noexcept {
@@ -61,6 +61,7 @@ class Stepper {
   void add(Entry& entry, std::size_t count);
   void place(Sequence& sequence, std::uint32_t count, std::uint32_t certain, std::span<const InputRows> inputs);
   void upload_inputs(Model::DeviceLock& device);
+  Step draft_step() const;
   std::vector<Head> heads() const;
   void fetch_hidden(Backend& ops, const Activations& s);
   void fetch_logits(Backend& ops, const Activations& s, std::span<const Head> heads);
@@ -70,7 +71,11 @@ class Stepper {
   Model& model_;
   std::vector<Entry> entries_;
   std::size_t rows_;
+  const MtpWeights* const draft_;  // null: nothing is kept for drafts
   StepArrays step_;
+  std::vector<StepSegment> draft_segments_;  // of the same rows, as the block that drafts takes them
+  std::vector<Position> draft_positions_;
+  std::vector<PageId> draft_pages_;
   std::vector<Part> parts_;
   std::vector<Candidate> best_;
   std::vector<float> row_;

@@ -13,6 +13,7 @@ Sequence::Sequence(std::shared_ptr<Model> model, std::size_t context_tokens, KvF
     : model_(std::move(model)),
       context_tokens_(context_tokens == 0 ? model_->context_tokens() : context_tokens),
       pages_(model_->lock_device().kv_pool(format)),
+      draft_pages_(model_->lock_device().draft_pool(format)),
       state_(model_->lock_device().state_pool()) {
   if (context_tokens_ > model_->context_tokens()) {
     throw InputError("context_tokens is " + std::to_string(context_tokens_) + ", expected at most the model's " +
@@ -72,7 +73,7 @@ std::size_t Sequence::committed() {
 
 std::size_t Sequence::state_bytes() {
   const Use use(*this, Use::For::kMoment);
-  return pages_.bytes() + state_.bytes();
+  return pages_.bytes() + draft_pages_.bytes() + state_.bytes();
 }
 
 std::shared_ptr<Snapshot> Sequence::snapshot() {
@@ -81,7 +82,7 @@ std::shared_ptr<Snapshot> Sequence::snapshot() {
   const auto device = model_->lock_device();
   RecurrentState state = state_.copy();
   device.ops().synchronize();
-  auto taken = std::make_shared<Snapshot>(model_, content_, committed_, pages_, std::move(state));
+  auto taken = std::make_shared<Snapshot>(model_, content_, committed_, pages_, draft_pages_, std::move(state));
   std::erase_if(snapshots_, [](const auto& snapshot) { return snapshot.expired(); });
   snapshots_.push_back(taken);
   return taken;
@@ -92,6 +93,7 @@ void Sequence::adopt(const Snapshot& snapshot, std::size_t n) {
   const auto device = model_->lock_device();
   is_torn_ = true;  // until the last step
   pages_.replace(snapshot.pages().pinned());
+  draft_pages_.replace(snapshot.draft_pages().pinned());
   state_.copy_from(snapshot.state());
   device.ops().synchronize();
   content_ = std::move(content);
@@ -104,6 +106,7 @@ void Sequence::cut(std::size_t n) noexcept {
   content_.cut(n);
   size_.store(n, std::memory_order_release);
   pages_.cut(n);
+  draft_pages_.cut(pairs(n));
 }
 
 void Sequence::restore(const Snapshot& snapshot) {
@@ -125,6 +128,7 @@ std::shared_ptr<Sequence> Sequence::fork() {
   auto twin = std::make_shared<Sequence>(model_, context_tokens_, pages_.format());
   const auto device = model_->lock_device();
   twin->pages_.replace(pages_.pinned());
+  twin->draft_pages_.replace(draft_pages_.pinned());
   twin->state_.copy_from(state_);
   device.ops().synchronize();
   twin->content_ = content_;
@@ -156,6 +160,7 @@ void Sequence::reset() {
   state_.clear();
   device.ops().synchronize();
   pages_.replace({});
+  draft_pages_.replace({});
   content_ = {};
   committed_ = 0;
   cut(0);

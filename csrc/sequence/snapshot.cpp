@@ -8,7 +8,7 @@
 namespace qwen35 {
 namespace {
 
-// visit(form, number) for every page of a snapshot of `tokens` tokens, in the order of parts().
+// visit(form, number) for every page of so many positions, in the order of parts().
 template <class Visit>
 void each_page(const KvPool& pool, std::size_t tokens, std::size_t committed, Visit&& visit) {
   if (pool.spec().layers == 0) return;
@@ -38,11 +38,15 @@ Page to_page(KvPool& pool, PageForm form, const Snapshot::Part& part) {
 
 std::vector<Snapshot::UsedPage> Snapshot::parts() const {
   std::vector<UsedPage> parts;
-  const PinnedPages& pages = pages_.pinned();
-  each_page(pages_.pool(), content_.size(), committed_, [&](PageForm form, std::size_t i) {
-    parts.push_back({(form == PageForm::kPlain ? pages.plain : pages.quantised)[i],
-                     std::min(kPageTokens, content_.size() - i * kPageTokens)});
-  });
+  const auto add = [&](const KvPages& from, std::size_t tokens, std::size_t committed) {
+    const PinnedPages& pages = from.pinned();
+    each_page(from.pool(), tokens, committed, [&](PageForm form, std::size_t i) {
+      parts.push_back({(form == PageForm::kPlain ? pages.plain : pages.quantised)[i],
+                       std::min(kPageTokens, tokens - i * kPageTokens)});
+    });
+  };
+  add(pages_, content_.size(), committed_);
+  add(draft_pages_, pairs(content_.size()), pairs(committed_));
   return parts;
 }
 
@@ -57,27 +61,34 @@ std::shared_ptr<Snapshot> Snapshot::assemble(std::shared_ptr<Model> model, KvFor
                                              std::size_t committed, std::span<const Part> parts,
                                              std::span<const std::byte> state) {
   auto device = model->lock_device();
-  KvPool& pool = device.kv_pool(format);
+  KvPool &pool = device.kv_pool(format), &draft_pool = device.draft_pool(format);
   const std::size_t most = device.state_pool().spec().uncertain;
   if (committed > content.size() || content.size() - committed > most) {
     throw InputError("a snapshot of " + std::to_string(content.size()) + " tokens has committed " +
                      std::to_string(committed) + ", expected all but " + std::to_string(most) + " at most");
   }
   std::size_t expected = 0;
-  each_page(pool, content.size(), committed, [&](PageForm, std::size_t) { ++expected; });
+  const auto count = [&](PageForm, std::size_t) { ++expected; };
+  each_page(pool, content.size(), committed, count);
+  each_page(draft_pool, pairs(content.size()), pairs(committed), count);
   if (parts.size() != expected) {
     throw InputError("a snapshot of " + std::to_string(content.size()) + " tokens is given " +
                      std::to_string(parts.size()) + " pages, expected " + std::to_string(expected));
   }
-  PinnedPages pages;
   auto next = parts.begin();
-  each_page(pool, content.size(), committed, [&](PageForm form, std::size_t i) {
-    std::vector<Page>& to = form == PageForm::kPlain ? pages.plain : pages.quantised;
-    to.resize(i + 1);
-    to[i] = to_page(pool, form, *next++);
-  });
-  KvPages kept(pool);
-  kept.replace(pages);
+  const auto keep = [&](KvPool& of, std::size_t tokens, std::size_t certain) {
+    PinnedPages pages;
+    each_page(of, tokens, certain, [&](PageForm form, std::size_t i) {
+      std::vector<Page>& to = form == PageForm::kPlain ? pages.plain : pages.quantised;
+      to.resize(i + 1);
+      to[i] = to_page(of, form, *next++);
+    });
+    KvPages kept(of);
+    kept.replace(pages);
+    return kept;
+  };
+  KvPages kept = keep(pool, content.size(), committed);
+  KvPages kept_for_drafts = keep(draft_pool, pairs(content.size()), pairs(committed));
   RecurrentState recurrent(device.state_pool());
   if (state.size() != recurrent.bytes()) {
     throw InputError("the recurrent state of a snapshot has " + std::to_string(state.size()) + " bytes, expected " +
@@ -85,7 +96,8 @@ std::shared_ptr<Snapshot> Snapshot::assemble(std::shared_ptr<Model> model, KvFor
   }
   recurrent.upload(state.data());
   device.ops().synchronize();
-  return std::make_shared<Snapshot>(model, std::move(content), committed, std::move(kept), std::move(recurrent));
+  return std::make_shared<Snapshot>(model, std::move(content), committed, std::move(kept), std::move(kept_for_drafts),
+                                    std::move(recurrent));
 }
 
 }  // namespace qwen35

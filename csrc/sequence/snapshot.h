@@ -17,11 +17,13 @@ namespace qwen35 {
 class Snapshot {
  public:
   // committed: of the content, the rows that cannot be taken back.
-  Snapshot(std::shared_ptr<Model> model, Content content, std::size_t committed, KvPages pages, RecurrentState state)
+  Snapshot(std::shared_ptr<Model> model, Content content, std::size_t committed, KvPages pages, KvPages draft_pages,
+           RecurrentState state)
       : model_(std::move(model)),
         content_(std::move(content)),
         committed_(committed),
         pages_(std::move(pages)),
+        draft_pages_(std::move(draft_pages)),
         state_(std::move(state)) {}
 
   const Model& model() const noexcept { return *model_; }
@@ -30,6 +32,7 @@ class Snapshot {
   const Content& content() const noexcept { return content_; }
   std::size_t committed() const noexcept { return committed_; }
   const KvPages& pages() const noexcept { return pages_; }
+  const KvPages& draft_pages() const noexcept { return draft_pages_; }
   const RecurrentState& state() const noexcept { return state_; }
   std::size_t bytes() const noexcept { return state_.bytes() + content_.bytes(); }
 
@@ -39,7 +42,7 @@ class Snapshot {
     Page page;
     std::size_t tokens;
   };
-  // Every page it needs, by number, the plain form before the quantised one.
+  // Every page it needs, by number, the plain form before the quantised one; those of the block that drafts come last.
   std::vector<UsedPage> parts() const;
   std::vector<std::byte> state_bytes() const;
 
@@ -54,6 +57,7 @@ class Snapshot {
   Content content_;
   std::size_t committed_;
   KvPages pages_;
+  KvPages draft_pages_;
   RecurrentState state_;
 };
 

@@ -56,11 +56,11 @@ void KvPages::make_writable(const StepSegment& segment) {
   }
 }
 
-void KvPages::list(StepArrays& step, StepSegment& segment) const {
+void KvPages::list(std::vector<PageId>& table, StepSegment& segment) const {
   segment.format = format();
-  segment.plain_pages = list_pages(pages_.plain, segment.pages(), step.page_table);
+  segment.plain_pages = list_pages(pages_.plain, segment.pages(), table);
   segment.quantised_pages =
-      is_quantised(format()) ? list_pages(pages_.quantised, segment.pages(), step.page_table) : segment.plain_pages;
+      is_quantised(format()) ? list_pages(pages_.quantised, segment.pages(), table) : segment.plain_pages;
 }
 
 void KvPages::release(std::size_t committed) noexcept {

@@ -1,5 +1,5 @@
-// What one sequence remembers: pages of keys and values that grow with it and can be shared, and the fixed-size
-// recurrent state of its DeltaNet layers. Both lie in pools of the device.
+// What one sequence keeps: pages of keys and values that grow with it and can be shared, of the attention layers and of
+// the block that drafts, and the fixed-size recurrent state of its DeltaNet layers. All lie in pools of the device.
 #pragma once
 
 #include <cstddef>
@@ -54,8 +54,8 @@ class KvPages {
   // The positions of the segment get pages that are this sequence's alone, and pages that its certain rows fill their
   // quantised form. segment.position is at most the positions in use.
   void make_writable(const StepSegment& segment);
-  // Puts the pages that the segment reads and writes into the step's page table.
-  void list(StepArrays& step, StepSegment& segment) const;
+  // Puts the pages that the segment reads and writes into the page table of a step.
+  void list(std::vector<PageId>& table, StepSegment& segment) const;
   // Lets go of the pages that no token from position `committed` on reads.
   void release(std::size_t committed) noexcept;
   // Lets go of the pages behind the first `tokens` positions.
@@ -67,6 +67,13 @@ class KvPages {
   PinnedPages pages_;
   std::size_t released_ = 0;  // committed / kPageTokens of the last release()
 };
+
+// What the block that drafts keeps of so many tokens: a pair for each token and the hidden state before it. Pair p has
+// the place of the hidden state, so that its pages lie one token behind those of the layers.
+template <class Count>
+constexpr Count pairs(Count tokens) noexcept {
+  return tokens == 0 ? 0 : tokens - 1;
+}
 
 // A slot of a pool, freed with it.
 class RecurrentState {

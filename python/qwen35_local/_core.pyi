@@ -17,7 +17,7 @@ from qwen35_local.models.kv import KvFormat
 _MetadataValue: TypeAlias = bool | int | float | str | list[bool] | list[int] | list[float] | list[str]
 _Logits: TypeAlias = Literal["none", "last", "all"]
 _Inputs: TypeAlias = Iterable[tuple[int, InputRows]]
-_InputRun: TypeAlias = tuple[int, int, int, bytes]
+_InputRun: TypeAlias = tuple[int, int, int, tuple[int, int, int], bytes]
 
 __version__: str
 
@@ -76,12 +76,12 @@ class Footprint:
     @property
     def weight_bytes(self) -> list[int]:
         """Of each weight, in the device's layout."""
-    def parts(self, context_tokens: int, kv: str, *, rows: int) -> dict[str, int]:
+    def parts(self, context_tokens: int, kv: str, *, rows: int, drafts: int = 0) -> dict[str, int]:
         """Bytes beside the weights, for one sequence that fills its context, `rows` tokens at a time. "kv": keys and
-        values; "kv_token": of one more position; "draft_kv": of one more attention layer; "state": the recurrent
-        state; "snapshot": the most that one holds beside shared pages; "activations" of a pass; "work": what operations
-        keep; "unused": the ends of allocated blocks. Raises InputError for a format that such heads cannot be kept
-        in."""
+        values; "kv_token": of one more position; "draft_kv": those of the block that drafts, where `drafts` of a pass
+        are taken; "state": the recurrent state; "snapshot": the most that one holds beside shared pages; "activations"
+        of a pass; "work": what operations keep; "unused": the ends of allocated blocks. Raises InputError for a format
+        that such heads cannot be kept in."""
 
 def device_memory(device: str = "auto") -> DeviceMemory:
     """Raises InputError for an unknown device, Unavailable for one that is not here."""
@@ -320,6 +320,9 @@ class InputRows:
     def advance(self) -> int:
         """Positions from the first row to the text behind the rows."""
     @property
+    def last(self) -> tuple[int, int, int]:
+        """The position of the last row."""
+    @property
     def digest(self) -> bytes: ...
 
 @final
@@ -336,7 +339,7 @@ class Sequence:
     @property
     def inputs(self) -> list[_InputRun]:
         """Blocks of rows that are not tokens: index of the first row, how many there are in all, how many positions
-        they take, and the digest. The last one may not be there to its end."""
+        they take, the last row's, counted from the first, and the digest. The last one may not be there to its end."""
     @property
     def rope_delta(self) -> int:
         """Position less index of text that follows; 0 without blocks, never positive."""

@@ -63,6 +63,23 @@ def test_another_process_reads_nothing_again(demo: _core.Model, tmp_path: Path, 
     np.testing.assert_array_equal(np.load(out), np.stack(expected))
 
 
+@pytest.mark.parametrize("kv", ["f16", "q4"])
+def test_what_drafts_read_comes_back(tmp_path: Path, kv: str) -> None:
+    """Keys and values of the block that drafts, and the hidden row of the last token, which the next pair needs."""
+    model = _core.Model(hub.embedded_model(), threads=1, drafts=4)
+    before, after = (CachedSequence(_core.Sequence(model, kv=kv)) for _ in range(2))
+    before.read(TOKENS, {512: "where message 2 starts", 600: "its end"})
+    saved(before, tmp_path, kv=kv)
+    store.load(tmp_path, after.cache, model, "model", kv)
+    assert after.seek(TOKENS).reused == 600
+    pages = []
+    for sequence in (before._sequence, after._sequence):
+        sequence.append(MORE, logits="none")
+        pages.append([page.data().tobytes() for page in sequence.snapshot().pages])
+    assert pages[0] == pages[1]
+    assert len(pages[0]) == (2 * 3 if kv == "f16" else 2 * (3 + 1))
+
+
 def test_shared_pages_are_stored_and_held_once(demo: _core.Model, tmp_path: Path) -> None:
     cached_sequence = filled(demo)
     saved(cached_sequence, tmp_path)

@@ -54,6 +54,7 @@ constexpr std::size_t kPages = 9;  // of the longer sequence: its decoded token 
 Config shape_of(bool moe) {
   Config config;
   config.layers = config.attention_interval = 2;
+  config.mtp_layers = 1;
   config.hidden = config.vocabulary = 64;
   config.eps = 1e-6F;
   config.attention = {.heads = 2, .kv_heads = 1, .width = 32};
@@ -71,6 +72,12 @@ struct Zeros {
   Zeros(Backend& on, const Config& config) : ops(on), c(config), vector(ops.allocate(4096 * sizeof(float))) {
     w.embedding = w.head = matrix(c.vocabulary, c.hidden);
     w.norm = zeros();
+    MtpWeights& block = w.mtp.emplace_back();
+    block.embedding_norm = block.hidden_norm = block.norm = zeros();
+    block.join = matrix(c.hidden, 2 * c.hidden);
+    block.layer.mixer_norm = zeros();
+    block.layer.mixer = attention();
+    block.embedding = w.embedding;
     for (std::uint32_t i = 0; i < c.layers; ++i) {
       LayerWeights& layer = w.layers.emplace_back();
       layer.mixer_norm = layer.feed_forward_norm = zeros();
@@ -169,20 +176,25 @@ std::size_t allocations_of_a_pass(bool moe, std::uint32_t rows) {
   const Config config = shape_of(moe);
   const Zeros model(ops, config);
   const auto pages = ops.kv_pool({.layers = 1, .shape = config.attention, .format = KvFormat::kQ4});
-  const auto states = ops.state_pool({.layers = 1, .shape = config.delta});
+  const auto states = ops.state_pool({.layers = 1, .shape = config.delta, .hidden = config.hidden});
   const StepArrays step = step_of(rows, *pages, *states);
   const double frequencies[4] = {1.0, 0.1, 0.01, 0.001};
   const auto inv_freq = ops.allocate(sizeof(frequencies));
   ops.upload(inv_freq->data(), reinterpret_cast<const std::byte*>(frequencies), sizeof(frequencies));
   const Rope rope{inv_freq->data().as<const double>(), 4, {2, 1, 1}, 1.0F};
-  const Scratch scratch(ops, config, rows + 1, 2);
+  const Scratch scratch(ops, config, rows + 1, 2, true);
   const Activations s = scratch.first_rows(rows + 1);
-  const std::function<void()> pass = [&] { forward(ops, model.w, config, rope, s, 2); };
+  const std::function<void()> pass = [&] {
+    forward(ops, model.w, config, rope, s, 2);
+    ops.previous_rows(s.h, s.last);
+  };
+  const std::function<void()> draft_pass = [&] { append_pairs(ops, model.w.mtp.front(), config, rope, s); };
   Candidate best[3];
   ops.reserve(config, step.view());
   allocations = 0;
   counts = true;
   ops.run(step.view(), pass);
+  ops.run(step.view(), draft_pass);
   ops.top_k(best, project(ops, model.w, s, 0, 2).first_rows(1), {});
   counts = false;
   return allocations;

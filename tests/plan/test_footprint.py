@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from random_model import super_block_config, tiny_config
@@ -78,10 +78,13 @@ def test_weights_are_those_of_the_size(name: str) -> None:
 @pytest.mark.parametrize("name", KV_OF_MTP)
 def test_what_drafting_takes(name: str) -> None:
     config = SIZES[name].config
-    plain, drafting = footprint(config, "BF16"), footprint(config, "BF16", predicts=True)
+    plain, drafting = footprint(config, "BF16"), footprint(config, "BF16", drafts=8)
     block = plain.memory(1024, "f16").mtp
     assert block == pytest.approx(2 * parameters(config).mtp, rel=0.03)  # panels of 32 rows, norms as fp32
     assert drafting.memory(1024, "f16").mtp - block == 1024 * KV_OF_MTP[name]
+    hidden, window = 9 * 4 * config.hidden, 8 * 4 * config.conv_channels  # of one layer: rows before the convolution
+    more = drafting.memory(1024, "f16").state - plain.memory(1024, "f16").state - hidden
+    assert more > window * (config.layers - len(config.full_attention_layers))
     assert plain.memory(1024, "f16").weights == of_size(name, "BF16").memory(1024, "f16").weights
 
 
@@ -127,6 +130,21 @@ def test_weights_are_what_the_core_holds(tmp_path: Path, preset: str, config: Mo
     assert sequence.state_bytes == found.state
     sequence.append(range(256))
     assert sequence.state_bytes == found.state + found.kv
+
+
+@pytest.mark.parametrize("kv", ["f16", "q4"])
+@pytest.mark.parametrize("moe", [False, True])
+def test_what_drafting_takes_is_what_a_sequence_holds(tmp_path: Path, moe: bool, kv: Literal["f16", "q4"]) -> None:
+    config = super_block_config(moe=moe, mtp=True)
+    made = of_config("tiny", config, "Q4_0")
+    made.write_header(tmp_path / "header.gguf")
+    sequence = _core.Sequence(_core.Model(tmp_path / "header.gguf", tensors=made.pattern, drafts=8), kv=kv)
+    found, idle = (footprint(config, "Q4_0", drafts=n).memory(2048, kv) for n in (8, 0))
+    assert sequence.state_bytes == found.state
+    sequence.append([i % 290 for i in range(2048)], logits="none")
+    assert found.mtp - idle.mtp == found.kv == idle.kv  # one layer attends, and one drafts
+    held = sequence.state_bytes - found.state
+    assert held == 2 * found.kv if kv == "f16" else found.kv < held < 2 * found.kv  # plain pages of the last pass
 
 
 def test_fused_experts_are_padded_apart(tiny: object) -> None:

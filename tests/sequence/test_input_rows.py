@@ -137,7 +137,7 @@ def test_a_snapshot_put_together_again_keeps_positions(tiny: Any) -> None:
     sequence = _core.Sequence(core)
     sequence.append(asked.tokens[:80], inputs=asked.inputs, logits="none")
     taken = sequence.snapshot()
-    assert taken.inputs == sequence.inputs == [(12, 64, 8, bytes([1] * 32))]
+    assert taken.inputs == sequence.inputs == [(12, 64, 8, (0, 7, 7), bytes([1] * 32))]
     assert taken.rope_delta == 8 - 64
     parts: Any = {"pages": [page.data() for page in taken.pages], "state": taken.state()}
     again = _core.Snapshot.assemble(core, kv="f16", tokens=taken.tokens, inputs=taken.inputs, **parts)
@@ -166,11 +166,13 @@ def test_runs_that_cannot_be_are_refused(tiny: Any, inputs: list[tuple[int, int,
     sequence.append(random_tokens(80, seed=1), logits="none")
     taken = sequence.snapshot()
     parts: Any = {"pages": taken.pages, "state": taken.state()}
-    runs = [(*run, bytes(32)) for run in inputs]
+    runs = [(*run, (0, 0, 0), bytes(32)) for run in inputs]
     with pytest.raises(InputError, match="input"):
         _core.Snapshot.assemble(core, kv="f16", tokens=taken.tokens, inputs=runs, **parts)
     with pytest.raises(InputError, match="32 bytes"):
-        _core.Snapshot.assemble(core, kv="f16", tokens=taken.tokens, inputs=[(3, 2, 1, b"short")], **parts)
+        _core.Snapshot.assemble(core, kv="f16", tokens=taken.tokens, inputs=[(3, 2, 1, (0, 0, 0), b"short")], **parts)
+    with pytest.raises(InputError, match="take 4 positions"):  # of which the last row has the fifth
+        _core.Snapshot.assemble(core, kv="f16", tokens=taken.tokens, inputs=[(12, 9, 4, (0, 4, 1), bytes(32))], **parts)
 
 
 def test_two_blocks_under_the_same_ids_are_two(tiny: Any) -> None:

@@ -237,7 +237,7 @@ const float* CpuBackend::rope_table(const Rope& rope) {
 
 void CpuBackend::do_norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const HeadNorms& norms, float eps,
                                      const Rope& rope, const AttentionShape& shape, std::uint32_t layer) {
-  const std::size_t pairs = rope.pairs, width = shape.width;
+  const std::size_t pairs = rope.pairs, width = shape.width, heads = q_gate.rows == 0 ? 0 : shape.heads;
   const std::span segments = pass_.attention(shape, layer);
   const float* angles = rope_table(rope);
   const float* q_norm = host(norms.query);
@@ -245,7 +245,7 @@ void CpuBackend::do_norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const He
   const auto one = [&](const KvSegment& s, std::size_t row) {
     const float* cosine = angles + row * 2 * pairs;
     const std::size_t position = s.position + row - s.first;
-    for (std::size_t h = 0; h < shape.heads; ++h) {
+    for (std::size_t h = 0; h < heads; ++h) {
       float* query = cpu::row(q_gate, row) + h * 2 * width;
       table_.norm_rope(query, q_norm, width, eps, cosine, cosine + pairs, pairs);
       if (is_quantised(s.format)) table_.hadamard(query, width);
@@ -267,7 +267,7 @@ void CpuBackend::do_norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const He
       for (std::size_t row = std::max(begin, s.first); row < std::min(end, s.first + s.count); ++row) one(s, row);
     }
   };
-  workers_.each(q_gate.rows, rows, kRowGrain);
+  workers_.each(k.rows, rows, kRowGrain);
   for (const KvSegment& s : segments) {
     if (is_quantised(s.format)) quantise_pages(s, QuantisedPage(s.format, shape));
   }

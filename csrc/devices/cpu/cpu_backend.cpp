@@ -115,6 +115,23 @@ void CpuBackend::do_take_rows(Tensor out, Tensor x) {
   for (std::size_t i = 0; i < outputs.size(); ++i) std::memcpy(row(out, i), row(x, outputs[i]), x.cols * sizeof(float));
 }
 
+void CpuBackend::do_previous_rows(Tensor out, Tensor x) {
+  const std::size_t bytes = x.cols * sizeof(float);
+  for (const HiddenSegment& s : pass_.hidden(x.cols)) {
+    if (s.count == 0) continue;
+    const auto kept = [&](std::size_t position) { return s.rows + position % s.kept * x.cols; };
+    if (s.position == 0) {
+      std::memset(row(out, s.first), 0, bytes);
+    } else {
+      std::memcpy(row(out, s.first), kept(s.position - 1), bytes);
+    }
+    for (std::size_t i = 1; i < s.count; ++i) std::memcpy(row(out, s.first + i), row(x, s.first + i - 1), bytes);
+    for (std::size_t i = s.count - std::min(s.count, s.kept); i < s.count; ++i) {
+      std::memcpy(kept(s.position + i), row(x, s.first + i), bytes);
+    }
+  }
+}
+
 // On one thread: a row of 250,000 logits takes it a tenth of a millisecond.
 std::size_t CpuBackend::do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits) {
   const auto best = top_k_.select({row(logits, 0), logits.cols}, out.size(), edits);

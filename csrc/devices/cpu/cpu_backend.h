@@ -52,6 +52,7 @@ class CpuBackend final : public Backend {
   void do_route(const Routes& out, Tensor logits) override;
   void do_sigmoid_gate(Tensor h, Tensor gate) override;
   void do_take_rows(Tensor out, Tensor x) override;
+  void do_previous_rows(Tensor out, Tensor x) override;
   std::size_t do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits) override;
 
   // cpu_delta.cpp

@@ -81,16 +81,19 @@ Footprint footprint(const MatmulTable& table, const ModelShape& model, std::span
   check::heads("footprint", model.attention, kLimits);
   KvSpec spec{static_cast<std::uint32_t>(model.attention_layers()), model.attention, work.kv, work.uncertain};
   const KvBytes kv = kv_bytes(spec, work.context_tokens, work.rows);
-  spec.layers = 1;
+  const bool drafts = model.drafts(work.uncertain);
+  spec.layers = drafts ? 1 : 0;
+  const KvBytes draft_kv = kv_bytes(spec, work.context_tokens, work.rows);
   Slots none;
   Pool memory;
-  const CpuStatePool states({static_cast<std::uint32_t>(model.delta_layers()), model.delta, work.uncertain}, none,
-                            memory);
+  const CpuStatePool states(
+      {static_cast<std::uint32_t>(model.delta_layers()), model.delta, work.uncertain, drafts ? model.hidden : 0}, none,
+      memory);
   return {.kv = kv.all,
           .kv_token = kv.token,
-          .draft_kv = kv_bytes(spec, work.context_tokens, work.rows).all,
+          .draft_kv = draft_kv.all,
           .state = states.slot_bytes(),
-          .snapshot = states.slot_bytes() + kv.window,
+          .snapshot = states.slot_bytes() + kv.window + draft_kv.window,
           .work = work_bytes(table, model, weights, work),
           .unused = unused_bytes(weights)};
 }

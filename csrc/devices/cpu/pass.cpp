@@ -38,6 +38,7 @@ void Pass::reserve(const Step& step) {
   states_.reserve(step.segments.size());
   kv_segments_.reserve(step.segments.size());
   delta_segments_.reserve(step.segments.size());
+  hidden_segments_.reserve(step.segments.size());
 }
 
 void Pass::begin(const Step& step, const Pages& pages, const Slots& slots) {
@@ -51,6 +52,7 @@ void Pass::begin(const Step& step, const Pages& pages, const Slots& slots) {
   states_.resize(count);
   kv_segments_.resize(count);
   delta_segments_.resize(count);
+  hidden_segments_.resize(count);
   for (std::size_t i = 0; i < count; ++i) {
     slots.find({&step.segments[i].state, 1}, {&states_[i], 1}, kNoSlot);
     if (states_[i].data != nullptr) check_uncertain(step.segments[i], states_[i].owner->spec().uncertain);
@@ -126,6 +128,18 @@ std::span<const DeltaSegment> Pass::delta_net(const DeltaShape& shape, std::uint
                           part(at.decays)};
   }
   return delta_segments_;
+}
+
+std::span<const HiddenSegment> Pass::hidden(std::size_t width) {
+  for (std::size_t i = 0; i < step_.segments.size(); ++i) {
+    const Slots::Place& place = states_[i];
+    if (place.data == nullptr || place.owner->spec().hidden != width) {
+      throw InputError("a segment has no hidden rows of width " + std::to_string(width) + " with its recurrent state");
+    }
+    hidden_segments_[i] = {rows_of(step_.segments[i]), place.owner->hidden_rows(),
+                           reinterpret_cast<float*>(place.data + place.owner->hidden_at())};
+  }
+  return hidden_segments_;
 }
 
 }  // namespace qwen35::cpu

@@ -38,6 +38,12 @@ struct DeltaSegment : Segment {
   float* decays;
 };
 
+// A segment and the ring of its sequence's last hidden rows: that of position p is row p % kept.
+struct HiddenSegment : Segment {
+  std::size_t kept;
+  float* rows;  // [kept, D]
+};
+
 class Pass {
  public:
   // Makes room for a step, so that begin() and what follows it allocate nothing.
@@ -51,6 +57,8 @@ class Pass {
   // pages or state of this shape and layer.
   std::span<const KvSegment> attention(const AttentionShape& shape, std::uint32_t layer);
   std::span<const DeltaSegment> delta_net(const DeltaShape& shape, std::uint32_t layer);
+  // The same for hidden rows of this width.
+  std::span<const HiddenSegment> hidden(std::size_t width);
 
  private:
   void begin_pages(std::size_t i);
@@ -62,6 +70,7 @@ class Pass {
   std::vector<Slots::Place> states_;        // per segment
   std::vector<KvSegment> kv_segments_;
   std::vector<DeltaSegment> delta_segments_;
+  std::vector<HiddenSegment> hidden_segments_;
   std::optional<std::uint32_t> layer_;  // that layer_pages_ is of
 };
 

@@ -1,7 +1,8 @@
 // Pages and slots of the CPU.
 //
 // A page holds its layers one behind the other. Plain, per layer: keys [G][256 / 16][A][16], then values [G][256][A]
-// (reference/attend.cpp); quantised: quantised_page.h. A slot holds, per layer, what StateLayout says.
+// (reference/attend.cpp); quantised: quantised_page.h. A slot holds, per layer, what StateLayout says,
+// then hidden rows where they are kept.
 #pragma once
 
 #include <cstddef>
@@ -86,7 +87,9 @@ class CpuStatePool final : public StatePool {
   CpuStatePool(const StateSpec& spec, Slots& slots, Pool& memory);
 
   const StateSpec& spec() const noexcept override { return spec_; }
-  std::size_t slot_bytes() const noexcept override { return layout_.bytes * spec_.layers; }
+  std::size_t slot_bytes() const noexcept override {
+    return hidden_at() + hidden_rows() * spec_.hidden * sizeof(float);
+  }
   SlotId allocate() override;
   void free(SlotId slot) noexcept override { slots_.remove(slot); }
   void clear(SlotId slot) override;
@@ -95,6 +98,9 @@ class CpuStatePool final : public StatePool {
   void download(std::byte* to, SlotId from) override;
 
   const StateLayout& layout() const noexcept { return layout_; }
+  // The ring of hidden rows lies behind the layers (HiddenSegment).
+  std::size_t hidden_at() const noexcept { return layout_.bytes * spec_.layers; }
+  std::size_t hidden_rows() const noexcept { return std::size_t{1} + spec_.uncertain; }
 
  private:
   std::byte* at(SlotId slot) const;

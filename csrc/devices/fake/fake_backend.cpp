@@ -95,7 +95,7 @@ void FakeBackend::do_reserve(const ModelShape&, const Step& step) {
 }
 
 void FakeBackend::do_run(const Step& step, const std::function<void()>& pass) {
-  if (std::exchange(reserved_rows_, 0) != step.tokens.size()) throw Error("a pass that nothing was reserved for");
+  if (reserved_rows_ != step.tokens.size()) throw Error("a pass that nothing was reserved for");
   step_ = step;
   record_->operate({"run"});
   pass();
@@ -223,6 +223,34 @@ void FakeBackend::do_sigmoid_gate(Tensor, Tensor) { record_->operate({"sigmoid_g
 void FakeBackend::do_take_rows(Tensor out, Tensor x) {
   record_->operate({"take_rows"});
   for (std::size_t i = 0; i < out.rows; ++i) carry(row(out, i), out.cols, row(x, step_.outputs[i]), x.cols);
+}
+
+// The histories are what the rows of each segment get.
+void FakeBackend::do_previous_rows(Tensor out, Tensor x) {
+  Event event{"previous_rows"};
+  for (const StepSegment& s : step_.segments) {
+    FakeState& state = memory_.slot(s.state);
+    std::vector<Token>& seen = event.histories.emplace_back();
+    for (std::uint32_t i = 0; i < s.count; ++i) {
+      float before[kCarried] = {};
+      if (i > 0) {
+        std::copy_n(row(x, s.first + i - 1), kCarried, before);
+      } else if (s.position > 0) {
+        std::ranges::copy(state.hidden(s.position - 1), before);
+        if (before[1] != static_cast<float>(s.position - 1)) {
+          throw Error("the hidden row kept is of position " + std::to_string(before[1]) + ", expected that before " +
+                      std::to_string(s.position));
+        }
+      }
+      carry(row(out, s.first + i), out.cols, before, kCarried);
+      seen.push_back(static_cast<Token>(before[0]));
+    }
+    for (std::size_t i = s.count - std::min<std::size_t>(s.count, state.kept); i < s.count; ++i) {
+      const auto kept = state.hidden(s.position + i);
+      for (std::size_t c = 0; c < kCarried; ++c) kept[c] = static_cast<std::uint32_t>(row(x, s.first + i)[c]);
+    }
+  }
+  record_->operate(std::move(event));
 }
 
 std::size_t FakeBackend::do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits) {

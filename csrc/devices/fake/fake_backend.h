@@ -50,6 +50,7 @@ class FakeBackend final : public Backend {
   void do_moe_combine(Tensor x, const ExpertActs& h, const ExpertWeights& experts, const Routes& routes) override;
   void do_sigmoid_gate(Tensor h, Tensor gate) override;
   void do_take_rows(Tensor out, Tensor x) override;
+  void do_previous_rows(Tensor out, Tensor x) override;
   std::size_t do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits) override;
 
   std::vector<Token> advance(const StepSegment& segment, std::uint32_t layer);
@@ -59,7 +60,7 @@ class FakeBackend final : public Backend {
   std::shared_ptr<Record> record_;
   Memory memory_;
   Step step_{};
-  std::size_t reserved_rows_ = 0;  // for the next pass
+  std::size_t reserved_rows_ = 0;  // by the last reserve()
   TopK top_k_;
 };
 

@@ -58,7 +58,8 @@ void FakeKvPool::download(std::byte* to, PageId from, std::size_t tokens) {
 SlotId FakeStatePool::allocate() {
   memory_.record.allocate(slot_bytes());
   const SlotId id{memory_.next++};
-  memory_.slots[id].words.assign(slot_bytes() / sizeof(std::uint32_t), static_cast<std::uint32_t>(kUndefined));
+  const std::size_t words = slot_bytes() / sizeof(std::uint32_t);
+  memory_.slots[id] = {std::vector(words, static_cast<std::uint32_t>(kUndefined)), kept()};
   ++memory_.record.slots;
   return id;
 }

@@ -24,12 +24,17 @@ struct FakePage {
   Token& at(std::uint32_t layer, std::size_t slot) { return tokens[layer * kPageTokens + slot]; }
 };
 
-// Per layer: how many tokens it has taken up for good, how many in all, and the tokens.
+// Per layer: how many tokens it has taken up for good, how many in all, and the tokens. Then the ring of hidden rows, a
+// token and its position each.
 struct FakeState {
-  std::vector<std::uint32_t> words;  // [layers, 2 + kMostHistory]
+  std::vector<std::uint32_t> words;  // [layers, 2 + kMostHistory] and [kept, 2]
+  std::size_t kept = 0;
 
   std::span<std::uint32_t> layer(std::uint32_t i) {
     return std::span(words).subspan(i * (2 + kMostHistory), 2 + kMostHistory);
+  }
+  std::span<std::uint32_t, 2> hidden(std::size_t position) {
+    return std::span(words).last(2 * kept).subspan(2 * (position % kept)).first<2>();
   }
 };
 
@@ -66,7 +71,9 @@ class FakeStatePool final : public StatePool {
   FakeStatePool(const StateSpec& spec, Memory& memory) : spec_(spec), memory_(memory) {}
 
   const StateSpec& spec() const noexcept override { return spec_; }
-  std::size_t slot_bytes() const noexcept override { return spec_.layers * (2 + kMostHistory) * sizeof(std::uint32_t); }
+  std::size_t slot_bytes() const noexcept override {
+    return (spec_.layers * (2 + kMostHistory) + 2 * kept()) * sizeof(std::uint32_t);
+  }
   SlotId allocate() override;
   void free(SlotId slot) noexcept override;
   void clear(SlotId slot) override;
@@ -75,6 +82,8 @@ class FakeStatePool final : public StatePool {
   void download(std::byte* to, SlotId from) override;
 
  private:
+  std::size_t kept() const noexcept { return spec_.hidden == 0 ? 0 : 1 + spec_.uncertain; }
+
   StateSpec spec_;
   Memory& memory_;
 };

@@ -9,6 +9,7 @@ from typing import Any, TextIO
 from qwen35_local.cli.terminal import printable_line
 from qwen35_local.models.memory import Plan
 from qwen35_local.plan import fit
+from qwen35_local.plan.footprint import MOST_DRAFTS
 from qwen35_local.plan.subject import Extras, Subject
 from qwen35_local.units import counted, file_size, size
 
@@ -140,8 +141,8 @@ def show_parts(console: Any, answer: Answer, subject: Subject, plan: Plan) -> No
 
 def mtp_note(subject: Subject, plan: Plan) -> str:
     """Files that have the block take it too, whether anything reads it or not."""
-    if subject.footprint.predicts:
-        return "with its keys and values"
+    if subject.footprint.drafts:
+        return f"with its keys and values, for {MOST_DRAFTS} drafts of a pass"
     if plan.memory.mtp:
         return "in the file; drafting with it would take keys and values too: --mtp"
     return "" if subject.is_file else "for files that have the block: --mtp"

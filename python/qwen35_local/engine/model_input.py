@@ -20,7 +20,7 @@ Tokens: TypeAlias = NDArray[np.int32]
 Keys: TypeAlias = NDArray[np.int32]
 """[n]: the id of a token; of the rows of a block that is none, one negative number, the same while the process runs."""
 
-Run: TypeAlias = tuple[int, int, int, bytes]
+Run: TypeAlias = tuple[int, int, int, tuple[int, int, int], bytes]
 """A block: its first row's place, how many rows it has, how many positions they take, and its digest."""
 
 _numbers: dict[tuple[int, int, bytes], int] = {}
@@ -30,7 +30,7 @@ _fresh = count(-1, -1)
 def keys(tokens: Tokens, runs: Iterable[Run]) -> Keys:
     """The keys of rows [n]: `tokens` itself where there are no `runs`."""
     found = tokens
-    for first, rows, advance, digest in runs:
+    for first, rows, advance, _, digest in runs:
         if found is tokens:
             found = tokens.copy()
         identity = (rows, advance, digest)
@@ -44,7 +44,7 @@ def keys(tokens: Tokens, runs: Iterable[Run]) -> Keys:
 def digest(tokens: Tokens, runs: Iterable[Run] = ()) -> str:
     """32 digits that stand for the content of rows [n], the same in every process."""
     content = sha256(tokens.astype("<i4", copy=False).tobytes())
-    for first, rows, advance, block in runs:
+    for first, rows, advance, _, block in runs:
         content = sha256(content.digest() + np.array([first, rows, advance], "<i8").tobytes() + block)
     return content.hexdigest()[:32]
 
@@ -75,7 +75,7 @@ class ModelInput:
 
     @property
     def runs(self) -> list[Run]:
-        return [(first, len(rows), rows.advance, rows.digest) for first, rows in self.inputs]
+        return [(first, len(rows), rows.advance, rows.last, rows.digest) for first, rows in self.inputs]
 
     @cached_property
     def keys(self) -> Keys:

@@ -42,11 +42,18 @@ _JSON_LIMIT_BYTES = 256 << 20
 _PART: Kind[str] = Kind(
     "the 64 digits that name a part", lambda v: type(v) is str and re.fullmatch("[0-9a-f]{64}", v) is not None
 )
-# A block of rows that are not tokens: first row, rows, positions they take, digest. The rope delta follows from them.
+# A block of rows that are not tokens: first row, rows, positions they take, the last row's position, digest. The rope
+# delta follows from them.
 _COUNT = integer(0, (1 << 31) - 1)
+
+
+def _are_counts(values: Any) -> bool:
+    return type(values) is list and len(values) == 3 and all(map(_COUNT.fits, values))
+
+
 _RUN: Kind[list[Any]] = Kind(
-    "three counts and the 64 digits of a digest",
-    lambda v: type(v) is list and len(v) == 4 and all(map(_COUNT.fits, v[:3])) and _PART.fits(v[3]),
+    "three counts, a position of three parts and the 64 digits of a digest",
+    lambda v: type(v) is list and len(v) == 5 and _are_counts(v[:3]) and _are_counts(v[3]) and _PART.fits(v[4]),
 )
 
 Bytes = NDArray[np.uint8]
@@ -92,7 +99,7 @@ def write_snapshot(folder: Path, entry: Entry, snapshot: _core.Snapshot, known: 
     return {
         "label": entry.label,
         "tokens": _write(folder, "tokens", snapshot.tokens),
-        "inputs": [[first, rows, advance, digest.hex()] for first, rows, advance, digest in snapshot.inputs],
+        "inputs": [[*counts, last, digest.hex()] for *counts, last, digest in snapshot.inputs],
         "committed": snapshot.committed,
         "state": _write(folder, "state", snapshot.state()),
         "logits": None if entry.logits is None else _write(folder, "logits", entry.logits),
@@ -142,7 +149,7 @@ def read_snapshot(
             model,
             kv=kv,
             tokens=tokens,
-            inputs=[(first, rows, advance, bytes.fromhex(digest)) for first, rows, advance, digest in item["inputs"]],
+            inputs=[(*counts, tuple(last), bytes.fromhex(digest)) for *counts, last, digest in item["inputs"]],
             committed=item["committed"],
             pages=[pages[name] for name in names],
             state=state,

@@ -16,7 +16,7 @@ from qwen35_local.models.memory import (
 )
 from qwen35_local.models.registry import SIZES, Size
 from qwen35_local.models.tensors import tensor_table
-from qwen35_local.plan.footprint import DeviceFootprint, Stored
+from qwen35_local.plan.footprint import MOST_DRAFTS, DeviceFootprint, Stored
 from qwen35_local.plan.subject import Extras, Subject, of_file
 from qwen35_local.quantize import recipe
 from qwen35_local.units import spelled
@@ -86,7 +86,15 @@ def of_config(name: str, argument: str, config: ModelConfig, preset: str, extras
     model = recipe.Model(config.block_count, config.heads // config.kv_heads, config.is_moe)
     types = recipe.assign(listed, preset, model)
     tensors = tuple(Stored(tensor, shape, types[tensor]) for tensor, shape in listed)
-    footprint = DeviceFootprint(config, tensors, config.vocabulary, vision, extras.mtp, extras.threads, extras.device)
+    footprint = DeviceFootprint(
+        config,
+        tensors,
+        config.vocabulary,
+        vision,
+        drafts=MOST_DRAFTS if extras.mtp else 0,
+        threads=extras.threads,
+        device=extras.device,
+    )
     return Subject(name, argument, preset.upper(), False, footprint)
 
 

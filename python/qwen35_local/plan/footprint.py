@@ -11,10 +11,12 @@ from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.memory import Footprint, Memory
 
 CHUNK_TOKENS = 512  # of a prompt that are evaluated at a time
+MOST_DRAFTS = 8  # tokens of a pass that may be taken back
 
 _BLOCKS = _core.block_types()
 _SHAPE = (  # of ModelConfig: what decides how much memory a model takes
     "layers",
+    "mtp_layers",
     "full_attention_interval",
     "hidden",
     "vocabulary",
@@ -97,18 +99,17 @@ class TypeShare:
 
 @dataclass(frozen=True)
 class DeviceFootprint(Footprint):
-    """A described model on a device: the tensors of the language model. `predicts` counts keys and values of the MTP
-    block too, for a runtime that drafts with it; `vision_bytes` is the image encoder's; `vocabulary` the tokens that
-    the tokenizer lists; `threads` the host's.
+    """A described model on a device: the tensors of the language model. `drafts`, of a pass, are counted with all that
+    is kept for them: keys and values of the MTP block, hidden rows, uncertain rows of the recurrent state;
+    `vision_bytes` is the image encoder's; `vocabulary` the tokens that the tokenizer lists; `threads` the host's.
 
-    What asks the device raises Unavailable, and FormatError or InputError for shapes that it cannot
-    run."""
+    What asks the device raises Unavailable, and FormatError or InputError for shapes that it cannot run."""
 
     config: ModelConfig
     tensors: tuple[Stored, ...]
     vocabulary: int
     vision_bytes: int = 0
-    predicts: bool = False
+    drafts: int = 0
     threads: int = 2
     device: str = "auto"
 
@@ -117,7 +118,7 @@ class DeviceFootprint(Footprint):
         return self.of_device.page_tokens
 
     def parts(self, context_tokens: int, kv: str) -> Memory:
-        found = self.of_device.parts(context_tokens, kv, rows=min(CHUNK_TOKENS, context_tokens))
+        found = self.of_device.parts(context_tokens, kv, rows=min(CHUNK_TOKENS, context_tokens), drafts=self.drafts)
         program = logits = 0
         if self.of_device.uses_host_memory:
             program = _PROGRAM_BYTES + _TOKEN_BYTES * self.vocabulary
@@ -128,7 +129,7 @@ class DeviceFootprint(Footprint):
             state=found["state"],
             snapshots=found["snapshot"] + _ID_BYTES * context_tokens,
             vision=self.vision_bytes,
-            mtp=self._mtp_weights + (found["draft_kv"] if self.predicts else 0),
+            mtp=self._mtp_weights + found["draft_kv"],
             scratch=found["activations"] + found["work"] + found["unused"] + logits,
             program=program,
         )

@@ -8,7 +8,7 @@ from qwen35_local.errors import FormatError, naming
 from qwen35_local.fields import TEXT, TEXTS, Fields
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.tensors import gguf_shapes
-from qwen35_local.plan.footprint import DeviceFootprint, Stored
+from qwen35_local.plan.footprint import MOST_DRAFTS, DeviceFootprint, Stored
 from qwen35_local.units import counted
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def of_file(path: Path, file: "_core.GgufFile", extras: Extras, *, type: str = "
         tuple(Stored(tensor.name, tensor.shape, tensor.dtype, tensor.n_bytes) for tensor in tensors),
         vocabulary=len(tokens),
         vision_bytes=vision_bytes,
-        predicts=extras.mtp,
+        drafts=MOST_DRAFTS if extras.mtp else 0,
         threads=extras.threads,
         device=extras.device,
     )
