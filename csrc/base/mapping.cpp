@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "base/round_up.h"
 
 #ifdef _WIN32
 #ifndef NOMINMAX
@@ -46,7 +47,7 @@ void drop(const std::byte* data, std::size_t bytes) noexcept {
   const long page_size = ::sysconf(_SC_PAGESIZE);
   if (page_size <= 0) return;
   const auto page = static_cast<std::uintptr_t>(page_size);
-  const auto first = (reinterpret_cast<std::uintptr_t>(data) + page - 1) / page * page;
+  const auto first = round_up(reinterpret_cast<std::uintptr_t>(data), page);
   const auto last = (reinterpret_cast<std::uintptr_t>(data) + bytes) / page * page;
   if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
 }

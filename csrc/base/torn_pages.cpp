@@ -21,6 +21,8 @@ bool TornPages::any() const noexcept { return false; }
 #include <cstdint>
 #include <mutex>
 
+#include "base/round_up.h"
+
 namespace qwen35 {
 
 // Entries are reused, never freed, so that a handler may walk over them at any time.
@@ -133,7 +135,7 @@ struct TornPages::Registry {
 TornPages::TornPages(const std::byte* data, std::size_t bytes) {
   const std::uintptr_t page = Registry::page_size();
   const auto begin = reinterpret_cast<std::uintptr_t>(data);
-  range_ = Registry::the().add(begin, (begin + bytes + page - 1) / page * page);
+  range_ = Registry::the().add(begin, round_up(begin + bytes, page));
 }
 
 TornPages::~TornPages() { Registry::the().remove(range_); }

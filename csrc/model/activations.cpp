@@ -2,13 +2,10 @@
 
 #include <algorithm>
 
+#include "base/round_up.h"
+
 namespace qwen35 {
 namespace {
-
-constexpr std::size_t kLine = 64;  // bytes of a cache line: every row starts on one
-constexpr std::size_t kLineFloats = kLine / sizeof(float);
-
-std::size_t whole_lines(std::size_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
 
 // A bump allocator. Without memory it only counts.
 class BumpAllocator {
@@ -20,7 +17,7 @@ class BumpAllocator {
   void back_to(std::size_t at) noexcept { at_ = at; }
 
   Tensor tensor(std::size_t rows, std::size_t cols) {
-    const std::size_t stride = (cols + kLineFloats - 1) / kLineFloats * kLineFloats;
+    const std::size_t stride = round_up(cols, kLine / sizeof(float));
     return {array<float>(rows * stride), rows, cols, stride};
   }
   template <class T>

@@ -13,14 +13,12 @@
 #endif
 
 #include "base/error.h"
+#include "base/round_up.h"
 
 namespace qwen35::cpu {
 namespace {
 
-constexpr std::size_t kLine = 64;
 constexpr std::size_t kBlock = 16 * kHugePage;
-
-constexpr std::size_t round_up(std::size_t bytes, std::size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
 void* aligned_memory(std::size_t bytes, std::align_val_t alignment) {
   try {
@@ -58,7 +56,7 @@ struct Pool::State {
 Pool::Pool() : state_(std::make_shared<State>()) {}
 
 std::shared_ptr<std::byte> Pool::take(std::size_t bytes) {
-  const std::size_t size = round_up(std::max<std::size_t>(bytes, 1), kLine);
+  const std::size_t size = whole_lines(std::max<std::size_t>(bytes, 1));
   if (size >= kBlock) return allocate_bytes(size);
   const std::scoped_lock lock(state_->mutex);
   State::Blocks& blocks = state_->by_size[size];
@@ -80,7 +78,7 @@ std::shared_ptr<std::byte> Pool::take(std::size_t bytes) {
 std::size_t Arena::block_bytes(std::size_t taken) noexcept { return std::max(kBlock, round_up(taken / 4, kHugePage)); }
 
 std::shared_ptr<std::byte> Arena::take(std::size_t bytes) {
-  bytes = round_up(bytes, kLine);
+  bytes = whole_lines(bytes);
   taken_ += bytes;
   if (bytes > bytes_ - used_) {
     const std::size_t block = block_bytes(taken_);

@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 
+#include "base/round_up.h"
 #include "devices/cpu/cpu_backend.h"
 #include "devices/cpu/host.h"
 #include "devices/cpu/quantised_page.h"
@@ -24,8 +25,6 @@ constexpr std::size_t kGrainProducts = 1 << 19;
 
 // Of the pages that are read element by element: fp16 but for kF32.
 std::size_t index(KvFormat format) { return format == KvFormat::kF32 ? kKvF32 : kKvF16; }
-
-std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 
 // A partial softmax per query: m [n], sum [n], values [n, A] in one block of floats.
 struct Partial {

@@ -4,6 +4,7 @@
 
 #include "backend/check.h"
 #include "base/processors.h"
+#include "base/round_up.h"
 #include "devices/cpu/arena.h"
 #include "devices/cpu/cpu_backend.h"
 #include "devices/cpu/pools.h"
@@ -15,8 +16,6 @@ namespace {
 
 // Pieces of one size share blocks of huge pages: pages in two forms, slots of state, activations.
 constexpr std::size_t kPieceSizes = 4;
-
-constexpr std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 
 std::size_t work_bytes(const MatmulTable& table, const ModelShape& model, std::span<const MatrixShape> weights,
                        const Workload& work) {

@@ -4,15 +4,12 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/round_up.h"
 #include "devices/cpu/kernels.h"
 #include "devices/cpu/quantised_page.h"
 
 namespace qwen35::cpu {
 namespace {
-
-constexpr std::size_t kLine = 64;
-
-constexpr std::size_t whole_lines(std::size_t bytes) noexcept { return (bytes + kLine - 1) / kLine * kLine; }
 
 std::size_t element_bytes(KvFormat format) noexcept {
   return format == KvFormat::kF32 ? sizeof(float) : sizeof(std::uint16_t);

@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "backend/pools.h"
+#include "base/round_up.h"
 #include "devices/cpu/arena.h"
 #include "devices/cpu/kernels.h"
 #include "devices/cpu/numbered.h"
@@ -60,7 +61,7 @@ class CpuKvPool final : public KvPool {
 // Tokens from the start of a state's unfinished chunk on: those of the chunk, and those that may be taken back, in
 // whole chunks.
 constexpr std::size_t pending_rows(std::size_t uncertain) noexcept {
-  return (kDeltaSteps - 1 + uncertain + kDeltaSteps - 1) / kDeltaSteps * kDeltaSteps;
+  return round_up(kDeltaSteps - 1 + uncertain, kDeltaSteps);
 }
 
 // Where the parts of one layer's state begin, in bytes. S stands at the start of the chunk of the committed length c;

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "base/round_up.h"
 #include "devices/cpu/matmul.h"
 #include "tensor/blocks.h"
 #include "tensor/encoders.h"
@@ -58,7 +59,7 @@ void pack_panel(DType dtype, std::byte* panel, std::size_t cols, Read&& read) no
 
 // The products ask for what follows in the same page; the start of the next one lies elsewhere.
 void prefetch(const std::byte* data) noexcept {
-  constexpr std::size_t kAhead = 4096, kLine = 64;
+  constexpr std::size_t kAhead = 4096;
   for (std::size_t at = 0; at < kAhead; at += kLine) __builtin_prefetch(data + at);
 }
 
