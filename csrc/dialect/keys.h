@@ -1,4 +1,4 @@
-// Metadata as llama.cpp writes it for the family, out of what other writers put there.
+// Translates other writers' metadata to what llama.cpp writes for the family.
 #pragma once
 
 #include <cstdint>

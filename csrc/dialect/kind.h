@@ -1,4 +1,4 @@
-// What a GGUF is, and why it cannot be run where it is no model of the family.
+// The kind of a GGUF; for anything but a model of the family, why it cannot be run.
 #pragma once
 
 #include <string>

@@ -5,8 +5,8 @@
 
 namespace qwen35 {
 
-// Ollama's converter lists them at the end as "[PAD0]" and so on, of the kind that users define; llama.cpp's says that
-// they are unused.
+// Ollama's converter lists them at the end as user-defined tokens "[PAD0]", "[PAD1]", ...; llama.cpp's marks them
+// unused, and so does this.
 void mark_padding(EditedDirectory& file);
 
 }  // namespace qwen35

@@ -1,4 +1,4 @@
-// What a GGUF says of itself: metadata and the list of tensors.
+// The metadata and the tensor list of a GGUF.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// Internal to gguf/: what a file is that is not a GGUF.
+// Internal to gguf/: recognises files that are not GGUFs.
 #pragma once
 
 #include <cstddef>
@@ -11,7 +11,7 @@ constexpr std::size_t kMagicBytes = 4;
 
 bool begins_as_gguf(std::span<const std::byte> beginning) noexcept;
 
-// One phrase: what a file with this beginning is, and what to give instead.
+// A phrase that says what a file with this beginning is, and what to give instead.
 std::string describe_foreign(std::span<const std::byte> beginning);
 
 }  // namespace qwen35

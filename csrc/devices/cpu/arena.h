@@ -17,8 +17,8 @@ std::shared_ptr<std::byte> allocate_bytes(std::size_t bytes);
 // when the last of its pieces goes.
 class Arena {
  public:
-  // Of a new block when `taken` bytes have been asked for in all. The end of a block's last huge page is lost, so
-  // blocks grow with what there is; what lies behind that page is not touched.
+  // Size of a new block when `taken` bytes have been requested in all. A block wastes the rest of its last huge page,
+  // so blocks grow with the total; later pages of the block are not touched.
   static std::size_t block_bytes(std::size_t taken) noexcept;
   std::shared_ptr<std::byte> take(std::size_t bytes);
 

@@ -11,10 +11,11 @@ namespace qwen35::cpu {
 namespace {
 
 // Weights times rows that are worth waking a worker for: some ten microseconds of work. Below that one thread is as
-// fast, and does not wait for another that the system has put aside.
+// fast, and does not wait for one that the system has descheduled.
 constexpr std::size_t kGrainProducts = 1 << 19;
 
-// Of a matrix that is packed: what is read is given back in pieces, so that file and panels never both lie in memory.
+// While a matrix is packed, the file's bytes are released in pieces of this size, so that file and panels are never
+// both in memory.
 constexpr std::size_t kConsumedBytes = std::size_t{4} << 20;
 
 // visit(first row, rows, panel) for this worker's share of blocks x panels, all panels of a block of rows in turn.

@@ -56,7 +56,7 @@ struct KvBytes {
   std::size_t all, token, window;
 };
 
-// Quantised pages come on top of the plain ones that are kept beside them: the first, the newest and those of a pass.
+// With quantised formats some pages are also kept in plain form: the first, the newest and those of the current pass.
 KvBytes kv_bytes(const KvSpec& spec, std::size_t context_tokens, std::size_t rows) {
   Pages none;
   Pool memory;

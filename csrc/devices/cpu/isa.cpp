@@ -12,7 +12,7 @@
 namespace qwen35::cpu {
 namespace {
 
-// In the order of Isa, each with the one whose kernels it takes over where it has none of its own.
+// In the order of Isa, each with the set from which it inherits the kernels that it lacks.
 struct IsaInfo {
   const char* name;
   Isa base;

@@ -8,7 +8,7 @@
 
 namespace qwen35::cpu {
 
-// Those of one architecture stand together, each of them after the ones whose kernels it takes over.
+// Sets of one architecture are neighbours; each comes after the sets whose kernels it inherits.
 enum class Isa : unsigned char { kReference, kAvx2, kAvxVnni, kAvx512, kAmx, kNeon, kNeonI8mm };
 
 inline constexpr std::size_t kIsas = 7;

@@ -154,10 +154,10 @@ struct Table {
   // h <- h * sigmoid(gate) for one row.
   void (*sigmoid_gate)(float* h, float gate, std::size_t cols) noexcept;
 
-  // What `qwen35 bench` holds the others against. A sum over whole blocks of kReadBlock bytes, as fast as they can be
-  // read, each asked for `ahead` bytes before its turn (0: left to the hardware); and `rounds` of the instructions that
-  // 8-bit products are made of, out of registers. Returns how many 8-bit multiplications and additions that was; `sum`
-  // gets something that depends on all of them.
+  // The limits that `qwen35 bench` compares speeds with. read_sum: the sum of whole blocks of kReadBlock bytes, read
+  // with a prefetch distance of `ahead` bytes (0: the hardware's own). multiply_int8: `rounds` of the instructions of
+  // 8-bit products, on registers; returns the number of 8-bit multiplications and additions. `sum` depends on all of
+  // them, so that no compiler leaves one out.
   std::uint64_t (*read_sum)(const std::byte* data, std::size_t bytes, std::size_t ahead) noexcept;
   std::uint64_t (*multiply_int8)(std::size_t quantises, std::int32_t* sum) noexcept;
 };

@@ -1,4 +1,4 @@
-// What the dense and the expert products share: activations prepared once per call, and a panel times a list of rows.
+// Shared by the dense and the expert products: activations prepared once per call, and a panel times a list of rows.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +15,7 @@
 
 namespace qwen35::cpu {
 
-// From how many rows on tiles beat rows one by one.
+// The least number of rows for which tiles are faster than single rows.
 constexpr std::size_t kLeastTileRows = 7;
 
 // The rows of one product as lists of pointers: where each is read, and where its results go.

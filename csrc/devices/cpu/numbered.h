@@ -49,7 +49,7 @@ class Numbered {
     return place;
   }
 
-  // places[i] is where ids[i] lies, and empty for `none`.
+  // Sets places[i] to the place of ids[i], empty for `none`.
   void find(std::span<const Id> ids, std::span<Place> places, Id none = Id{0xffffffffU}) const {
     const std::scoped_lock lock(mutex_);
     for (std::size_t i = 0; i < ids.size(); ++i) {

@@ -1,4 +1,4 @@
-// The pass that is running: its Step with addresses in place of numbers.
+// The current pass: its Step with addresses in place of page and slot ids.
 #pragma once
 
 #include <cstddef>

@@ -14,7 +14,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// Some processors read faster when told what comes, others are held up by it.
+// Software prefetch speeds reading up on some processors and slows it down on others: both are tried.
 constexpr std::size_t kAhead[] = {0, 1024};
 
 // Long enough that starting and joining the team does not count, short enough to fall between two interruptions.
@@ -34,7 +34,7 @@ double shortest(unsigned repetitions, Run&& run) {
   return best;
 }
 
-// Where results go so that nobody can leave their computation out.
+// Results are stored here, so that the compiler cannot remove their computation.
 std::atomic<std::uint64_t> sink;
 
 }  // namespace

@@ -57,7 +57,7 @@ void pack_panel(DType dtype, std::byte* panel, std::size_t cols, Read&& read) no
   }
 }
 
-// The products ask for what follows in the same page; the start of the next one lies elsewhere.
+// Prefetches the start of the next page; within a page the products prefetch for themselves.
 void prefetch(const std::byte* data) noexcept {
   constexpr std::size_t kAhead = 4096;
   for (std::size_t at = 0; at < kAhead; at += kLine) __builtin_prefetch(data + at);

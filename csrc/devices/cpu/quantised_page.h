@@ -1,6 +1,6 @@
 // A page of keys and values in 8 or 4 bits. Per key/value head: the keys as panels of a matrix [256, A], then the
-// values, transposed, as panels of [A, 256]. So the scores of a query are its product with the first, and what the
-// probabilities of its softmax take of the values is their product with the second: both by the kernels of the weights.
+// values, transposed, as panels of [A, 256]. Scores (q K^T) and outputs (p V) are then products with panels, computed
+// by the kernels of the weights.
 //
 // Blocks of 32 run along A in the keys and along the tokens in the values. Q8_0 and IQ4_NL, with the encoders' search
 // for the scale of least squared error; a block that holds an infinity or NaN has NaN for its scale.
