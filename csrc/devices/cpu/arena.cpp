@@ -19,6 +19,8 @@ namespace qwen35::cpu {
 namespace {
 
 constexpr std::size_t kBlock = 16 * kHugePage;
+// A size of its own takes a huge page, which is too much for the vector of a norm.
+constexpr std::size_t kLeastPooled = std::size_t{64} << 10;
 
 void* aligned_memory(std::size_t bytes, std::align_val_t alignment) {
   try {
@@ -57,7 +59,7 @@ Pool::Pool() : state_(std::make_shared<State>()) {}
 
 std::shared_ptr<std::byte> Pool::take(std::size_t bytes) {
   const std::size_t size = whole_lines(std::max<std::size_t>(bytes, 1));
-  if (size >= kBlock) return allocate_bytes(size);
+  if (size >= kBlock || size < kLeastPooled) return allocate_bytes(size);
   const std::scoped_lock lock(state_->mutex);
   State::Blocks& blocks = state_->by_size[size];
   auto block = std::ranges::find_if(blocks, [](const State::Block& b) { return !b.unused.empty(); });

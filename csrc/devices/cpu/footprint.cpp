@@ -14,8 +14,8 @@
 namespace qwen35::cpu {
 namespace {
 
-// Pieces of one size share blocks of huge pages: pages in two forms, slots of state, activations.
-constexpr std::size_t kPieceSizes = 4;
+// Pieces of one size share blocks of huge pages: pages in two forms, slots of state, activations, convolutions.
+constexpr std::size_t kPieceSizes = 5;
 
 std::size_t work_bytes(const MatmulTable& table, const ModelShape& model, std::span<const MatrixShape> weights,
                        const Workload& work) {
