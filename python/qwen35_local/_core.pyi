@@ -474,9 +474,10 @@ class Snapshot:
     def kv(self) -> KvFormat: ...
     @property
     def pages(self) -> list[Page]:
-        """Every page that it pins, by position."""
+        """Every page that it pins, by position; those of the block that drafts come last."""
     def state(self) -> NDArray[np.uint8]:
-        """A copy of the recurrent state of the DeltaNet layers."""
+        """A copy of the recurrent state of the DeltaNet layers, and of the hidden rows that the block that drafts
+        needs, where the model takes drafts."""
     def __len__(self) -> int:
         """Tokens in the sequence when it was taken."""
     @property
