@@ -120,6 +120,30 @@ def test_a_pass_is_one_token_of_each(talker: Path, monkeypatch: pytest.MonkeyPat
     assert widths == [SIDE_BY_SIDE] * 4 + [N - SIDE_BY_SIDE] * 4
 
 
+def test_their_states_take_the_place_of_snapshots(talker: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many at a time as half of the budget has states for; memory stays within it, which is whole again then."""
+    model = _core.Model(talker)
+    state = _core.Sequence(model).snapshot().n_bytes
+    budget = 7 * state
+    engine = Engine(model, cache_bytes=budget)
+    cache, step, widths = engine._cached.cache, CachedSequence.step, []
+
+    def counted(cached: CachedSequence, model: _core.Model, draws: Sequence[Draw]) -> list[_core.Sampled]:
+        widths.append(len(draws))
+        if len(draws) > 1:
+            assert cache.n_bytes <= cache.budget_bytes <= budget - len(draws) * state
+        return step(cached, model, draws)
+
+    monkeypatch.setattr(CachedSequence, "step", counted)
+    for word in ("Which?", "Why?", "Where?", "Who?"):  # leave snapshots
+        dones(told(engine.reply(Request([Message("user", word)], WARM, max_tokens=5))))
+    assert cache.n_bytes > budget - 3 * state
+    endless = replace(WARM, logit_bias={engine.tokenizer.token_id("<|im_end|>"): -100.0})
+    dones(told(engine.reply(Request([Message("user", "How?")], endless, max_tokens=5, n=N))))
+    assert max(widths) == 3
+    assert cache.budget_bytes == budget
+
+
 def test_the_conversation_goes_on_from_any_of_them(demo: _core.Model) -> None:
     """At once from the first; of another its tokens are read, the very ones that were written."""
     question = Message("user", "Tell me a short story.")

@@ -7,6 +7,7 @@ snapshots are there never changes an answer, only what it costs.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -184,6 +185,16 @@ class PrefixCache:
             node, depth = child, depth + len(child.edge)
         return node.entry is not None and (node.entry.logits is not None or not with_logits)
 
+    @contextmanager
+    def lent(self, n_bytes: int) -> Iterator[None]:
+        """So much of the budget is somebody else's meanwhile; snapshots beyond the rest leave."""
+        self.budget_bytes -= n_bytes
+        try:
+            self._evict(None)
+            yield
+        finally:
+            self.budget_bytes += n_bytes
+
     def remove(self, entry: Entry) -> None:
         if entry not in self._nodes:
             return
@@ -216,7 +227,7 @@ class PrefixCache:
         """Bytes of the pages that no other snapshot pins."""
         return sum(size for page, size in entry.pages.items() if self._pins[page] == 1)
 
-    def _evict(self, newest: Entry) -> None:
+    def _evict(self, newest: Entry | None) -> None:
         while self.n_bytes > self.budget_bytes:
             others = [entry for entry in self._nodes if entry is not newest and entry.snapshot is not None]
             if not others:

@@ -12,7 +12,7 @@ from qwen35_local.engine.reply import Done, Event
 from qwen35_local.errors import Cancelled
 
 SIDE_BY_SIDE = 8
-"""Each holds a recurrent state; of more replies, the next one begins when one ends."""
+"""At most; of more replies, the next one begins when one ends."""
 
 
 class _Line(NamedTuple):
@@ -40,12 +40,20 @@ class Decoding:
         self._first, *others = generations
         self._waiting = deque([self._first, *others])
         self._prompt = cached.sequence.snapshot() if others else None
+        self._state_bytes = 0 if self._prompt is None else self._prompt.n_bytes
+        room = cached.cache.budget_bytes // 2 // max(self._state_bytes, 1)
+        self._width = max(1, min(SIDE_BY_SIDE, room, 1 + len(others)))
         self._lines: list[_Line] = []
         self._logprobs = logprobs
         self._done = done
 
     def run(self, logits: Logits) -> Iterator[Event]:
-        """Samples until something ends each reply; `logits` [V] follow the prompt."""
+        """Samples until something ends each reply; `logits` [V] follow the prompt. Their recurrent states take the
+        place of snapshots meanwhile, at most half of it: memory stays within the plan."""
+        with self._cached.cache.lent(self._width * self._state_bytes):
+            yield from self._run(logits)
+
+    def _run(self, logits: Logits) -> Iterator[Event]:
         try:
             yield from self._begin(logits)
             while self._lines:
@@ -62,7 +70,7 @@ class Decoding:
 
     def _begin(self, logits: Logits) -> Iterator[Event]:
         """The first tokens of replies that there is room for now."""
-        while self._waiting and len(self._lines) < SIDE_BY_SIDE:
+        while self._waiting and len(self._lines) < self._width:
             self._cached.check_cancelled()
             generation = self._waiting.popleft()
             line = _Line(generation, self._sequence(generation))
