@@ -107,14 +107,14 @@ wheel: setup
 	build/clean/bin/pip install -q dist/*.whl
 	cd build && clean/bin/qwen35 --help > /dev/null && clean/bin/qwen35 chat -p 'What is the capital of France?' --temperature 0
 
-# What a change must pass, the longest last. `.ci/run` has tested as README says and leaves SUITE out; older processors
-# and Arm are emulated where the tools for it are.
+# What a change must pass. `.ci/run` has tested as README says and leaves SUITE out; older processors and Arm are emulated
+# where the tools for it are.
 SUITE := test
 has = $(shell command -v $(1))
-CHECKS := lint types warnings $(SUITE) wheel $(if $(call has,qemu-x86_64),older) \
-  $(if $(and $(call has,aarch64-linux-gnu-g++),$(call has,qemu-aarch64)),arm) weigh isas sanitize
+EMULATED := $(if $(call has,qemu-x86_64),older) \
+  $(if $(and $(call has,aarch64-linux-gnu-g++),$(call has,qemu-aarch64)),arm)
 check:
-	@.ci/check $(CHECKS)
+	@.ci/check "lint types warnings $(SUITE) wheel" "$(EMULATED) weigh isas" sanitize
 
 bench: build
 	$(BIN)/qwen35 bench
