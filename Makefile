@@ -114,7 +114,7 @@ has = $(shell command -v $(1))
 EMULATED := $(if $(call has,qemu-x86_64),older) \
   $(if $(and $(call has,aarch64-linux-gnu-g++),$(call has,qemu-aarch64)),arm)
 check:
-	@.ci/check "lint types warnings $(SUITE) wheel" "$(EMULATED) weigh isas" sanitize
+	@.ci/check "lint types warnings $(SUITE) wheel" "$(EMULATED) isas weigh" sanitize
 
 bench: build
 	$(BIN)/qwen35 bench
