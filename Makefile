@@ -107,14 +107,15 @@ wheel: setup
 	build/clean/bin/pip install -q dist/*.whl
 	cd build && clean/bin/qwen35 --help > /dev/null && clean/bin/qwen35 chat -p 'What is the capital of France?' --temperature 0
 
-# What a change must pass. `.ci/run` has tested as README says and leaves SUITE out; older processors and Arm are emulated
-# where the tools for it are.
+# What a change must pass. `.ci/run` has tested as README says and leaves SUITE and SANITIZE out; older processors and
+# Arm are emulated where the tools for it are.
 SUITE := test
+SANITIZE := sanitize
 has = $(shell command -v $(1))
 EMULATED := $(if $(call has,qemu-x86_64),older) \
   $(if $(and $(call has,aarch64-linux-gnu-g++),$(call has,qemu-aarch64)),arm)
 check:
-	@.ci/check "lint types warnings $(SUITE) wheel" "$(EMULATED) isas weigh" sanitize
+	@.ci/check "lint types warnings $(SUITE) wheel" "$(EMULATED) isas weigh" $(SANITIZE)
 
 bench: build
 	$(BIN)/qwen35 bench
