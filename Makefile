@@ -88,15 +88,18 @@ lowest: setup
 	build/lowest/bin/pip install -q --no-deps build/lowest/*.whl
 	build/lowest/bin/python -m pytest tests/text tests/chat tests/cli tests/hub tests/quantize tests/engine
 
-# The whole core under AddressSanitizer and UBSan, driven by the same tests.
-SANITIZE := -O1 -g1 -DNDEBUG -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+# The whole core under AddressSanitizer and UBSan, driven by the same tests. Not with the interpreter of $(VENV), in which
+# the editable install comes before any path.
+SANITIZER_FLAGS := -O1 -g1 -DNDEBUG -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 sanitize: setup
 	rm -rf build/asan-site
 	$(BIN)/pip install -q --no-build-isolation --no-deps --target build/asan-site \
-	  -Ccmake.build-type=Debug -Cbuild-dir=build/asan -Ccmake.define.CMAKE_CXX_FLAGS_DEBUG="$(SANITIZE)" .
-	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
-	  QWEN35_SANITIZED=1 PYTHONPATH=build/asan-site $(BIN)/python -m pytest tests/tensor tests/gguf tests/kernels tests/model \
-	  tests/sequence
+	  -Ccmake.build-type=Debug -Cbuild-dir=build/asan -Ccmake.define.CMAKE_CXX_FLAGS_DEBUG="$(SANITIZER_FLAGS)" .
+	export LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 QWEN35_SANITIZED=1 \
+	  PYTHONPATH=$(CURDIR)/build/asan-site:$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+	$(PYTHON) -c 'from qwen35_local import _core; assert "asan-site" in _core.__file__, _core.__file__' && \
+	$(PYTHON) -m pytest tests/tensor tests/gguf tests/kernels tests/model tests/sequence
 
 wheel: setup
 	rm -rf dist build/clean
