@@ -1,0 +1,2 @@
+// All device code, one translation unit.
+#include "devices/cuda/fill.cuh"

@@ -1,0 +1,44 @@
+// What tests ask of the device, by key: from the environment (SIMT_MEMORY) when the library is loaded, and by
+// simt_set("memory", value) at any time.
+#pragma once
+
+namespace simt {
+
+// NAME(key, value unless set).
+//   memory           bytes of the device
+//   devices          how many there are; all are the first
+//   compute          capability: 80, 86, 89, 90, 100, 120
+//   multiprocessors  of the device
+//   driver_version   1000 major + 10 minor of the CUDA that the driver knows
+//   init_result      what cuInit answers
+//   load_result      what cuModuleLoadData answers
+//   fail_allocation  n: the n-th allocation of device memory from now on fails, once; 0: none
+//   fail_pinned      the same of the host's
+//   lost_after       n: after so many launches the device is lost, and every call answers 719; -1: never
+//   seed             of the order of blocks and turns; 0: ascending
+//   deferred         1: work waits until somebody waits for it; 0: it is done at once
+#define SIMT_SETTINGS(NAME)   \
+  NAME(memory, 2L << 30)      \
+  NAME(devices, 1)            \
+  NAME(compute, 80)           \
+  NAME(multiprocessors, 4)    \
+  NAME(driver_version, 13000) \
+  NAME(init_result, 0)        \
+  NAME(load_result, 0)        \
+  NAME(fail_allocation, 0)    \
+  NAME(fail_pinned, 0)        \
+  NAME(lost_after, -1)        \
+  NAME(seed, 0)               \
+  NAME(deferred, 1)
+
+struct Settings {
+#define SIMT_SETTING(key, value) long key = value;
+  SIMT_SETTINGS(SIMT_SETTING)
+#undef SIMT_SETTING
+
+  long* find(const char* key);  // null where there is none
+};
+
+Settings& settings();
+
+}  // namespace simt
