@@ -274,11 +274,9 @@ void CpuBackend::do_norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const He
 
 // Quantises the pages that rows certain by now have filled since the pass before.
 void CpuBackend::quantise_pages(const KvSegment& s, const QuantisedPage& page) {
-  const std::size_t first = std::max(s.committed / kPageTokens, kFirstQuantisedPage);
-  const std::size_t last = (s.position + s.certain) / kPageTokens;
-  if (first >= last) return;
-  workers_.each_item((last - first) * page.panels(), [&](std::size_t item, unsigned) {
-    const std::size_t number = first + item / page.panels();
+  const auto [first, last] = filled_pages(s.committed, s.position + s.certain);
+  workers_.each_item((last - first) * page.panels(), [&, start = first](std::size_t item, unsigned) {
+    const std::size_t number = start + item / page.panels();
     page.pack(s.quantised[number], s.plain[number], item % page.panels());
   });
 }

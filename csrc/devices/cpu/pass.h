@@ -9,6 +9,7 @@
 
 #include "backend/step.h"
 #include "devices/cpu/pools.h"
+#include "devices/places.h"
 
 namespace qwen35::cpu {
 
@@ -51,7 +52,7 @@ class Pass {
   // Throws InputError for a page or slot that is not there, or not of the pools that the others come from.
   void begin(const Step& step, const Pages& pages, const Slots& slots);
 
-  const Step& step() const noexcept { return step_; }
+  const Step& step() const noexcept { return places_.step(); }
 
   // The segments as one layer of its kind sees them, until the next call. Throws InputError where a segment has no
   // pages or state of this shape and layer.
@@ -61,13 +62,8 @@ class Pass {
   std::span<const HiddenSegment> hidden(std::size_t width);
 
  private:
-  void begin_pages(std::size_t i);
-
-  Step step_;
-  std::vector<Pages::Place> places_;  // of the page table
+  StepPlaces places_;
   std::vector<std::byte*> layer_pages_;
-  std::vector<const CpuKvPool*> kv_pools_;  // per segment
-  std::vector<Slots::Place> states_;        // per segment
   std::vector<KvSegment> kv_segments_;
   std::vector<DeltaSegment> delta_segments_;
   std::vector<HiddenSegment> hidden_segments_;

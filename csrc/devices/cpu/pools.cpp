@@ -41,13 +41,6 @@ CpuKvPool::CpuKvPool(const KvSpec& spec, Pages& pages, Pool& memory)
       pages_(pages),
       memory_(memory) {}
 
-bool CpuKvPool::keeps(PageForm form, std::size_t page, std::size_t tokens, std::size_t committed) const noexcept {
-  if (form == PageForm::kQuantised) {
-    return is_quantised(spec_.format) && page >= kFirstQuantisedPage && (page + 1) * kPageTokens <= committed;
-  }
-  return page * kPageTokens < tokens && !(is_quantised(spec_.format) && reads_quantised(page, committed / kPageTokens));
-}
-
 PageId CpuKvPool::allocate(PageForm form) { return pages_.add({this, form}, memory_.take(page_bytes(form))); }
 
 Pages::Place CpuKvPool::at(PageId page) const {

@@ -12,26 +12,9 @@
 #include "base/round_up.h"
 #include "devices/cpu/arena.h"
 #include "devices/cpu/kernels.h"
-#include "devices/cpu/numbered.h"
+#include "devices/places.h"
 
 namespace qwen35::cpu {
-
-// Which form of a page a query reads depends on their numbers alone: plain the first page, the query's own and the one
-// before it, quantised all others.
-inline constexpr std::size_t kFirstQuantisedPage = 1;
-inline constexpr std::size_t kNewestPlainPages = 2;
-constexpr bool reads_quantised(std::size_t page, std::size_t own_page) noexcept {
-  return page >= kFirstQuantisedPage && page + kNewestPlainPages <= own_page;
-}
-
-class CpuKvPool;
-class CpuStatePool;
-struct PageOwner {
-  const CpuKvPool* pool = nullptr;
-  PageForm form = PageForm::kPlain;
-};
-using Pages = Numbered<PageId, PageOwner>;
-using Slots = Numbered<SlotId, const CpuStatePool*>;
 
 class CpuKvPool final : public KvPool {
  public:
@@ -40,7 +23,9 @@ class CpuKvPool final : public KvPool {
 
   const KvSpec& spec() const noexcept override { return spec_; }
   std::size_t page_bytes(PageForm form) const noexcept override { return layer_bytes(form) * spec_.layers; }
-  bool keeps(PageForm form, std::size_t page, std::size_t tokens, std::size_t committed) const noexcept override;
+  bool keeps(PageForm form, std::size_t page, std::size_t tokens, std::size_t committed) const noexcept override {
+    return keeps_page(spec_.format, form, page, tokens, committed);
+  }
   PageId allocate(PageForm form) override;
   void free(PageId page) noexcept override { pages_.remove(page); }
   void copy(PageId to, PageId from) override;

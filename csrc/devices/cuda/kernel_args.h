@@ -1,12 +1,238 @@
-// The parameter of each kernel: one structure, which the host fills in and a launch copies. C++17, since nvcc reads it.
+// What the host and the kernels share: how a step and packed weights lie in the card's memory, and what each kernel is
+// given. Shapes in the alphabet of backend.h. Plain types only: both compilers read this. No structure has padding, since
+// launches are compared byte by byte (Context::end_recording).
 #pragma once
+
+#if defined(__GNUC__) && !defined(__CUDACC__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic error "-Wpadded"
+#endif
 
 namespace qwen35::cuda {
 
-struct FillArgs {
-  float* to;  // [count]
-  float value;
+using Byte = unsigned char;
+
+// ---- the step -------------------------------------------------------------------------------------------------------
+
+struct SegmentView {  // StepSegment, with the address of its state
+  unsigned first;
   unsigned count;
+  unsigned position;
+  unsigned committed;
+  unsigned certain;
+  unsigned format;           // KvFormat
+  unsigned plain_pages;      // where its page addresses begin in StepView::pages; null where a page is not kept
+  unsigned quantised_pages;
+  Byte* state;  // slot; null without one
+};
+
+struct InputRowView {
+  const float* values;
+  unsigned row;
+  unsigned padding;
+};
+
+// Lies at the same addresses from pass to pass: what changes between tokens changes in memory, not in the launch.
+struct StepView {
+  const int* tokens;           // [T]
+  const int* positions;        // [T, 3]: time, height, width
+  const unsigned* segment_of;  // [T]
+  const SegmentView* segments;
+  Byte* const* pages;
+  const unsigned* outputs;
+  const InputRowView* inputs;
+  unsigned rows;
+  unsigned segment_count;
+  unsigned output_count;
+  unsigned input_count;
+};
+
+// ---- weights and activations ----------------------------------------------------------------------------------------
+
+inline constexpr unsigned kPanelRows = 32;
+inline constexpr unsigned kBlockColumns = 32;
+
+// How the panels of a weight hold their numbers (packed_panels.h). In the order of cpu::PanelFormat.
+enum class Format : unsigned { kQ4_0, kIQ4_NL, kIQ4_XS, kQ4_K, kQ5_K, kQ6_K, kQ8_0, kLevels, kAffine, kF32, kF16, kBF16 };
+
+constexpr bool is_float(Format format) { return format >= Format::kF32; }
+
+// Groups of panels of 32 rows. Panel p of group g is at panels + (g group_panels + p) panel_bytes and holds rows
+// [32 p, 32 p + 32) of the group, of which those from group_rows on are not there.
+struct WeightView {
+  const Byte* panels;
+  unsigned long long panel_bytes;
+  Format format;
+  unsigned cols;
+  unsigned group_rows;
+  unsigned group_panels;
+  unsigned groups;
+  unsigned padding;
+};
+
+// fp32 rows, `stride` floats apart, at any multiple of four bytes.
+struct Rows {
+  float* data;
+  unsigned long long stride;
+  unsigned rows;
+  unsigned cols;
+};
+
+// 32 activations rounded to 8 bits share a scale: x ~ scale * code, scale = max |x| / 127.
+struct BlockSums {
+  float scale;
+  short sum;    // of the codes
+  short first;  // of the first 16
+};
+struct QuantisedRows {
+  signed char* codes;  // [T, cols]
+  BlockSums* blocks;   // [T, cols / 32]
+};
+
+// ---- arguments, each of the kernel of its name ----------------------------------------------------------------------
+
+struct EmbedArgs {
+  Rows out;
+  WeightView table;
+  StepView step;
+};
+
+struct QuantiseArgs {
+  Rows x;
+  QuantisedRows to;
+};
+
+struct RmsNormArgs {
+  Rows out;
+  Rows x;
+  const float* weight;
+  QuantisedRows quantised;  // of the results; codes null: not wanted
+  float eps;
+  unsigned padding;
+};
+
+// Threads of a block.
+inline constexpr unsigned kWarp = 32;
+inline constexpr unsigned kStrands = 8;  // the columns of a product are cut into as many
+inline constexpr unsigned kMatmulThreads = kStrands * kWarp;
+inline constexpr unsigned kQuantiseThreads = 256;
+inline constexpr unsigned kNormThreads = 256;
+inline constexpr unsigned kRowThreads = 256;
+
+inline constexpr unsigned kMostProducts = 4;  // of one input: qkv, z, a and b of a DeltaNet layer
+
+struct Product {
+  WeightView w;
+  float* out;
+  unsigned long long out_stride;
+};
+
+// Products of one input, at most 8 rows.
+struct MatmulArgs {
+  Product products[kMostProducts];
+  unsigned count;
+  unsigned adds;  // 1: to what is there
+  Rows x;                   // read where the weights are floats
+  QuantisedRows quantised;  // elsewhere
+};
+
+struct SwigluArgs {
+  Rows out;
+  WeightView gate;
+  WeightView up;
+  Rows x;
+  QuantisedRows quantised;
+  QuantisedRows to;  // of the results; codes null: not wanted
+};
+
+// Any number of rows, one product.
+struct GemmArgs {
+  Product product;
+  Rows x;
+  QuantisedRows quantised;
+  unsigned adds;
+  unsigned padding;
+};
+
+struct SiluMultiplyArgs {
+  Rows out;       // holds the gate's products
+  const float* up;
+  unsigned long long up_stride;
+  QuantisedRows to;
+};
+
+struct RouteArgs {
+  Rows logits;  // [T, E]
+  int* experts;    // [T K]
+  float* weights;  // [T K]
+  unsigned top_k;
+  unsigned padding;
+};
+
+inline constexpr unsigned kMostChosen = 16;  // K
+
+// Where the panels of expert e begin in its matrix: per_expert e + offset.
+struct ExpertPanels {
+  unsigned per_expert;
+  unsigned offset;
+};
+
+struct MoeGatherArgs {
+  Rows routed;  // [T K, F]
+  Rows shared;  // [T, F']
+  WeightView gate;
+  WeightView up;  // may be the same matrix
+  ExpertPanels gate_panels;
+  ExpertPanels up_panels;
+  WeightView shared_gate;
+  WeightView shared_up;
+  const int* experts;
+  unsigned top_k;
+  unsigned has_shared;
+  Rows x;
+  QuantisedRows quantised;
+  QuantisedRows to;  // of routed
+  QuantisedRows shared_to;
+};
+
+struct MoeCombineArgs {
+  Rows x;
+  Rows routed;
+  Rows shared;
+  WeightView down;
+  ExpertPanels down_panels;
+  WeightView shared_down;
+  const int* experts;
+  const float* weights;
+  unsigned top_k;
+  unsigned has_shared;
+  QuantisedRows quantised;  // of routed
+  QuantisedRows shared_quantised;
+};
+
+struct SigmoidGateArgs {
+  Rows h;
+  Rows gate;
+  QuantisedRows to;
+};
+
+struct TakeRowsArgs {
+  Rows out;
+  Rows x;
+  StepView step;
+};
+
+struct PreviousRowsArgs {
+  Rows out;
+  Rows x;
+  StepView step;
+  unsigned long long hidden_at;  // in a slot, bytes
+  unsigned kept;                 // rows of the ring: that of position p is row p % kept
+  unsigned padding;
 };
 
 }  // namespace qwen35::cuda
+
+#if defined(__GNUC__) && !defined(__CUDACC__)
+#pragma GCC diagnostic pop
+#endif

@@ -1,4 +1,5 @@
-// Pieces of memory under numbers, each with its owner. Any thread may add and remove.
+// Pieces of memory of one device under numbers, each with its owner. Any thread may add and remove. An address is never
+// followed here.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +13,7 @@
 
 #include "base/error.h"
 
-namespace qwen35::cpu {
+namespace qwen35 {
 
 template <class Id, class Owner>
 class Numbered {
@@ -75,4 +76,4 @@ class Numbered {
   std::vector<std::uint32_t> unused_;
 };
 
-}  // namespace qwen35::cpu
+}  // namespace qwen35

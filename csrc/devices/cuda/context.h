@@ -1,0 +1,94 @@
+// A card: its primary context, the kernels' module, one stream, and the launches of a pass.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "devices/cuda/driver.h"
+#include "devices/cuda/kernel_list.h"
+
+namespace qwen35::cuda {
+
+struct Grid {
+  std::size_t x = 1, y = 1, z = 1;
+};
+
+// Why a card cannot be used: its name and what it lacks. Empty where it can.
+std::string card_absence(int ordinal);
+
+class Context {
+ public:
+  // Throws DeviceError, OutOfMemory or Unavailable.
+  explicit Context(int ordinal);
+  ~Context();
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+
+  CUstream stream() const noexcept { return stream_; }
+  unsigned multiprocessors() const noexcept { return multiprocessors_; }
+  const std::string& card() const noexcept { return card_; }
+
+  // Puts a kernel behind what was launched before. Within record() it only joins the list. A grid without blocks is
+  // nothing to do.
+  template <Kernel kKernel>
+  void launch(Grid grid, const typename KernelOf<kKernel>::Args& args, std::size_t shared_bytes = 0) {
+    static_assert(std::is_trivially_copyable_v<typename KernelOf<kKernel>::Args>);
+    launch(kKernel, grid, KernelOf<kKernel>::kThreads, shared_bytes, &args, sizeof args);
+  }
+
+  // Until end_recording(), launches are collected; the list is then run as a graph: captured the first time, replayed
+  // whenever the same kernels come with the same grids and arguments.
+  void begin_recording() noexcept { is_recording_ = true; }
+  void end_recording();
+  void drop_recording() noexcept;
+  // Runs what is collected now, without a graph.
+  void flush();
+
+  void synchronize();
+  CUdeviceptr allocate(std::size_t bytes);  // throws OutOfMemory that names what is free
+  void free(CUdeviceptr pointer) noexcept;
+
+ private:
+  struct Launch {
+    Kernel kernel;
+    unsigned grid[3];
+    unsigned threads;
+    unsigned shared_bytes;
+    std::size_t args;  // in bytes_
+    std::size_t args_bytes;
+  };
+  struct Graph {
+    std::vector<Launch> launches;
+    std::vector<std::byte> bytes;
+    CUgraphExec exec;
+    std::uint64_t used;  // when last
+  };
+
+  void launch(Kernel kernel, Grid grid, unsigned threads, std::size_t shared_bytes, const void* args,
+              std::size_t args_bytes);
+  void enqueue(const Launch& launch);
+  CUgraphExec capture();
+  void load_kernels();
+  void destroy() noexcept;
+
+  CUdevice device_ = 0;
+  CUcontext context_ = nullptr;
+  CUmodule module_ = nullptr;
+  CUstream stream_ = nullptr;
+  std::array<CUfunction, kKernels> functions_{};
+  std::array<unsigned, kKernels> shared_bytes_{};  // that a function was allowed
+  unsigned multiprocessors_ = 0;
+  std::string card_;
+
+  bool is_recording_ = false;
+  std::vector<Launch> launches_;
+  std::vector<std::byte> bytes_;
+  std::vector<Graph> graphs_;
+  std::uint64_t runs_ = 0;
+};
+
+}  // namespace qwen35::cuda

@@ -1,0 +1,89 @@
+#include "devices/cuda/cuda_backend.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/round_up.h"
+
+namespace qwen35::cuda {
+namespace {
+
+class CudaBuffer final : public Buffer {
+ public:
+  CudaBuffer(Piece memory, std::size_t bytes) : memory_(std::move(memory)), bytes_(bytes) {}
+
+  DevicePtr<std::byte> data() noexcept override { return DevicePtr<std::byte>(address(memory_.get())); }
+  std::size_t bytes() const noexcept override { return bytes_; }
+
+ private:
+  Piece memory_;
+  std::size_t bytes_;
+};
+
+// The most values in 8 bits that one input of a product has in a model of this shape.
+std::size_t most_quantised(const ModelShape& model, std::size_t rows) noexcept {
+  std::size_t cols = std::max({model.hidden, model.delta_width(), model.query_width(), model.feed_forward});
+  if (model.mtp_layers > 0) cols = std::max(cols, 2 * model.hidden);
+  if (model.moe) cols = std::max({cols, model.moe->top_k * model.moe->width, model.moe->shared_width});
+  return rows * round_up(cols, kBlockColumns);
+}
+
+}  // namespace
+
+CudaBackend::CudaBackend(int ordinal, unsigned threads)
+    : context_(std::make_shared<Context>(ordinal)),
+      memory_(std::make_shared<Memory>(context_)),
+      workers_(threads) {}
+
+CudaBackend::~CudaBackend() = default;
+
+std::unique_ptr<Buffer> CudaBackend::allocate(std::size_t bytes) {
+  Piece piece = memory_->take(bytes);
+  QWEN35_CUDA(cuMemsetD8Async, address(piece.get()), 0, bytes, context_->stream());
+  return std::make_unique<CudaBuffer>(std::move(piece), bytes);
+}
+
+void CudaBackend::copy(DevicePtr<std::byte> to, DevicePtr<const std::byte> from, std::size_t bytes) {
+  if (bytes == 0) return;
+  context_->flush();
+  QWEN35_CUDA(cuMemcpyDtoDAsync, to.address(), from.address(), bytes, context_->stream());
+}
+
+// Waits, since the caller may change what it gave as soon as this returns.
+void CudaBackend::upload(DevicePtr<std::byte> to, const std::byte* from, std::size_t bytes) {
+  if (bytes == 0) return;
+  context_->flush();
+  QWEN35_CUDA(cuMemcpyHtoDAsync, to.address(), from, bytes, context_->stream());
+  context_->synchronize();
+}
+
+void CudaBackend::download(std::byte* to, DevicePtr<const std::byte> from, std::size_t bytes) {
+  if (bytes == 0) return;
+  context_->flush();
+  QWEN35_CUDA(cuMemcpyDtoHAsync, to, from.address(), bytes, context_->stream());
+  context_->synchronize();
+}
+
+std::size_t CudaBackend::work_bytes() const noexcept { return memo_.bytes() + step_.bytes(); }
+
+void CudaBackend::do_reserve(const ModelShape& model, const Step& step) {
+  step_.reserve(*context_, *memory_, step);
+  memo_.reserve(*memory_, most_quantised(model, step.tokens.size()));
+  top_k_.reserve(model.vocabulary);
+  logits_.reserve(model.vocabulary);
+}
+
+void CudaBackend::do_run(const Step& step, const std::function<void()>& pass) {
+  memo_.forget_all();
+  step_.begin(*context_, *memory_, step, pages_, slots_);
+  context_->begin_recording();
+  try {
+    pass();
+    context_->end_recording();
+  } catch (...) {
+    context_->drop_recording();
+    throw;
+  }
+}
+
+}  // namespace qwen35::cuda

@@ -1,0 +1,93 @@
+// A CUDA card. An operation only puts kernels behind one another on one stream; within a pass they are collected and run
+// as one graph (Context::end_recording).
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "backend/backend.h"
+#include "base/workers.h"
+#include "devices/cuda/context.h"
+#include "devices/cuda/device_step.h"
+#include "devices/cuda/memory.h"
+#include "devices/cuda/quantised_memo.h"
+#include "devices/cuda/staging.h"
+#include "devices/cuda/weight.h"
+#include "devices/places.h"
+
+namespace qwen35::cuda {
+
+inline constexpr DeviceLimits kLimits{.query_heads = 16, .head_unit = 16, .conv_width = 4, .value_unit = 32};
+
+class CudaBackend final : public Backend {
+ public:
+  CudaBackend(int ordinal, unsigned threads);  // 0 threads of the host: as many as this process may use
+  ~CudaBackend() override;
+
+  std::unique_ptr<Weight> pack(const MatrixView& source, std::size_t groups, const Consumed& consumed) override;
+  std::unique_ptr<Buffer> allocate(std::size_t bytes) override;
+  std::unique_ptr<KvPool> kv_pool(const KvSpec& spec) override;
+  std::unique_ptr<StatePool> state_pool(const StateSpec& spec) override;
+  std::uint32_t state_layout() const noexcept override;
+  void copy(DevicePtr<std::byte> to, DevicePtr<const std::byte> from, std::size_t bytes) override;
+  void upload(DevicePtr<std::byte> to, const std::byte* from, std::size_t bytes) override;
+  void download(std::byte* to, DevicePtr<const std::byte> from, std::size_t bytes) override;
+  void synchronize() override { context_->synchronize(); }
+  const char* name() const noexcept override { return name_.c_str(); }
+  DeviceLimits limits() const noexcept override { return kLimits; }
+  const char* weight_layout() const noexcept override { return CudaWeight::kLayout; }
+  std::size_t work_bytes() const noexcept override;
+
+ private:
+  // cuda_backend.cpp
+  void do_reserve(const ModelShape& model, const Step& step) override;
+  void do_run(const Step& step, const std::function<void()>& pass) override;
+
+  // cuda_rows.cpp
+  void do_embed(Tensor out, const Weight& table) override;
+  void do_rms_norm(Tensor out, Tensor x, DevicePtr<const float> weight, float eps) override;
+  void do_route(const Routes& out, Tensor logits) override;
+  void do_sigmoid_gate(Tensor h, Tensor gate) override;
+  void do_take_rows(Tensor out, Tensor x) override;
+  void do_previous_rows(Tensor out, Tensor x) override;
+  std::size_t do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits) override;
+
+  // cuda_matmul.cpp
+  void do_matmul(Tensor x, std::span<const Projection> projections) override;
+  void do_matmul_add(Tensor x, Tensor h, const Weight& w) override;
+  void do_swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& up) override;
+  void multiply(Tensor x, std::span<const Projection> projections, bool adds);
+  QuantisedRows quantised(Tensor x);         // its codes, made now if there are none
+  QuantisedRows quantised_place(Tensor out);  // for the codes of what is about to be written
+
+  // cuda_moe.cpp
+  void do_moe_gather(const ExpertActs& out, Tensor h, const ExpertWeights& experts, const Routes& routes) override;
+  void do_moe_combine(Tensor x, const ExpertActs& h, const ExpertWeights& experts, const Routes& routes) override;
+
+  // cuda_delta.cpp
+  void do_gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b, const DeltaParameters& parameters,
+                          const DeltaShape& shape, float eps, std::uint32_t layer) override;
+
+  // cuda_attention.cpp
+  void do_norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const HeadNorms& norms, float eps, const Rope& rope,
+                           const AttentionShape& shape, std::uint32_t layer) override;
+  void do_attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::uint32_t layer) override;
+
+  std::string name_ = "cuda";
+  std::shared_ptr<Context> context_;
+  std::shared_ptr<Memory> memory_;
+  Workers workers_;
+  Pages pages_;
+  Slots slots_;
+  DeviceStep step_;
+  QuantisedMemo memo_;
+  std::unique_ptr<Staging> staging_;  // of pack()
+  TopK top_k_;
+  std::vector<float> logits_;  // a row on the host
+};
+
+inline Rows rows_of(Tensor x) noexcept {
+  return {on_card(x.data), x.stride, static_cast<unsigned>(x.rows), static_cast<unsigned>(x.cols)};
+}
+
+}  // namespace qwen35::cuda

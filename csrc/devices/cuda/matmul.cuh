@@ -1,0 +1,187 @@
+// Products of up to kRows rows with packed panels, and what is built of them: matmul, swiglu, and the products with
+// chosen experts.
+//
+// A block of threads takes one panel: a lane is a row of weights, and each of its eight warps takes an eighth of the
+// columns, a strand. Strands are summed in order, block after block, and then added in order; the tensor-core kernels
+// (gemm.cuh) do the same, so that a row's result has the same bits in any company.
+#pragma once
+
+#include "devices/cuda/math.cuh"
+#include "devices/cuda/panels.cuh"
+#include "devices/cuda/quantise.cuh"
+
+namespace qwen35::cuda {
+
+struct Strand {
+  unsigned first;
+  unsigned last;
+};
+// Units [first, last) of `units`.
+DEVICE Strand strand(unsigned units, unsigned number) {
+  const unsigned length = (units + kStrands - 1) / kStrands;
+  const unsigned first = number * length < units ? number * length : units;
+  return {first, first + length < units ? first + length : units};
+}
+
+// Rows [first, first + count) of the input, count <= kRows.
+struct Input {
+  Rows x;
+  QuantisedRows quantised;
+  unsigned first;
+  unsigned count;
+
+  DEVICE unsigned row(unsigned n) const { return first + (n < count ? n : count - 1); }
+};
+
+template <Format kFormat, unsigned kRows>
+DEVICE void add_quantised(float (&sum)[kRows], const Byte* panel, unsigned cols, const Input& input, Strand blocks) {
+  using P = Panel<kFormat>;
+  const unsigned lane = lane_id(), all = cols / kBlockColumns;
+  for (unsigned block = blocks.first; block < blocks.last; ++block) {
+    const Byte* codes = P::codes(P::unit(panel, block), block);
+    const uint4 low = load16(codes + lane * 16);
+    uint4 second{};
+    if (P::kIsWide) second = load16(codes + kNibblePlane + lane * 16);
+    RawWord raw{};
+    P::add_high(raw, codes, lane);
+    const Scales scales = P::scales(panel, block, lane);
+    const unsigned low_words[4] = {low.x, low.y, low.z, low.w};
+    const unsigned second_words[4] = {second.x, second.y, second.z, second.w};
+    Words w[4];
+    for (unsigned t = 0; t < 4; ++t) {
+      raw.low = low_words[t];
+      raw.second = second_words[t];
+      w[t] = P::words(raw, t);
+    }
+    for (unsigned n = 0; n < kRows; ++n) {
+      const unsigned long long at = input.row(n) * static_cast<unsigned long long>(all) + block;
+      const uint4 a = load16(input.quantised.codes + at * kBlockColumns);
+      const uint4 b = load16(input.quantised.codes + at * kBlockColumns + 16);
+      const unsigned xs[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
+      int products[2] = {};
+      for (unsigned t = 0; t < 4; ++t) {
+        products[0] = __dp4a(w[t].first, static_cast<int>(xs[t]), products[0]);
+        products[1] = __dp4a(w[t].second, static_cast<int>(xs[4 + t]), products[1]);
+      }
+      sum[n] = P::add(sum[n], scales, products[0], products[1], input.quantised.blocks[at]);
+    }
+  }
+}
+
+template <Format kFormat, unsigned kRows>
+DEVICE void add_exact(float (&sum)[kRows], const Byte* panel, unsigned cols, const Input& input, Strand units) {
+  constexpr unsigned kColumns = unit_layout(kFormat).columns;
+  for (unsigned unit = units.first; unit < units.last; ++unit) {
+    const uint4 raw = load16(panel + static_cast<unsigned long long>(unit) * kNibblePlane + lane_id() * 16);
+    const unsigned column = unit * kColumns;
+    for (unsigned i = 0; i < kColumns; ++i) {
+      if (column + i >= cols) break;
+      const float w = float_column<kFormat>(raw, i);
+      for (unsigned n = 0; n < kRows; ++n) {
+        sum[n] = fmaf(w, input.x.data[input.row(n) * input.x.stride + column + i], sum[n]);
+      }
+    }
+  }
+}
+
+template <unsigned kRows>
+using Parts = float[kStrands][kRows][kWarp];
+
+// parts[strand][n][row] of one panel. The threads do not meet.
+template <unsigned kRows>
+DEVICE void multiply_panel(Parts<kRows>& parts, const WeightView& w, unsigned long long panel, const Input& input) {
+  float sum[kRows] = {};
+  const Byte* at = w.panels + panel * w.panel_bytes;
+  with_format(w.format, [&](auto tag) {
+    constexpr Format kFormat = decltype(tag)::kValue;
+    constexpr unsigned kColumns = is_float(kFormat) ? unit_layout(kFormat).columns : kBlockColumns;
+    const Strand units = strand((w.cols + kColumns - 1) / kColumns, warp_id());
+    if constexpr (is_float(kFormat)) {
+      add_exact<kFormat>(sum, at, w.cols, input, units);
+    } else {
+      add_quantised<kFormat>(sum, at, w.cols, input, units);
+    }
+  });
+  for (unsigned n = 0; n < kRows; ++n) parts[warp_id()][n][lane_id()] = sum[n];
+}
+
+template <unsigned kRows>
+DEVICE float total(const Parts<kRows>& parts, unsigned n, unsigned row) {
+  float sum = parts[0][n][row];
+  for (unsigned s = 1; s < kStrands; ++s) sum += parts[s][n][row];
+  return sum;
+}
+
+// Which rows of its matrix a panel holds.
+struct PanelRows {
+  unsigned long long first;
+  unsigned live;
+};
+DEVICE PanelRows rows_of_panel(const WeightView& w, unsigned panel) {
+  const unsigned group = panel / w.group_panels, at = panel % w.group_panels * kPanelRows;
+  const unsigned left = w.group_rows - at;
+  return {group * static_cast<unsigned long long>(w.group_rows) + at, left < kPanelRows ? left : kPanelRows};
+}
+
+DEVICE Input input_of(const Rows& x, const QuantisedRows& quantised, unsigned most) {
+  const unsigned first = blockIdx.y * most, left = x.rows - first;
+  return {x, quantised, first, left < most ? left : most};
+}
+
+// Grid: (panels of all products, rows / kRows).
+template <unsigned kRows>
+DEVICE void matmul_rows(const MatmulArgs& args) {
+  SHARED(Parts<kRows>, parts);
+  unsigned panel = blockIdx.x, i = 0;
+  while (panel >= args.products[i].w.groups * args.products[i].w.group_panels) {
+    panel -= args.products[i].w.groups * args.products[i].w.group_panels;
+    ++i;
+  }
+  const Product& p = args.products[i];
+  const Input input = input_of(args.x, args.quantised, kRows);
+  multiply_panel<kRows>(parts, p.w, panel, input);
+  __syncthreads();
+  const PanelRows rows = rows_of_panel(p.w, panel);
+  for (unsigned n = warp_id(); n < input.count; n += kStrands) {
+    if (lane_id() >= rows.live) continue;
+    float& out = p.out[(input.first + n) * p.out_stride + rows.first + lane_id()];
+    const float sum = total<kRows>(parts, n, lane_id());
+    out = args.adds ? out + sum : sum;
+  }
+}
+
+KERNEL(matmul_1, kMatmulThreads)(MatmulArgs args) { matmul_rows<1>(args); }
+KERNEL(matmul_2, kMatmulThreads)(MatmulArgs args) { matmul_rows<2>(args); }
+KERNEL(matmul_4, kMatmulThreads)(MatmulArgs args) { matmul_rows<4>(args); }
+KERNEL(matmul_8, kMatmulThreads)(MatmulArgs args) { matmul_rows<8>(args); }
+
+// Writes 32 neighbouring results of row `row`, one a lane, and their codes.
+DEVICE void put_block(const Rows& out, const QuantisedRows& to, unsigned long long row, unsigned long long column,
+                      float value, unsigned live) {
+  if (lane_id() < live) out.data[row * out.stride + column + lane_id()] = value;
+  if (to.codes == nullptr) return;
+  quantise_one(to, row * (out.cols / kBlockColumns) + column / kBlockColumns, value, true);
+}
+
+// Grid: (panels, rows / kRows).
+template <unsigned kRows>
+DEVICE void swiglu_rows(const SwigluArgs& args) {
+  SHARED(Parts<kRows>, gate);
+  SHARED(Parts<kRows>, up);
+  const Input input = input_of(args.x, args.quantised, kRows);
+  multiply_panel<kRows>(gate, args.gate, blockIdx.x, input);
+  multiply_panel<kRows>(up, args.up, blockIdx.x, input);
+  __syncthreads();
+  const PanelRows rows = rows_of_panel(args.gate, blockIdx.x);
+  for (unsigned n = warp_id(); n < input.count; n += kStrands) {
+    const float value = silu(total<kRows>(gate, n, lane_id())) * total<kRows>(up, n, lane_id());
+    put_block(args.out, args.to, input.first + n, rows.first, value, rows.live);
+  }
+}
+
+KERNEL(swiglu_1, kMatmulThreads)(SwigluArgs args) { swiglu_rows<1>(args); }
+KERNEL(swiglu_2, kMatmulThreads)(SwigluArgs args) { swiglu_rows<2>(args); }
+KERNEL(swiglu_4, kMatmulThreads)(SwigluArgs args) { swiglu_rows<4>(args); }
+KERNEL(swiglu_8, kMatmulThreads)(SwigluArgs args) { swiglu_rows<8>(args); }
+
+}  // namespace qwen35::cuda

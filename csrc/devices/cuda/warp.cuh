@@ -1,0 +1,43 @@
+// Sums and maxima over a warp, a block of threads, or a part of a warp: always in one order.
+#pragma once
+
+#include "devices/cuda/device.cuh"
+#include "devices/cuda/kernel_args.h"
+
+namespace qwen35::cuda {
+
+inline constexpr unsigned kAllLanes = 0xffffffffu;
+
+DEVICE unsigned lane_id() { return threadIdx.x % kWarp; }
+DEVICE unsigned warp_id() { return threadIdx.x / kWarp; }
+
+// Over neighbouring lanes, kLanes of them, a power of two: every lane gets the result.
+template <unsigned kLanes = kWarp, class T>
+DEVICE T lane_sum(T v) {
+  for (unsigned step = kLanes / 2; step > 0; step /= 2) v += __shfl_xor_sync(kAllLanes, v, static_cast<int>(step));
+  return v;
+}
+
+// NaN does not count.
+template <unsigned kLanes = kWarp>
+DEVICE float lane_max(float v) {
+  for (unsigned step = kLanes / 2; step > 0; step /= 2) {
+    const float other = __shfl_xor_sync(kAllLanes, v, static_cast<int>(step));
+    v = other > v ? other : v;
+  }
+  return v;
+}
+
+// Over all threads of a block of kWarps warps. `parts` is shared memory; the threads meet before and after.
+template <unsigned kWarps>
+DEVICE float block_sum(float v, float (&parts)[kWarps]) {
+  v = lane_sum(v);
+  __syncthreads();
+  if (lane_id() == 0) parts[warp_id()] = v;
+  __syncthreads();
+  float sum = parts[0];
+  for (unsigned w = 1; w < kWarps; ++w) sum += parts[w];
+  return sum;
+}
+
+}  // namespace qwen35::cuda

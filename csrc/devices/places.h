@@ -1,0 +1,69 @@
+// Where the pages and slots of a step lie, checked once per pass: the same for every device that keeps them under
+// numbers.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "backend/pools.h"
+#include "backend/step.h"
+#include "devices/numbered.h"
+
+namespace qwen35 {
+
+struct PageOwner {
+  const KvPool* pool = nullptr;
+  PageForm form = PageForm::kPlain;
+};
+using Pages = Numbered<PageId, PageOwner>;
+using Slots = Numbered<SlotId, const StatePool*>;
+
+// Which form of a page a query reads depends on their numbers alone: plain the first page, the query's own and the one
+// before it, quantised all others.
+inline constexpr std::size_t kFirstQuantisedPage = 1;
+inline constexpr std::size_t kNewestPlainPages = 2;
+constexpr bool reads_quantised(std::size_t page, std::size_t own_page) noexcept {
+  return page >= kFirstQuantisedPage && page + kNewestPlainPages <= own_page;
+}
+
+// KvPool::keeps by this rule.
+bool keeps_page(KvFormat format, PageForm form, std::size_t page, std::size_t tokens, std::size_t committed) noexcept;
+
+// The pages [first, last) that rows below `certain_end` have filled since only those below `committed` were certain:
+// they are quantised now.
+struct FilledPages {
+  std::size_t first;
+  std::size_t last;
+};
+FilledPages filled_pages(std::size_t committed, std::size_t certain_end) noexcept;
+
+class StepPlaces {
+ public:
+  // Makes room for a step, so that begin() allocates nothing.
+  void reserve(const Step& step);
+  // Throws InputError for a page or slot that is not there, or not of the pools that the others come from.
+  void begin(const Step& step, const Pages& pages, const Slots& slots);
+
+  const Step& step() const noexcept { return step_; }
+  std::span<const Pages::Place> pages() const noexcept { return pages_; }  // of the page table
+  // Of a segment; null for one without pages.
+  const KvPool* kv_pool(std::size_t segment) const noexcept { return kv_pools_[segment]; }
+  const Slots::Place& state(std::size_t segment) const noexcept { return states_[segment]; }
+
+  // Throw InputError where a segment has no pages or state of this shape and layer, or no hidden rows of this width.
+  void check_attention(const AttentionShape& shape, std::uint32_t layer) const;
+  void check_delta_net(const DeltaShape& shape, std::uint32_t layer) const;
+  void check_hidden(std::size_t width) const;
+
+ private:
+  void begin_pages(std::size_t segment);
+
+  Step step_;
+  std::vector<Pages::Place> pages_;
+  std::vector<const KvPool*> kv_pools_;
+  std::vector<Slots::Place> states_;
+};
+
+}  // namespace qwen35
