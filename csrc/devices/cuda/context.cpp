@@ -182,6 +182,28 @@ void Context::end_recording() {
   QWEN35_CUDA(cuGraphLaunch, found->exec, stream_);
 }
 
+void Context::copy(CUdeviceptr to, CUdeviceptr from, std::size_t bytes) {
+  flush();
+  if (bytes > 0) QWEN35_CUDA(cuMemcpyDtoDAsync, to, from, bytes, stream_);
+}
+
+void Context::upload(CUdeviceptr to, const void* from, std::size_t bytes) {
+  flush();
+  if (bytes > 0) QWEN35_CUDA(cuMemcpyHtoDAsync, to, from, bytes, stream_);
+  synchronize();
+}
+
+void Context::download(void* to, CUdeviceptr from, std::size_t bytes) {
+  flush();
+  if (bytes > 0) QWEN35_CUDA(cuMemcpyDtoHAsync, to, from, bytes, stream_);
+  synchronize();
+}
+
+void Context::fill(CUdeviceptr to, unsigned char value, std::size_t bytes) {
+  flush();
+  if (bytes > 0) QWEN35_CUDA(cuMemsetD8Async, to, value, bytes, stream_);
+}
+
 void Context::synchronize() {
   flush();
   QWEN35_CUDA(cuStreamSynchronize, stream_);

@@ -35,9 +35,10 @@ class Context {
   // Puts a kernel behind what was launched before. Within record() it only joins the list. A grid without blocks is
   // nothing to do.
   template <Kernel kKernel>
-  void launch(Grid grid, const typename KernelOf<kKernel>::Args& args, std::size_t shared_bytes = 0) {
+  void launch(Grid grid, const typename KernelOf<kKernel>::Args& args, std::size_t shared_bytes = 0,
+              unsigned threads = KernelOf<kKernel>::kThreads) {
     static_assert(std::is_trivially_copyable_v<typename KernelOf<kKernel>::Args>);
-    launch(kKernel, grid, KernelOf<kKernel>::kThreads, shared_bytes, &args, sizeof args);
+    launch(kKernel, grid, threads, shared_bytes, &args, sizeof args);
   }
 
   // Until end_recording(), launches are collected; the list is then run as a graph: captured the first time, replayed
@@ -48,6 +49,11 @@ class Context {
   // Runs what is collected now, without a graph.
   void flush();
 
+  // Copies behind what was launched before; those from and to the host wait, since it may use its memory at once.
+  void copy(CUdeviceptr to, CUdeviceptr from, std::size_t bytes);
+  void upload(CUdeviceptr to, const void* from, std::size_t bytes);
+  void download(void* to, CUdeviceptr from, std::size_t bytes);
+  void fill(CUdeviceptr to, unsigned char value, std::size_t bytes);
   void synchronize();
   CUdeviceptr allocate(std::size_t bytes);  // throws OutOfMemory that names what is free
   void free(CUdeviceptr pointer) noexcept;

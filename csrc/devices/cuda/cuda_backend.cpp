@@ -39,29 +39,18 @@ CudaBackend::~CudaBackend() = default;
 
 std::unique_ptr<Buffer> CudaBackend::allocate(std::size_t bytes) {
   Piece piece = memory_->take(bytes);
-  QWEN35_CUDA(cuMemsetD8Async, address(piece.get()), 0, bytes, context_->stream());
+  context_->fill(address(piece.get()), 0, bytes);
   return std::make_unique<CudaBuffer>(std::move(piece), bytes);
 }
 
 void CudaBackend::copy(DevicePtr<std::byte> to, DevicePtr<const std::byte> from, std::size_t bytes) {
-  if (bytes == 0) return;
-  context_->flush();
-  QWEN35_CUDA(cuMemcpyDtoDAsync, to.address(), from.address(), bytes, context_->stream());
+  context_->copy(to.address(), from.address(), bytes);
 }
-
-// Waits, since the caller may change what it gave as soon as this returns.
 void CudaBackend::upload(DevicePtr<std::byte> to, const std::byte* from, std::size_t bytes) {
-  if (bytes == 0) return;
-  context_->flush();
-  QWEN35_CUDA(cuMemcpyHtoDAsync, to.address(), from, bytes, context_->stream());
-  context_->synchronize();
+  context_->upload(to.address(), from, bytes);
 }
-
 void CudaBackend::download(std::byte* to, DevicePtr<const std::byte> from, std::size_t bytes) {
-  if (bytes == 0) return;
-  context_->flush();
-  QWEN35_CUDA(cuMemcpyDtoHAsync, to, from.address(), bytes, context_->stream());
-  context_->synchronize();
+  context_->download(to, from.address(), bytes);
 }
 
 std::size_t CudaBackend::work_bytes() const noexcept { return memo_.bytes() + step_.bytes(); }

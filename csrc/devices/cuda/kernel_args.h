@@ -216,6 +216,48 @@ struct SigmoidGateArgs {
   QuantisedRows to;
 };
 
+// Of one layer's recurrent state in a slot, in bytes from the layer's start.
+struct StateLayout {
+  unsigned long long window;  // [window_rows, C] rows before the convolution
+  unsigned long long state;   // [Hv, Dv / 4, ceil(Dk / 8), 32]
+  unsigned long long keys;    // [Hv, pending, Dk]
+  unsigned long long deltas;  // [Hv, pending, Dv]
+  unsigned long long decays;  // [Hv, pending]
+  unsigned long long bytes;
+  unsigned window_rows;  // the taps and what may be taken back
+  unsigned pending;      // rows that may be taken back
+};
+
+inline constexpr unsigned kStateLanes = 8;  // threads that share a column of S
+inline constexpr unsigned kMostKeyWidth = 128;
+inline constexpr unsigned kMostValueWidth = 128;
+inline constexpr unsigned kMostDeltaThreads = kStateLanes * kMostValueWidth;
+
+struct DeltaHeads {
+  unsigned key_heads;    // value head j reads key head j % Hk
+  unsigned value_heads;
+  unsigned key_width;
+  unsigned value_width;
+};
+
+struct DeltaArgs {
+  Rows out;  // [T, Hv Dv]
+  Rows qkv;  // [T, C]
+  Rows z;    // [T, Hv Dv]
+  Rows a;    // [T, Hv]
+  Rows b;    // [T, Hv]
+  const float* conv;     // [C, 4]
+  const float* ssm_a;    // [Hv]
+  const float* dt_bias;  // [Hv]
+  const float* norm;     // [Dv]
+  QuantisedRows quantised;  // of out
+  StateLayout layout;
+  StepView step;
+  DeltaHeads shape;
+  unsigned layer;
+  float eps;
+};
+
 struct TakeRowsArgs {
   Rows out;
   Rows x;

@@ -19,6 +19,8 @@
   NAME(swiglu_2, SwigluArgs, kMatmulThreads)             \
   NAME(swiglu_4, SwigluArgs, kMatmulThreads)             \
   NAME(swiglu_8, SwigluArgs, kMatmulThreads)             \
+  NAME(gated_delta_net, DeltaArgs, kMostDeltaThreads)    \
+  NAME(gated_delta_window, DeltaArgs, kRowThreads)       \
   NAME(route, RouteArgs, kWarp)                          \
   NAME(moe_gather, MoeGatherArgs, kMatmulThreads)        \
   NAME(moe_combine, MoeCombineArgs, kMatmulThreads)
