@@ -23,7 +23,7 @@ struct Call<kKernel> {
 }  // namespace
 
 std::span<const Kernel> kernels() {
-#define SIMT_KERNEL(name)                                                              \
+#define SIMT_KERNEL(name, ...)                                                         \
   Kernel{#name, &Call<&qwen35::cuda::name>::with, argument_bytes(&qwen35::cuda::name), \
          qwen35::cuda::name##_most_threads},
   static constexpr Kernel kAll[] = {QWEN35_CUDA_KERNELS(SIMT_KERNEL)};

@@ -9,7 +9,7 @@
 namespace qwen35::cuda {
 namespace {
 
-constexpr int kOldestMajor = 8;        // Ampere: the kernels use its tensor-core and copy instructions
+constexpr int kOldestMajor = 8;          // Ampere: the kernels use its tensor-core and copy instructions
 constexpr std::size_t kMostGraphs = 32;  // of different sizes of step; a graph costs the driver some megabytes
 constexpr std::size_t kSharedWithoutAsking = 48 << 10;
 

@@ -31,9 +31,7 @@ std::size_t most_quantised(const ModelShape& model, std::size_t rows) noexcept {
 }  // namespace
 
 CudaBackend::CudaBackend(int ordinal, unsigned threads)
-    : context_(std::make_shared<Context>(ordinal)),
-      memory_(std::make_shared<Memory>(context_)),
-      workers_(threads) {}
+    : context_(std::make_shared<Context>(ordinal)), memory_(std::make_shared<Memory>(context_)), workers_(threads) {}
 
 CudaBackend::~CudaBackend() = default;
 
@@ -44,9 +42,11 @@ std::unique_ptr<Buffer> CudaBackend::allocate(std::size_t bytes) {
 }
 
 void CudaBackend::copy(DevicePtr<std::byte> to, DevicePtr<const std::byte> from, std::size_t bytes) {
+  memo_.forget_all();
   context_->copy(to.address(), from.address(), bytes);
 }
 void CudaBackend::upload(DevicePtr<std::byte> to, const std::byte* from, std::size_t bytes) {
+  memo_.forget_all();
   context_->upload(to.address(), from, bytes);
 }
 void CudaBackend::download(std::byte* to, DevicePtr<const std::byte> from, std::size_t bytes) {

@@ -1,5 +1,5 @@
-// A CUDA card. An operation only puts kernels behind one another on one stream; within a pass they are collected and run
-// as one graph (Context::end_recording).
+// A CUDA card. An operation only puts kernels behind one another on one stream; within a pass they are collected and
+// run as one graph (Context::end_recording).
 #pragma once
 
 #include <memory>
@@ -57,7 +57,7 @@ class CudaBackend final : public Backend {
   void do_matmul_add(Tensor x, Tensor h, const Weight& w) override;
   void do_swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& up) override;
   void multiply(Tensor x, std::span<const Projection> projections, bool adds);
-  QuantisedRows quantised(Tensor x);         // its codes, made now if there are none
+  QuantisedRows quantised(Tensor x);          // its codes, made now if there are none
   QuantisedRows quantised_place(Tensor out);  // for the codes of what is about to be written
 
   // cuda_moe.cpp

@@ -19,8 +19,8 @@ void CudaBackend::do_gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a,
                                      std::uint32_t layer) {
   if (shape.key_width > kMostKeyWidth || shape.value_width > kMostValueWidth) {
     throw InputError("gated_delta_net: heads of " + std::to_string(shape.key_width) + " keys and " +
-                     std::to_string(shape.value_width) + " values, expected at most " +
-                     std::to_string(kMostKeyWidth) + " and " + std::to_string(kMostValueWidth) + " on this device");
+                     std::to_string(shape.value_width) + " values, expected at most " + std::to_string(kMostKeyWidth) +
+                     " and " + std::to_string(kMostValueWidth) + " on this device");
   }
   step_.places().check_delta_net(shape, layer);
   memo_.forget(out);

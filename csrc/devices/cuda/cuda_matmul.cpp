@@ -33,7 +33,8 @@ QuantisedRows CudaBackend::quantised_place(Tensor out) { return memo_.place(*mem
 
 void CudaBackend::multiply(Tensor x, std::span<const Projection> projections, bool adds) {
   if (x.rows == 0) return;
-  for (; !projections.empty(); projections = projections.subspan(std::min<std::size_t>(kMostProducts, projections.size()))) {
+  for (; !projections.empty();
+       projections = projections.subspan(std::min<std::size_t>(kMostProducts, projections.size()))) {
     const auto some = projections.first(std::min<std::size_t>(kMostProducts, projections.size()));
     MatmulArgs args{};
     args.count = static_cast<unsigned>(some.size());

@@ -25,8 +25,8 @@ ExpertPanels expert_panels(const char* name, const Weight& weight, std::size_t e
 
 void check_chosen(const char* name, std::uint32_t top_k) {
   if (top_k <= kMostChosen) return;
-  throw InputError(std::string(name) + ": num_experts_per_tok is " + std::to_string(top_k) +
-                   ", expected at most the " + std::to_string(kMostChosen) + " of this device");
+  throw InputError(std::string(name) + ": num_experts_per_tok is " + std::to_string(top_k) + ", expected at most the " +
+                   std::to_string(kMostChosen) + " of this device");
 }
 
 bool is_quantised(const Weight& w) { return !is_float(packed(w).view().format); }

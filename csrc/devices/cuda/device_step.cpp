@@ -62,21 +62,16 @@ void DeviceStep::begin(Context& context, Memory& memory, const Step& step, const
   auto* segments = reinterpret_cast<SegmentView*>(to + at.segments);
   for (unsigned i = 0; i < step.segments.size(); ++i) {
     const StepSegment& s = step.segments[i];
-    segments[i] = {s.first,
-                   s.count,
-                   s.position,
-                   s.committed,
-                   s.certain,
-                   static_cast<unsigned>(s.format),
-                   s.plain_pages,
-                   s.quantised_pages,
-                   reinterpret_cast<Byte*>(places_.state(i).data)};
+    segments[i] = {s.first,       s.count,           s.position,
+                   s.committed,   s.certain,         static_cast<unsigned>(s.format),
+                   s.plain_pages, s.quantised_pages, reinterpret_cast<Byte*>(places_.state(i).data)};
     for (unsigned t = s.first; t < s.first + s.count; ++t) segment_of[t] = i;
   }
   auto* table = reinterpret_cast<Byte**>(to + at.pages);
   for (std::size_t i = 0; i < step.page_table.size(); ++i) table[i] = reinterpret_cast<Byte*>(places_.pages()[i].data);
   auto* inputs = reinterpret_cast<InputRowView*>(to + at.inputs);
-  for (std::size_t i = 0; i < step.inputs.size(); ++i) inputs[i] = {on_card(step.inputs[i].values), step.inputs[i].row, 0};
+  for (std::size_t i = 0; i < step.inputs.size(); ++i)
+    inputs[i] = {on_card(step.inputs[i].values), step.inputs[i].row, 0};
 
   const auto on = [this](std::size_t where) { return reinterpret_cast<Byte*>(memory_.get()) + where; };
   view_ = {.tokens = reinterpret_cast<const int*>(on(at.tokens)),

@@ -1,5 +1,5 @@
-// All of a Gated DeltaNet layer between its projections (docs/architecture.md 2.2 to 2.8): convolution, unit queries and
-// keys, the delta rule, gated norm, and the codes of the result.
+// All of a Gated DeltaNet layer between its projections (docs/architecture.md 2.2 to 2.8): convolution, unit queries
+// and keys, the delta rule, gated norm, and the codes of the result.
 //
 // A block of threads takes one value head of one segment, from its first row to its last, kDeltaTile rows at a time. S
 // stays in registers: eight lanes share a column, lane i of them holds its elements of keys i, i + 8, ... A row is
@@ -47,9 +47,7 @@ struct DeltaHead {
     decays = floats(at.decays) + h * at.pending;
   }
 
-  DEVICE unsigned long long keys_per_lane() const {
-    return (args.shape.key_width + kStateLanes - 1) / kStateLanes;
-  }
+  DEVICE unsigned long long keys_per_lane() const { return (args.shape.key_width + kStateLanes - 1) / kStateLanes; }
   DEVICE unsigned channels() const {
     return 2 * args.shape.key_heads * args.shape.key_width + args.shape.value_heads * args.shape.value_width;
   }

@@ -1,6 +1,6 @@
 // What the host and the kernels share: how a step and packed weights lie in the card's memory, and what each kernel is
-// given. Shapes in the alphabet of backend.h. Plain types only: both compilers read this. No structure has padding, since
-// launches are compared byte by byte (Context::end_recording).
+// given. Shapes in the alphabet of backend.h. Plain types only: both compilers read this. No structure has padding,
+// since launches are compared byte by byte (Context::end_recording).
 #pragma once
 
 #if defined(__GNUC__) && !defined(__CUDACC__)
@@ -20,8 +20,8 @@ struct SegmentView {  // StepSegment, with the address of its state
   unsigned position;
   unsigned committed;
   unsigned certain;
-  unsigned format;           // KvFormat
-  unsigned plain_pages;      // where its page addresses begin in StepView::pages; null where a page is not kept
+  unsigned format;       // KvFormat
+  unsigned plain_pages;  // where its page addresses begin in StepView::pages; null where a page is not kept
   unsigned quantised_pages;
   Byte* state;  // slot; null without one
 };
@@ -53,7 +53,20 @@ inline constexpr unsigned kPanelRows = 32;
 inline constexpr unsigned kBlockColumns = 32;
 
 // How the panels of a weight hold their numbers (packed_panels.h). In the order of cpu::PanelFormat.
-enum class Format : unsigned { kQ4_0, kIQ4_NL, kIQ4_XS, kQ4_K, kQ5_K, kQ6_K, kQ8_0, kLevels, kAffine, kF32, kF16, kBF16 };
+enum class Format : unsigned {
+  kQ4_0,
+  kIQ4_NL,
+  kIQ4_XS,
+  kQ4_K,
+  kQ5_K,
+  kQ6_K,
+  kQ8_0,
+  kLevels,
+  kAffine,
+  kF32,
+  kF16,
+  kBF16
+};
 
 constexpr bool is_float(Format format) { return format >= Format::kF32; }
 
@@ -90,6 +103,12 @@ struct QuantisedRows {
 };
 
 // ---- arguments, each of the kernel of its name ----------------------------------------------------------------------
+
+struct FillArgs {
+  float* to;  // [count]
+  float value;
+  unsigned count;
+};
 
 struct EmbedArgs {
   Rows out;
@@ -131,7 +150,7 @@ struct Product {
 struct MatmulArgs {
   Product products[kMostProducts];
   unsigned count;
-  unsigned adds;  // 1: to what is there
+  unsigned adds;            // 1: to what is there
   Rows x;                   // read where the weights are floats
   QuantisedRows quantised;  // elsewhere
 };
@@ -155,14 +174,14 @@ struct GemmArgs {
 };
 
 struct SiluMultiplyArgs {
-  Rows out;       // holds the gate's products
+  Rows out;  // holds the gate's products
   const float* up;
   unsigned long long up_stride;
   QuantisedRows to;
 };
 
 struct RouteArgs {
-  Rows logits;  // [T, E]
+  Rows logits;     // [T, E]
   int* experts;    // [T K]
   float* weights;  // [T K]
   unsigned top_k;
@@ -234,22 +253,22 @@ inline constexpr unsigned kMostValueWidth = 128;
 inline constexpr unsigned kMostDeltaThreads = kStateLanes * kMostValueWidth;
 
 struct DeltaHeads {
-  unsigned key_heads;    // value head j reads key head j % Hk
+  unsigned key_heads;  // value head j reads key head j % Hk
   unsigned value_heads;
   unsigned key_width;
   unsigned value_width;
 };
 
 struct DeltaArgs {
-  Rows out;  // [T, Hv Dv]
-  Rows qkv;  // [T, C]
-  Rows z;    // [T, Hv Dv]
-  Rows a;    // [T, Hv]
-  Rows b;    // [T, Hv]
-  const float* conv;     // [C, 4]
-  const float* ssm_a;    // [Hv]
-  const float* dt_bias;  // [Hv]
-  const float* norm;     // [Dv]
+  Rows out;                 // [T, Hv Dv]
+  Rows qkv;                 // [T, C]
+  Rows z;                   // [T, Hv Dv]
+  Rows a;                   // [T, Hv]
+  Rows b;                   // [T, Hv]
+  const float* conv;        // [C, 4]
+  const float* ssm_a;       // [Hv]
+  const float* dt_bias;     // [Hv]
+  const float* norm;        // [Dv]
   QuantisedRows quantised;  // of out
   StateLayout layout;
   StepView step;

@@ -4,25 +4,26 @@
 
 #include "devices/cuda/kernel_args.h"
 
-#define QWEN35_CUDA_KERNELS(NAME)                        \
-  NAME(embed, EmbedArgs, kRowThreads)                    \
-  NAME(take_rows, TakeRowsArgs, kRowThreads)             \
-  NAME(previous_rows, PreviousRowsArgs, kRowThreads)     \
-  NAME(sigmoid_gate, SigmoidGateArgs, kRowThreads)       \
-  NAME(quantise, QuantiseArgs, kQuantiseThreads)         \
-  NAME(rms_norm, RmsNormArgs, kNormThreads)              \
-  NAME(matmul_1, MatmulArgs, kMatmulThreads)             \
-  NAME(matmul_2, MatmulArgs, kMatmulThreads)             \
-  NAME(matmul_4, MatmulArgs, kMatmulThreads)             \
-  NAME(matmul_8, MatmulArgs, kMatmulThreads)             \
-  NAME(swiglu_1, SwigluArgs, kMatmulThreads)             \
-  NAME(swiglu_2, SwigluArgs, kMatmulThreads)             \
-  NAME(swiglu_4, SwigluArgs, kMatmulThreads)             \
-  NAME(swiglu_8, SwigluArgs, kMatmulThreads)             \
-  NAME(gated_delta_net, DeltaArgs, kMostDeltaThreads)    \
-  NAME(gated_delta_window, DeltaArgs, kRowThreads)       \
-  NAME(route, RouteArgs, kWarp)                          \
-  NAME(moe_gather, MoeGatherArgs, kMatmulThreads)        \
+#define QWEN35_CUDA_KERNELS(NAME)                     \
+  NAME(fill, FillArgs, 256)                           \
+  NAME(embed, EmbedArgs, kRowThreads)                 \
+  NAME(take_rows, TakeRowsArgs, kRowThreads)          \
+  NAME(previous_rows, PreviousRowsArgs, kRowThreads)  \
+  NAME(sigmoid_gate, SigmoidGateArgs, kRowThreads)    \
+  NAME(quantise, QuantiseArgs, kQuantiseThreads)      \
+  NAME(rms_norm, RmsNormArgs, kNormThreads)           \
+  NAME(matmul_1, MatmulArgs, kMatmulThreads)          \
+  NAME(matmul_2, MatmulArgs, kMatmulThreads)          \
+  NAME(matmul_4, MatmulArgs, kMatmulThreads)          \
+  NAME(matmul_8, MatmulArgs, kMatmulThreads)          \
+  NAME(swiglu_1, SwigluArgs, kMatmulThreads)          \
+  NAME(swiglu_2, SwigluArgs, kMatmulThreads)          \
+  NAME(swiglu_4, SwigluArgs, kMatmulThreads)          \
+  NAME(swiglu_8, SwigluArgs, kMatmulThreads)          \
+  NAME(gated_delta_net, DeltaArgs, kMostDeltaThreads) \
+  NAME(gated_delta_window, DeltaArgs, kRowThreads)    \
+  NAME(route, RouteArgs, kWarp)                       \
+  NAME(moe_gather, MoeGatherArgs, kMatmulThreads)     \
   NAME(moe_combine, MoeCombineArgs, kMatmulThreads)
 
 namespace qwen35::cuda {
@@ -40,11 +41,11 @@ inline constexpr unsigned kKernels = 0 QWEN35_CUDA_KERNELS(QWEN35_KERNEL);
 // Of a kernel: what it takes, and the threads of a block.
 template <Kernel kKernel>
 struct KernelOf;
-#define QWEN35_KERNEL(name, Arguments, threads)     \
-  template <>                                       \
-  struct KernelOf<Kernel::name> {                   \
-    using Args = Arguments;                         \
-    static constexpr unsigned kThreads = threads;   \
+#define QWEN35_KERNEL(name, Arguments, threads)   \
+  template <>                                     \
+  struct KernelOf<Kernel::name> {                 \
+    using Args = Arguments;                       \
+    static constexpr unsigned kThreads = threads; \
   };
 QWEN35_CUDA_KERNELS(QWEN35_KERNEL)
 #undef QWEN35_KERNEL

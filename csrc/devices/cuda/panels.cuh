@@ -38,7 +38,8 @@ DEVICE Words look_up(const uint4& table, unsigned nibbles) {
     const unsigned large = __byte_perm(table.z, table.w, q & 0x7777u);
     both[i] = __byte_perm(small, large, 0x3210u | (q & 0x8888u) >> 1);
   }
-  return {static_cast<int>(__byte_perm(both[0], both[1], 0x6420u)), static_cast<int>(__byte_perm(both[0], both[1], 0x7531u))};
+  return {static_cast<int>(__byte_perm(both[0], both[1], 0x6420u)),
+          static_cast<int>(__byte_perm(both[0], both[1], 0x7531u))};
 }
 
 DEVICE uint4 iq4_levels() { return {0xbfad9881u, 0xf6eaddcfu, 0x26190d01u, 0x71594535u}; }
@@ -51,7 +52,8 @@ template <Format kFormat>
 struct Panel {
   static constexpr UnitLayout kUnit = unit_layout(kFormat);
   static constexpr bool kIsWide = kUnit.bytewide;
-  static constexpr bool kHasHalves = kFormat == Format::kQ6_K || kFormat == Format::kLevels || kFormat == Format::kAffine;
+  static constexpr bool kHasHalves =
+      kFormat == Format::kQ6_K || kFormat == Format::kLevels || kFormat == Format::kAffine;
   static constexpr bool kHasMins = kFormat == Format::kQ4_K || kFormat == Format::kQ5_K || kFormat == Format::kAffine;
   static constexpr int kZero = kFormat == Format::kQ4_0 ? 8 : kFormat == Format::kQ6_K ? 32 : 0;
   static constexpr unsigned kBlocks = kUnit.columns / 32;  // of a unit
@@ -166,18 +168,30 @@ struct FormatTag {
 template <class Visit>
 DEVICE void with_format(Format format, const Visit& visit) {
   switch (format) {
-    case Format::kQ4_0: return visit(FormatTag<Format::kQ4_0>{});
-    case Format::kIQ4_NL: return visit(FormatTag<Format::kIQ4_NL>{});
-    case Format::kIQ4_XS: return visit(FormatTag<Format::kIQ4_XS>{});
-    case Format::kQ4_K: return visit(FormatTag<Format::kQ4_K>{});
-    case Format::kQ5_K: return visit(FormatTag<Format::kQ5_K>{});
-    case Format::kQ6_K: return visit(FormatTag<Format::kQ6_K>{});
-    case Format::kQ8_0: return visit(FormatTag<Format::kQ8_0>{});
-    case Format::kLevels: return visit(FormatTag<Format::kLevels>{});
-    case Format::kAffine: return visit(FormatTag<Format::kAffine>{});
-    case Format::kF32: return visit(FormatTag<Format::kF32>{});
-    case Format::kF16: return visit(FormatTag<Format::kF16>{});
-    case Format::kBF16: return visit(FormatTag<Format::kBF16>{});
+    case Format::kQ4_0:
+      return visit(FormatTag<Format::kQ4_0>{});
+    case Format::kIQ4_NL:
+      return visit(FormatTag<Format::kIQ4_NL>{});
+    case Format::kIQ4_XS:
+      return visit(FormatTag<Format::kIQ4_XS>{});
+    case Format::kQ4_K:
+      return visit(FormatTag<Format::kQ4_K>{});
+    case Format::kQ5_K:
+      return visit(FormatTag<Format::kQ5_K>{});
+    case Format::kQ6_K:
+      return visit(FormatTag<Format::kQ6_K>{});
+    case Format::kQ8_0:
+      return visit(FormatTag<Format::kQ8_0>{});
+    case Format::kLevels:
+      return visit(FormatTag<Format::kLevels>{});
+    case Format::kAffine:
+      return visit(FormatTag<Format::kAffine>{});
+    case Format::kF32:
+      return visit(FormatTag<Format::kF32>{});
+    case Format::kF16:
+      return visit(FormatTag<Format::kF16>{});
+    case Format::kBF16:
+      return visit(FormatTag<Format::kBF16>{});
   }
 }
 

@@ -15,9 +15,7 @@ std::uintptr_t end_of(Tensor x) noexcept {
   return x.rows == 0 ? x.data.address() : (x.data + ((x.rows - 1) * x.stride + x.cols)).address();
 }
 
-bool overlap(Tensor a, Tensor b) noexcept {
-  return a.data.address() < end_of(b) && b.data.address() < end_of(a);
-}
+bool overlap(Tensor a, Tensor b) noexcept { return a.data.address() < end_of(b) && b.data.address() < end_of(a); }
 
 bool is_same(Tensor a, Tensor b) noexcept {
   return a.data == b.data && a.rows == b.rows && a.cols == b.cols && (a.stride == b.stride || a.rows == 1);

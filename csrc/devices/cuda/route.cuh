@@ -1,5 +1,5 @@
-// The top K of softmax(logits), ties to the lower index, a NaN last; weights renormalised to sum 1. docs/architecture.md
-// 4.
+// The top K of softmax(logits), ties to the lower index, a NaN last; weights renormalised to sum 1.
+// docs/architecture.md 4.
 #pragma once
 
 #include "devices/cuda/kernel_args.h"

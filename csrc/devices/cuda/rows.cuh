@@ -12,7 +12,8 @@ DEVICE float value_at(const Byte* panel, unsigned row, unsigned column) {
   if constexpr (is_float(kFormat)) {
     constexpr unsigned kColumns = unit_layout(kFormat).columns;
     return float_column<kFormat>(
-        load16(panel + static_cast<unsigned long long>(column / kColumns) * kNibblePlane + row * 16), column % kColumns);
+        load16(panel + static_cast<unsigned long long>(column / kColumns) * kNibblePlane + row * 16),
+        column % kColumns);
   } else {
     using P = Panel<kFormat>;
     const unsigned block = column / kBlockColumns, half = column % kBlockColumns / 16, t = column % 16 / 4;
@@ -36,9 +37,9 @@ KERNEL(embed, kRowThreads)(EmbedArgs args) {
   }
   const auto token = static_cast<unsigned>(args.step.tokens[blockIdx.x]);
   const unsigned group = token / args.table.group_rows, at = token % args.table.group_rows;
-  const Byte* panel = args.table.panels +
-                      (static_cast<unsigned long long>(group) * args.table.group_panels + at / kPanelRows) *
-                          args.table.panel_bytes;
+  const Byte* panel =
+      args.table.panels +
+      (static_cast<unsigned long long>(group) * args.table.group_panels + at / kPanelRows) * args.table.panel_bytes;
   with_format(args.table.format, [&](auto tag) {
     for (unsigned c = threadIdx.x; c < args.out.cols; c += kRowThreads) {
       out[c] = value_at<decltype(tag)::kValue>(panel, at % kPanelRows, c);

@@ -24,8 +24,17 @@ StateLayout state_layout(const DeltaShape& shape, std::uint32_t uncertain) noexc
   return at;
 }
 
+std::size_t slot_bytes(const StateSpec& spec) noexcept {
+  return state_layout(spec.shape, spec.uncertain).bytes * spec.layers +
+         (std::size_t{1} + spec.uncertain) * spec.hidden * sizeof(float);
+}
+
 CudaStatePool::CudaStatePool(const StateSpec& spec, Context& context, Memory& memory, Slots& slots)
-    : spec_(spec), layout_(state_layout(spec.shape, spec.uncertain)), context_(context), memory_(memory), slots_(slots) {
+    : spec_(spec),
+      layout_(state_layout(spec.shape, spec.uncertain)),
+      context_(context),
+      memory_(memory),
+      slots_(slots) {
   if (spec.uncertain > kMostUncertain) {
     throw InputError(std::to_string(spec.uncertain) + " rows that may be taken back, expected at most " +
                      std::to_string(kMostUncertain));

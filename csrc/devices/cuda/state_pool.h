@@ -10,12 +10,15 @@
 
 namespace qwen35::cuda {
 
-// The layer's part of a slot, in bytes from its start. S stands at the committed length; of every row behind it k, d and
-// the decay wait beside it, so that rows can be taken back by going on in their place (docs/architecture.md 5.3).
+// The layer's part of a slot, in bytes from its start. S stands at the committed length; of every row behind it k, d
+// and the decay wait beside it, so that rows can be taken back by going on in their place (docs/architecture.md 5.3).
 StateLayout state_layout(const DeltaShape& shape, std::uint32_t uncertain) noexcept;
 
 // Raised whenever the bytes of a slot or a page come to mean something else; apart from those of other devices.
 inline constexpr std::uint32_t kStateVersion = 0x1001;
+
+// Of a slot: its layers, then the hidden rows.
+std::size_t slot_bytes(const StateSpec& spec) noexcept;
 
 class CudaStatePool final : public StatePool {
  public:
@@ -23,7 +26,7 @@ class CudaStatePool final : public StatePool {
   CudaStatePool(const StateSpec& spec, Context& context, Memory& memory, Slots& slots);
 
   const StateSpec& spec() const noexcept override { return spec_; }
-  std::size_t slot_bytes() const noexcept override { return hidden_at() + hidden_rows() * spec_.hidden * sizeof(float); }
+  std::size_t slot_bytes() const noexcept override { return cuda::slot_bytes(spec_); }
   SlotId allocate() override;
   void free(SlotId slot) noexcept override { slots_.remove(slot); }
   void clear(SlotId slot) override;

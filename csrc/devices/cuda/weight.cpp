@@ -92,7 +92,8 @@ std::size_t weight_bytes(const MatrixView& matrix, std::size_t groups) {
 void pack_panel(std::byte* to, const CudaWeight& weight, const MatrixView& source, std::size_t i) noexcept {
   const WeightView& view = weight.view();
   const std::size_t rows = weight.live(i), row_bytes = source.row_bytes();
-  if (rows < kPanelRows || is_float(view.format)) std::memset(to, 0, view.panel_bytes);  // what is missing weighs nothing
+  if (rows < kPanelRows || is_float(view.format))
+    std::memset(to, 0, view.panel_bytes);  // what is missing weighs nothing
   for (std::size_t row = 0; row < rows; ++row) {
     const std::byte* from = source.data + (weight.first_row(i) + row) * row_bytes;
     if (is_float(view.format)) {

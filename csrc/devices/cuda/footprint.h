@@ -1,0 +1,16 @@
+// What a model takes of a card, and what a card has.
+#pragma once
+
+#include <span>
+
+#include "backend/footprint.h"
+#include "devices/device_kind.h"
+
+namespace qwen35::cuda {
+
+// Free and in all, of card `ordinal`. Throws DeviceError.
+DeviceMemory card_memory(int ordinal);
+
+Footprint footprint(const ModelShape& model, std::span<const MatrixShape> weights, const Workload& work);
+
+}  // namespace qwen35::cuda
