@@ -26,7 +26,7 @@ void AsyncCopies::wait(unsigned pending) {
     const Copy& copy = copies_[done_ % kMostCopies];
     read(copy.from, copy.filled);
     wrote(copy.to, copy.bytes);
-    std::memcpy(copy.to, copy.from, copy.filled);
+    if (copy.filled) std::memcpy(copy.to, copy.from, copy.filled);
     std::memset(static_cast<unsigned char*>(copy.to) + copy.filled, 0, copy.bytes - copy.filled);
   }
 }

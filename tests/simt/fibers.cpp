@@ -135,8 +135,6 @@ void entry() {
         continue;
       }
       runner->stacks.give_back(current->stack);
-    } else {
-      runner->ended_stacks.push_back(current->stack);
     }
     if (&next != &runner->root) prepare(next);
     switch_to(next);
@@ -159,6 +157,7 @@ void begin_threads() {
     thread.stack = nullptr;
     thread.is_done = thread.is_waiting = thread.has_seen_dependency = false;
     thread.tsan_fiber = new_fiber();
+    if (!kReusesMemory) prepare(thread);  // here, so that no fiber is seen to touch the heap
     runner->turns.add(thread);
   }
 }
@@ -188,7 +187,10 @@ void run_block() {
   current = &runner->root;
   switch_to(first);
   if (kReusesMemory) return;
-  for (unsigned i = 0; i < runner->count; ++i) runner->ended_fibers.push_back(runner->threads[i].tsan_fiber);
+  for (unsigned i = 0; i < runner->count; ++i) {
+    runner->ended_fibers.push_back(runner->threads[i].tsan_fiber);
+    runner->ended_stacks.push_back(runner->threads[i].stack);
+  }
   runner->ended_regions.push_back(runner->shared.give_up());
   if (runner->ended_fibers.size() + runner->count > kMostFibers) forget_ended_blocks();
 }

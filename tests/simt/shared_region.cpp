@@ -13,6 +13,7 @@ constexpr std::size_t kAlignment = 128, kGap = 128;
 
 void SharedRegion::begin(std::size_t dynamic_bytes, std::size_t limit) {
   if (!memory_) memory_ = map(kBytes + kEdgeBytes);
+  if (!kReusesMemory) std::memset(memory_, 0xa5, kStaticBytes);  // here, so that no thread is seen to write it
   left_ = limit - dynamic_bytes, end_ = 0, count_ = 0;
   forbid(memory_, kBytes);
   allow(dynamic(), dynamic_bytes);
@@ -30,7 +31,7 @@ void* SharedRegion::variable(const void* tag, std::size_t bytes) {
   unsigned char* at = memory_ + end_;
   left_ -= bytes, end_ += span;
   allow(at, bytes);
-  std::memset(at, 0xa5, bytes);
+  if (kReusesMemory) std::memset(at, 0xa5, bytes);
   variables_[count_++] = {tag, at};
   return at;
 }
