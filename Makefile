@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 CHECKED := -Cbuild-dir=build/core -Ccmake.define.QWEN35_WERROR=ON -Ccmake.define.QWEN35_NATIVE_TESTS=ON
 CXX_FILES = $(shell git ls-files --cached --others --exclude-standard '*.cpp' '*.h' '*.cu' '*.cuh' '*.metal' '*.mm')
 
-.PHONY: setup build test check format bench lint types warnings isas arm older weigh lowest sanitize wheel clean
+.PHONY: setup build test check format bench lint types warnings isas simt arm older weigh lowest sanitize wheel clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -56,6 +56,12 @@ isas: build
 	for isa in $$($(BIN)/python -c 'from qwen35_local import _core; print(*_core.available_isas()[:-1])'); do \
 	  echo "== QWEN35_ISA=$$isa"; QWEN35_ISA=$$isa $(BIN)/python -m pytest $(ISA_TESTS) || exit 1; \
 	done
+
+# The CUDA backend on the driver of tests/simt, which runs device code on this processor and is device "auto" here.
+simt: build
+	QWEN35_SIMT=$(CURDIR)/build/core/simt/libcuda.so.1 $(BIN)/python -m pytest $(SIMT_TESTS)
+SIMT_TESTS := tests/kernels tests/devices tests/model/test_logits.py tests/sequence --ignore-glob='*sampler*' \
+  -k 'not reference and not avx and not amx and not isa'
 
 # The core for 64-bit Arm, warnings as errors, and every kernel against its scalar twin on an emulated processor.
 arm:

@@ -1,5 +1,6 @@
 """What holds for every test, and tiny random models, each written once per run."""
 
+import ctypes
 import os
 import signal
 
@@ -17,6 +18,11 @@ for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.
     number = getattr(signal, name, None)
     if number is not None and signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, handler)
+
+# The CUDA driver of tests/simt: loaded before anything asks for one, it is found by its name, and its card is device
+# "auto".
+if "QWEN35_SIMT" in os.environ:
+    ctypes.CDLL(os.environ["QWEN35_SIMT"], mode=ctypes.RTLD_GLOBAL)
 
 # Property tests here are about all inputs, not about speed: a busy machine must not fail them. Under a
 # sanitizer each input takes several times as long.
