@@ -112,10 +112,10 @@ def test_against_fp64(dtype: str, name: str) -> None:
 def test_a_row_does_not_see_its_neighbours(dtype: str, name: str) -> None:
     rng = np.random.default_rng(5)
     matrix, other = Matrix(rng, dtype, 72, cols_of(dtype, 3)), Matrix(rng, "F32", 5, cols_of(dtype, 3))
-    x = activations(rng, 13, matrix.cols)
+    x = activations(rng, 70, matrix.cols)
     [whole] = product(device_of(name, 1), x, matrix)
-    for count in range(1, 13):
-        first = int(rng.integers(0, 13 - count + 1))
+    for count in [*range(1, 13), 16, 17, 64]:
+        first = int(rng.integers(0, 70 - count + 1))
         [part] = product(device_of(name, 1), x[first : first + count], matrix)
         assert same_bits(part, whole[first : first + count]), count
     for threads in (2, 3):

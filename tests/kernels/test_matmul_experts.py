@@ -86,12 +86,12 @@ def test_combine_adds_slots_in_order(dtype: str, name: str) -> None:
 
 def test_a_token_does_not_see_its_neighbours(name: str) -> None:
     rng = np.random.default_rng(3)
-    e, tokens = Experts(rng, "Q4_0", 64), 13
+    e, tokens = Experts(rng, "Q4_0", 64), 40
     h, experts = activations(rng, tokens, D), choose(rng, tokens)
     x, weights = activations(rng, tokens, D), rng.random((tokens, K)).astype(np.float32)
     inner = gather(device_of(name, 1), e, h, experts)
     outer = combine(device_of(name, 1), e, x, inner, experts, weights)
-    for count in (1, 2, 5, 12):
+    for count in (1, 2, 5, 12, 17):
         first = int(rng.integers(0, tokens - count + 1))
         some, pairs = slice(first, first + count), slice(first * K, (first + count) * K)
         part = gather(device_of(name, 3), e, h[some], experts[some])

@@ -53,11 +53,19 @@ void CudaBackend::download(std::byte* to, DevicePtr<const std::byte> from, std::
   context_->download(to, from.address(), bytes);
 }
 
-std::size_t CudaBackend::work_bytes() const noexcept { return memo_.bytes() + step_.bytes(); }
+std::size_t CudaBackend::work_bytes() const noexcept {
+  return memo_.bytes() + step_.bytes() + sorted_.bytes() + products_.bytes();
+}
 
 void CudaBackend::do_reserve(const ModelShape& model, const Step& step) {
   step_.reserve(*context_, *memory_, step);
-  memo_.reserve(*memory_, most_quantised(model, step.tokens.size()));
+  const std::size_t rows = step.tokens.size();
+  memo_.reserve(*memory_, most_quantised(model, rows));
+  if (model.moe) {
+    const std::size_t pairs = rows * model.moe->top_k;
+    sorted_.reserve(*memory_, sorted_bytes(pairs, model.moe->experts));
+    products_.reserve(*memory_, pairs * model.hidden * sizeof(float));
+  }
   top_k_.reserve(model.vocabulary);
   logits_.reserve(model.vocabulary);
 }

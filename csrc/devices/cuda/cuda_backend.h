@@ -13,6 +13,7 @@
 #include "devices/cuda/quantised_memo.h"
 #include "devices/cuda/staging.h"
 #include "devices/cuda/weight.h"
+#include "devices/cuda/work_memory.h"
 #include "devices/places.h"
 
 namespace qwen35::cuda {
@@ -57,12 +58,18 @@ class CudaBackend final : public Backend {
   void do_matmul_add(Tensor x, Tensor h, const Weight& w) override;
   void do_swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& up) override;
   void multiply(Tensor x, std::span<const Projection> projections, bool adds);
+  void multiply_few(Tensor x, std::span<const Projection> projections, bool adds);
+  void multiply_many(Tensor x, const Projection& projection, bool adds);
   QuantisedRows quantised(Tensor x);          // its codes, made now if there are none
   QuantisedRows quantised_place(Tensor out);  // for the codes of what is about to be written
 
   // cuda_moe.cpp
   void do_moe_gather(const ExpertActs& out, Tensor h, const ExpertWeights& experts, const Routes& routes) override;
   void do_moe_combine(Tensor x, const ExpertActs& h, const ExpertWeights& experts, const Routes& routes) override;
+  void gather_sorted(const ExpertActs& out, Tensor h, const ExpertWeights& experts, const Routes& routes);
+  void combine_sorted(Tensor x, const ExpertActs& h, const ExpertWeights& experts, const Routes& routes);
+  static std::size_t sorted_bytes(std::size_t pairs, std::size_t experts);
+  ExpertOrder sort_by_expert(const Routes& routes, std::size_t rows, std::uint32_t experts);
 
   // cuda_delta.cpp
   void do_gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b, const DeltaParameters& parameters,
@@ -81,6 +88,8 @@ class CudaBackend final : public Backend {
   Slots slots_;
   DeviceStep step_;
   QuantisedMemo memo_;
+  WorkMemory sorted_;                 // pairs by expert, and their tiles
+  WorkMemory products_;               // of the routed experts, before they are added
   std::unique_ptr<Staging> staging_;  // of pack()
   TopK top_k_;
   std::vector<float> logits_;  // a row on the host

@@ -1,7 +1,7 @@
 // Dense products, and packing.
 #include <algorithm>
 #include <array>
-#include <atomic>
+#include <bit>
 
 #include "base/round_up.h"
 #include "devices/cuda/cuda_backend.h"
@@ -12,12 +12,14 @@ namespace {
 // Of the two buffers through which packed panels go to the card.
 constexpr std::size_t kStagingBytes = std::size_t{32} << 20;
 
+// Rows from which the kernels that multiply kGemmTokens rows together are used: below, those whose warps share the
+// columns of a panel fill the card better. Both give the same bits.
+constexpr std::size_t kGemmRows = 2 * kFewRows + 1;
+
 // Rows that one block of threads takes together.
-template <class Args, class Launch>
-void launch_rows(std::size_t rows, std::size_t panels, const Args& args, const Launch& launch) {
-  constexpr std::size_t kMost = 8;
-  launch(std::min(std::bit_ceil(rows), kMost), Grid{panels, ceil_div(rows, kMost)}, args);
-}
+std::size_t rows_together(std::size_t rows) { return std::min(std::bit_ceil(rows), kFewRows); }
+
+Grid few_rows_grid(std::size_t panels, std::size_t rows) { return {panels, ceil_div(rows, kFewRows)}; }
 
 }  // namespace
 
@@ -31,32 +33,59 @@ QuantisedRows CudaBackend::quantised(Tensor x) {
 
 QuantisedRows CudaBackend::quantised_place(Tensor out) { return memo_.place(*memory_, out); }
 
+// Up to kMostProducts products of few rows, or of weights of floats.
+void CudaBackend::multiply_few(Tensor x, std::span<const Projection> projections, bool adds) {
+  MatmulArgs args{};
+  args.count = static_cast<unsigned>(projections.size());
+  args.adds = adds ? 1 : 0;
+  args.x = rows_of(x);
+  std::size_t panels = 0;
+  bool quantises = false;
+  for (std::size_t i = 0; i < projections.size(); ++i) {
+    const CudaWeight& w = packed(*projections[i].w);
+    args.products[i] = {w.view(), on_card(projections[i].out.data), projections[i].out.stride};
+    panels += w.panels();
+    quantises = quantises || !is_float(w.view().format);
+  }
+  if (quantises) args.quantised = quantised(x);
+  const Grid grid = few_rows_grid(panels, x.rows);
+  switch (rows_together(x.rows)) {
+    case 1:
+      return context_->launch<Kernel::matmul_1>(grid, args);
+    case 2:
+      return context_->launch<Kernel::matmul_2>(grid, args);
+    case 4:
+      return context_->launch<Kernel::matmul_4>(grid, args);
+    default:
+      return context_->launch<Kernel::matmul_8>(grid, args);
+  }
+}
+
+void CudaBackend::multiply_many(Tensor x, const Projection& projection, bool adds) {
+  const CudaWeight& w = packed(*projection.w);
+  const Product product{w.view(), on_card(projection.out.data), projection.out.stride};
+  context_->launch<Kernel::gemm>({ceil_div(w.panels(), kGemmThreads / kWarp / 2), ceil_div(x.rows, kGemmTokens)},
+                                 {product, rows_of(x), quantised(x), adds ? 1U : 0U, 0});
+}
+
 void CudaBackend::multiply(Tensor x, std::span<const Projection> projections, bool adds) {
   if (x.rows == 0) return;
-  for (; !projections.empty();
-       projections = projections.subspan(std::min<std::size_t>(kMostProducts, projections.size()))) {
-    const auto some = projections.first(std::min<std::size_t>(kMostProducts, projections.size()));
-    MatmulArgs args{};
-    args.count = static_cast<unsigned>(some.size());
-    args.adds = adds ? 1 : 0;
-    args.x = rows_of(x);
-    std::size_t panels = 0;
-    bool quantises = false;
-    for (std::size_t i = 0; i < some.size(); ++i) {
-      const CudaWeight& w = packed(*some[i].w);
-      memo_.forget(some[i].out);
-      args.products[i] = {w.view(), on_card(some[i].out.data), some[i].out.stride};
-      panels += w.panels();
-      quantises = quantises || !is_float(w.view().format);
+  std::array<Projection, kMostProducts> few;
+  std::size_t count = 0;
+  const auto send_few = [&] {
+    if (count > 0) multiply_few(x, {few.data(), count}, adds);
+    count = 0;
+  };
+  for (const Projection& projection : projections) {
+    if (x.rows >= kGemmRows && !is_float(packed(*projection.w).view().format)) {
+      multiply_many(x, projection, adds);
+    } else {
+      few[count++] = projection;
+      if (count == few.size()) send_few();
     }
-    if (quantises) args.quantised = quantised(x);
-    launch_rows(x.rows, panels, args, [this](std::size_t most, Grid grid, const MatmulArgs& a) {
-      if (most == 1) return context_->launch<Kernel::matmul_1>(grid, a);
-      if (most == 2) return context_->launch<Kernel::matmul_2>(grid, a);
-      if (most == 4) return context_->launch<Kernel::matmul_4>(grid, a);
-      context_->launch<Kernel::matmul_8>(grid, a);
-    });
   }
+  send_few();
+  for (const Projection& projection : projections) memo_.forget(projection.out);
 }
 
 void CudaBackend::do_matmul(Tensor x, std::span<const Projection> projections) { multiply(x, projections, false); }
@@ -72,13 +101,22 @@ void CudaBackend::do_swiglu(Tensor out, Tensor h, const Weight& gate, const Weig
   SwigluArgs args{.out = rows_of(out), .gate = g, .up = u, .x = rows_of(h), .quantised = {}, .to = {}};
   if (!is_float(g.format) || !is_float(u.format)) args.quantised = quantised(h);
   memo_.forget(out);
-  args.to = out.cols == gate.rows() ? quantised_place(out) : QuantisedRows{};
-  launch_rows(h.rows, packed(gate).panels(), args, [this](std::size_t most, Grid grid, const SwigluArgs& a) {
-    if (most == 1) return context_->launch<Kernel::swiglu_1>(grid, a);
-    if (most == 2) return context_->launch<Kernel::swiglu_2>(grid, a);
-    if (most == 4) return context_->launch<Kernel::swiglu_4>(grid, a);
-    context_->launch<Kernel::swiglu_8>(grid, a);
-  });
+  if (out.cols == gate.rows()) args.to = quantised_place(out);
+  const std::size_t panels = packed(gate).panels();
+  if (h.rows >= kGemmRows && g.format == u.format && !is_float(g.format) && g.groups == 1) {
+    return context_->launch<Kernel::gemm_swiglu>({ceil_div(panels, 2), ceil_div(h.rows, kGemmTokens)}, args);
+  }
+  const Grid grid = few_rows_grid(panels, h.rows);
+  switch (rows_together(h.rows)) {
+    case 1:
+      return context_->launch<Kernel::swiglu_1>(grid, args);
+    case 2:
+      return context_->launch<Kernel::swiglu_2>(grid, args);
+    case 4:
+      return context_->launch<Kernel::swiglu_4>(grid, args);
+    default:
+      return context_->launch<Kernel::swiglu_8>(grid, args);
+  }
 }
 
 // Panels are packed by all threads of the host into one buffer while the other is on its way to the card.

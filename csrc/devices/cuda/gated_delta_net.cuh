@@ -2,8 +2,9 @@
 // and keys, the delta rule, gated norm, and the codes of the result.
 //
 // A block of threads takes one value head of one segment, from its first row to its last, kDeltaTile rows at a time. S
-// stays in registers: eight lanes share a column, lane i of them holds its elements of keys i, i + 8, ... A row is
-// always the same sequence of operations, so cutting rows into passes changes no bit.
+// stays in registers: four lanes share a column, lane i of them holds its elements of keys 16 j + 4 i to 16 j + 4 i
+// + 3. Keys behind Dk, up to whole sixteens, are zeros. A row is always the same sequence of operations, so cutting
+// rows into passes changes no bit.
 #pragma once
 
 #include "devices/cuda/math.cuh"
@@ -12,10 +13,10 @@
 namespace qwen35::cuda {
 
 inline constexpr unsigned kDeltaTile = 16;
-inline constexpr unsigned kKeysPerLane = kMostKeyWidth / kStateLanes;
+inline constexpr unsigned kMostKeyGroups = kMostKeyWidth / kKeyGroup;
 inline constexpr float kUnitEpsilon = 1e-6f;  // added to the sum of squares, docs/architecture.md 2.3
 
-struct DeltaTile {
+struct alignas(16) DeltaTile {
   float query[kDeltaTile][kMostKeyWidth];
   float key[kDeltaTile][kMostKeyWidth];
   float value[kDeltaTile][kMostValueWidth];  // then the outputs
@@ -30,8 +31,8 @@ struct DeltaHead {
   unsigned head;
   unsigned key_head;
   float* window;  // [window_rows, C]: the row of position p is row p % window_rows
-  float* state;   // [Dv / 4, ceil(Dk / 8), 32]: the order in which a warp holds it
-  float* keys;    // [pending, Dk]
+  float* state;   // [Dv / 8, key groups, 32, 4]: the order in which a warp holds it
+  float* keys;    // [pending, 16 key groups]
   float* deltas;  // [pending, Dv]
   float* decays;  // [pending]
 
@@ -41,13 +42,14 @@ struct DeltaHead {
     const auto floats = [layer](unsigned long long offset) { return reinterpret_cast<float*>(layer + offset); };
     key_head = h % a.shape.key_heads;
     window = floats(at.window);
-    state = floats(at.state) + h * a.shape.value_width * keys_per_lane() * kStateLanes;
-    keys = floats(at.keys) + h * at.pending * a.shape.key_width;
+    state = floats(at.state) + h * a.shape.value_width * padded_keys();
+    keys = floats(at.keys) + h * at.pending * padded_keys();
     deltas = floats(at.deltas) + h * at.pending * a.shape.value_width;
     decays = floats(at.decays) + h * at.pending;
   }
 
-  DEVICE unsigned long long keys_per_lane() const { return (args.shape.key_width + kStateLanes - 1) / kStateLanes; }
+  DEVICE unsigned key_groups() const { return (args.shape.key_width + kKeyGroup - 1) / kKeyGroup; }
+  DEVICE unsigned long long padded_keys() const { return key_groups() * kKeyGroup; }
   DEVICE unsigned channels() const {
     return 2 * args.shape.key_heads * args.shape.key_width + args.shape.value_heads * args.shape.value_width;
   }
@@ -88,6 +90,10 @@ struct DeltaHead {
       } else {
         tile.value[t][c - 2 * dk] = x;
       }
+    }
+    for (unsigned i = threadIdx.x; i < count * kKeyGroup; i += blockDim.x) {
+      const unsigned t = i / kKeyGroup, k = dk + i % kKeyGroup;
+      if (k < padded_keys()) tile.query[t][k] = tile.key[t][k] = 0.0f;
     }
     if (threadIdx.x >= count) return;
     const unsigned t = threadIdx.x;
@@ -150,49 +156,56 @@ struct DeltaHead {
   }
 };
 
-// A thread's part of S: one column, every eighth key.
+// A thread's part of S: one column, four keys of each group.
 struct StateColumn {
-  float s[kKeysPerLane];
+  float4 s[kMostKeyGroups];
   unsigned column;
-  unsigned lane;   // of the eight
-  unsigned count;  // keys of a lane, those behind Dk zero
-  unsigned width;  // Dk
+  unsigned lane;    // of the four
+  unsigned groups;  // those behind are zero
 
   DEVICE explicit StateColumn(const DeltaHead& head)
-      : column(threadIdx.x / kStateLanes),
-        lane(threadIdx.x % kStateLanes),
-        count(static_cast<unsigned>(head.keys_per_lane())),
-        width(head.args.shape.key_width) {
-    for (unsigned j = 0; j < kKeysPerLane; ++j) s[j] = j < count ? head.state[place(j)] : 0.0f;
-  }
-  DEVICE unsigned place(unsigned j) const { return (warp_id() * count + j) * kWarp + lane_id(); }
-  DEVICE void store(const DeltaHead& head) const {
-    for (unsigned j = 0; j < kKeysPerLane; ++j) {
-      if (j < count) head.state[place(j)] = s[j];
+      : column(threadIdx.x / kStateLanes), lane(threadIdx.x % kStateLanes), groups(head.key_groups()) {
+    for (unsigned j = 0; j < kMostKeyGroups; ++j) {
+      s[j] = j < groups ? reinterpret_cast<const float4*>(head.state)[place(j)] : float4{};
     }
   }
-  DEVICE float element(const float* x, unsigned j) const {
-    const unsigned k = j * kStateLanes + lane;
-    return k < width ? x[k] : 0.0f;
+  DEVICE unsigned place(unsigned j) const { return (warp_id() * groups + j) * kWarp + lane_id(); }
+  DEVICE void store(const DeltaHead& head) const {
+    for (unsigned j = 0; j < kMostKeyGroups; ++j) {
+      if (j < groups) reinterpret_cast<float4*>(head.state)[place(j)] = s[j];
+    }
+  }
+  // The lane's elements of a vector over the keys, 16-byte aligned.
+  DEVICE float4 part(const float* x, unsigned j) const {
+    return reinterpret_cast<const float4*>(x)[j * kStateLanes + lane];
   }
 
   DEVICE void decay(float by) {
-    for (unsigned j = 0; j < kKeysPerLane; ++j) s[j] *= by;
+    for (unsigned j = 0; j < kMostKeyGroups; ++j) s[j] = {s[j].x * by, s[j].y * by, s[j].z * by, s[j].w * by};
   }
   // S + k d^T.
   DEVICE void add(const float* key, float delta) {
-    for (unsigned j = 0; j < kKeysPerLane; ++j) s[j] = fmaf(element(key, j), delta, s[j]);
+    for (unsigned j = 0; j < kMostKeyGroups; ++j) {
+      if (j >= groups) continue;
+      const float4 k = part(key, j);
+      s[j] = {fmaf(k.x, delta, s[j].x), fmaf(k.y, delta, s[j].y), fmaf(k.z, delta, s[j].z), fmaf(k.w, delta, s[j].w)};
+    }
   }
   // (S^T x) of the column, in every lane of it.
   DEVICE float read(const float* x) const {
     float sum = 0.0f;
-    for (unsigned j = 0; j < kKeysPerLane; ++j) sum = fmaf(element(x, j), s[j], sum);
+    for (unsigned j = 0; j < kMostKeyGroups; ++j) {
+      if (j >= groups) continue;
+      const float4 v = part(x, j);
+      sum = fmaf(v.w, s[j].w, fmaf(v.z, s[j].z, fmaf(v.y, s[j].y, fmaf(v.x, s[j].x, sum))));
+    }
     return lane_sum<kStateLanes>(sum);
   }
 };
 
 DEVICE void step_rows(const DeltaHead& head, StateColumn& state, DeltaTile& tile, unsigned first, unsigned count) {
-  const unsigned dk = head.args.shape.key_width, dv = head.args.shape.value_width, certain = head.segment.certain;
+  const unsigned dv = head.args.shape.value_width, certain = head.segment.certain;
+  const unsigned long long keys = head.padded_keys();
   for (unsigned t = 0; t < count; ++t) {
     if (first + t == certain) state.store(head);
     state.decay(tile.decay[t]);
@@ -205,11 +218,11 @@ DEVICE void step_rows(const DeltaHead& head, StateColumn& state, DeltaTile& tile
     const unsigned row = first + t - certain;
     if (state.lane == 0) head.deltas[row * dv + state.column] = delta;
     if (threadIdx.x == 0) head.decays[row] = tile.decay[t];
-    for (unsigned k = threadIdx.x; k < dk; k += blockDim.x) head.keys[row * dk + k] = tile.key[t][k];
+    for (unsigned k = threadIdx.x; k < keys; k += blockDim.x) head.keys[row * keys + k] = tile.key[t][k];
   }
 }
 
-// Grid: (Hv, segments); 8 Dv threads. The window is kept here where a segment is so short that what is written is not
+// Grid: (Hv, segments); 4 Dv threads. The window is kept here where a segment is so short that what is written is not
 // read by another head's block; elsewhere by gated_delta_window.
 KERNEL(gated_delta_net, kMostDeltaThreads)(DeltaArgs args) {
   SHARED(DeltaTile, tile);
@@ -219,7 +232,7 @@ KERNEL(gated_delta_net, kMostDeltaThreads)(DeltaArgs args) {
   StateColumn state(head);
   for (unsigned i = 0; i < segment.position - segment.committed; ++i) {  // uncertain before, certain now
     state.decay(head.decays[i]);
-    state.add(head.keys + i * args.shape.key_width, head.deltas[i * args.shape.value_width + state.column]);
+    state.add(head.keys + i * head.padded_keys(), head.deltas[i * args.shape.value_width + state.column]);
   }
   for (unsigned first = 0; first < segment.count; first += kDeltaTile) {
     const unsigned left = segment.count - first, count = left < kDeltaTile ? left : kDeltaTile;

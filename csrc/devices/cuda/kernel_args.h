@@ -134,9 +134,14 @@ struct RmsNormArgs {
 inline constexpr unsigned kWarp = 32;
 inline constexpr unsigned kStrands = 8;  // the columns of a product are cut into as many
 inline constexpr unsigned kMatmulThreads = kStrands * kWarp;
+inline constexpr unsigned kGemmThreads = 256;
+inline constexpr unsigned kSortThreads = 1024;
 inline constexpr unsigned kQuantiseThreads = 256;
 inline constexpr unsigned kNormThreads = 256;
 inline constexpr unsigned kRowThreads = 256;
+
+inline constexpr unsigned long kFewRows =
+    8;  // the most rows that one reading of a panel is multiplied with (matmul.cuh)
 
 inline constexpr unsigned kMostProducts = 4;  // of one input: qkv, z, a and b of a DeltaNet layer
 
@@ -164,6 +169,8 @@ struct SwigluArgs {
   QuantisedRows to;  // of the results; codes null: not wanted
 };
 
+inline constexpr unsigned kGemmTokens = 64;  // rows that a block of threads multiplies together
+
 // Any number of rows, one product.
 struct GemmArgs {
   Product product;
@@ -171,13 +178,6 @@ struct GemmArgs {
   QuantisedRows quantised;
   unsigned adds;
   unsigned padding;
-};
-
-struct SiluMultiplyArgs {
-  Rows out;  // holds the gate's products
-  const float* up;
-  unsigned long long up_stride;
-  QuantisedRows to;
 };
 
 struct RouteArgs {
@@ -229,6 +229,58 @@ struct MoeCombineArgs {
   QuantisedRows shared_quantised;
 };
 
+// Rows by expert: `order` lists the pairs (row t, slot i), t K + i, expert after expert; a tile is up to kGemmTokens of
+// one expert's.
+inline constexpr unsigned kMostExperts = 1024;  // E
+struct ExpertTile {
+  int expert;
+  unsigned first;  // in order
+  unsigned count;
+};
+struct ExpertOrder {
+  int* order;         // [T K]
+  ExpertTile* tiles;  // [T K / kGemmTokens + E]
+  unsigned* count;    // of tiles
+};
+
+struct MoeSortArgs {
+  const int* experts;  // [T K]
+  ExpertOrder to;
+  unsigned pairs;
+  unsigned expert_count;
+};
+
+struct GemmGatherArgs {
+  Rows routed;  // [T K, F]
+  WeightView gate;
+  WeightView up;
+  ExpertPanels gate_panels;
+  ExpertPanels up_panels;
+  QuantisedRows x;
+  QuantisedRows to;
+  ExpertOrder order;
+  unsigned top_k;
+  unsigned padding;
+};
+
+struct GemmCombineArgs {
+  float* products;  // [T K, D]
+  WeightView down;
+  ExpertPanels down_panels;
+  QuantisedRows routed;
+  ExpertOrder order;
+  unsigned cols;  // D
+  unsigned padding;
+};
+
+struct MoeReduceArgs {
+  Rows x;
+  const float* products;
+  const float* weights;
+  unsigned top_k;
+  unsigned padding;
+};
+
 struct SigmoidGateArgs {
   Rows h;
   Rows gate;
@@ -238,8 +290,8 @@ struct SigmoidGateArgs {
 // Of one layer's recurrent state in a slot, in bytes from the layer's start.
 struct StateLayout {
   unsigned long long window;  // [window_rows, C] rows before the convolution
-  unsigned long long state;   // [Hv, Dv / 4, ceil(Dk / 8), 32]
-  unsigned long long keys;    // [Hv, pending, Dk]
+  unsigned long long state;   // [Hv, Dv / 8, ceil(Dk / 16), 32, 4]
+  unsigned long long keys;    // [Hv, pending, Dk in whole sixteens]
   unsigned long long deltas;  // [Hv, pending, Dv]
   unsigned long long decays;  // [Hv, pending]
   unsigned long long bytes;
@@ -247,7 +299,8 @@ struct StateLayout {
   unsigned pending;      // rows that may be taken back
 };
 
-inline constexpr unsigned kStateLanes = 8;  // threads that share a column of S
+inline constexpr unsigned kStateLanes = 4;  // threads that share a column of S
+inline constexpr unsigned kKeyGroup = 16;   // keys of which each of them has four
 inline constexpr unsigned kMostKeyWidth = 128;
 inline constexpr unsigned kMostValueWidth = 128;
 inline constexpr unsigned kMostDeltaThreads = kStateLanes * kMostValueWidth;

@@ -24,7 +24,13 @@
   NAME(gated_delta_window, DeltaArgs, kRowThreads)    \
   NAME(route, RouteArgs, kWarp)                       \
   NAME(moe_gather, MoeGatherArgs, kMatmulThreads)     \
-  NAME(moe_combine, MoeCombineArgs, kMatmulThreads)
+  NAME(moe_combine, MoeCombineArgs, kMatmulThreads)   \
+  NAME(gemm, GemmArgs, kGemmThreads)                  \
+  NAME(gemm_swiglu, SwigluArgs, kGemmThreads)         \
+  NAME(moe_sort, MoeSortArgs, kSortThreads)           \
+  NAME(gemm_gather, GemmGatherArgs, kGemmThreads)     \
+  NAME(gemm_combine, GemmCombineArgs, kGemmThreads)   \
+  NAME(moe_reduce, MoeReduceArgs, kRowThreads)
 
 namespace qwen35::cuda {
 

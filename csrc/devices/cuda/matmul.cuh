@@ -9,6 +9,7 @@
 #include "devices/cuda/math.cuh"
 #include "devices/cuda/panels.cuh"
 #include "devices/cuda/quantise.cuh"
+#include "devices/cuda/tile.cuh"
 
 namespace qwen35::cuda {
 
@@ -58,12 +59,15 @@ DEVICE void add_quantised(float (&sum)[kRows], const Byte* panel, unsigned cols,
       const uint4 a = load16(input.quantised.codes + at * kBlockColumns);
       const uint4 b = load16(input.quantised.codes + at * kBlockColumns + 16);
       const unsigned xs[8] = {a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w};
-      int products[2] = {};
+      const BlockSums sums = input.quantised.blocks[at];
+      int lower = kWhole - P::kZero * (P::kHasHalves ? sums.first : sums.sum);
+      int upper = kWhole - P::kZero * (sums.sum - sums.first);
       for (unsigned t = 0; t < 4; ++t) {
-        products[0] = __dp4a(w[t].first, static_cast<int>(xs[t]), products[0]);
-        products[1] = __dp4a(w[t].second, static_cast<int>(xs[4 + t]), products[1]);
+        lower = __dp4a(w[t].first, static_cast<int>(xs[t]), lower);
+        int& rest = P::kHasHalves ? upper : lower;
+        rest = __dp4a(w[t].second, static_cast<int>(xs[4 + t]), rest);
       }
-      sum[n] = P::add(sum[n], scales, products[0], products[1], input.quantised.blocks[at]);
+      sum[n] = P::add(sum[n], scales, {whole(lower), whole(upper)}, sums);
     }
   }
 }
@@ -87,22 +91,50 @@ DEVICE void add_exact(float (&sum)[kRows], const Byte* panel, unsigned cols, con
 template <unsigned kRows>
 using Parts = float[kStrands][kRows][kWarp];
 
+// The same for up to eight rows on the tensor cores: parts[strand][n][row] of this warp's strand.
+template <Format kFormat>
+DEVICE void add_eight(Parts<kTileTokens>& parts, const Byte* panel, unsigned cols, const Input& input, Strand blocks) {
+  const unsigned all = cols / kBlockColumns, g = lane_id() / 4, t = lane_id() % 4;
+  float sum[2][4] = {};
+  const signed char* codes = input.quantised.codes + input.row(g) * static_cast<unsigned long long>(cols) + 4 * t;
+  const BlockSums* sums[2];
+  for (unsigned j = 0; j < 2; ++j) {
+    sums[j] = input.quantised.blocks + input.row(2 * t + j) * static_cast<unsigned long long>(all);
+  }
+  for (unsigned block = blocks.first; block < blocks.last; ++block) {
+    const unsigned x[2] = {load4(codes + block * kBlockColumns), load4(codes + block * kBlockColumns + 16)};
+    const BlockSums of[2] = {sums[0][block], sums[1][block]};
+    for (unsigned tile = 0; tile < 2; ++tile) {
+      WeightTile<kFormat>(panel, block, tile * kTileRows).multiply(sum[tile], x, of);
+    }
+  }
+  for (unsigned tile = 0; tile < 2; ++tile) {
+    for (unsigned i = 0; i < 4; ++i) {
+      parts[warp_id()][2 * t + i % 2][tile * kTileRows + g + 8 * (i / 2)] = sum[tile][i];
+    }
+  }
+}
+
 // parts[strand][n][row] of one panel. The threads do not meet.
 template <unsigned kRows>
 DEVICE void multiply_panel(Parts<kRows>& parts, const WeightView& w, unsigned long long panel, const Input& input) {
-  float sum[kRows] = {};
   const Byte* at = w.panels + panel * w.panel_bytes;
   with_format(w.format, [&](auto tag) {
     constexpr Format kFormat = decltype(tag)::kValue;
     constexpr unsigned kColumns = is_float(kFormat) ? unit_layout(kFormat).columns : kBlockColumns;
     const Strand units = strand((w.cols + kColumns - 1) / kColumns, warp_id());
-    if constexpr (is_float(kFormat)) {
-      add_exact<kFormat>(sum, at, w.cols, input, units);
+    if constexpr (!is_float(kFormat) && kRows == kTileTokens) {
+      add_eight<kFormat>(parts, at, w.cols, input, units);
     } else {
-      add_quantised<kFormat>(sum, at, w.cols, input, units);
+      float sum[kRows] = {};
+      if constexpr (is_float(kFormat)) {
+        add_exact<kFormat>(sum, at, w.cols, input, units);
+      } else {
+        add_quantised<kFormat>(sum, at, w.cols, input, units);
+      }
+      for (unsigned n = 0; n < kRows; ++n) parts[warp_id()][n][lane_id()] = sum[n];
     }
   });
-  for (unsigned n = 0; n < kRows; ++n) parts[warp_id()][n][lane_id()] = sum[n];
 }
 
 template <unsigned kRows>

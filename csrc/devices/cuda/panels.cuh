@@ -132,17 +132,15 @@ struct Panel {
     return s;
   }
 
-  // sum <- sum + one block's product: exact integers, then fused additions in the order of the CPU's kernels. first,
-  // second: dot products of columns [0, 16) and [16, 32), zero not yet subtracted.
-  DEVICE static float add(float sum, const Scales& w, int first, int second, const BlockSums& x) {
+  // sum <- sum + one block's product by fused additions, in the order of the CPU's kernels. The products are whole
+  // numbers, exact, zero subtracted: of all 32 columns in products[0], or of each half.
+  DEVICE static float add(float sum, const Scales& w, const float (&products)[2], const BlockSums& x) {
+    sum = fmaf(products[0], w.scale[0] * x.scale, sum);
     if (!kHasHalves) {
-      const int product = first + second - kZero * x.sum;
-      sum = fmaf(static_cast<float>(product), w.scale[0] * x.scale, sum);
       if (kHasMins) sum = fmaf(-w.min[0], x.scale * static_cast<float>(x.sum), sum);
       return sum;
     }
-    sum = fmaf(static_cast<float>(first - kZero * x.first), w.scale[0] * x.scale, sum);
-    sum = fmaf(static_cast<float>(second - kZero * (x.sum - x.first)), w.scale[1] * x.scale, sum);
+    sum = fmaf(products[1], w.scale[1] * x.scale, sum);
     if (kHasMins) {
       sum = fmaf(-w.min[0], static_cast<float>(x.first) * x.scale, sum);
       sum = fmaf(-w.min[1], static_cast<float>(x.sum - x.first) * x.scale, sum);
@@ -150,6 +148,11 @@ struct Panel {
     return sum;
   }
 };
+
+// Whole numbers below 2^22 become floats by an addition: as a sum of products grows from kWhole, its bits are those of
+// the float 1.5 2^23 + sum. The instruction that converts is several times as slow.
+inline constexpr int kWhole = 0x4b400000;
+DEVICE float whole(int from_kWhole) { return bits_float(static_cast<unsigned>(from_kWhole)) - 0x1.8p23f; }
 
 // Column i of the 16 bytes of floats that a row has in a unit.
 template <Format kFormat>

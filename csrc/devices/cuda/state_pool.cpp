@@ -17,8 +17,9 @@ StateLayout state_layout(const DeltaShape& shape, std::uint32_t uncertain) noexc
   at.window_rows = shape.conv_width + uncertain;
   at.pending = uncertain;
   at.window = part(at.window_rows * shape.channels());
-  at.state = part(shape.values() * round_up(shape.key_width, kStateLanes));
-  at.keys = part(std::size_t{uncertain} * shape.value_heads * shape.key_width);
+  const std::size_t keys = round_up(shape.key_width, kKeyGroup);
+  at.state = part(shape.values() * keys);
+  at.keys = part(uncertain * shape.value_heads * keys);
   at.deltas = part(uncertain * shape.values());
   at.decays = part(std::size_t{uncertain} * shape.value_heads);
   return at;
