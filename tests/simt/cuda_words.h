@@ -28,6 +28,7 @@
   inline constexpr unsigned name##_most_threads = threads; \
   inline void name
 #define QWEN35_KERNEL_ANY(name) QWEN35_KERNEL_BOUND(name, 1024)
+#define UNROLL(rounds)
 #define SHARED(type, name)           \
   static const char name##_here = 0; \
   auto& name = *static_cast<std::add_pointer_t<type>>(simt::static_shared(&name##_here, sizeof(type)))

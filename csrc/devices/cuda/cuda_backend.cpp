@@ -54,11 +54,12 @@ void CudaBackend::download(std::byte* to, DevicePtr<const std::byte> from, std::
 }
 
 std::size_t CudaBackend::work_bytes() const noexcept {
-  return memo_.bytes() + step_.bytes() + sorted_.bytes() + products_.bytes();
+  return memo_.bytes() + step_.bytes() + sorted_.bytes() + products_.bytes() + attention_.bytes();
 }
 
 void CudaBackend::do_reserve(const ModelShape& model, const Step& step) {
   step_.reserve(*context_, *memory_, step);
+  reserve_attention(model.attention, step);
   const std::size_t rows = step.tokens.size();
   memo_.reserve(*memory_, most_quantised(model, rows));
   if (model.moe) {
@@ -72,6 +73,7 @@ void CudaBackend::do_reserve(const ModelShape& model, const Step& step) {
 
 void CudaBackend::do_run(const Step& step, const std::function<void()>& pass) {
   memo_.forget_all();
+  attention_.forget_angles();
   step_.begin(*context_, *memory_, step, pages_, slots_);
   context_->begin_recording();
   try {

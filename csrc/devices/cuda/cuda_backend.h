@@ -7,6 +7,7 @@
 
 #include "backend/backend.h"
 #include "base/workers.h"
+#include "devices/cuda/attention_work.h"
 #include "devices/cuda/context.h"
 #include "devices/cuda/device_step.h"
 #include "devices/cuda/memory.h"
@@ -79,6 +80,8 @@ class CudaBackend final : public Backend {
   void do_norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const HeadNorms& norms, float eps, const Rope& rope,
                            const AttentionShape& shape, std::uint32_t layer) override;
   void do_attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::uint32_t layer) override;
+  const float* rope_table(const Rope& rope);
+  AttendPlan reserve_attention(const AttentionShape& shape, const Step& step);
 
   std::string name_ = "cuda";
   std::shared_ptr<Context> context_;
@@ -88,6 +91,7 @@ class CudaBackend final : public Backend {
   Slots slots_;
   DeviceStep step_;
   QuantisedMemo memo_;
+  AttentionWork attention_;
   WorkMemory sorted_;                 // pairs by expert, and their tiles
   WorkMemory products_;               // of the routed experts, before they are added
   std::unique_ptr<Staging> staging_;  // of pack()

@@ -330,6 +330,78 @@ struct DeltaArgs {
   float eps;
 };
 
+// ---- attention ------------------------------------------------------------------------------------------------------
+
+inline constexpr unsigned kPageKeys = 256;  // kPageTokens of step.h
+
+// Where one layer lies in pages of any format, in bytes from their start, and its heads.
+struct KvLayer {
+  unsigned long long plain[2];      // in fp32, in fp16
+  unsigned long long quantised[3];  // in 8 bits, in 4, keys in 8 and values in 4
+  unsigned kv_heads;                // G
+  unsigned width;                   // A
+};
+
+struct RopeTableArgs {
+  float* table;            // [T, 2, pairs], cos and sin
+  const double* inv_freq;  // [pairs]
+  StepView step;
+  unsigned pairs;
+  unsigned sections[3];
+  float magnitude;
+  unsigned padding;
+};
+
+struct AppendArgs {
+  Rows q_gate;  // [T, H * 2A]
+  Rows k;       // [T, G A]
+  Rows v;       // [T, G A]
+  const float* q_norm;
+  const float* k_norm;
+  const float* angles;  // of rope_table
+  StepView step;
+  KvLayer layer;
+  unsigned heads;  // H; 0: keys and values alone
+  unsigned pairs;
+  float eps;
+  unsigned padding;
+};
+
+inline constexpr unsigned kAppendWarps = 8;  // heads that a block of threads takes
+inline constexpr unsigned kAppendThreads = kAppendWarps * kWarp;
+
+struct QuantisePageArgs {
+  StepView step;
+  KvLayer layer;
+  unsigned most_pages;  // that a segment can fill in this pass
+  unsigned padding;
+};
+
+inline constexpr unsigned kAttendWarps = 8;
+inline constexpr unsigned kAttendThreads = kAttendWarps * kWarp;
+inline constexpr unsigned kTileQueries = 8;  // columns of a product of tensor cores
+// A row's pages are cut into at most so many spans, by their number alone; the partial softmaxes of the spans are
+// merged in order.
+inline constexpr unsigned kMostSpans = 64;
+// By the tiles of eight queries that a block of threads takes: a partial softmax, and the shared memory.
+constexpr unsigned attend_part_floats(unsigned tiles) { return tiles * (8 * kAttendThreads + 2 * kTileQueries); }
+constexpr unsigned attend_room_bytes(unsigned tiles) { return tiles * 15296 + 16; }
+
+// Blocks of threads beside each other in y take a span each; with one alone it takes all.
+struct AttendArgs {
+  Rows out;          // [T, H A]
+  Rows q_gate;       // [T, H * 2A]
+  QuantisedRows to;  // of out; codes null: not wanted
+  StepView step;
+  KvLayer layer;
+  float* parts;         // [tasks, grid y, attend_part_floats]
+  unsigned* arrived;    // [tasks], zeros before and after
+  unsigned group;       // H / G
+  unsigned block_rows;  // a power of two, at most kTileQueries * tiles / group
+  float scale;
+  unsigned padding;
+};
+
 struct TakeRowsArgs {
   Rows out;
   Rows x;

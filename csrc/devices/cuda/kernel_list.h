@@ -22,6 +22,12 @@
   NAME(swiglu_8, SwigluArgs, kMatmulThreads)          \
   NAME(gated_delta_net, DeltaArgs, kMostDeltaThreads) \
   NAME(gated_delta_window, DeltaArgs, kRowThreads)    \
+  NAME(rope_table, RopeTableArgs, kRowThreads)        \
+  NAME(norm_rope_append, AppendArgs, kAppendThreads)  \
+  NAME(quantise_page, QuantisePageArgs, kPageKeys)    \
+  NAME(attend_1, AttendArgs, kAttendThreads)          \
+  NAME(attend_2, AttendArgs, kAttendThreads)          \
+  NAME(attend_4, AttendArgs, kAttendThreads)          \
   NAME(route, RouteArgs, kWarp)                       \
   NAME(moe_gather, MoeGatherArgs, kMatmulThreads)     \
   NAME(moe_combine, MoeCombineArgs, kMatmulThreads)   \

@@ -1,10 +1,13 @@
 // Every kernel, one compilation. On the host (tests/simt) the same text is C++.
+#include "devices/cuda/append.cuh"
+#include "devices/cuda/attend.cuh"
 #include "devices/cuda/fill.cuh"
 #include "devices/cuda/gated_delta_net.cuh"
 #include "devices/cuda/gemm.cuh"
 #include "devices/cuda/gemm_moe.cuh"
 #include "devices/cuda/matmul.cuh"
 #include "devices/cuda/moe.cuh"
+#include "devices/cuda/quantise_page.cuh"
 #include "devices/cuda/rms_norm.cuh"
 #include "devices/cuda/route.cuh"
 #include "devices/cuda/rows.cuh"

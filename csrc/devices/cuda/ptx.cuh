@@ -9,6 +9,9 @@
 #define DEVICE __device__ __forceinline__
 #define QWEN35_KERNEL_BOUND(name, ...) extern "C" __global__ void __launch_bounds__(__VA_ARGS__) name
 #define QWEN35_KERNEL_ANY(name) extern "C" __global__ void name
+// UNROLL(4) before a loop: so many rounds at a time, whose loads are then under way together.
+#define QWEN35_PRAGMA(text) _Pragma(#text)
+#define UNROLL(rounds) QWEN35_PRAGMA(unroll rounds)
 // SHARED(float[32], sums); is a variable that the threads of a block share.
 #define SHARED(type, name) __shared__::qwen35::cuda::Named<type> name
 

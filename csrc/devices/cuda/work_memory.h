@@ -20,6 +20,11 @@ class WorkMemory {
     reserve(memory, count * sizeof(T));
     return reinterpret_cast<T*>(memory_.get());
   }
+  // What was reserved; null where nothing was.
+  template <class T>
+  T* get() const noexcept {
+    return reinterpret_cast<T*>(memory_.get());
+  }
   std::size_t bytes() const noexcept { return bytes_; }
 
  private:
