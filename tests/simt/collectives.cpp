@@ -25,10 +25,25 @@ struct Vote {
   unsigned ballot;
 };
 
+// Of one lane: where its row begins, and the rows that hold its elements, two of each matrix.
 struct Rows {
   const unsigned char* mine;
-  const unsigned char* of_lane[kWarp];
+  unsigned count;
+  bool is_transposed;
+  const unsigned char* holding[4][2];
 };
+
+void find_rows(void* const (&places)[kWarp], unsigned) {
+  for (unsigned lane = 0; lane < kWarp; ++lane) {
+    Rows& rows = at<Rows>(places, lane);
+    for (unsigned m = 0; m < rows.count; ++m) {
+      for (unsigned i = 0; i < 2; ++i) {
+        const unsigned row = rows.is_transposed ? 2 * (lane % 4) + i : lane / 4;
+        rows.holding[m][i] = at<Rows>(places, 8 * m + row).mine;
+      }
+    }
+  }
+}
 
 }  // namespace
 
@@ -60,17 +75,12 @@ void ldmatrix(unsigned* registers, unsigned count, const void* row, bool is_tran
     if (reinterpret_cast<std::uintptr_t>(row) % 16) fail("ldmatrix: a row is not aligned to 16 bytes");
     if (!is_shared(row)) fail("ldmatrix: a row is not in shared memory");
   }
-  Rows rows{static_cast<const unsigned char*>(row), {}};
-  warp_wait(~0u, Wait::kLdmatrix, &rows, [](void* const(&places)[kWarp], unsigned) {
-    for (unsigned to = 0; to < kWarp; ++to) {
-      for (unsigned from = 0; from < kWarp; ++from) at<Rows>(places, to).of_lane[from] = at<Rows>(places, from).mine;
-    }
-  });
+  Rows rows{static_cast<const unsigned char*>(row), count, is_transposed, {}};
+  warp_wait(~0u, Wait::kLdmatrix, &rows, find_rows);
   for (unsigned m = 0; m < count; ++m) {
     std::uint16_t pair[2];
     for (unsigned i = 0; i < 2; ++i) {
-      const unsigned r = is_transposed ? 2 * (me % 4) + i : me / 4, column = is_transposed ? me / 4 : 2 * (me % 4) + i;
-      const unsigned char* from = rows.of_lane[8 * m + r] + 2 * column;
+      const unsigned char* from = rows.holding[m][i] + 2 * (is_transposed ? me / 4 : 2 * (me % 4) + i);
       read(from, 2);
       std::memcpy(&pair[i], from, 2);
     }

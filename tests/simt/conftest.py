@@ -15,7 +15,7 @@ FIBERS = ["async_copies", "collectives", "fiber_switch", "fibers", "mma", "share
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror"]
 FLAGS = ["-std=c++20", "-O1", "-g", "-fPIC", "-ffp-contract=off", *WARNINGS, f"-I{HERE}", f"-I{CORE}"]
 # The fibers themselves are compiled without ThreadSanitizer (sanitizers.h).
-SANITIZERS = {"plain": [], "asan": ["-DSIMT_ASAN", "-fsanitize=address,undefined"], "tsan": ["-DSIMT_TSAN"]}
+SANITIZERS = {"plain": [], "asan": ["-fsanitize=address,undefined"], "tsan": ["-DSIMT_TSAN"]}
 
 
 def compile_with(*arguments: str | Path) -> None:

@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "fiber_switch.h"
-#include "mapping.h"
 #include "sanitizers.h"
 #include "shared_region.h"
 #include "stacks.h"
@@ -37,15 +36,15 @@ struct Runner {
   unsigned arrived[kMostThreads / kWarp] = {};  // of each warp: the lanes that wait in a collective
   Thread threads[kMostThreads] = {};
   // Of blocks that have ended, where memory is not reused.
-  std::vector<void*> ended_fibers;
-  std::vector<unsigned char*> ended_stacks, ended_regions;
+  std::vector<void*> ended_fibers, free_fibers;
+  std::vector<unsigned char*> ended_stacks;
 
   std::minstd_rand* drawn() { return launch->seed ? &random : nullptr; }
 };
 thread_local std::unique_ptr<Runner> owner;
 thread_local Runner* runner = nullptr;
 
-char grid_fence, grid_end;  // edges for ThreadSanitizer
+char grid_fence, block_begin, grid_end;  // edges for ThreadSanitizer
 char* barrier_edge() { return runner->shared.edges(); }
 char* warp_edge(unsigned warp) { return runner->shared.edges() + 1 + warp; }
 
@@ -125,6 +124,7 @@ void entry() {
   const bool is_first = !runner->root_stack;  // which comes from the root
   enter_stack(nullptr, is_first ? &runner->root_stack : nullptr, is_first ? &runner->root_stack_bytes : nullptr);
   for (;;) {
+    acquire(&block_begin);
     runner->launch->kernel(runner->launch->arguments);
     end_thread();
     Thread& next = next_thread();
@@ -148,6 +148,13 @@ void sleep() {
   switch_to(next);
 }
 
+void* take_fiber() {
+  if (runner->free_fibers.empty()) return new_fiber();
+  void* fiber = runner->free_fibers.back();
+  runner->free_fibers.pop_back();
+  return fiber;
+}
+
 void begin_threads() {
   const Extent& block = runner->launch->block;
   for (unsigned i = 0; i < runner->count; ++i) {
@@ -156,7 +163,7 @@ void begin_threads() {
     thread.id = i;
     thread.stack = nullptr;
     thread.is_done = thread.is_waiting = thread.has_seen_dependency = false;
-    thread.tsan_fiber = new_fiber();
+    thread.tsan_fiber = take_fiber();
     if (!kReusesMemory) prepare(thread);  // here, so that no fiber is seen to touch the heap
     runner->turns.add(thread);
   }
@@ -165,16 +172,15 @@ void begin_threads() {
 // Ends what ThreadSanitizer could still tell apart: all threads so far are ordered before all that follow.
 void forget_ended_blocks() {
   acquire(&grid_end);
-  for (void* fiber : runner->ended_fibers) delete_fiber(fiber);
-  for (unsigned char* stack : runner->ended_stacks) Stacks::unmap(stack);
-  for (unsigned char* region : runner->ended_regions) munmap(region, SharedRegion::kBytes + SharedRegion::kEdgeBytes);
+  runner->free_fibers.insert(runner->free_fibers.end(), runner->ended_fibers.begin(), runner->ended_fibers.end());
+  for (unsigned char* stack : runner->ended_stacks) runner->stacks.give_back(stack);
+  runner->shared.take_back();
   runner->ended_fibers.clear();
   runner->ended_stacks.clear();
-  runner->ended_regions.clear();
 }
 
 void run_block() {
-  constexpr std::size_t kMostFibers = 4096;  // ThreadSanitizer counts a few thousand at a time
+  constexpr std::size_t kMostFibers = 2048;  // that ThreadSanitizer tells apart at a time; it has a few thousand
   const Launch& launch = *runner->launch;
   runner->live = runner->count;
   runner->at_barrier = 0;
@@ -182,6 +188,7 @@ void run_block() {
   runner->turns.reset();
   runner->shared.begin(launch.shared_bytes, launch.shared_limit);
   begin_threads();
+  release(&block_begin);
   Thread& first = next_thread();
   prepare(first);
   current = &runner->root;
@@ -191,7 +198,7 @@ void run_block() {
     runner->ended_fibers.push_back(runner->threads[i].tsan_fiber);
     runner->ended_stacks.push_back(runner->threads[i].stack);
   }
-  runner->ended_regions.push_back(runner->shared.give_up());
+  runner->shared.lay_aside();
   if (runner->ended_fibers.size() + runner->count > kMostFibers) forget_ended_blocks();
 }
 

@@ -1,11 +1,12 @@
-// What AddressSanitizer (SIMT_ASAN) and ThreadSanitizer (SIMT_TSAN) are told of fibers. With ThreadSanitizer the files
-// of this folder are compiled without it, only device code is with it: what simt does for itself is no access of a
-// kernel's, and what it does for a kernel is told here.
+// What AddressSanitizer and ThreadSanitizer (SIMT_TSAN) are told of fibers. With ThreadSanitizer the files of this
+// folder are compiled without it, only device code is with it: what simt does for itself is no access of a kernel's,
+// and what it does for a kernel is told here.
 #pragma once
 
 #include <cstddef>
+#include <cstring>
 
-#if defined(SIMT_ASAN)
+#if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
@@ -14,7 +15,6 @@
 extern "C" {
 void* __tsan_get_current_fiber();
 void* __tsan_create_fiber(unsigned flags);
-void __tsan_destroy_fiber(void* fiber);
 void __tsan_switch_to_fiber(void* fiber, unsigned flags);
 void __tsan_acquire(void* at);
 void __tsan_release(void* at);
@@ -26,7 +26,7 @@ void __tsan_write_range(void* at, unsigned long bytes);
 namespace simt {
 
 #if defined(SIMT_TSAN)
-// Ended threads keep their stacks and shared memory until no later block can be mistaken for them.
+// Threads that have ended keep their stacks and shared memory until no later block can be mistaken for them.
 inline constexpr bool kReusesMemory = false;
 inline constexpr unsigned kNoOrder = 1;  // a switch of fibers orders nothing
 inline void acquire(void* edge) { __tsan_acquire(edge); }
@@ -37,9 +37,13 @@ inline void read(const void* at, std::size_t bytes) {
 inline void wrote(void* at, std::size_t bytes) {
   if (bytes) __tsan_write_range(at, bytes);
 }
+// memset would be seen, as an access of whichever thread is running.
+inline void fill_unseen(void* at, unsigned char value, std::size_t bytes) {
+  auto* to = static_cast<volatile unsigned char*>(at);
+  for (std::size_t i = 0; i < bytes; ++i) to[i] = value;
+}
 inline void* this_fiber() { return __tsan_get_current_fiber(); }
 inline void* new_fiber() { return __tsan_create_fiber(0); }
-inline void delete_fiber(void* fiber) { __tsan_destroy_fiber(fiber); }
 inline void announce_fiber(void* fiber) { __tsan_switch_to_fiber(fiber, kNoOrder); }
 #else
 inline constexpr bool kReusesMemory = true;
@@ -47,13 +51,13 @@ inline void acquire(void*) {}
 inline void release(void*) {}
 inline void read(const void*, std::size_t) {}
 inline void wrote(void*, std::size_t) {}
+inline void fill_unseen(void* at, unsigned char value, std::size_t bytes) { std::memset(at, value, bytes); }
 inline void* this_fiber() { return nullptr; }
 inline void* new_fiber() { return nullptr; }
-inline void delete_fiber(void*) {}
 inline void announce_fiber(void*) {}
 #endif
 
-#if defined(SIMT_ASAN)
+#if defined(__SANITIZE_ADDRESS__)
 inline void forbid(void* at, std::size_t bytes) { __asan_poison_memory_region(at, bytes); }
 inline void allow(void* at, std::size_t bytes) { __asan_unpoison_memory_region(at, bytes); }
 inline void leave_stack(void** fake, const void* stack, std::size_t bytes) {

@@ -1,8 +1,5 @@
 #include "shared_region.h"
 
-#include <cstring>
-#include <utility>
-
 #include "fibers.h"
 #include "mapping.h"
 #include "sanitizers.h"
@@ -13,11 +10,10 @@ constexpr std::size_t kAlignment = 128, kGap = 128;
 
 void SharedRegion::begin(std::size_t dynamic_bytes, std::size_t limit) {
   if (!memory_) memory_ = map(kBytes + kEdgeBytes);
-  if (!kReusesMemory) std::memset(memory_, 0xa5, kStaticBytes);  // here, so that no thread is seen to write it
   left_ = limit - dynamic_bytes, end_ = 0, count_ = 0;
   forbid(memory_, kBytes);
   allow(dynamic(), dynamic_bytes);
-  std::memset(dynamic(), 0xa5, dynamic_bytes);
+  fill_unseen(dynamic(), 0xa5, dynamic_bytes);
 }
 
 void* SharedRegion::variable(const void* tag, std::size_t bytes) {
@@ -31,11 +27,22 @@ void* SharedRegion::variable(const void* tag, std::size_t bytes) {
   unsigned char* at = memory_ + end_;
   left_ -= bytes, end_ += span;
   allow(at, bytes);
-  if (kReusesMemory) std::memset(at, 0xa5, bytes);
+  fill_unseen(at, 0xa5, bytes);
   variables_[count_++] = {tag, at};
   return at;
 }
 
-unsigned char* SharedRegion::give_up() { return std::exchange(memory_, nullptr); }
+void SharedRegion::lay_aside() {
+  aside_.push_back(memory_);
+  memory_ = nullptr;
+  if (free_.empty()) return;
+  memory_ = free_.back();
+  free_.pop_back();
+}
+
+void SharedRegion::take_back() {
+  free_.insert(free_.end(), aside_.begin(), aside_.end());
+  aside_.clear();
+}
 
 }  // namespace simt

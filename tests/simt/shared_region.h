@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <vector>
 
 namespace simt {
 
@@ -16,7 +17,8 @@ class SharedRegion {
   void* variable(const void* tag, std::size_t bytes);
   bool holds(const void* at) const { return at >= memory_ && at < memory_ + kBytes; }
   char* edges() const { return reinterpret_cast<char*>(memory_ + kBytes); }
-  unsigned char* give_up();  // the next block gets other memory; unmap(kBytes + kEdgeBytes) is the caller's
+  void lay_aside();  // the next block gets other memory, until
+  void take_back();  // all that was laid aside may be used again
 
  private:
   static constexpr std::size_t kStaticBytes = 128 * 1024;
@@ -31,6 +33,7 @@ class SharedRegion {
   std::size_t end_ = 0;   // of those there are, with the gaps between them
   unsigned count_ = 0;
   Variable variables_[kMostVariables];
+  std::vector<unsigned char*> aside_, free_;
 };
 
 }  // namespace simt

@@ -17,8 +17,6 @@ unsigned char* Stacks::take() {
   return stack;
 }
 
-void Stacks::unmap(unsigned char* stack) { munmap(stack - kGuard, kGuard + kBytes); }
-
 void** Stacks::top(unsigned char* stack) {
   const std::size_t color = reinterpret_cast<std::uintptr_t>(stack) / (kGuard + kBytes) * 320 % 4096 / 64 * 64;
   return reinterpret_cast<void**>(stack + kBytes - 64 - color);

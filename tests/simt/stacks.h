@@ -13,7 +13,6 @@ class Stacks {
 
   unsigned char* take();
   void give_back(unsigned char* stack) { free_.push_back(stack); }
-  static void unmap(unsigned char* stack);
   // The first word of a new fiber. Tops of different stacks lie in different sets of the cache.
   static void** top(unsigned char* stack);
 
