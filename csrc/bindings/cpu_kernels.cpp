@@ -134,7 +134,7 @@ void bind_cpu_kernels(py::module_& kernels) {
   kernels.def("softplus", &map<cpu::softplus>);
   kernels.def("read_sum", &read_sum);
   kernels.def("multiply_int8", [](const std::string& isa, std::size_t rounds) {
-    std::int32_t sum = 0;
+    std::uint32_t sum = 0;
     return table_of(isa).multiply_int8(rounds, &sum);
   });
   kernels.def("encode_iq4_nl_in_passing", &encode_in_passing);

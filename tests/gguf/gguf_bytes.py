@@ -41,7 +41,7 @@ class File:
     alignment: int = 32
 
     def header(self) -> bytes:
-        out = self.magic + struct.pack("<I", self.version)
+        out = bytearray(self.magic + struct.pack("<I", self.version))
         out += struct.pack("<Q", len(self.tensors) if self.tensor_count is None else self.tensor_count)
         out += struct.pack("<Q", len(self.values) if self.value_count is None else self.value_count)
         for key, encoded in self.values:
@@ -51,7 +51,7 @@ class File:
             out += string(t.name) + struct.pack("<I", len(t.dims)) + struct.pack(f"<{len(t.dims)}Q", *t.dims)
             out += struct.pack("<IQ", t.kind, offset if t.offset is None else t.offset)
             offset += len(self.padded(t.data))
-        return out
+        return bytes(out)
 
     def padded(self, data: bytes) -> bytes:
         return data + bytes(-len(data) % self.alignment)

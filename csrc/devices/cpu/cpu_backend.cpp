@@ -15,7 +15,7 @@ constexpr std::size_t kGrain = 1 << 16;
 class CpuBuffer final : public Buffer {
  public:
   CpuBuffer(std::shared_ptr<std::byte> memory, std::size_t bytes) : data_(std::move(memory)), bytes_(bytes) {
-    std::memset(data_.get(), 0, bytes);
+    std::fill_n(data_.get(), bytes, std::byte{0});
   }
 
   DevicePtr<std::byte> data() noexcept override { return device(data_.get()); }
@@ -50,13 +50,13 @@ std::unique_ptr<StatePool> CpuBackend::state_pool(const StateSpec& spec) {
 }
 
 void CpuBackend::copy(DevicePtr<std::byte> to, DevicePtr<const std::byte> from, std::size_t bytes) {
-  std::memcpy(host(to), host(from), bytes);
+  std::copy_n(host(from), bytes, host(to));
 }
 void CpuBackend::upload(DevicePtr<std::byte> to, const std::byte* from, std::size_t bytes) {
-  std::memcpy(host(to), from, bytes);
+  std::copy_n(from, bytes, host(to));
 }
 void CpuBackend::download(std::byte* to, DevicePtr<const std::byte> from, std::size_t bytes) {
-  std::memcpy(to, host(from), bytes);
+  std::copy_n(host(from), bytes, to);
 }
 
 void CpuBackend::do_reserve(const ModelShape& model, const Step& step) {

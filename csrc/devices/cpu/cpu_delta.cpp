@@ -3,7 +3,6 @@
 // cache; a row of the batch is many pages away from the next, a block's rows lie side by side.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "devices/cpu/cpu_backend.h"
 #include "devices/cpu/host.h"
@@ -112,7 +111,7 @@ struct Layer {
     float* pending = rows.segment.keys + head * rows.segment.pending * width;
     convolve(rows, head * width, width, block.query);
     convolve(rows, (shape.key_heads + head) * width, width, block.key);
-    std::memcpy(block.key, pending, rows.first * width * sizeof(float));
+    std::copy_n(pending, rows.first * width, block.key);
 
     const float query_scale = 1.0F / std::sqrt(static_cast<float>(width));
     for (std::size_t t = rows.first; t < rows.end; ++t) {
@@ -125,7 +124,7 @@ struct Layer {
       table.delta_dots(block.key_dots + t * kDeltaSteps, key, chunk, i, width);
       table.delta_dots(block.query_dots + t * kDeltaSteps, query, chunk, i + 1, width);
     }
-    std::memcpy(pending, block.key + rows.committed() * width, rows.pending() * width * sizeof(float));
+    std::copy_n(block.key + rows.committed() * width, rows.pending() * width, pending);
   }
 
   void make_steps(const Rows& rows, std::size_t head) const noexcept {

@@ -156,10 +156,10 @@ struct Table {
 
   // The limits that `qwen35 bench` compares speeds with. read_sum: the sum of whole blocks of kReadBlock bytes, read
   // with a prefetch distance of `ahead` bytes (0: the hardware's own). multiply_int8: `rounds` of the instructions of
-  // 8-bit products, on registers; returns the number of 8-bit multiplications and additions. `sum` depends on all of
-  // them, so that no compiler leaves one out.
+  // 8-bit products, on registers; returns the number of 8-bit multiplications and additions. `sum`, modulo 2^32,
+  // depends on all of them, so that no compiler leaves one out.
   std::uint64_t (*read_sum)(const std::byte* data, std::size_t bytes, std::size_t ahead) noexcept;
-  std::uint64_t (*multiply_int8)(std::size_t quantises, std::int32_t* sum) noexcept;
+  std::uint64_t (*multiply_int8)(std::size_t rounds, std::uint32_t* sum) noexcept;
 };
 
 // One per file of kernels; each replaces its own entries. reference/ first.

@@ -66,9 +66,9 @@ double int8_throughput(Isa isa, unsigned threads, unsigned repetitions) {
   const auto run = [&](std::size_t rounds) {
     operations = 0;
     workers.each_item(workers.count(), [&](std::size_t, unsigned) {
-      std::int32_t sum = 0;
+      std::uint32_t sum = 0;
       operations.fetch_add(kernels(isa).multiply_int8(rounds, &sum), std::memory_order_relaxed);
-      sink.fetch_add(static_cast<std::uint64_t>(sum), std::memory_order_relaxed);
+      sink.fetch_add(sum, std::memory_order_relaxed);
     });
   };
   std::size_t rounds = 1 << 12;

@@ -1,7 +1,6 @@
 #include "devices/fake/fake_backend.h"
 
 #include <algorithm>
-#include <cstring>
 #include <string>
 #include <utility>
 
@@ -79,13 +78,13 @@ std::unique_ptr<Buffer> FakeBackend::allocate(std::size_t bytes) {
 }
 
 void FakeBackend::copy(DevicePtr<std::byte> to, DevicePtr<const std::byte> from, std::size_t bytes) {
-  std::memcpy(host(to), host(from), bytes);
+  std::copy_n(host(from), bytes, host(to));
 }
 void FakeBackend::upload(DevicePtr<std::byte> to, const std::byte* from, std::size_t bytes) {
-  std::memcpy(host(to), from, bytes);
+  std::copy_n(from, bytes, host(to));
 }
 void FakeBackend::download(std::byte* to, DevicePtr<const std::byte> from, std::size_t bytes) {
-  std::memcpy(to, host(from), bytes);
+  std::copy_n(host(from), bytes, to);
 }
 
 void FakeBackend::do_reserve(const ModelShape&, const Step& step) {

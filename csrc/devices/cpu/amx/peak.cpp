@@ -12,7 +12,7 @@ constexpr std::size_t kRows = 16, kRowBytes = 64, kChains = 4;
 constexpr TileShapes kShapes{.row_bytes = {kRowBytes, kRowBytes, kRowBytes, kRowBytes, kRowBytes, kRowBytes},
                              .rows = {kRows, kRows, kRows, kRows, kRows, kRows}};
 
-std::uint64_t multiply_int8(std::size_t rounds, std::int32_t* sum) noexcept {
+std::uint64_t multiply_int8(std::size_t rounds, std::uint32_t* sum) noexcept {
   alignas(64) std::int8_t bytes[kRows][kRowBytes];
   alignas(64) std::int32_t sums[kRows][kRows];
   std::memset(bytes, 3, sizeof bytes);
@@ -33,7 +33,7 @@ std::uint64_t multiply_int8(std::size_t rounds, std::int32_t* sum) noexcept {
             : "memory");
   }
   asm volatile("tilestored %%tmm3, (%0,%1,1)\n\ttilerelease" ::"r"(sums), "r"(stride) : "memory");
-  *sum += sums[0][0];
+  *sum += static_cast<std::uint32_t>(sums[0][0]);
   return 2 * std::uint64_t{kChains} * kRows * kRows * kRowBytes * rounds;
 }
 

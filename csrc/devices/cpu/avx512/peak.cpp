@@ -12,7 +12,13 @@ struct Avx512Peak {
   static V value(char byte) noexcept { return _mm512_set1_epi8(byte); }
   static V add_words(V sum, const std::byte* data) noexcept { return _mm512_add_epi64(sum, _mm512_loadu_si512(data)); }
   static void prefetch(const std::byte* p) noexcept { _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0); }
-  static std::uint64_t sum(V x) noexcept { return static_cast<std::uint64_t>(_mm512_reduce_add_epi64(x)); }
+  static std::uint64_t sum(V x) noexcept {  // modulo 2^64; _mm512_reduce_add_epi64 adds signed numbers
+    alignas(64) std::uint64_t words[8];
+    _mm512_store_si512(words, x);
+    std::uint64_t total = 0;
+    for (const std::uint64_t word : words) total += word;
+    return total;
+  }
 #if !defined(_MSC_VER) || defined(__clang__)
   static void hide(V& x) noexcept { asm volatile("" : "+v"(x)); }
 #endif

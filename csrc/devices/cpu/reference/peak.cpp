@@ -21,14 +21,14 @@ std::uint64_t read_sum(const std::byte* data, std::size_t bytes, std::size_t) no
 }
 
 // Each chain multiplies by what it has summed, so that no product can be computed once and for all.
-std::uint64_t multiply_int8(std::size_t rounds, std::int32_t* sum) noexcept {
+std::uint64_t multiply_int8(std::size_t rounds, std::uint32_t* sum) noexcept {
   constexpr std::size_t kChains = 8;
   std::int32_t chains[kChains];
   for (std::size_t i = 0; i < kChains; ++i) chains[i] = static_cast<std::int32_t>(i + 1);
   for (std::size_t round = 0; round < rounds; ++round) {
     for (std::int32_t& chain : chains) chain = (static_cast<std::int8_t>(chain) * 83 + (chain >> 3)) & 0xffff;
   }
-  for (const std::int32_t chain : chains) *sum += chain;
+  for (const std::int32_t chain : chains) *sum += static_cast<std::uint32_t>(chain);
   return 2 * std::uint64_t{kChains} * rounds;
 }
 

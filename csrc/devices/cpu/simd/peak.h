@@ -32,7 +32,7 @@ struct Peak {
 
   // Twelve chains: five cycles at two a cycle want ten under way. Variables, not an array: GCC keeps an array's twin in
   // memory.
-  static std::uint64_t multiply_int8(std::size_t rounds, std::int32_t* total) noexcept {
+  static std::uint64_t multiply_int8(std::size_t rounds, std::uint32_t* total) noexcept {
     const V w = Bytes::value(3);
     V x = Bytes::value(5);
     V a = Bytes::zero(), b = a, c = a, d = a, e = a, f = a, g = a, h = a, i = a, j = a, k = a, l = a;
@@ -56,7 +56,7 @@ struct Peak {
     }
     constexpr std::size_t kChains = 12;
     const V chains[kChains] = {a, b, c, d, e, f, g, h, i, j, k, l};
-    for (const V& chain : chains) *total += static_cast<std::int32_t>(Bytes::sum(chain));
+    for (const V& chain : chains) *total += static_cast<std::uint32_t>(Bytes::sum(chain));
     return 2 * std::uint64_t{kChains} * Bytes::kProducts * rounds;
   }
 
