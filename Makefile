@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 CHECKED := -Cbuild-dir=build/core -Ccmake.define.QWEN35_WERROR=ON -Ccmake.define.QWEN35_NATIVE_TESTS=ON
 CXX_FILES = $(shell git ls-files --cached --others --exclude-standard '*.cpp' '*.h' '*.cu' '*.cuh' '*.metal' '*.mm')
 
-.PHONY: setup build test check format bench lint types warnings isas simt arm older weigh lowest sanitize wheel clean
+.PHONY: setup build test check format bench lint types warnings isas simt bounds races arm older weigh lowest sanitize wheel clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -62,6 +62,21 @@ simt: build
 	QWEN35_SIMT=$(CURDIR)/build/core/simt/libcuda.so.1 $(BIN)/python -m pytest $(SIMT_TESTS)
 SIMT_TESTS := tests/kernels tests/devices tests/model/test_logits.py tests/sequence --ignore-glob='*sampler*' \
   -k 'not reference and not avx and not amx and not isa'
+
+# The kernels with device code under AddressSanitizer and under ThreadSanitizer; the core itself is not.
+SIMT_KERNELS := tests/kernels -k cuda
+define sanitized_simt
+$(BIN)/cmake -G Ninja -S . -B build/simt-$(1) -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DQWEN35_BINDINGS=OFF \
+  -DQWEN35_NATIVE_TESTS=ON -DSIMT_SANITIZER=$(1)
+$(BIN)/cmake --build build/simt-$(1) --target simt
+LD_PRELOAD="$$(gcc -print-file-name=$(2)) $$(gcc -print-file-name=libstdc++.so)" QWEN35_SANITIZED=1 \
+  ASAN_OPTIONS=detect_leaks=0 TSAN_OPTIONS=ignore_noninstrumented_modules=1 \
+  LD_LIBRARY_PATH=$(CURDIR)/build/simt-$(1)/simt $(BIN)/python -m pytest -s $(SIMT_KERNELS)
+endef
+bounds: build
+	$(call sanitized_simt,address,libasan.so)
+races: build
+	$(call sanitized_simt,thread,libtsan.so)
 
 # The core for 64-bit Arm, warnings as errors, and every kernel against its scalar twin on an emulated processor.
 arm:
