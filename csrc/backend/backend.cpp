@@ -104,14 +104,15 @@ void Backend::attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std
   timed(Operation::kAttend, [&] { do_attend(out, q_gate, shape, layer); });
 }
 
-void Backend::route(const Routes& out, Tensor logits) {
-  check::route(logits, out.top_k);
-  timed(Operation::kRoute, [&] { do_route(out, logits); });
+void Backend::route(const Routes& out, Tensor logits, Tensor h, const RouterWeights& weights) {
+  check_layout("route", {weights.router, weights.shared_gate});
+  check::route(out, logits, h, weights);
+  timed(Operation::kRoute, [&] { do_route(out, logits, h, weights); });
 }
 
 void Backend::moe_gather(const ExpertActs& out, Tensor h, const ExpertWeights& experts, const Routes& routes) {
   check_layout("moe_gather", experts);
-  check::moe_gather(out, h, experts, routes.top_k);
+  check::moe_gather(out, h, experts, routes);
   timed(Operation::kMoeGather, [&] { do_moe_gather(out, h, experts, routes); });
 }
 
@@ -119,11 +120,6 @@ void Backend::moe_combine(Tensor x, const ExpertActs& h, const ExpertWeights& ex
   check_layout("moe_combine", experts);
   check::moe_combine(x, h, experts, routes.top_k);
   timed(Operation::kMoeCombine, [&] { do_moe_combine(x, h, experts, routes); });
-}
-
-void Backend::sigmoid_gate(Tensor h, Tensor gate) {
-  check::sigmoid_gate(h, gate);
-  timed(Operation::kSigmoidGate, [&] { do_sigmoid_gate(h, gate); });
 }
 
 void Backend::take_rows(Tensor out, Tensor x) {

@@ -72,6 +72,13 @@ struct Routes {
   DevicePtr<std::int32_t> experts;  // [T K]
   DevicePtr<float> weights;         // [T K], of a row's experts together 1
   std::uint32_t top_k;              // K
+  Tensor shared_gate{};             // [T, 1], before its sigmoid: what the shared expert counts. No rows: it counts 1
+};
+
+// What chooses experts.
+struct RouterWeights {
+  const Weight* router;       // [E, D]
+  const Weight* shared_gate;  // [1, D] or null
 };
 
 // What the experts make of T rows.
@@ -185,21 +192,19 @@ class Backend {
   // out = softmax(q k^T / sqrt(A)) v * sigmoid(gate) over positions [0, the row's own]. out [T, H A].
   void attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::uint32_t layer);
 
-  // Top K of softmax(logits) per row, ties to the lower index, weights renormalised to sum 1. logits [T, E].
+  // logits = h router^T and, with a gate for the shared expert, out.shared_gate = h shared_gate^T; then the top K of
+  // softmax(logits) per row, ties to the lower index, weights renormalised to sum 1. logits [T, E].
   // docs/architecture.md 4.
-  void route(const Routes& out, Tensor logits);
+  void route(const Routes& out, Tensor logits, Tensor h, const RouterWeights& weights);
 
   // out.routed[t * K + i] = silu(h[t] gate_e^T) * (h[t] up_e^T) with e = routes.experts[t * K + i], and out.shared =
-  // silu(h gate^T) * (h up^T) with the shared expert: in one call, so that h is rounded once and all experts are one
-  // list of work.
+  // silu(h gate^T) * (h up^T) * sigmoid(routes.shared_gate) with the shared expert: in one call, so that h is rounded
+  // once and all experts are one list of work.
   void moe_gather(const ExpertActs& out, Tensor h, const ExpertWeights& experts, const Routes& routes);
 
   // x[t] += sum_i routes.weights[t * K + i] * h.routed[t * K + i] down_e^T; then x += h.shared down^T with the shared
   // expert.
   void moe_combine(Tensor x, const ExpertActs& h, const ExpertWeights& experts, const Routes& routes);
-
-  // h <- h * sigmoid(gate), gate [T, 1]: the shared expert behind its own gate.
-  void sigmoid_gate(Tensor h, Tensor gate);
 
   // out[i] = x[outputs[i]].
   void take_rows(Tensor out, Tensor x);
@@ -245,10 +250,9 @@ class Backend {
   virtual void do_norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const HeadNorms& norms, float eps,
                                    const Rope& rope, const AttentionShape& shape, std::uint32_t layer) = 0;
   virtual void do_attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::uint32_t layer) = 0;
-  virtual void do_route(const Routes& out, Tensor logits) = 0;
+  virtual void do_route(const Routes& out, Tensor logits, Tensor h, const RouterWeights& weights) = 0;
   virtual void do_moe_gather(const ExpertActs& out, Tensor h, const ExpertWeights& experts, const Routes& routes) = 0;
   virtual void do_moe_combine(Tensor x, const ExpertActs& h, const ExpertWeights& experts, const Routes& routes) = 0;
-  virtual void do_sigmoid_gate(Tensor h, Tensor gate) = 0;
   virtual void do_take_rows(Tensor out, Tensor x) = 0;
   virtual void do_previous_rows(Tensor out, Tensor x) = 0;
   virtual std::size_t do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits) = 0;

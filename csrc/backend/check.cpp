@@ -157,14 +157,21 @@ void attend(Tensor out, Tensor q_gate, const AttentionShape& shape, const Step& 
   expect(kName, "out", out, q_gate.rows, width);
 }
 
-void route(Tensor logits, std::uint32_t top_k) {
-  if (top_k == 0 || top_k > logits.cols) {
-    fail("route", "num_experts_per_tok is " + text(top_k) + ", expected 1 to num_experts, " + text(logits.cols));
+void route(const Routes& out, Tensor logits, Tensor h, const RouterWeights& weights) {
+  constexpr const char* kName = "route";
+  if (out.top_k == 0 || out.top_k > logits.cols) {
+    fail(kName, "num_experts_per_tok is " + text(out.top_k) + ", expected 1 to num_experts, " + text(logits.cols));
   }
+  expect(kName, "logits", logits, h.rows, weights.router->rows());
+  matmul(kName, logits, h, *weights.router);
+  if (weights.shared_gate == nullptr) return;
+  expect(kName, "the shared expert's gate", out.shared_gate, h.rows, 1);
+  matmul(kName, out.shared_gate, h, *weights.shared_gate);
 }
 
-void moe_gather(const ExpertActs& out, Tensor h, const ExpertWeights& experts, std::uint32_t top_k) {
+void moe_gather(const ExpertActs& out, Tensor h, const ExpertWeights& experts, const Routes& routes) {
   constexpr const char* kName = "moe_gather";
+  const std::size_t top_k = routes.top_k;
   const Weight &gate = *experts.gate, *up = experts.up;
   const Tensor routed = out.routed;
   const std::size_t width = rows_of_one(kName, gate, std::size_t{experts.count} * (up == nullptr ? 2 : 1));
@@ -176,7 +183,9 @@ void moe_gather(const ExpertActs& out, Tensor h, const ExpertWeights& experts, s
                     " does not fit an output of " + text(routed.rows, routed.cols) + ", expected " +
                     text(h.rows * top_k, width));
   }
-  if (experts.shared) shared_expert(kName, *experts.shared, out.shared, h.rows, h.cols);
+  if (!experts.shared) return;
+  shared_expert(kName, *experts.shared, out.shared, h.rows, h.cols);
+  if (routes.shared_gate.rows > 0) expect(kName, "the shared expert's gate", routes.shared_gate, h.rows, 1);
 }
 
 void moe_combine(Tensor x, const ExpertActs& h, const ExpertWeights& experts, std::uint32_t top_k) {
@@ -186,8 +195,6 @@ void moe_combine(Tensor x, const ExpertActs& h, const ExpertWeights& experts, st
   expect(kName, "x", x, x.rows, width);
   if (experts.shared) shared_expert(kName, *experts.shared, h.shared, x.rows, width);
 }
-
-void sigmoid_gate(Tensor h, Tensor gate) { expect("sigmoid_gate", "gate", gate, h.rows, 1); }
 
 void take_rows(Tensor out, Tensor x, const Step& step) {
   batch_rows("take_rows", "x", x, step, x.cols);

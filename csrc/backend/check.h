@@ -20,10 +20,9 @@ void gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b, const
 void norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const Rope& rope, const AttentionShape& shape,
                       const Step& step, const DeviceLimits& limits);
 void attend(Tensor out, Tensor q_gate, const AttentionShape& shape, const Step& step, const DeviceLimits& limits);
-void route(Tensor logits, std::uint32_t top_k);
-void moe_gather(const ExpertActs& out, Tensor h, const ExpertWeights& experts, std::uint32_t top_k);
+void route(const Routes& out, Tensor logits, Tensor h, const RouterWeights& weights);
+void moe_gather(const ExpertActs& out, Tensor h, const ExpertWeights& experts, const Routes& routes);
 void moe_combine(Tensor x, const ExpertActs& h, const ExpertWeights& experts, std::uint32_t top_k);
-void sigmoid_gate(Tensor h, Tensor gate);
 void take_rows(Tensor out, Tensor x, const Step& step);
 void previous_rows(Tensor out, Tensor x, const Step& step);
 void top_k(std::size_t k, Tensor logits, const LogitEdits& edits);

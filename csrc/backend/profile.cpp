@@ -15,7 +15,6 @@ Profile::Profile() noexcept
               {"route"},
               {"moe_gather"},
               {"moe_combine"},
-              {"sigmoid_gate"},
               {"take_rows"},
               {"previous_rows"},
               {"top_k"},

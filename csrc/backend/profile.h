@@ -22,7 +22,6 @@ enum class Operation : std::uint8_t {
   kRoute,
   kMoeGather,
   kMoeCombine,
-  kSigmoidGate,
   kTakeRows,
   kPreviousRows,
   kTopK,

@@ -159,15 +159,19 @@ void attend(Device& device, const array& out, const array& q_gate, const Range& 
   stage.fetch(out);
 }
 
-py::tuple route(Device& device, const array& logits, std::uint32_t top_k) {
-  const py::ssize_t rows = logits.shape(0);
+py::tuple route(Device& device, const array& h, const Weight& router, std::uint32_t top_k, const Weight* shared_gate) {
+  const py::ssize_t rows = h.shape(0);
+  const array logits = py::array_t<float>({rows, static_cast<py::ssize_t>(router.rows())});
   const array experts = py::array_t<std::int32_t>({rows, static_cast<py::ssize_t>(top_k)});
   const array weights = py::array_t<float>({rows, static_cast<py::ssize_t>(top_k)});
+  const array gate = py::array_t<float>({rows, py::ssize_t{1}});
   Stage stage(*device.ops);
-  device.ops->route({stage.integers(experts), stage.floats(weights), top_k}, stage.tensor(logits));
+  const Routes to{stage.integers(experts), stage.floats(weights), top_k, stage.tensor(gate)};
+  device.ops->route(to, stage.tensor(logits), stage.tensor(h), {&router, shared_gate});
   stage.fetch(experts);
   stage.fetch(weights);
-  return py::make_tuple(experts, weights);
+  stage.fetch(gate);
+  return py::make_tuple(experts, weights, gate);
 }
 
 py::list top_k(Device& device, const array& logits, std::size_t k,
@@ -194,7 +198,7 @@ ExpertWeights expert_weights(const Weight& gate, const Weight* up, const Weight&
 }
 
 Routes routes(Stage& stage, const array& chosen, DevicePtr<float> weights) {
-  return {stage.integers(chosen), weights, static_cast<std::uint32_t>(chosen.shape(1))};
+  return {stage.integers(chosen), weights, static_cast<std::uint32_t>(chosen.shape(1)), {}};
 }
 
 // `act` is of the shared expert.
@@ -203,9 +207,11 @@ ExpertActs expert_acts(Stage& stage, const array& routed, const std::optional<ar
 }
 
 void moe_gather(Device& device, const array& out, const array& h, const ExpertWeights& experts, const array& chosen,
-                const std::optional<array>& act) {
+                const std::optional<array>& act, const std::optional<array>& shared_gate) {
   Stage stage(*device.ops);
-  device.ops->moe_gather(expert_acts(stage, out, act), stage.tensor(h), experts, routes(stage, chosen, {}));
+  Routes to = routes(stage, chosen, {});
+  if (shared_gate) to.shared_gate = stage.tensor(*shared_gate);
+  device.ops->moe_gather(expert_acts(stage, out, act), stage.tensor(h), experts, to);
   stage.fetch(out);
   if (act) stage.fetch(*act);
 }
@@ -216,12 +222,6 @@ void moe_combine(Device& device, const array& x, const array& h, const ExpertWei
   device.ops->moe_combine(stage.tensor(x), expert_acts(stage, h, act), experts,
                           routes(stage, chosen, stage.floats(weights)));
   stage.fetch(x);
-}
-
-void sigmoid_gate(Device& device, const array& h, const array& gate) {
-  Stage stage(*device.ops);
-  device.ops->sigmoid_gate(stage.tensor(h), stage.tensor(gate));
-  stage.fetch(h);
 }
 
 void take_rows(Device& device, const array& out, const array& x, const std::vector<std::uint32_t>& rows) {
@@ -309,12 +309,11 @@ void bind_device(py::module_& kernels) {
            py::arg("ranges"), py::arg("caches"), py::arg("positions") = std::vector<std::array<std::int32_t, 3>>(),
            py::arg("sections") = std::array<std::uint32_t, 3>{11, 11, 10}, py::arg("commits") = Commits{})
       .def("attend", &attend)
-      .def("route", &route)
+      .def("route", &route, py::arg("h"), py::arg("router"), py::arg("top_k"), py::arg("shared_gate") = py::none())
       .def("moe_gather", &moe_gather, py::arg("out"), py::arg("h"), py::arg("experts"), py::arg("chosen"),
-           py::arg("act") = py::none())
+           py::arg("act") = py::none(), py::arg("shared_gate") = py::none())
       .def("moe_combine", &moe_combine, py::arg("x"), py::arg("h"), py::arg("experts"), py::arg("chosen"),
            py::arg("weights"), py::arg("act") = py::none())
-      .def("sigmoid_gate", &sigmoid_gate)
       .def("take_rows", &take_rows)
       .def("previous_rows", &previous_rows)
       .def("top_k", &top_k, py::arg("logits"), py::arg("k"), py::arg("edits"), py::arg("repetition") = 1.0,

@@ -58,11 +58,11 @@ std::size_t carve(Activations& s, const ModelShape& c, std::size_t rows, std::si
   s.act = allocator.tensor(rows, c.moe ? c.moe->shared_width : c.feed_forward);
   if (c.moe) {
     s.router = allocator.tensor(rows, c.moe->experts);
-    s.shared_gate = allocator.tensor(rows, 1);
     s.expert_act = allocator.tensor(rows * c.moe->top_k, c.moe->width);
     s.routes = {.experts = allocator.array<std::int32_t>(rows * c.moe->top_k),
                 .weights = allocator.array<float>(rows * c.moe->top_k),
-                .top_k = c.moe->top_k};
+                .top_k = c.moe->top_k,
+                .shared_gate = allocator.tensor(rows, 1)};
   }
 
   allocator.back_to(shared);
@@ -90,7 +90,7 @@ Scratch::Scratch(Backend& backend, const Config& config, std::size_t rows, std::
 Activations Scratch::first_rows(std::size_t n) const noexcept {
   Activations s = whole_;
   for (Tensor* tensor : {&s.x, &s.h, &s.qkv, &s.z, &s.a, &s.b, &s.mix, &s.q_gate, &s.k, &s.v, &s.attended, &s.act,
-                         &s.router, &s.shared_gate, &s.joined, &s.last}) {
+                         &s.router, &s.routes.shared_gate, &s.joined, &s.last}) {
     tensor->rows = n;
   }
   s.expert_act.rows = n * top_k_;

@@ -27,10 +27,9 @@ struct Activations {
   Tensor v;         // [T, G A]
   Tensor attended;  // [T, H A]
 
-  Tensor act;          // [T, F], with experts the shared one's
-  Tensor router;       // [T, E]
-  Tensor shared_gate;  // [T, 1]
-  Tensor expert_act;   // [T K, F]
+  Tensor act;         // [T, F], with experts the shared one's
+  Tensor router;      // [T, E]
+  Tensor expert_act;  // [T K, F]
   Routes routes;
 
   Tensor joined;  // [T, 2D], embedding and hidden state for the block that drafts

@@ -39,11 +39,9 @@ struct Pass {  // what every block needs, so that a block's own arguments are it
 
   // Mixture of experts: the router's top K, and one shared expert behind its own gate.
   void feed(const MoeWeights& w) {
-    ops.matmul(s.h, {{s.router, w.router}, {s.shared_gate, w.shared_gate}});
-    ops.route(s.routes, s.router);
+    ops.route(s.routes, s.router, s.h, {w.router, w.shared_gate});
     const ExpertActs acts{.routed = s.expert_act, .shared = s.act};
     ops.moe_gather(acts, s.h, w.experts, s.routes);
-    ops.sigmoid_gate(s.act, s.shared_gate);
     ops.moe_combine(s.x, acts, w.experts, s.routes);
   }
 };

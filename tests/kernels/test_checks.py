@@ -57,7 +57,12 @@ CASES: dict[str, Callable[[kernels.Device], object]] = {
     r"norm_rope_append: rotary dimensions 18": lambda c: append(c, zeros(3, 64), zeros(3, 16), (0, 3, 0), 9),
     r"attend: out is \[3, 31\], expected \[3, 32\]": lambda c: attend(c, empty(3, 31)),
     r"attend: 2 heads over 1 key/value heads of width 17": lambda c: attend(c, empty(3, 32), (2, 1, 17)),
-    r"route: num_experts_per_tok is 9, expected 1 to num_experts, 8": lambda c: c.route(zeros(1, 8), 9),
+    r"route: num_experts_per_tok is 9, expected 1 to num_experts, 8": lambda c: c.route(
+        zeros(1, 32), weight(c, 8, 32), 9
+    ),
+    r"route: \[1, 32\] times the transpose of \[8, 64\] does not fit": lambda c: c.route(
+        zeros(1, 32), weight(c, 8, 64), 2
+    ),
     r"moe_gather: 20 rows of weights are not 3 equal parts": lambda c: c.moe_gather(
         empty(2, 5), zeros(1, 32), experts(c, 3, 1), np.zeros((1, 2), np.int32)
     ),
@@ -67,7 +72,6 @@ CASES: dict[str, Callable[[kernels.Device], object]] = {
     r"moe_combine: h is \[3, 32\], expected \[2, 32\]": lambda c: c.moe_combine(
         zeros(1, 5), zeros(3, 32), experts(c, 4, 4), np.zeros((1, 2), np.int32), zeros(1, 2)
     ),
-    r"sigmoid_gate: gate is \[2, 1\], expected \[3, 1\]": lambda c: c.sigmoid_gate(zeros(3, 8), zeros(2, 1)),
     r"step: output row 5 of 5": lambda c: c.take_rows(empty(1, 8), zeros(5, 8), [5]),
 }
 

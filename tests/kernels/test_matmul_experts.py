@@ -132,6 +132,22 @@ def test_the_shared_expert_is_its_own_products(dtype: str, width: int, tokens: i
         assert all(agree(name, a, b, "quantised") for a, b in zip(got, expected, strict=True))
 
 
+@pytest.mark.parametrize("tokens", [1, 9, 40])
+def test_the_shared_expert_passes_its_gate(tokens: int, name: str) -> None:
+    rng = np.random.default_rng(8)
+    e, device = Experts(rng, "Q4_0", 64), device_of(name, 2)
+    shared = tuple(Matrix(rng, "Q8_0", *shape).pack(device) for shape in ((96, D), (96, D), (D, 96)))
+    mixture = kernels.Experts(e.gate.pack(device), e.up.pack(device), e.down.pack(device), E, shared)
+    h, experts = activations(rng, tokens, D), choose(rng, tokens)
+    gate = ragged(tokens, 1)
+    gate[:] = 4 * rng.standard_normal(gate.shape)
+    routed, whole, gated = ragged(tokens * K, 64), ragged(tokens, 96), ragged(tokens, 96)
+    device.moe_gather(routed, h, mixture, experts, whole)
+    device.moe_gather(routed, h, mixture, experts, gated, gate)
+    exact = whole.astype(np.float64) / (1 + np.exp(-gate.astype(np.float64)))
+    np.testing.assert_allclose(gated, exact, rtol=4e-7, atol=1e-30)
+
+
 @pytest.mark.parametrize(("width", "groups"), [(40, 2 * E), (64, 2 * E), (64, E)])
 def test_gate_and_up_in_one_matrix(width: int, groups: int, name: str) -> None:
     rng = np.random.default_rng(4)

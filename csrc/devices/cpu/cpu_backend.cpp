@@ -90,7 +90,9 @@ void CpuBackend::do_rms_norm(Tensor out, Tensor x, DevicePtr<const float> weight
   workers_.each(x.rows, rows, rows_per_worker(x.cols));
 }
 
-void CpuBackend::do_route(const Routes& out, Tensor logits) {
+void CpuBackend::do_route(const Routes& out, Tensor logits, Tensor h, const RouterWeights& weights) {
+  const Projection projections[] = {{logits, weights.router}, {out.shared_gate, weights.shared_gate}};
+  multiply(h, std::span(projections, weights.shared_gate == nullptr ? 1 : 2), false);
   const std::size_t top_k = out.top_k;
   const auto rows = [&](std::size_t begin, std::size_t end, unsigned) {
     for (std::size_t t = begin; t < end; ++t) {
@@ -99,15 +101,6 @@ void CpuBackend::do_route(const Routes& out, Tensor logits) {
     }
   };
   workers_.each(logits.rows, rows, rows_per_worker(16 * logits.cols));
-}
-
-void CpuBackend::do_sigmoid_gate(Tensor h, Tensor gate) {
-  const auto rows = [&](std::size_t begin, std::size_t end, unsigned) {
-    for (std::size_t t = begin; t < end; ++t) {
-      table_.sigmoid_gate(row(h, t), *row(gate, t), h.cols);
-    }
-  };
-  workers_.each(h.rows, rows, rows_per_worker(h.cols));
 }
 
 void CpuBackend::do_take_rows(Tensor out, Tensor x) {

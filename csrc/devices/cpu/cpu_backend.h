@@ -49,8 +49,7 @@ class CpuBackend final : public Backend {
   void do_reserve(const ModelShape& model, const Step& step) override;
   void do_run(const Step& step, const std::function<void()>& pass) override;
   void do_rms_norm(Tensor out, Tensor x, DevicePtr<const float> weight, float eps) override;
-  void do_route(const Routes& out, Tensor logits) override;
-  void do_sigmoid_gate(Tensor h, Tensor gate) override;
+  void do_route(const Routes& out, Tensor logits, Tensor h, const RouterWeights& weights) override;
   void do_take_rows(Tensor out, Tensor x) override;
   void do_previous_rows(Tensor out, Tensor x) override;
   std::size_t do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits) override;

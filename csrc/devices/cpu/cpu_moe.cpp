@@ -267,6 +267,9 @@ void CpuBackend::do_moe_gather(const ExpertActs& out, Tensor h, const ExpertWeig
     multiply(gates.w, gates.panel(e.expert, 0, 0), ups.w, ups.panel(e.expert, parts - 1, 0), gates.count,
              e.rows(rows, blocks), (item - before) % pieces);
   });
+  for (std::size_t t = 0; experts.shared && t < routes.shared_gate.rows; ++t) {
+    table_.sigmoid_gate(row(out.shared, t), *row(routes.shared_gate, t), out.shared.cols);
+  }
 }
 
 void CpuBackend::do_moe_combine(Tensor x, const ExpertActs& h, const ExpertWeights& experts, const Routes& routes) {

@@ -31,7 +31,12 @@ std::size_t most_quantised(const ModelShape& model, std::size_t rows) noexcept {
 }  // namespace
 
 CudaBackend::CudaBackend(int ordinal, unsigned threads)
-    : context_(std::make_shared<Context>(ordinal)), memory_(std::make_shared<Memory>(context_)), workers_(threads) {}
+    : context_(std::make_shared<Context>(ordinal)),
+      memory_(std::make_shared<Memory>(context_)),
+      workers_(threads),
+      arrived_(memory_->take(sizeof(unsigned))) {
+  context_->fill(address(arrived_.get()), 0, sizeof(unsigned));
+}
 
 CudaBackend::~CudaBackend() = default;
 
@@ -42,15 +47,23 @@ std::unique_ptr<Buffer> CudaBackend::allocate(std::size_t bytes) {
 }
 
 void CudaBackend::copy(DevicePtr<std::byte> to, DevicePtr<const std::byte> from, std::size_t bytes) {
+  settle_norm();
   memo_.forget_all();
   context_->copy(to.address(), from.address(), bytes);
 }
 void CudaBackend::upload(DevicePtr<std::byte> to, const std::byte* from, std::size_t bytes) {
+  settle_norm();
   memo_.forget_all();
   context_->upload(to.address(), from, bytes);
 }
 void CudaBackend::download(std::byte* to, DevicePtr<const std::byte> from, std::size_t bytes) {
+  settle_norm();
   context_->download(to, from.address(), bytes);
+}
+
+void CudaBackend::synchronize() {
+  settle_norm();
+  context_->synchronize();
 }
 
 std::size_t CudaBackend::work_bytes() const noexcept {
@@ -78,8 +91,10 @@ void CudaBackend::do_run(const Step& step, const std::function<void()>& pass) {
   context_->begin_recording();
   try {
     pass();
+    settle_norm();
     context_->end_recording();
   } catch (...) {
+    norm_ = {};
     context_->drop_recording();
     throw;
   }

@@ -34,13 +34,24 @@ class CudaBackend final : public Backend {
   void copy(DevicePtr<std::byte> to, DevicePtr<const std::byte> from, std::size_t bytes) override;
   void upload(DevicePtr<std::byte> to, const std::byte* from, std::size_t bytes) override;
   void download(std::byte* to, DevicePtr<const std::byte> from, std::size_t bytes) override;
-  void synchronize() override { context_->synchronize(); }
+  void synchronize() override;
   const char* name() const noexcept override { return name_.c_str(); }
   DeviceLimits limits() const noexcept override { return kLimits; }
   const char* weight_layout() const noexcept override { return CudaWeight::kLayout; }
   std::size_t work_bytes() const noexcept override;
 
  private:
+  // A norm of one row is left to the product that follows, whose kernel takes it on the way; whatever else is launched
+  // first settles it.
+  template <Kernel kKernel>
+  void launch(Grid grid, const typename KernelOf<kKernel>::Args& args, std::size_t shared_bytes = 0,
+              unsigned threads = KernelOf<kKernel>::kThreads) {
+    settle_norm();
+    context_->launch<kKernel>(grid, args, shared_bytes, threads);
+  }
+  void settle_norm();
+  NormArgs take_norm(Tensor x);  // what is left to do for x; x null where it is there
+
   // cuda_backend.cpp
   void do_reserve(const ModelShape& model, const Step& step) override;
   void do_run(const Step& step, const std::function<void()>& pass) override;
@@ -48,8 +59,7 @@ class CudaBackend final : public Backend {
   // cuda_rows.cpp
   void do_embed(Tensor out, const Weight& table) override;
   void do_rms_norm(Tensor out, Tensor x, DevicePtr<const float> weight, float eps) override;
-  void do_route(const Routes& out, Tensor logits) override;
-  void do_sigmoid_gate(Tensor h, Tensor gate) override;
+  void do_route(const Routes& out, Tensor logits, Tensor h, const RouterWeights& weights) override;
   void do_take_rows(Tensor out, Tensor x) override;
   void do_previous_rows(Tensor out, Tensor x) override;
   std::size_t do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits) override;
@@ -58,8 +68,9 @@ class CudaBackend final : public Backend {
   void do_matmul(Tensor x, std::span<const Projection> projections) override;
   void do_matmul_add(Tensor x, Tensor h, const Weight& w) override;
   void do_swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& up) override;
+  void open_swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& up, Tensor open);
   void multiply(Tensor x, std::span<const Projection> projections, bool adds);
-  void multiply_few(Tensor x, std::span<const Projection> projections, bool adds);
+  void multiply_few(Tensor x, std::span<const Projection> projections, bool adds, const RouteArgs& route = {});
   void multiply_many(Tensor x, const Projection& projection, bool adds);
   QuantisedRows quantised(Tensor x);          // its codes, made now if there are none
   QuantisedRows quantised_place(Tensor out);  // for the codes of what is about to be written
@@ -95,6 +106,8 @@ class CudaBackend final : public Backend {
   WorkMemory sorted_;                 // pairs by expert, and their tiles
   WorkMemory products_;               // of the routed experts, before they are added
   std::unique_ptr<Staging> staging_;  // of pack()
+  NormArgs norm_{};                   // left to be done; x null: none
+  Piece arrived_;                     // a counter of blocks, 0 between kernels
   TopK top_k_;
   std::vector<float> logits_;  // a row on the host
 };

@@ -43,10 +43,10 @@ void CudaBackend::do_gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a,
                        .layer = layer,
                        .eps = eps};
   const Grid grid{shape.value_heads, step.segment_count};
-  context_->launch<Kernel::gated_delta_net>(grid, args, 0, kStateLanes * shape.value_width);
+  launch<Kernel::gated_delta_net>(grid, args, 0, kStateLanes * shape.value_width);
   const auto is_long = [&](const StepSegment& s) { return s.count + 3 > pool.layout().window_rows; };
   if (std::ranges::any_of(step_.places().step().segments, is_long)) {
-    context_->launch<Kernel::gated_delta_window>(grid, args);
+    launch<Kernel::gated_delta_window>(grid, args);
   }
 }
 

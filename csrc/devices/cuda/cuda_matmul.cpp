@@ -19,6 +19,11 @@ constexpr std::size_t kGemmRows = 2 * kFewRows + 1;
 // Rows that one block of threads takes together.
 std::size_t rows_together(std::size_t rows) { return std::min(std::bit_ceil(rows), kFewRows); }
 
+// Of dynamic shared memory: the row in fp32, its codes and their sums.
+std::size_t normed_bytes(const NormArgs& norm) {
+  return norm.x == nullptr ? 0 : norm.cols * (sizeof(float) + 1) + norm.cols / kBlockColumns * sizeof(BlockSums);
+}
+
 Grid few_rows_grid(std::size_t panels, std::size_t rows) { return {panels, ceil_div(rows, kFewRows)}; }
 
 }  // namespace
@@ -27,14 +32,14 @@ QuantisedRows CudaBackend::quantised(Tensor x) {
   QuantisedRows found = memo_.find(x);
   if (found.codes != nullptr || x.rows == 0) return found;
   found = memo_.place(*memory_, x);
-  context_->launch<Kernel::quantise>({x.rows}, {rows_of(x), found});
+  launch<Kernel::quantise>({x.rows}, {rows_of(x), found});
   return found;
 }
 
 QuantisedRows CudaBackend::quantised_place(Tensor out) { return memo_.place(*memory_, out); }
 
 // Up to kMostProducts products of few rows, or of weights of floats.
-void CudaBackend::multiply_few(Tensor x, std::span<const Projection> projections, bool adds) {
+void CudaBackend::multiply_few(Tensor x, std::span<const Projection> projections, bool adds, const RouteArgs& route) {
   MatmulArgs args{};
   args.count = static_cast<unsigned>(projections.size());
   args.adds = adds ? 1 : 0;
@@ -47,25 +52,30 @@ void CudaBackend::multiply_few(Tensor x, std::span<const Projection> projections
     panels += w.panels();
     quantises = quantises || !is_float(w.view().format);
   }
-  if (quantises) args.quantised = quantised(x);
+  args.route = route;
+  args.arrived = reinterpret_cast<unsigned*>(arrived_.get());
+  args.norm = take_norm(x);
+  if (quantises && args.norm.x == nullptr) args.quantised = quantised(x);
+  for (const Projection& projection : projections) memo_.forget(projection.out);
   const Grid grid = few_rows_grid(panels, x.rows);
   switch (rows_together(x.rows)) {
     case 1:
-      return context_->launch<Kernel::matmul_1>(grid, args);
+      return launch<Kernel::matmul_1>(grid, args, normed_bytes(args.norm));
     case 2:
-      return context_->launch<Kernel::matmul_2>(grid, args);
+      return launch<Kernel::matmul_2>(grid, args);
     case 4:
-      return context_->launch<Kernel::matmul_4>(grid, args);
+      return launch<Kernel::matmul_4>(grid, args);
     default:
-      return context_->launch<Kernel::matmul_8>(grid, args);
+      return launch<Kernel::matmul_8>(grid, args);
   }
 }
 
 void CudaBackend::multiply_many(Tensor x, const Projection& projection, bool adds) {
   const CudaWeight& w = packed(*projection.w);
   const Product product{w.view(), on_card(projection.out.data), projection.out.stride};
-  context_->launch<Kernel::gemm>({ceil_div(w.panels(), kGemmThreads / kWarp / 2), ceil_div(x.rows, kGemmTokens)},
-                                 {product, rows_of(x), quantised(x), adds ? 1U : 0U, 0});
+  launch<Kernel::gemm>({ceil_div(w.panels(), kGemmThreads / kWarp / 2), ceil_div(x.rows, kGemmTokens)},
+                       {product, rows_of(x), quantised(x), adds ? 1U : 0U, 0});
+  memo_.forget(projection.out);
 }
 
 void CudaBackend::multiply(Tensor x, std::span<const Projection> projections, bool adds) {
@@ -85,7 +95,6 @@ void CudaBackend::multiply(Tensor x, std::span<const Projection> projections, bo
     }
   }
   send_few();
-  for (const Projection& projection : projections) memo_.forget(projection.out);
 }
 
 void CudaBackend::do_matmul(Tensor x, std::span<const Projection> projections) { multiply(x, projections, false); }
@@ -96,26 +105,37 @@ void CudaBackend::do_matmul_add(Tensor x, Tensor h, const Weight& w) {
 }
 
 void CudaBackend::do_swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& up) {
+  open_swiglu(out, h, gate, up, {});
+}
+
+void CudaBackend::open_swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& up, Tensor open) {
   if (h.rows == 0) return;
   const WeightView &g = packed(gate).view(), &u = packed(up).view();
-  SwigluArgs args{.out = rows_of(out), .gate = g, .up = u, .x = rows_of(h), .quantised = {}, .to = {}};
-  if (!is_float(g.format) || !is_float(u.format)) args.quantised = quantised(h);
+  SwigluArgs args{.out = rows_of(out),
+                  .gate = g,
+                  .up = u,
+                  .x = rows_of(h),
+                  .quantised = {},
+                  .to = {},
+                  .open = open.rows == 0 ? Rows{} : rows_of(open),
+                  .norm = take_norm(h)};
+  if ((!is_float(g.format) || !is_float(u.format)) && args.norm.x == nullptr) args.quantised = quantised(h);
   memo_.forget(out);
   if (out.cols == gate.rows()) args.to = quantised_place(out);
   const std::size_t panels = packed(gate).panels();
   if (h.rows >= kGemmRows && g.format == u.format && !is_float(g.format) && g.groups == 1) {
-    return context_->launch<Kernel::gemm_swiglu>({ceil_div(panels, 2), ceil_div(h.rows, kGemmTokens)}, args);
+    return launch<Kernel::gemm_swiglu>({ceil_div(panels, 2), ceil_div(h.rows, kGemmTokens)}, args);
   }
   const Grid grid = few_rows_grid(panels, h.rows);
   switch (rows_together(h.rows)) {
     case 1:
-      return context_->launch<Kernel::swiglu_1>(grid, args);
+      return launch<Kernel::swiglu_1>(grid, args, normed_bytes(args.norm));
     case 2:
-      return context_->launch<Kernel::swiglu_2>(grid, args);
+      return launch<Kernel::swiglu_2>(grid, args);
     case 4:
-      return context_->launch<Kernel::swiglu_4>(grid, args);
+      return launch<Kernel::swiglu_4>(grid, args);
     default:
-      return context_->launch<Kernel::swiglu_8>(grid, args);
+      return launch<Kernel::swiglu_8>(grid, args);
   }
 }
 

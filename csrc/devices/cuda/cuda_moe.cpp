@@ -65,7 +65,7 @@ ExpertOrder CudaBackend::sort_by_expert(const Routes& routes, std::size_t rows, 
   auto* at = sorted_.take<std::byte>(*memory_, sorted_bytes(pairs, experts));
   const ExpertOrder order{reinterpret_cast<int*>(at), reinterpret_cast<ExpertTile*>(at + pairs * sizeof(int)),
                           reinterpret_cast<unsigned*>(at + pairs * sizeof(int) + tiles * sizeof(ExpertTile))};
-  context_->launch<Kernel::moe_sort>({}, {on_card(routes.experts), order, static_cast<unsigned>(pairs), experts});
+  launch<Kernel::moe_sort>({}, {on_card(routes.experts), order, static_cast<unsigned>(pairs), experts});
   return order;
 }
 
@@ -89,8 +89,8 @@ void CudaBackend::gather_sorted(const ExpertActs& out, Tensor h, const ExpertWei
                       .padding = 0};
   args.routed.cols = static_cast<unsigned>(w.width);
   const std::size_t tiles = most_tiles(h.rows * routes.top_k, experts.count);
-  context_->launch<Kernel::gemm_gather>({ceil_div(w.width, 2 * kPanelRows), tiles}, args);
-  if (experts.shared) do_swiglu(out.shared, h, *experts.shared->gate, *experts.shared->up);
+  launch<Kernel::gemm_gather>({ceil_div(w.width, 2 * kPanelRows), tiles}, args);
+  if (experts.shared) open_swiglu(out.shared, h, *experts.shared->gate, *experts.shared->up, routes.shared_gate);
 }
 
 void CudaBackend::do_moe_gather(const ExpertActs& out, Tensor h, const ExpertWeights& experts, const Routes& routes) {
@@ -118,32 +118,33 @@ void CudaBackend::do_moe_gather(const ExpertActs& out, Tensor h, const ExpertWei
     args.shared = rows_of(out.shared);
     args.shared_gate = packed(*experts.shared->gate).view();
     args.shared_up = packed(*experts.shared->up).view();
+    if (routes.shared_gate.rows > 0) args.shared_open = rows_of(routes.shared_gate);
     quantises = quantises || is_quantised(*experts.shared->gate) || is_quantised(*experts.shared->up);
     shared_panels = ceil_div(out.shared.cols, kPanelRows);
   }
+  settle_norm();
   if (quantises) args.quantised = quantised(h);
   memo_.forget(out.routed);
   if (experts.shared) memo_.forget(out.shared);
   if (out.routed.cols == w.width) args.to = quantised_place(out.routed);
   if (experts.shared) args.shared_to = quantised_place(out.shared);
-  context_->launch<Kernel::moe_gather>({ceil_div(w.width, kPanelRows) + shared_panels, h.rows * routes.top_k}, args);
+  launch<Kernel::moe_gather>({ceil_div(w.width, kPanelRows) + shared_panels, h.rows * routes.top_k}, args);
 }
 
 void CudaBackend::combine_sorted(Tensor x, const ExpertActs& h, const ExpertWeights& experts, const Routes& routes) {
   const std::size_t pairs = x.rows * routes.top_k;
   auto* products = products_.take<float>(*memory_, pairs * x.cols);
   const QuantisedRows routed = quantised(h.routed);
-  context_->launch<Kernel::gemm_combine>(
-      {ceil_div(x.cols, 4 * kPanelRows), most_tiles(pairs, experts.count)},
-      {.products = products,
-       .down = packed(*experts.down).view(),
-       .down_panels = expert_panels("moe_combine", *experts.down, experts.count, 1, 0, x.cols),
-       .routed = routed,
-       .order = sort_by_expert(routes, x.rows, experts.count),
-       .cols = static_cast<unsigned>(x.cols),
-       .padding = 0});
-  context_->launch<Kernel::moe_reduce>({ceil_div(x.cols, kRowThreads), x.rows},
-                                       {rows_of(x), products, on_card(routes.weights), routes.top_k, 0});
+  launch<Kernel::gemm_combine>({ceil_div(x.cols, 4 * kPanelRows), most_tiles(pairs, experts.count)},
+                               {.products = products,
+                                .down = packed(*experts.down).view(),
+                                .down_panels = expert_panels("moe_combine", *experts.down, experts.count, 1, 0, x.cols),
+                                .routed = routed,
+                                .order = sort_by_expert(routes, x.rows, experts.count),
+                                .cols = static_cast<unsigned>(x.cols),
+                                .padding = 0});
+  launch<Kernel::moe_reduce>({ceil_div(x.cols, kRowThreads), x.rows},
+                             {rows_of(x), products, on_card(routes.weights), routes.top_k, 0});
   memo_.forget(x);
   if (experts.shared) do_matmul_add(x, h.shared, *experts.shared->down);
 }
@@ -168,7 +169,7 @@ void CudaBackend::do_moe_combine(Tensor x, const ExpertActs& h, const ExpertWeig
     if (is_quantised(*experts.shared->down)) args.shared_quantised = quantised(h.shared);
   }
   memo_.forget(x);
-  context_->launch<Kernel::moe_combine>({ceil_div(x.cols, kPanelRows), x.rows}, args);
+  launch<Kernel::moe_combine>({ceil_div(x.cols, kPanelRows), x.rows}, args);
 }
 
 }  // namespace qwen35::cuda

@@ -1,36 +1,60 @@
 // The operations on whole rows.
 #include <algorithm>
+#include <utility>
 
 #include "base/round_up.h"
 #include "devices/cuda/cuda_backend.h"
 #include "devices/cuda/state_pool.h"
 
 namespace qwen35::cuda {
+namespace {
+
+// Of a row whose norm, with its codes, lies in the shared memory of a product's blocks.
+constexpr std::size_t kMostNormedColumns = 8192;
+
+}  // namespace
 
 void CudaBackend::do_embed(Tensor out, const Weight& table) {
   memo_.forget(out);
-  context_->launch<Kernel::embed>({out.rows}, {rows_of(out), packed(table).view(), step_.view()});
+  launch<Kernel::embed>({out.rows}, {rows_of(out), packed(table).view(), step_.view()});
 }
 
 void CudaBackend::do_rms_norm(Tensor out, Tensor x, DevicePtr<const float> weight, float eps) {
+  settle_norm();
   memo_.forget(out);
-  context_->launch<Kernel::rms_norm>({x.rows},
-                                     {rows_of(out), rows_of(x), on_card(weight), quantised_place(out), eps, 0});
+  const QuantisedRows codes = quantised_place(out);
+  if (x.rows == 1 && codes.codes != nullptr && x.cols <= kMostNormedColumns) {
+    norm_ = {on_card(x.data), on_card(weight), on_card(out.data), codes, eps, static_cast<unsigned>(x.cols)};
+    return;
+  }
+  launch<Kernel::rms_norm>({x.rows}, {rows_of(out), rows_of(x), on_card(weight), codes, eps, 0});
 }
 
-void CudaBackend::do_route(const Routes& out, Tensor logits) {
-  context_->launch<Kernel::route>({logits.rows},
-                                  {rows_of(logits), on_card(out.experts), on_card(out.weights), out.top_k, 0});
+void CudaBackend::settle_norm() {
+  if (norm_.x == nullptr) return;
+  const NormArgs n = std::exchange(norm_, {});
+  const Rows out{n.out, n.cols, 1, n.cols}, x{const_cast<float*>(n.x), n.cols, 1, n.cols};
+  context_->launch<Kernel::rms_norm>({1}, {out, x, n.weight, n.quantised, n.eps, 0});
 }
 
-void CudaBackend::do_sigmoid_gate(Tensor h, Tensor gate) {
-  memo_.forget(h);
-  context_->launch<Kernel::sigmoid_gate>({h.rows}, {rows_of(h), rows_of(gate), quantised_place(h)});
+NormArgs CudaBackend::take_norm(Tensor x) {
+  if (norm_.x == nullptr || norm_.out != on_card(x.data) || x.rows != 1 || x.cols != norm_.cols) return {};
+  return std::exchange(norm_, {});
+}
+
+void CudaBackend::do_route(const Routes& out, Tensor logits, Tensor h, const RouterWeights& weights) {
+  if (h.rows == 0) return;
+  const Projection projections[] = {{logits, weights.router}, {out.shared_gate, weights.shared_gate}};
+  const std::span products(projections, weights.shared_gate == nullptr ? 1 : 2);
+  const RouteArgs args{rows_of(logits), on_card(out.experts), on_card(out.weights), out.top_k, 0};
+  if (h.rows <= kFewRows) return multiply_few(h, products, false, args);
+  multiply(h, products, false);
+  launch<Kernel::route>({logits.rows}, args);
 }
 
 void CudaBackend::do_take_rows(Tensor out, Tensor x) {
   memo_.forget(out);
-  context_->launch<Kernel::take_rows>({out.rows}, {rows_of(out), rows_of(x), step_.view()});
+  launch<Kernel::take_rows>({out.rows}, {rows_of(out), rows_of(x), step_.view()});
 }
 
 void CudaBackend::do_previous_rows(Tensor out, Tensor x) {
@@ -38,7 +62,7 @@ void CudaBackend::do_previous_rows(Tensor out, Tensor x) {
   step_.places().check_hidden(x.cols);
   if (step_.view().segment_count == 0) return;
   const auto& pool = static_cast<const CudaStatePool&>(*step_.places().state(0).owner);
-  context_->launch<Kernel::previous_rows>(
+  launch<Kernel::previous_rows>(
       {ceil_div(x.cols, kRowThreads), step_.view().segment_count},
       {rows_of(out), rows_of(x), step_.view(), pool.hidden_at(), static_cast<unsigned>(pool.hidden_rows()), 0});
 }

@@ -189,14 +189,14 @@ DEVICE void swiglu_tokens(SwigluShared& shared, const WeightView& gate, unsigned
 // The act of a block into memory, and its codes. `row_of(token)` is its row of `out`.
 template <class RowOf>
 DEVICE void put_act(const SwigluShared& shared, const Rows& out, const QuantisedRows& to, unsigned width,
-                    unsigned count, const RowOf& row_of) {
+                    unsigned count, const Rows& open, const RowOf& row_of) {
   for (unsigned i = warp_id(); i < count * (kActColumns / kPanelRows); i += kGemmWarps) {
     const unsigned token = i / (kActColumns / kPanelRows), part = i % (kActColumns / kPanelRows);
     const unsigned column = blockIdx.x * kActColumns + part * kPanelRows;
     if (column >= width) continue;
     const unsigned left = width - column;
-    put_block(out, to, row_of(token), column, shared.act[token][part * kPanelRows + lane_id()],
-              left < kPanelRows ? left : kPanelRows);
+    const float value = shared.act[token][part * kPanelRows + lane_id()] * openness(open, row_of(token));
+    put_block(out, to, row_of(token), column, value, left < kPanelRows ? left : kPanelRows);
   }
 }
 
@@ -205,7 +205,7 @@ KERNEL(gemm_swiglu, kGemmThreads, 2)(SwigluArgs args) {
   SHARED(SwigluShared, shared);
   const TokenTile tile = tokens_of(args.quantised, args.x.rows);
   swiglu_tokens(shared, args.gate, 0, args.up, 0, args.gate.groups * args.gate.group_panels, tile);
-  put_act(shared, args.out, args.to, args.gate.group_rows, tile.count,
+  put_act(shared, args.out, args.to, args.gate.group_rows, tile.count, args.open,
           [&](unsigned token) { return tile.first + token; });
 }
 

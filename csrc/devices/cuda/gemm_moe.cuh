@@ -42,7 +42,7 @@ KERNEL(gemm_gather, kGemmThreads, 2)(GemmGatherArgs args) {
   const unsigned width = args.routed.cols;
   swiglu_tokens(shared, args.gate, expert_panel(args.gate_panels, of.expert, 0), args.up,
                 expert_panel(args.up_panels, of.expert, 0), (width + kPanelRows - 1) / kPanelRows, tile);
-  put_act(shared, args.routed, args.to, width, of.count,
+  put_act(shared, args.routed, args.to, width, of.count, Rows{},
           [&](unsigned token) { return static_cast<unsigned>(args.order.order[of.first + token]); });
 }
 

@@ -151,13 +151,36 @@ struct Product {
   unsigned long long out_stride;
 };
 
-// Products of one input, at most 8 rows.
+// The norm of a product's input, taken by the product's own kernel: every block of threads takes it, the first one
+// writes it down too. One row only.
+struct NormArgs {
+  const float* x;  // null: the input is as it stands
+  const float* weight;
+  float* out;
+  QuantisedRows quantised;  // of out
+  float eps;
+  unsigned cols;
+};
+
+// The top K of a row of logits.
+struct RouteArgs {
+  Rows logits;     // [T, E]
+  int* experts;    // [T K]
+  float* weights;  // [T K]
+  unsigned top_k;
+  unsigned padding;
+};
+
+// Products of one input.
 struct MatmulArgs {
   Product products[kMostProducts];
   unsigned count;
   unsigned adds;            // 1: to what is there
   Rows x;                   // read where the weights are floats
   QuantisedRows quantised;  // elsewhere
+  NormArgs norm;            // of matmul_1
+  RouteArgs route;          // of up to kFewRows rows, by the last block of threads to arrive; top_k 0: none
+  unsigned* arrived;        // 0, and left so
 };
 
 struct SwigluArgs {
@@ -167,6 +190,8 @@ struct SwigluArgs {
   Rows x;
   QuantisedRows quantised;
   QuantisedRows to;  // of the results; codes null: not wanted
+  Rows open;         // [T, 1], whose sigmoid the results are multiplied with; data null: not
+  NormArgs norm;     // of swiglu_1
 };
 
 inline constexpr unsigned kGemmTokens = 64;  // rows that a block of threads multiplies together
@@ -177,14 +202,6 @@ struct GemmArgs {
   Rows x;
   QuantisedRows quantised;
   unsigned adds;
-  unsigned padding;
-};
-
-struct RouteArgs {
-  Rows logits;     // [T, E]
-  int* experts;    // [T K]
-  float* weights;  // [T K]
-  unsigned top_k;
   unsigned padding;
 };
 
@@ -205,6 +222,7 @@ struct MoeGatherArgs {
   ExpertPanels up_panels;
   WeightView shared_gate;
   WeightView shared_up;
+  Rows shared_open;  // as SwigluArgs::open
   const int* experts;
   unsigned top_k;
   unsigned has_shared;
@@ -279,12 +297,6 @@ struct MoeReduceArgs {
   const float* weights;
   unsigned top_k;
   unsigned padding;
-};
-
-struct SigmoidGateArgs {
-  Rows h;
-  Rows gate;
-  QuantisedRows to;
 };
 
 // Of one layer's recurrent state in a slot, in bytes from the layer's start.

@@ -9,7 +9,6 @@
   NAME(embed, EmbedArgs, kRowThreads)                 \
   NAME(take_rows, TakeRowsArgs, kRowThreads)          \
   NAME(previous_rows, PreviousRowsArgs, kRowThreads)  \
-  NAME(sigmoid_gate, SigmoidGateArgs, kRowThreads)    \
   NAME(quantise, QuantiseArgs, kQuantiseThreads)      \
   NAME(rms_norm, RmsNormArgs, kNormThreads)           \
   NAME(matmul_1, MatmulArgs, kMatmulThreads)          \

@@ -8,7 +8,8 @@
 
 #include "devices/cuda/math.cuh"
 #include "devices/cuda/panels.cuh"
-#include "devices/cuda/quantise.cuh"
+#include "devices/cuda/rms_norm.cuh"
+#include "devices/cuda/route.cuh"
 #include "devices/cuda/tile.cuh"
 
 namespace qwen35::cuda {
@@ -160,6 +161,36 @@ DEVICE Input input_of(const Rows& x, const QuantisedRows& quantised, unsigned mo
   return {x, quantised, first, left < most ? left : most};
 }
 
+// The norm of the one row of input, in shared memory; the first block of threads writes it to memory too.
+static_assert(kMatmulThreads == kNormThreads, "so that a norm has the bits of rms_norm");
+DEVICE Input normed_input(const NormArgs& norm) {
+  auto* out = reinterpret_cast<float*>(shared_memory());
+  auto* codes = reinterpret_cast<signed char*>(out + norm.cols);
+  const QuantisedRows to{codes, reinterpret_cast<BlockSums*>(codes + norm.cols)};
+  norm_row(out, norm.x, norm.weight, norm.cols, norm.eps, to, 0);
+  __syncthreads();
+  for (unsigned i = threadIdx.x; blockIdx.x == 0 && i < norm.cols; i += kNormThreads) {
+    norm.out[i] = out[i];
+    norm.quantised.codes[i] = to.codes[i];
+    if (i < norm.cols / kBlockColumns) norm.quantised.blocks[i] = to.blocks[i];
+  }
+  return {{out, norm.cols, 1, norm.cols}, to, 0, 1};
+}
+
+// Whether this block of threads is the last of the grid to come here: then it sees what the others wrote before.
+DEVICE bool is_last_block(unsigned* arrived) {
+  SHARED(bool, is_last);
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    is_last = atomicAdd(arrived, 1u) == gridDim.x - 1;
+    if (is_last) *arrived = 0;
+  }
+  __syncthreads();
+  __threadfence();
+  return is_last;
+}
+
 // Grid: (panels of all products, rows / kRows).
 template <unsigned kRows>
 DEVICE void matmul_rows(const MatmulArgs& args) {
@@ -170,7 +201,8 @@ DEVICE void matmul_rows(const MatmulArgs& args) {
     ++i;
   }
   const Product& p = args.products[i];
-  const Input input = input_of(args.x, args.quantised, kRows);
+  const Input input =
+      kRows == 1 && args.norm.x != nullptr ? normed_input(args.norm) : input_of(args.x, args.quantised, kRows);
   multiply_panel<kRows>(parts, p.w, panel, input);
   __syncthreads();
   const PanelRows rows = rows_of_panel(p.w, panel);
@@ -180,6 +212,8 @@ DEVICE void matmul_rows(const MatmulArgs& args) {
     const float sum = total<kRows>(parts, n, lane_id());
     out = args.adds ? out + sum : sum;
   }
+  if (args.route.top_k == 0 || !is_last_block(args.arrived)) return;
+  for (unsigned row = warp_id(); row < args.route.logits.rows; row += kStrands) choose_experts(args.route, row);
 }
 
 KERNEL(matmul_1, kMatmulThreads)(MatmulArgs args) { matmul_rows<1>(args); }
@@ -195,18 +229,25 @@ DEVICE void put_block(const Rows& out, const QuantisedRows& to, unsigned long lo
   quantise_one(to, row * (out.cols / kBlockColumns) + column / kBlockColumns, value, true);
 }
 
+// What a row of the shared expert is multiplied with: 1 where it has no gate.
+DEVICE float openness(const Rows& open, unsigned long long row) {
+  return open.data == nullptr ? 1.0f : sigmoid(open.data[row * open.stride]);
+}
+
 // Grid: (panels, rows / kRows).
 template <unsigned kRows>
 DEVICE void swiglu_rows(const SwigluArgs& args) {
   SHARED(Parts<kRows>, gate);
   SHARED(Parts<kRows>, up);
-  const Input input = input_of(args.x, args.quantised, kRows);
+  const Input input =
+      kRows == 1 && args.norm.x != nullptr ? normed_input(args.norm) : input_of(args.x, args.quantised, kRows);
   multiply_panel<kRows>(gate, args.gate, blockIdx.x, input);
   multiply_panel<kRows>(up, args.up, blockIdx.x, input);
   __syncthreads();
   const PanelRows rows = rows_of_panel(args.gate, blockIdx.x);
   for (unsigned n = warp_id(); n < input.count; n += kStrands) {
-    const float value = silu(total<kRows>(gate, n, lane_id())) * total<kRows>(up, n, lane_id());
+    const float value =
+        silu(total<kRows>(gate, n, lane_id())) * total<kRows>(up, n, lane_id()) * openness(args.open, input.first + n);
     put_block(args.out, args.to, input.first + n, rows.first, value, rows.live);
   }
 }

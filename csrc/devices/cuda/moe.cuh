@@ -13,7 +13,7 @@ DEVICE unsigned long long expert_panel(const ExpertPanels& of, int expert, unsig
 // silu(x gate^T) (x up^T) of one panel of rows for one row of the input, by warp 0.
 DEVICE void gather_panel(const Rows& out, const QuantisedRows& to, unsigned row, unsigned panel, unsigned width,
                          const WeightView& gate, unsigned long long gate_panel, const WeightView& up,
-                         unsigned long long up_panel, const Input& input) {
+                         unsigned long long up_panel, const Input& input, float open) {
   SHARED(Parts<1>, gates);
   SHARED(Parts<1>, ups);
   multiply_panel<1>(gates, gate, gate_panel, input);
@@ -21,7 +21,7 @@ DEVICE void gather_panel(const Rows& out, const QuantisedRows& to, unsigned row,
   __syncthreads();
   if (warp_id() != 0) return;
   const unsigned left = width - panel * kPanelRows;
-  const float value = silu(total<1>(gates, 0, lane_id())) * total<1>(ups, 0, lane_id());
+  const float value = silu(total<1>(gates, 0, lane_id())) * total<1>(ups, 0, lane_id()) * open;
   put_block(out, to, row, panel * kPanelRows, value, left < kPanelRows ? left : kPanelRows);
 }
 
@@ -33,11 +33,12 @@ KERNEL(moe_gather, kMatmulThreads)(MoeGatherArgs args) {
     const int expert = args.experts[pair];
     gather_panel(args.routed, args.to, pair, blockIdx.x, width, args.gate,
                  expert_panel(args.gate_panels, expert, blockIdx.x), args.up,
-                 expert_panel(args.up_panels, expert, blockIdx.x), {args.x, args.quantised, t, 1});
+                 expert_panel(args.up_panels, expert, blockIdx.x), {args.x, args.quantised, t, 1}, 1.0f);
   } else if (blockIdx.y < args.x.rows) {
     const unsigned panel = blockIdx.x - panels;
     gather_panel(args.shared, args.shared_to, blockIdx.y, panel, args.shared.cols, args.shared_gate, panel,
-                 args.shared_up, panel, {args.x, args.quantised, blockIdx.y, 1});
+                 args.shared_up, panel, {args.x, args.quantised, blockIdx.y, 1},
+                 openness(args.shared_open, blockIdx.y));
   }
 }
 

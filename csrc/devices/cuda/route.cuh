@@ -36,11 +36,11 @@ DEVICE Logit next_after(const float* logits, unsigned count, const Logit& last, 
   return best;
 }
 
-// Grid: rows. One warp.
-KERNEL(route, kWarp)(RouteArgs args) {
-  const float* logits = args.logits.data + blockIdx.x * args.logits.stride;
-  int* experts = args.experts + static_cast<unsigned long long>(blockIdx.x) * args.top_k;
-  float* weights = args.weights + static_cast<unsigned long long>(blockIdx.x) * args.top_k;
+// One row, by one warp.
+DEVICE void choose_experts(const RouteArgs& args, unsigned long long row) {
+  const float* logits = args.logits.data + row * args.logits.stride;
+  int* experts = args.experts + row * args.top_k;
+  float* weights = args.weights + row * args.top_k;
   Logit last{0.0f, 0};
   float largest = 0.0f, sum = 0.0f;
   for (unsigned i = 0; i < args.top_k; ++i) {
@@ -56,5 +56,8 @@ KERNEL(route, kWarp)(RouteArgs args) {
   __syncwarp();
   for (unsigned i = lane_id(); i < args.top_k; i += kWarp) weights[i] /= sum;
 }
+
+// Grid: rows.
+KERNEL(route, kWarp)(RouteArgs args) { choose_experts(args, blockIdx.x); }
 
 }  // namespace qwen35::cuda

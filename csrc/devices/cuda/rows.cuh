@@ -1,9 +1,8 @@
-// What moves whole rows: embed, take_rows, previous_rows, sigmoid_gate.
+// What moves whole rows: embed, take_rows, previous_rows.
 #pragma once
 
 #include "devices/cuda/math.cuh"
 #include "devices/cuda/panels.cuh"
-#include "devices/cuda/quantise.cuh"
 
 namespace qwen35::cuda {
 
@@ -67,22 +66,6 @@ KERNEL(previous_rows, kRowThreads)(PreviousRowsArgs args) {
     args.out.data[(s.first + i) * args.out.stride + c] = before;
     before = x;
     if (s.count - i <= args.kept) ring[(s.position + i) % args.kept * static_cast<unsigned long long>(cols)] = x;
-  }
-}
-
-// Grid: rows.
-KERNEL(sigmoid_gate, kRowThreads)(SigmoidGateArgs args) {
-  float* h = args.h.data + blockIdx.x * args.h.stride;
-  const float open = sigmoid(args.gate.data[blockIdx.x * args.gate.stride]);
-  const unsigned cols = args.h.cols;
-  const unsigned long long first_block = blockIdx.x * static_cast<unsigned long long>(cols / kBlockColumns);
-  for (unsigned base = warp_id() * 128; base < cols; base += kRowThreads * 4) {
-    const unsigned at = base + 4 * lane_id();
-    float v[4] = {};
-    for (unsigned i = 0; i < 4; ++i) {
-      if (at + i < cols) h[at + i] = v[i] = h[at + i] * open;
-    }
-    if (args.to.codes != nullptr) quantise_four(args.to, first_block + at / kBlockColumns, v, at < cols);
   }
 }
 

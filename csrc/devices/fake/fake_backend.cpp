@@ -207,7 +207,7 @@ void FakeBackend::do_attend(Tensor out, Tensor q_gate, const AttentionShape&, st
   carry(out, q_gate);
 }
 
-void FakeBackend::do_route(const Routes&, Tensor) { record_->operate({"route"}); }
+void FakeBackend::do_route(const Routes&, Tensor, Tensor, const RouterWeights&) { record_->operate({"route"}); }
 
 void FakeBackend::do_moe_gather(const ExpertActs&, Tensor, const ExpertWeights&, const Routes&) {
   record_->operate({"moe_gather"});
@@ -217,7 +217,6 @@ void FakeBackend::do_moe_combine(Tensor, const ExpertActs&, const ExpertWeights&
   record_->operate({"moe_combine"});
 }
 
-void FakeBackend::do_sigmoid_gate(Tensor, Tensor) { record_->operate({"sigmoid_gate"}); }
 
 void FakeBackend::do_take_rows(Tensor out, Tensor x) {
   record_->operate({"take_rows"});

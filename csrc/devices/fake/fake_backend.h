@@ -45,10 +45,9 @@ class FakeBackend final : public Backend {
   void do_norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const HeadNorms& norms, float eps, const Rope& rope,
                            const AttentionShape& shape, std::uint32_t layer) override;
   void do_attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::uint32_t layer) override;
-  void do_route(const Routes& out, Tensor logits) override;
+  void do_route(const Routes& out, Tensor logits, Tensor h, const RouterWeights& weights) override;
   void do_moe_gather(const ExpertActs& out, Tensor h, const ExpertWeights& experts, const Routes& routes) override;
   void do_moe_combine(Tensor x, const ExpertActs& h, const ExpertWeights& experts, const Routes& routes) override;
-  void do_sigmoid_gate(Tensor h, Tensor gate) override;
   void do_take_rows(Tensor out, Tensor x) override;
   void do_previous_rows(Tensor out, Tensor x) override;
   std::size_t do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits) override;

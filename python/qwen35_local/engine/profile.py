@@ -14,7 +14,7 @@ GROUPS = {
     "delta": ("gated_delta_net",),
     "attention": ("norm_rope_append", "attend"),
     "norm": ("rms_norm",),
-    "moe": ("route", "moe_gather", "moe_combine", "sigmoid_gate"),
+    "moe": ("route", "moe_gather", "moe_combine"),
     "head": ("head",),
     "sampling": ("top_k",),
     "waiting": ("waiting",),
