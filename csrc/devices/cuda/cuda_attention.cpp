@@ -26,7 +26,7 @@ const float* CudaBackend::rope_table(const Rope& rope) {
   const std::size_t rows = step_.view().rows;
   if (rope.pairs > 0 && !attention_.has_angles_of(inv_freq)) {
     const auto& [time, height, width] = rope.sections;
-    context_->launch<Kernel::rope_table>({rows}, {.table = attention_.angles(),
+    launch<Kernel::rope_table>({rows}, {.table = attention_.angles(),
                                                   .inv_freq = inv_freq,
                                                   .step = step_.view(),
                                                   .pairs = rope.pairs,
@@ -46,7 +46,7 @@ void CudaBackend::do_norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const H
   const unsigned heads = q_gate.rows == 0 ? 0 : shape.heads;
   const KvLayer at = kv_layer(shape, layer);
   reserve_attention(shape, step_.places().step());
-  context_->launch<Kernel::norm_rope_append>({k.rows, ceil_div(std::size_t{heads} + shape.kv_heads, kAppendWarps)},
+  launch<Kernel::norm_rope_append>({k.rows, ceil_div(std::size_t{heads} + shape.kv_heads, kAppendWarps)},
                                              {.q_gate = rows_of(q_gate),
                                               .k = rows_of(k),
                                               .v = rows_of(v),
@@ -61,7 +61,7 @@ void CudaBackend::do_norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const H
                                               .padding = 0});
   std::size_t most = 0;
   for (const StepSegment& s : segments) most = std::max(most, most_filled(s));
-  context_->launch<Kernel::quantise_page>(
+  launch<Kernel::quantise_page>(
       {std::size_t{2} * shape.kv_heads * (shape.width / kBlockColumns), segments.size() * most},
       {step, at, static_cast<unsigned>(most), 0});
 }
@@ -83,9 +83,9 @@ void CudaBackend::do_attend(Tensor out, Tensor q_gate, const AttentionShape& sha
                         .padding = 0};
   const Grid grid{plan.tasks, plan.spans};
   const std::size_t room = attend_room_bytes(plan.tiles);
-  if (plan.tiles == 1) return context_->launch<Kernel::attend_1>(grid, args, room);
-  if (plan.tiles == 2) return context_->launch<Kernel::attend_2>(grid, args, room);
-  context_->launch<Kernel::attend_4>(grid, args, room);
+  if (plan.tiles == 1) return launch<Kernel::attend_1>(grid, args, room);
+  if (plan.tiles == 2) return launch<Kernel::attend_2>(grid, args, room);
+  launch<Kernel::attend_4>(grid, args, room);
 }
 
 AttendPlan CudaBackend::reserve_attention(const AttentionShape& shape, const Step& step) {
