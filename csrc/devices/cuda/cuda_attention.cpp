@@ -27,12 +27,12 @@ const float* CudaBackend::rope_table(const Rope& rope) {
   if (rope.pairs > 0 && !attention_.has_angles_of(inv_freq)) {
     const auto& [time, height, width] = rope.sections;
     launch<Kernel::rope_table>({rows}, {.table = attention_.angles(),
-                                                  .inv_freq = inv_freq,
-                                                  .step = step_.view(),
-                                                  .pairs = rope.pairs,
-                                                  .sections = {time, height, width},
-                                                  .magnitude = rope.magnitude,
-                                                  .padding = 0});
+                                        .inv_freq = inv_freq,
+                                        .step = step_.view(),
+                                        .pairs = rope.pairs,
+                                        .sections = {time, height, width},
+                                        .magnitude = rope.magnitude,
+                                        .padding = 0});
   }
   return attention_.angles();
 }
@@ -47,18 +47,18 @@ void CudaBackend::do_norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const H
   const KvLayer at = kv_layer(shape, layer);
   reserve_attention(shape, step_.places().step());
   launch<Kernel::norm_rope_append>({k.rows, ceil_div(std::size_t{heads} + shape.kv_heads, kAppendWarps)},
-                                             {.q_gate = rows_of(q_gate),
-                                              .k = rows_of(k),
-                                              .v = rows_of(v),
-                                              .q_norm = on_card(norms.query),
-                                              .k_norm = on_card(norms.key),
-                                              .angles = rope_table(rope),
-                                              .step = step,
-                                              .layer = at,
-                                              .heads = heads,
-                                              .pairs = rope.pairs,
-                                              .eps = eps,
-                                              .padding = 0});
+                                   {.q_gate = rows_of(q_gate),
+                                    .k = rows_of(k),
+                                    .v = rows_of(v),
+                                    .q_norm = on_card(norms.query),
+                                    .k_norm = on_card(norms.key),
+                                    .angles = rope_table(rope),
+                                    .step = step,
+                                    .layer = at,
+                                    .heads = heads,
+                                    .pairs = rope.pairs,
+                                    .eps = eps,
+                                    .padding = 0});
   std::size_t most = 0;
   for (const StepSegment& s : segments) most = std::max(most, most_filled(s));
   launch<Kernel::quantise_page>(

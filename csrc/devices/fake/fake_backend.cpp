@@ -217,7 +217,6 @@ void FakeBackend::do_moe_combine(Tensor, const ExpertActs&, const ExpertWeights&
   record_->operate({"moe_combine"});
 }
 
-
 void FakeBackend::do_take_rows(Tensor out, Tensor x) {
   record_->operate({"take_rows"});
   for (std::size_t i = 0; i < out.rows; ++i) carry(row(out, i), out.cols, row(x, step_.outputs[i]), x.cols);
