@@ -161,6 +161,7 @@ T load_aligned(const void* from) {
 DEVICE uint4 load16(const void* from) { return load_aligned<uint4>(from); }
 DEVICE uint4 load16_read_only(const void* from) { return load_aligned<uint4>(from); }
 DEVICE uint4 load16_streamed(const void* from) { return load_aligned<uint4>(from); }
+DEVICE uint2 load8_read_only(const void* from) { return load_aligned<uint2>(from); }
 DEVICE uint2 load8(const void* from) { return load_aligned<uint2>(from); }
 DEVICE unsigned load4(const void* from) { return load_aligned<unsigned>(from); }
 DEVICE void store16(void* to, uint4 value) {

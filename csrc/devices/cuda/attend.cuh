@@ -50,6 +50,7 @@ struct KeyTile {
 // Keys that a query does not see, and those of a warp that none sees.
 template <unsigned kTiles>
 DEVICE void hide(Scores<kTiles>& s, const AttendRoom<kTiles>& room, unsigned position) {
+  UNROLL(4)
   for (unsigned n = 0; n < kTiles; ++n) {
     for (unsigned r = 0; r < 4; ++r) {
       if (position + r / 2 * 8 >= room.limits[query_of(n, r)]) s[n][r] = -INFINITY;
@@ -72,6 +73,7 @@ DEVICE void attend_plain(AttendRoom<kTiles>& room, Partial<kTiles>& partial, con
       score_halves<kTiles>(s, room, keys, tile.slot + mine, width);
     }
   }
+  UNROLL(4)
   for (unsigned n = 0; n < kTiles; ++n) {
     for (unsigned r = 0; r < 4; ++r) s[n][r] *= args.scale * room.unscale[query_of(n, r)];
   }
@@ -93,6 +95,7 @@ DEVICE void attend_codes(AttendRoom<kTiles>& room, Partial<kTiles>& partial, con
   const QuantisedHead head = quantised_head(tile.page, args.layer, kFormat, task.kv_head);
   Scores<kTiles> s = {};
   score_codes<kWideKeys, kTiles>(s, room, head, tile.slot + warp_id() * kWarpKeys, args.layer.width);
+  UNROLL(4)
   for (unsigned n = 0; n < kTiles; ++n) {
     for (unsigned r = 0; r < 4; ++r) s[n][r] *= args.scale;
   }
@@ -115,6 +118,7 @@ template <unsigned kTiles>
 DEVICE void attend_span(AttendRoom<kTiles>& room, Partial<kTiles>& partial, const AttendArgs& args, const Task& task,
                         const SegmentView& s, unsigned first, unsigned last) {
   partial = {};
+  UNROLL(4)
   for (unsigned n = 0; n < kTiles; ++n) {
     // The lowest finite number, not -infinity: the first step's exp(lowest - m) is then 0, not NaN.
     for (unsigned c = 0; c < 2; ++c) partial.m[n][c] = kLowest;
@@ -127,6 +131,7 @@ DEVICE void attend_span(AttendRoom<kTiles>& room, Partial<kTiles>& partial, cons
       attend_tile<kTiles>(room, partial, args, task, {data, slot, page * kPageKeys + slot, seen}, s.format, is_packed);
     }
   }
+  UNROLL(4)
   for (unsigned n = 0; n < kTiles; ++n) {
     for (unsigned c = 0; c < 2; ++c) {
       float sum = partial.sum[n][c];
@@ -135,6 +140,7 @@ DEVICE void attend_span(AttendRoom<kTiles>& room, Partial<kTiles>& partial, cons
     }
   }
   __syncthreads();
+  UNROLL(4)
   for (unsigned n = 0; n < kTiles; ++n) {
     for (unsigned c = 0; c < 2; ++c) {
       float sum = room.sums[0][query_of(n, c)];
@@ -150,6 +156,7 @@ DEVICE void finish(AttendRoom<kTiles>& room, const Partial<kTiles>& total, const
                    unsigned format) {
   const unsigned width = args.layer.width;
   __syncthreads();
+  UNROLL(4)
   for (unsigned n = 0; n < kTiles; ++n) {
     for (unsigned r = 0; r < 4; ++r) {
       const unsigned q = query_of(n, r);
@@ -234,8 +241,8 @@ DEVICE void attend(const AttendArgs& args) {
   finish<kTiles>(room, total, args, task, s->format);
 }
 
-KERNEL(attend_1, kAttendThreads)(AttendArgs args) { attend<1>(args); }
+KERNEL(attend_1, kAttendThreads, 2)(AttendArgs args) { attend<1>(args); }
 KERNEL(attend_2, kAttendThreads)(AttendArgs args) { attend<2>(args); }
-KERNEL(attend_4, kAttendThreads)(AttendArgs args) { attend<4>(args); }
+KERNEL(attend_4, kAttendThreads, 1)(AttendArgs args) { attend<4>(args); }
 
 }  // namespace qwen35::cuda

@@ -23,7 +23,9 @@ DEVICE void score_halves(Scores<kTiles>& s, const AttendRoom<kTiles>& room, cons
       b = load16_read_only(key + (8 * width + at) * 2);
     }
     const unsigned first[4] = {a.x, b.x, a.y, b.y}, second[4] = {a.z, b.z, a.w, b.w};
+    UNROLL(4)
     for (unsigned n = 0; n < kTiles; ++n) {
+      UNROLL(2)
       for (unsigned part = 0; part < 2; ++part) {
         const uint4 q = room.queries.halves[c][n][part][lane_id()];
         mma_f16_k16(s[n], first, {q.x, q.y});
@@ -36,10 +38,13 @@ DEVICE void score_halves(Scores<kTiles>& s, const AttendRoom<kTiles>& room, cons
 template <unsigned kTiles>
 DEVICE void score_floats(Scores<kTiles>& s, const AttendRoom<kTiles>& room, const Byte* keys, unsigned slot,
                          unsigned width) {
+  UNROLL(4)
   for (unsigned n = 0; n < kTiles; ++n) {
+    UNROLL(4)
     for (unsigned r = 0; r < 4; ++r) {
       const float* key = reinterpret_cast<const float*>(keys) + (slot + fragment_row() + r / 2 * 8) * width;
       const float* query = room.queries.rows[query_of(n, r)];
+      UNROLL(1)
       for (unsigned a = 0; a < width; ++a) s[n][r] = fmaf(query[a], key[a], s[n][r]);
     }
   }
@@ -52,7 +57,7 @@ DEVICE void load_codes(unsigned (&a)[4], const Byte* tile) {
     const uint4 words = load16_read_only(tile + lane_id() * 16);
     a[0] = words.x, a[1] = words.y, a[2] = words.z, a[3] = words.w;
   } else {
-    const uint2 words = load8(tile + lane_id() * 8);
+    const uint2 words = load8_read_only(tile + lane_id() * 8);
     const Words first = look_up(iq4_levels(), words.x), second = look_up(iq4_levels(), words.y);
     a[0] = static_cast<unsigned>(first.first), a[1] = static_cast<unsigned>(second.first);
     a[2] = static_cast<unsigned>(first.second), a[3] = static_cast<unsigned>(second.second);
@@ -68,6 +73,7 @@ DEVICE void score_codes(Scores<kTiles>& s, const AttendRoom<kTiles>& room, const
     load_codes<kIsWide>(a, head.keys + (c * (kPageKeys / 16) + slot / 16) * kCodeTileBytes<kIsWide>);
     const unsigned first = c * kPageKeys + slot + fragment_row();
     const float scales[2] = {half_at(head.key_scales, first), half_at(head.key_scales, first + 8)};
+    UNROLL(4)
     for (unsigned n = 0; n < kTiles; ++n) {
       const uint2 q = room.codes[c][n][lane_id()];
       int d[4] = {};
@@ -111,7 +117,9 @@ DEVICE void put_p_codes(AttendRoom<kTiles>& room, unsigned q, float m, const flo
 template <PForm kForm, unsigned kTiles>
 DEVICE void softmax_step(AttendRoom<kTiles>& room, Partial<kTiles>& partial, const Scores<kTiles>& s) {
   const unsigned g = fragment_row();
+  UNROLL(4)
   for (unsigned n = 0; n < kTiles; ++n) {
+    UNROLL(2)
     for (unsigned c = 0; c < 2; ++c) {
       float most = s[n][c] > kLowest ? s[n][c] : kLowest;
       most = s[n][2 + c] > most ? s[n][2 + c] : most;
@@ -123,7 +131,9 @@ DEVICE void softmax_step(AttendRoom<kTiles>& room, Partial<kTiles>& partial, con
     }
   }
   __syncthreads();
+  UNROLL(4)
   for (unsigned n = 0; n < kTiles; ++n) {
+    UNROLL(2)
     for (unsigned c = 0; c < 2; ++c) {
       const unsigned q = query_of(n, c);
       float m = partial.m[n][c];

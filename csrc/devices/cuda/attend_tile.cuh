@@ -146,7 +146,9 @@ DEVICE void load_queries(AttendRoom<kTiles>& room, const AttendArgs& args, const
 // (m, sum, values) <- itself and a partial softmax over later keys.
 template <unsigned kTiles>
 DEVICE void combine(Partial<kTiles>& total, const Partial<kTiles>& later) {
+  UNROLL(4)
   for (unsigned n = 0; n < kTiles; ++n) {
+    UNROLL(2)
     for (unsigned c = 0; c < 2; ++c) {
       const float both = later.m[n][c] > total.m[n][c] ? later.m[n][c] : total.m[n][c];
       const float alpha = exp_of(total.m[n][c] - both), later_alpha = exp_of(later.m[n][c] - both);
@@ -170,6 +172,7 @@ struct Part {
 
   DEVICE void store(const Partial<kTiles>& partial) const {
     const float* values = &partial.values[0][0][0];
+    UNROLL(32)
     for (unsigned i = 0; i < 8 * kTiles; ++i) at[i * kAttendThreads + threadIdx.x] = values[i];
     if (warp_id() != 0 || fragment_row() != 0) return;
     float* sums = at + 8 * kTiles * kAttendThreads;
@@ -182,6 +185,7 @@ struct Part {
   }
   DEVICE void load(Partial<kTiles>& partial) const {
     float* values = &partial.values[0][0][0];
+    UNROLL(32)
     for (unsigned i = 0; i < 8 * kTiles; ++i) values[i] = at[i * kAttendThreads + threadIdx.x];
     const float* sums = at + 8 * kTiles * kAttendThreads;
     for (unsigned n = 0; n < kTiles; ++n) {

@@ -33,6 +33,7 @@ DEVICE void add_damage(Partial<kTiles>& partial, const AttendRoom<kTiles>& room,
                        unsigned position) {
   unsigned first[4], second[4];
   operands(first, second, marks);
+  UNROLL(4)
   for (unsigned n = 0; n < kTiles; ++n) {
     const unsigned limit = room.limits[n * kTileQueries + fragment_row()];
     unsigned sees[2] = {};
@@ -61,7 +62,7 @@ DEVICE void add_halves(Partial<kTiles>& partial, const AttendRoom<kTiles>& room,
   UNROLL(2)
   for (unsigned k = 0; k < chunks; ++k) {
     uint2 keys[4] = {};
-    for (unsigned i = 0; i < 4 && element < width; ++i) keys[i] = load8(from + (16 * k + i) * width * 2);
+    for (unsigned i = 0; i < 4 && element < width; ++i) keys[i] = load8_read_only(from + (16 * k + i) * width * 2);
     if (first + 16 * k >= first_unsure) {
       uint2 marks[4];
       unsigned any = 0;
@@ -73,6 +74,7 @@ DEVICE void add_halves(Partial<kTiles>& partial, const AttendRoom<kTiles>& room,
     }
     unsigned a[2][4];
     operands(a[0], a[1], keys);
+    UNROLL(4)
     for (unsigned n = 0; n < kTiles; ++n) {
       const uint4 p = room.p.halves[k][n][lane_id()];
       for (unsigned j = 0; j < 2; ++j) {
@@ -89,15 +91,20 @@ DEVICE void add_floats(Partial<kTiles>& partial, const AttendRoom<kTiles>& room,
   const unsigned element = first_element();
   if (element >= width) return;
   const float* from = reinterpret_cast<const float*>(values) + slot * width + element;
+  UNROLL(4)
   for (unsigned n = 0; n < kTiles; ++n) {
+    UNROLL(4)
     for (unsigned r = 0; r < 4; ++r) {
       const unsigned q = query_of(n, r), limit = room.limits[q];
+      float sums[2] = {partial.values[0][n][r], partial.values[1][n][r]};
+      UNROLL(1)
       for (unsigned key = 0; key < kTileKeys && first + key < limit; ++key) {
-        for (unsigned j = 0; j < 2; ++j) {
-          float& value = partial.values[j][n][r];
-          value = fmaf(room.p.rows[q][key], from[key * width + 2 * j + r / 2], value);
-        }
+        const float p = room.p.rows[q][key];
+        sums[0] = fmaf(p, from[key * width + r / 2], sums[0]);
+        sums[1] = fmaf(p, from[key * width + 2 + r / 2], sums[1]);
       }
+      partial.values[0][n][r] = sums[0];
+      partial.values[1][n][r] = sums[1];
     }
   }
 }
@@ -110,13 +117,15 @@ DEVICE void add_codes(Partial<kTiles>& partial, const AttendRoom<kTiles>& room, 
   for (unsigned k = 0; k < kTileBlocks; ++k) {
     const unsigned block = slot / kBlockColumns + k;
     const Byte* tile = head.values + (block * (width / 16) + 2 * warp_id()) * kCodeTileBytes<kIsWide>;
-    const uint2 scales = load8(head.value_scales + (block * width + first_element()) * 2);
+    const uint2 scales = load8_read_only(head.value_scales + (block * width + first_element()) * 2);
+    UNROLL(2)
     for (unsigned j = 0; j < 2; ++j) {
       unsigned a[4];
       load_codes<kIsWide>(a, tile + j * kCodeTileBytes<kIsWide>);
       const unsigned both = j == 0 ? scales.x : scales.y;
       const float scale[2] = {half_to_float(static_cast<unsigned short>(both & 0xffffu)),
                               half_to_float(static_cast<unsigned short>(both >> 16))};
+      UNROLL(4)
       for (unsigned n = 0; n < kTiles; ++n) {
         const uint2 p = room.p.codes[k][n][lane_id()];
         int d[4] = {};

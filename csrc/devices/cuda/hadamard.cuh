@@ -1,6 +1,7 @@
 // A head in the registers of a warp, and its Walsh-Hadamard transform.
 #pragma once
 
+#include "devices/cuda/math.cuh"
 #include "devices/cuda/warp.cuh"
 
 namespace qwen35::cuda {
@@ -32,7 +33,9 @@ DEVICE void hadamard(Head& x, unsigned width) {
       x[i + step] = a - b;
     }
   }
-  const float scale = static_cast<float>(1.0 / sqrt(static_cast<double>(order)));
+  // 2^-k/2, which takes a square root where k is odd.
+  const unsigned k = static_cast<unsigned>(__popc(order - 1));
+  const float scale = bits_float((127u - k / 2) << 23) * (k % 2 == 0 ? 1.0f : 0x1.6a09e6p-1f);
   for (unsigned i = 0; i < kHeadParts; ++i) x[i] *= scale;
 }
 

@@ -38,8 +38,10 @@ DEVICE unsigned scale_bytes(unsigned width) { return kPageKeys / kBlockColumns *
 DEVICE QuantisedHead quantised_head(const Byte* page, const KvLayer& layer, unsigned format, unsigned head) {
   const unsigned keys = code_bytes(format != kKvQ4, layer.width), values = code_bytes(format == kKvQ8, layer.width);
   const unsigned scales = scale_bytes(layer.width);
-  const Byte* at =
-      page + layer.quantised[format - kKvQ8] + head * static_cast<unsigned long long>(keys + values + 2 * scales);
+  const unsigned long long first = format == kKvQ8   ? layer.quantised[0]
+                                   : format == kKvQ4 ? layer.quantised[1]
+                                                     : layer.quantised[2];
+  const Byte* at = page + first + head * static_cast<unsigned long long>(keys + values + 2 * scales);
   return {at, at + keys, at + keys + scales, at + keys + scales + values};
 }
 

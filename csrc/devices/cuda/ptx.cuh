@@ -42,6 +42,7 @@ DEVICE uint4 load16_streamed(const void* from) {
                : "l"(__cvta_generic_to_global(from)));
   return v;
 }
+DEVICE uint2 load8_read_only(const void* from) { return __ldg(static_cast<const uint2*>(from)); }
 DEVICE uint2 load8(const void* from) { return *static_cast<const uint2*>(from); }
 DEVICE unsigned load4(const void* from) { return *static_cast<const unsigned*>(from); }
 DEVICE void store16(void* to, uint4 value) { *static_cast<uint4*>(to) = value; }

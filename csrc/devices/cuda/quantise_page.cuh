@@ -103,6 +103,7 @@ DEVICE void put_wide(const CodePlace& to, const Block& x, float inverse) {
   UNROLL(8)
   for (unsigned word = 0; word < 8; ++word) {  // columns 4 word on
     int codes[4];
+    UNROLL(4)
     for (unsigned i = 0; i < 4; ++i) codes[i] = static_cast<int>(WideLevels::nearest(x[4 * word + i] * inverse));
     const unsigned lane = to.row % 8 * 4 + word % 4, part = to.row / 8 + 2 * (word / 4);
     reinterpret_cast<unsigned*>(to.tile)[lane * 4 + part] = pack_bytes(codes[0], codes[1], codes[2], codes[3]);
@@ -113,6 +114,7 @@ DEVICE void put_narrow(const CodePlace& to, const Block& x, float inverse) {
   UNROLL(4)
   for (unsigned t = 0; t < 4; ++t) {  // columns 4 t and 16 + 4 t on
     unsigned word = 0;
+    UNROLL(4)
     for (unsigned i = 0; i < 4; ++i) {
       word |= NarrowLevels::code(x[4 * t + i] * inverse) << 8 * i;
       word |= NarrowLevels::code(x[16 + 4 * t + i] * inverse) << (8 * i + 4);
