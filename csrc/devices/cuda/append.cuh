@@ -38,6 +38,7 @@ DEVICE Angle turn(double angle) {
 
 // Angles in double: at position 10^6 a float angle would be off by 0.03. Grid: rows.
 KERNEL(rope_table, kRowThreads)(RopeTableArgs args) {
+  await_predecessor();
   const int* position = args.step.positions + 3 * blockIdx.x;
   float* cosine = args.table + blockIdx.x * 2ull * args.pairs;
   for (unsigned i = threadIdx.x; i < args.pairs; i += kRowThreads) {
@@ -105,6 +106,7 @@ DEVICE void put_in_page(Byte* head, unsigned slot, unsigned format, const Head& 
 
 // A warp takes a query head, or the key and the value of a key/value head. Grid: (rows, heads / kAppendWarps).
 KERNEL(norm_rope_append, kAppendThreads)(AppendArgs args) {
+  await_predecessor();
   SHARED(float[kAppendWarps][kMostHeadWidth], room);
   const unsigned row = blockIdx.x, head = blockIdx.y * kAppendWarps + warp_id(), width = args.layer.width;
   const unsigned number = args.step.segment_of[row];

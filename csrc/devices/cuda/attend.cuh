@@ -241,8 +241,17 @@ DEVICE void attend(const AttendArgs& args) {
   finish<kTiles>(room, total, args, task, s->format);
 }
 
-KERNEL(attend_1, kAttendThreads, 2)(AttendArgs args) { attend<1>(args); }
-KERNEL(attend_2, kAttendThreads)(AttendArgs args) { attend<2>(args); }
-KERNEL(attend_4, kAttendThreads, 1)(AttendArgs args) { attend<4>(args); }
+KERNEL(attend_1, kAttendThreads, 2)(AttendArgs args) {
+  await_predecessor();
+  attend<1>(args);
+}
+KERNEL(attend_2, kAttendThreads)(AttendArgs args) {
+  await_predecessor();
+  attend<2>(args);
+}
+KERNEL(attend_4, kAttendThreads, 1)(AttendArgs args) {
+  await_predecessor();
+  attend<4>(args);
+}
 
 }  // namespace qwen35::cuda

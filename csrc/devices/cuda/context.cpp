@@ -10,6 +10,7 @@ namespace qwen35::cuda {
 namespace {
 
 constexpr int kOldestMajor = 8;          // Ampere: the kernels use its tensor-core and copy instructions
+constexpr int kProgrammaticMajor = 9;    // Hopper
 constexpr std::size_t kMostGraphs = 32;  // of different sizes of step; a graph costs the driver some megabytes
 constexpr std::size_t kSharedWithoutAsking = 48 << 10;
 
@@ -62,6 +63,7 @@ Context::Context(int ordinal) {
   QWEN35_CUDA(cuDeviceGet, &device_, ordinal);
   card_ = name_of(device_);
   multiprocessors_ = static_cast<unsigned>(attribute(device_, kAttributeMultiprocessors));
+  is_programmatic_ = attribute(device_, kAttributeComputeMajor) >= kProgrammaticMajor;
   try {
     QWEN35_CUDA(cuDevicePrimaryCtxRetain, &context_, device_);
     QWEN35_CUDA(cuCtxSetCurrent, context_);
@@ -121,8 +123,20 @@ void Context::enqueue(const Launch& launch) {
     shared_bytes_[number] = launch.shared_bytes;
   }
   void* parameters[] = {bytes_.data() + launch.args};
-  QWEN35_CUDA(cuLaunchKernel, functions_[number], launch.grid[0], launch.grid[1], launch.grid[2], launch.threads, 1, 1,
-              launch.shared_bytes, stream_, parameters, nullptr);
+  CUlaunchAttribute programmatic{};
+  programmatic.id = kLaunchProgrammaticSerialization;
+  programmatic.value.programmatic_serialization_allowed = 1;
+  const CUlaunchConfig config{launch.grid[0],
+                              launch.grid[1],
+                              launch.grid[2],
+                              launch.threads,
+                              1,
+                              1,
+                              launch.shared_bytes,
+                              stream_,
+                              &programmatic,
+                              is_programmatic_ ? 1U : 0U};
+  QWEN35_CUDA(cuLaunchKernelEx, &config, functions_[number], parameters, nullptr);
 }
 
 void Context::flush() {

@@ -88,6 +88,7 @@ class Context {
   std::array<CUfunction, kKernels> functions_{};
   std::array<unsigned, kKernels> shared_bytes_{};  // that a function was allowed
   unsigned multiprocessors_ = 0;
+  bool is_programmatic_ = false;  // a kernel may begin before the one before it has ended
   std::string card_;
 
   bool is_recording_ = false;

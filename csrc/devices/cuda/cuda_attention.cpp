@@ -14,6 +14,12 @@ std::size_t most_filled(const StepSegment& s) noexcept {
   return is_quantised(s.format) && s.count > 0 ? ceil_div(std::size_t{s.count} + kMostUncertain, kPageTokens) : 0;
 }
 
+// Whether it does in this one.
+bool fills_pages(const StepSegment& s) noexcept {
+  const FilledPages filled = filled_pages(s.committed, std::size_t{s.position} + s.certain);
+  return is_quantised(s.format) && s.count > 0 && filled.first < filled.last;
+}
+
 }  // namespace
 
 std::unique_ptr<KvPool> CudaBackend::kv_pool(const KvSpec& spec) {
@@ -59,6 +65,7 @@ void CudaBackend::do_norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const H
                                     .pairs = rope.pairs,
                                     .eps = eps,
                                     .padding = 0});
+  if (std::ranges::none_of(segments, fills_pages)) return;
   std::size_t most = 0;
   for (const StepSegment& s : segments) most = std::max(most, most_filled(s));
   launch<Kernel::quantise_page>(

@@ -225,6 +225,7 @@ DEVICE void step_rows(const DeltaHead& head, StateColumn& state, DeltaTile& tile
 // Grid: (Hv, segments); 4 Dv threads. The window is kept here where a segment is so short that what is written is not
 // read by another head's block; elsewhere by gated_delta_window.
 KERNEL(gated_delta_net, kMostDeltaThreads)(DeltaArgs args) {
+  await_predecessor();
   SHARED(DeltaTile, tile);
   const SegmentView& segment = args.step.segments[blockIdx.y];
   if (segment.count == 0) return;
@@ -251,6 +252,7 @@ KERNEL(gated_delta_net, kMostDeltaThreads)(DeltaArgs args) {
 
 // Grid: (Hv, segments). Behind gated_delta_net, for the segments whose window it has not kept.
 KERNEL(gated_delta_window, kRowThreads)(DeltaArgs args) {
+  await_predecessor();
   const SegmentView& segment = args.step.segments[blockIdx.y];
   if (segment.count + 3 <= args.layout.window_rows) return;
   const unsigned rows = args.layout.window_rows < segment.count ? args.layout.window_rows : segment.count;

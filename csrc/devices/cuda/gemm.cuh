@@ -138,6 +138,7 @@ DEVICE void each_result(const GemmSums& total, unsigned row, unsigned live, cons
 
 // Grid: (panels / 4, rows / kGemmTokens).
 KERNEL(gemm, kGemmThreads, 2)(GemmArgs args) {
+  await_predecessor();
   SHARED(GemmStages, stages);
   const WeightView& w = args.product.w;
   const TokenTile tile = tokens_of(args.quantised, args.x.rows);
@@ -202,6 +203,7 @@ DEVICE void put_act(const SwigluShared& shared, const Rows& out, const Quantised
 
 // Grid: (panels / 2, rows / kGemmTokens).
 KERNEL(gemm_swiglu, kGemmThreads, 2)(SwigluArgs args) {
+  await_predecessor();
   SHARED(SwigluShared, shared);
   const TokenTile tile = tokens_of(args.quantised, args.x.rows);
   swiglu_tokens(shared, args.gate, 0, args.up, 0, args.gate.groups * args.gate.group_panels, tile);

@@ -9,6 +9,7 @@ namespace qwen35::cuda {
 
 // Where a pair comes to lie among those of its expert is left to chance: no result depends on it. One block.
 KERNEL(moe_sort, kSortThreads)(MoeSortArgs args) {
+  await_predecessor();
   SHARED(unsigned[kMostExperts], next);
   for (unsigned e = threadIdx.x; e < args.expert_count; e += kSortThreads) next[e] = 0;
   __syncthreads();
@@ -35,6 +36,7 @@ KERNEL(moe_sort, kSortThreads)(MoeSortArgs args) {
 
 // Grid: (panels of an expert / 2, tiles).
 KERNEL(gemm_gather, kGemmThreads, 2)(GemmGatherArgs args) {
+  await_predecessor();
   SHARED(SwigluShared, shared);
   if (blockIdx.y >= *args.order.count) return;
   const ExpertTile of = args.order.tiles[blockIdx.y];
@@ -48,6 +50,7 @@ KERNEL(gemm_gather, kGemmThreads, 2)(GemmGatherArgs args) {
 
 // Grid: (panels of x / 4, tiles).
 KERNEL(gemm_combine, kGemmThreads, 2)(GemmCombineArgs args) {
+  await_predecessor();
   SHARED(GemmStages, stages);
   if (blockIdx.y >= *args.order.count) return;
   const ExpertTile of = args.order.tiles[blockIdx.y];
@@ -67,6 +70,7 @@ KERNEL(gemm_combine, kGemmThreads, 2)(GemmCombineArgs args) {
 
 // x += the weighted products of its slots, in order. Grid: (columns / kRowThreads, rows).
 KERNEL(moe_reduce, kRowThreads)(MoeReduceArgs args) {
+  await_predecessor();
   const unsigned c = blockIdx.x * kRowThreads + threadIdx.x, t = blockIdx.y;
   if (c >= args.x.cols) return;
   float sum = 0.0f;

@@ -138,6 +138,13 @@ DEVICE void multiply_panel(Parts<kRows>& parts, const WeightView& w, unsigned lo
   });
 }
 
+// Asks for the start of this warp's strand of a panel, before there is an input to multiply.
+DEVICE void prefetch_panel(const WeightView& w, unsigned long long panel) {
+  constexpr unsigned kLine = 128;  // bytes, one a lane
+  const unsigned long long at = w.panel_bytes / kStrands * warp_id() + lane_id() * kLine;
+  if (at < w.panel_bytes) prefetch_weights(w.panels + panel * w.panel_bytes + at);
+}
+
 template <unsigned kRows>
 DEVICE float total(const Parts<kRows>& parts, unsigned n, unsigned row) {
   float sum = parts[0][n][row];
@@ -201,6 +208,8 @@ DEVICE void matmul_rows(const MatmulArgs& args) {
     ++i;
   }
   const Product& p = args.products[i];
+  prefetch_panel(p.w, panel);
+  await_predecessor();
   const Input input =
       kRows == 1 && args.norm.x != nullptr ? normed_input(args.norm) : input_of(args.x, args.quantised, kRows);
   multiply_panel<kRows>(parts, p.w, panel, input);
@@ -239,6 +248,9 @@ template <unsigned kRows>
 DEVICE void swiglu_rows(const SwigluArgs& args) {
   SHARED(Parts<kRows>, gate);
   SHARED(Parts<kRows>, up);
+  prefetch_panel(args.gate, blockIdx.x);
+  prefetch_panel(args.up, blockIdx.x);
+  await_predecessor();
   const Input input =
       kRows == 1 && args.norm.x != nullptr ? normed_input(args.norm) : input_of(args.x, args.quantised, kRows);
   multiply_panel<kRows>(gate, args.gate, blockIdx.x, input);

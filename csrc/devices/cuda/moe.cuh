@@ -27,6 +27,7 @@ DEVICE void gather_panel(const Rows& out, const QuantisedRows& to, unsigned row,
 
 // Grid: (panels of an expert, then of the shared one; rows times K).
 KERNEL(moe_gather, kMatmulThreads)(MoeGatherArgs args) {
+  await_predecessor();
   const unsigned width = args.routed.cols, panels = (width + kPanelRows - 1) / kPanelRows;
   if (blockIdx.x < panels) {
     const unsigned pair = blockIdx.y, t = pair / args.top_k;
@@ -44,6 +45,7 @@ KERNEL(moe_gather, kMatmulThreads)(MoeGatherArgs args) {
 
 // Grid: (panels of x, rows). Slots are added in order, then the shared expert.
 KERNEL(moe_combine, kMatmulThreads)(MoeCombineArgs args) {
+  await_predecessor();
   SHARED(Parts<1>[kMostChosen + 1], parts);
   SHARED(float[kMostChosen + 1][kWarp], products);
   const unsigned t = blockIdx.y, panel = blockIdx.x;

@@ -114,6 +114,11 @@ DEVICE void copy_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
+// Brings 128 bytes of weights into the second-level cache.
+DEVICE void prefetch_weights(const void* from) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(from)));
+}
+
 // Programmatic dependent launch: the kernel ahead has ended and its writes are seen; the kernel behind may begin. Every
 // thread waits before it reads or writes what another kernel writes or reads.
 DEVICE void grid_dependency_wait() {

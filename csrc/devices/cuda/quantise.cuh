@@ -67,6 +67,7 @@ DEVICE void quantise_one(const QuantisedRows& to, unsigned long long block, floa
 
 // Grid: rows.
 KERNEL(quantise, kQuantiseThreads)(QuantiseArgs args) {
+  await_predecessor();
   const float* x = args.x.data + blockIdx.x * args.x.stride;
   const unsigned cols = args.x.cols, blocks = cols / kBlockColumns;
   for (unsigned base = warp_id() * 128; base < cols; base += kQuantiseThreads * 4) {

@@ -176,6 +176,7 @@ DEVICE void quantise_values(Byte* page, const Byte* plain, const KvLayer& layer,
 // A thread takes a block of 32. The pages that rows certain by now have filled since only those below `committed` were
 // (devices/places.h, filled_pages). Grid: (2 G A / 32, segments * most_pages).
 KERNEL(quantise_page, kPageKeys)(QuantisePageArgs args) {
+  await_predecessor();
   const SegmentView& s = args.step.segments[blockIdx.y / args.most_pages];
   if (s.count == 0 || !is_quantised(s.format)) return;
   const unsigned committed = s.committed / kPageKeys;

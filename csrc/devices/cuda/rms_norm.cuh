@@ -30,6 +30,7 @@ DEVICE void norm_row(float* out, const float* x, const float* weight, unsigned c
 
 // Grid: rows.
 KERNEL(rms_norm, kNormThreads)(RmsNormArgs args) {
+  await_predecessor();
   const unsigned row = blockIdx.x;
   norm_row(args.out.data + row * args.out.stride, args.x.data + row * args.x.stride, args.weight, args.x.cols, args.eps,
            args.quantised, row * static_cast<unsigned long long>(args.x.cols / kBlockColumns));

@@ -58,6 +58,9 @@ DEVICE void choose_experts(const RouteArgs& args, unsigned long long row) {
 }
 
 // Grid: rows.
-KERNEL(route, kWarp)(RouteArgs args) { choose_experts(args, blockIdx.x); }
+KERNEL(route, kWarp)(RouteArgs args) {
+  await_predecessor();
+  choose_experts(args, blockIdx.x);
+}
 
 }  // namespace qwen35::cuda

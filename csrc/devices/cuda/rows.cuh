@@ -28,6 +28,7 @@ DEVICE float value_at(const Byte* panel, unsigned row, unsigned column) {
 
 // Grid: rows.
 KERNEL(embed, kRowThreads)(EmbedArgs args) {
+  await_predecessor();
   float* out = args.out.data + blockIdx.x * args.out.stride;
   for (unsigned i = 0; i < args.step.input_count; ++i) {
     if (args.step.inputs[i].row != blockIdx.x) continue;
@@ -48,6 +49,7 @@ KERNEL(embed, kRowThreads)(EmbedArgs args) {
 
 // Grid: output rows.
 KERNEL(take_rows, kRowThreads)(TakeRowsArgs args) {
+  await_predecessor();
   const float* x = args.x.data + args.step.outputs[blockIdx.x] * args.x.stride;
   float* out = args.out.data + blockIdx.x * args.out.stride;
   for (unsigned c = threadIdx.x; c < args.x.cols; c += kRowThreads) out[c] = x[c];
@@ -56,6 +58,7 @@ KERNEL(take_rows, kRowThreads)(TakeRowsArgs args) {
 // A thread takes one column of a segment from its first row to its last, since the ring is read before it is written.
 // Grid: (columns / kRowThreads, segments).
 KERNEL(previous_rows, kRowThreads)(PreviousRowsArgs args) {
+  await_predecessor();
   const unsigned c = blockIdx.x * kRowThreads + threadIdx.x, cols = args.x.cols;
   const SegmentView& s = args.step.segments[blockIdx.y];
   if (c >= cols || s.count == 0) return;

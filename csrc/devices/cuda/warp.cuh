@@ -11,6 +11,13 @@ inline constexpr unsigned kAllLanes = 0xffffffffu;
 DEVICE unsigned lane_id() { return threadIdx.x % kWarp; }
 DEVICE unsigned warp_id() { return threadIdx.x / kWarp; }
 
+// The first thing that a kernel does, but for reading ahead what no kernel writes: under programmatic dependent launch
+// it may begin before the one before it has ended (CUDA programming guide, "Programmatic Dependent Launch").
+DEVICE void await_predecessor() {
+  grid_dependency_wait();
+  grid_dependency_launch();
+}
+
 // Over neighbouring lanes, kLanes of them, a power of two: every lane gets the result.
 template <unsigned kLanes = kWarp, class T>
 DEVICE T lane_sum(T v) {
