@@ -54,7 +54,7 @@ std::vector<std::string> devices_here() {
   std::vector<std::string> names;
   for (const cpu::Isa isa : cpu::available_isas()) names.push_back(std::string(kCpu) + cpu::isa_name(isa));
   for (const DeviceKind* kind : device_kinds()) {
-    if (kind != &cpu::kind() && kind->absence().empty()) names.emplace_back(kind->name());
+    if (kind != &cpu::kind() && DeviceId{kind, 0}.absence().empty()) names.emplace_back(kind->name());
   }
   return names;
 }

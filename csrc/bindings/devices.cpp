@@ -11,6 +11,7 @@
 #include "bindings/bindings.h"
 #include "bindings/formats.h"
 #include "devices/open.h"
+#include "devices/trust.h"
 #include "model/activations.h"
 #include "model/model.h"
 
@@ -74,14 +75,15 @@ MatrixShape to_matrix(const py::handle& entry) {
 class DescribedModel {
  public:
   DescribedModel(const py::dict& shape, const py::iterable& weights, const std::string& device, const py::int_& threads)
-      : kind_(find_kind(device)), shape_(to_shape(shape)), threads_(to_threads(threads)) {
+      : device_(device_named(device)), shape_(to_shape(shape)), threads_(to_threads(threads)) {
     for (const py::handle weight : weights) {
       weights_.push_back(to_matrix(weight));
-      weight_bytes_.push_back(kind_.weight_bytes(weights_.back()));
+      weight_bytes_.push_back(kind().weight_bytes(weights_.back()));
     }
   }
 
-  const DeviceKind& kind() const noexcept { return kind_; }
+  const DeviceKind& kind() const noexcept { return *device_.kind; }
+  std::string name() const { return device_.name(); }
   const std::vector<std::size_t>& weight_bytes() const noexcept { return weight_bytes_; }
 
   py::dict parts(const py::int_& context_tokens, const std::string& kv, const py::int_& rows,
@@ -91,7 +93,7 @@ class DescribedModel {
                         .rows = bounded("rows", rows, 1),
                         .uncertain = check_drafts(bounded("drafts", drafts, 0)),
                         .threads = threads_};
-    const Footprint found = kind_.footprint(shape_, weights_, work);
+    const Footprint found = kind().footprint(shape_, weights_, work);
     py::dict parts;
     parts["kv"] = found.kv;
     parts["kv_token"] = found.kv_token;
@@ -105,7 +107,7 @@ class DescribedModel {
   }
 
  private:
-  const DeviceKind& kind_;
+  DeviceId device_;
   ModelShape shape_;
   unsigned threads_;
   std::vector<MatrixShape> weights_;
@@ -118,6 +120,19 @@ struct Available {
   bool is_host;
 };
 
+// Rows of a report: the operation, its difference, what is expected at most, seconds, and what went wrong.
+py::list checked_operations(const std::string& device) {
+  const DeviceId found = device_named(device);
+  if (const std::string absence = found.kind->absence(found.number); !absence.empty()) {
+    throw device_unavailable(found.name(), absence);
+  }
+  py::list rows;
+  for (const CheckedOperation& one : self_check(found)) {
+    rows.append(py::make_tuple(one.name, one.difference, one.expected, one.seconds, one.error, one.passes()));
+  }
+  return rows;
+}
+
 }  // namespace
 
 void bind_devices(py::module_& module) {
@@ -128,22 +143,35 @@ void bind_devices(py::module_& module) {
   module.def("devices", [] {
     py::dict absences;
     for (const DeviceKind* kind : device_kinds()) {
-      const std::string absence = kind->absence();
+      const std::string absence = DeviceId{kind, 0}.absence();
       absences[kind->name()] = absence.empty() ? py::object(py::none()) : py::object(py::str(absence));
     }
     return absences;
   });
   module.def(
+      "device_facts",
+      [](const std::string& device) {
+        const DeviceId found = device_named(device);
+        return found.number < found.kind->count() ? found.kind->device_facts(found.number) : Facts();
+      },
+      py::arg("device"));
+  module.def(
+      "kind_facts", [](const std::string& device) { return device_named(device).kind->facts(); }, py::arg("device"));
+  module.def(
+      "count_devices", [](const std::string& device) { return device_named(device).kind->count(); }, py::arg("device"));
+  module.def("absence", [](const std::string& device) { return device_named(device).absence(); }, py::arg("device"));
+  module.def("self_check", &checked_operations, py::arg("device"));
+  module.def(
       "device_memory",
       [](const std::string& device) {
-        const DeviceKind& kind = find_device(device);
-        return Available{kind.memory(), kind.uses_host_memory()};
+        const DeviceId found = find_device(device);
+        return Available{found.memory(), found.kind->uses_host_memory()};
       },
       py::arg("device") = "auto");
   py::class_<DescribedModel>(module, "Footprint", py::is_final())
       .def(py::init<const py::dict&, const py::iterable&, const std::string&, const py::int_&>(), py::arg("shape"),
            py::arg("weights"), py::kw_only(), py::arg("device") = "auto", py::arg("threads") = 0)
-      .def_property_readonly("device", [](const DescribedModel& m) { return m.kind().name(); })
+      .def_property_readonly("device", &DescribedModel::name)
       .def_property_readonly("uses_host_memory", [](const DescribedModel& m) { return m.kind().uses_host_memory(); })
       .def_property_readonly("page_tokens", [](const DescribedModel&) { return kPageTokens; })
       .def_property_readonly("weight_bytes", &DescribedModel::weight_bytes)

@@ -4,7 +4,7 @@
 #include <memory>
 #include <string>
 
-#include "devices/device_kind.h"
+#include "devices/open.h"
 
 namespace qwen35 {
 
@@ -13,16 +13,19 @@ class AbsentKind final : public DeviceKind {
   AbsentKind(const char* name, const char* absence) : name_(name), absence_(absence) {}
 
   const char* name() const noexcept override { return name_; }
-  std::string absence() const override { return absence_; }
-  std::unique_ptr<Backend> open(unsigned) const override { throw unavailable(*this); }
-  DeviceMemory memory() const override { throw unavailable(*this); }
+  unsigned count() const noexcept override { return 0; }
+  std::string absence(unsigned) const override { return absence_; }
+  std::unique_ptr<Backend> open(unsigned, unsigned) const override { throw unavailable(); }
+  DeviceMemory memory(unsigned) const override { throw unavailable(); }
   bool uses_host_memory() const noexcept override { return false; }
-  std::size_t weight_bytes(const MatrixShape&) const override { throw unavailable(*this); }
+  std::size_t weight_bytes(const MatrixShape&) const override { throw unavailable(); }
   Footprint footprint(const ModelShape&, std::span<const MatrixShape>, const Workload&) const override {
-    throw unavailable(*this);
+    throw unavailable();
   }
 
  private:
+  Unavailable unavailable() const { return device_unavailable(name_, absence_); }
+
   const char* name_;
   const char* absence_;
 };

@@ -1,10 +1,13 @@
-// A kind of device: what each folder below this one exports, and all that is known of it outside.
+// A kind of device: what each folder below this one exports, and all that is known of it outside. The devices of a kind
+// are numbered from 0.
 #pragma once
 
 #include <cstddef>
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "backend/backend.h"
 #include "backend/footprint.h"
@@ -18,16 +21,24 @@ struct DeviceMemory {
   std::size_t total = 0;
 };
 
+// What a report says of a kind or a device: names and values, in words.
+using Facts = std::vector<std::pair<std::string, std::string>>;
+
 class DeviceKind {
  public:
   virtual ~DeviceKind() = default;
 
   virtual const char* name() const noexcept = 0;  // as options spell it: "cpu"
-  // Why no device of this kind can be opened: what was looked for and not found. Empty where one can.
-  virtual std::string absence() const = 0;
-  // For kinds without an absence. 0 threads: as many as this process may use.
-  virtual std::unique_ptr<Backend> open(unsigned threads) const = 0;
-  virtual DeviceMemory memory() const = 0;
+  virtual unsigned count() const noexcept = 0;    // how many there are, of use or not
+  // Why this device cannot be opened: what was looked for and not found. Empty where it can.
+  virtual std::string absence(unsigned number) const = 0;
+  // For devices without an absence. 0 threads: as many as this process may use.
+  virtual std::unique_ptr<Backend> open(unsigned number, unsigned threads) const = 0;
+  virtual DeviceMemory memory(unsigned number) const = 0;
+
+  // For reports, of use or not.
+  virtual Facts facts() const { return {}; }
+  virtual Facts device_facts(unsigned) const { return {}; }  // of one that count() counts
 
   // For every kind that this build has, whether a device is here or not.
   virtual bool uses_host_memory() const noexcept = 0;  // the memory that this program lives in
@@ -38,9 +49,6 @@ class DeviceKind {
   virtual Footprint footprint(const ModelShape& model, std::span<const MatrixShape> weights,
                               const Workload& work) const = 0;
 };
-
-// The error of a kind that has an absence.
-Unavailable unavailable(const DeviceKind& kind);
 
 namespace cpu {
 const DeviceKind& kind();

@@ -1,13 +1,53 @@
 #include "devices/open.h"
 
 #include <array>
-#include <string>
+#include <charconv>
+#include <optional>
+
+#include "devices/trust.h"
 
 namespace qwen35 {
+namespace {
 
-Unavailable unavailable(const DeviceKind& kind) {
-  return Unavailable("device '" + std::string(kind.name()) + "' is not available: " + kind.absence() +
+// The first device that is here.
+DeviceId best_device() {
+  for (const DeviceKind* kind : device_kinds()) {
+    for (unsigned number = 0; number < kind->count(); ++number) {
+      const DeviceId device{kind, number};
+      if (device.absence().empty()) return device;
+    }
+  }
+  throw Error("no device is here, not even the CPU");
+}
+
+// NAME or NAME:NUMBER of a kind. Nothing where it is neither.
+std::optional<DeviceId> parse(const DeviceKind& kind, std::string_view name) {
+  const std::string_view word = kind.name();
+  if (!name.starts_with(word)) return std::nullopt;
+  name.remove_prefix(word.size());
+  if (name.empty()) return DeviceId{&kind, 0};
+  if (name.front() != ':') return std::nullopt;
+  unsigned number = 0;
+  const char* const end = name.data() + name.size();
+  const auto [rest, error] = std::from_chars(name.data() + 1, end, number);
+  if (rest != end || error != std::errc()) return std::nullopt;
+  return DeviceId{&kind, number};
+}
+
+}  // namespace
+
+Unavailable device_unavailable(const std::string& name, const std::string& absence) {
+  return Unavailable("device '" + name + "' is not available: " + absence +
                      ". Use 'auto' for the best device that is here");
+}
+
+std::string DeviceId::name() const {
+  return number == 0 ? kind->name() : std::string(kind->name()) + ":" + std::to_string(number);
+}
+
+std::string DeviceId::absence() const {
+  const std::string missing = kind->absence(number);
+  return missing.empty() ? distrust(*this) : missing;
 }
 
 std::span<const DeviceKind* const> device_kinds() noexcept {
@@ -15,23 +55,28 @@ std::span<const DeviceKind* const> device_kinds() noexcept {
   return kinds;
 }
 
-const DeviceKind& find_kind(std::string_view name) {
+DeviceId device_named(std::string_view name) {
+  if (name == "auto") return best_device();
   std::string known = "auto";
   for (const DeviceKind* kind : device_kinds()) {
-    if (name == kind->name() || (name == "auto" && kind->absence().empty())) return *kind;
+    if (const auto found = parse(*kind, name)) return *found;
     known += std::string(", ") + kind->name();
   }
-  throw InputError("device is '" + std::string(name) + "', expected one of " + known);
+  throw InputError("device is '" + std::string(name) + "', expected one of " + known +
+                   ", or a number behind it as in cuda:1");
 }
 
-const DeviceKind& find_device(std::string_view name) {
-  const DeviceKind& kind = find_kind(name);
-  if (!kind.absence().empty()) throw unavailable(kind);
-  return kind;
+DeviceId find_device(std::string_view name) {
+  const DeviceId device = device_named(name);
+  if (const std::string absence = device.absence(); !absence.empty()) {
+    throw device_unavailable(device.name(), absence);
+  }
+  return device;
 }
 
 std::unique_ptr<Backend> open_backend(std::string_view name, unsigned threads) {
-  return find_device(name).open(threads);
+  const DeviceId device = find_device(name);
+  return device.kind->open(device.number, threads);
 }
 
 }  // namespace qwen35

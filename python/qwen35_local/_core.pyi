@@ -32,8 +32,25 @@ def usable_threads() -> int:
     """How many threads this process may keep busy: the affinity mask and the control group's quota both count."""
 
 def devices() -> dict[str, str | None]:
-    """Every device by name, the best first, and why it cannot be used here; None where it can. "auto" is the first of
-    these."""
+    """Every kind of device by name, the best first, and why its first device cannot be used here; None where it can."""
+
+def count_devices(device: str) -> int:
+    """How many devices of this kind there are, of use or not. A device is the name of its kind, or that and a number
+    from 0: "cuda" is "cuda:0", the second card is "cuda:1"."""
+
+def absence(device: str) -> str:
+    """Why a device cannot be used, "" where it can. One that computes otherwise than the CPU (self_check) cannot."""
+
+def kind_facts(device: str) -> list[tuple[str, str]]:
+    """What a report says of a kind of device, in words: its driver, what its kernels are built for."""
+
+def device_facts(device: str) -> list[tuple[str, str]]:
+    """The same of one device: name, capability, memory. Nothing of one that is not there."""
+
+def self_check(device: str) -> list[tuple[str, float, float, float, str, bool]]:
+    """Small operations on a device and on the CPU. Of each: its name, the largest difference relative to the largest
+    value of its row, the largest that is expected, seconds on the device, the device's error if it had one, and whether
+    it passes. Raises Unavailable, OutOfMemory, DeviceError."""
 
 @final
 class DeviceMemory:

@@ -12,7 +12,7 @@ ABSENT_DEVICES = [name for name, absence in _core.devices().items() if absence i
 NO_NUMBER = ["", "nope", "nan", "1.5.5", "0x10", "1,5"]
 NOT_WHOLE = [*NO_NUMBER, "inf", "-inf", "1.5", "1e3", "-1", "9" * 30, "9" * 5000]
 NOT_FINITE = [*NO_NUMBER, "inf", "-inf", "1e300", "-1", "9" * 400]
-DEVICES = ["", "gpu", "CPU", "cuda:0", "cpu,cuda"]
+DEVICES = ["", "gpu", "CPU", "cuda:", "cuda:x", "cuda:-1", "cuda:12345", "cpu,cuda"]
 WORDS = ["", "nope", "F16", "f32", "5", "f16,q8"]
 
 CHAT, SELFTEST = ["chat", "-p", "x"], ["selftest"]

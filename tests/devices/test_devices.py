@@ -65,7 +65,9 @@ def test_an_absent_device_is_refused(tiny: Any, use: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("use", USES)
-@pytest.mark.parametrize("name", ["", "gpu", "CPU", "cpu ", "cuda:0"])
+@pytest.mark.parametrize(
+    "name", ["", "gpu", "CPU", "cpu ", "cuda:", "cuda:x", "cuda:-1", "cuda:1 ", "cuda:99999999999"]
+)
 def test_an_unknown_device_is_refused_with_the_list(tiny: Any, use: str, name: str) -> None:
     with pytest.raises(InputError, match="expected one of auto, cuda, metal, cpu"):
         USES[use](name, tiny().path)

@@ -38,7 +38,9 @@ void Device::launch(const Kernel& kernel, const std::vector<unsigned char>& argu
   if (is_lost) return;
   is_lost = settings().lost_after >= 0 && launches >= settings().lost_after;
   if (is_lost) return;
+  const bool is_idle = settings().idle_after >= 0 && launches >= settings().idle_after;
   ++launches;
+  if (is_idle) return;
   launch.kernel = kernel.call;
   launch.arguments = arguments.data();
   launch.seed = static_cast<unsigned>(settings().seed);

@@ -146,6 +146,13 @@ CUresult cuDeviceGetName(char* name, int bytes, CUdevice) {
   });
 }
 
+CUresult cuDeviceGetPCIBusId(char* text, int bytes, CUdevice device) {
+  return call_anywhere([&](Device&) {
+    std::snprintf(text, static_cast<std::size_t>(bytes), "0000:%02x:00.0", static_cast<unsigned>(device) + 1);
+    return kSuccess;
+  });
+}
+
 CUresult cuDeviceTotalMem_v2(std::size_t* bytes, CUdevice) {
   return call_anywhere([&](Device&) {
     *bytes = static_cast<std::size_t>(settings().memory);

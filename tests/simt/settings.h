@@ -15,6 +15,7 @@ namespace simt {
 //   fail_allocation  n: the n-th allocation of device memory from now on fails, once; 0: none
 //   fail_pinned      the same of the host's
 //   lost_after       n: after so many launches the device is lost, and every call answers 719; -1: never
+//   idle_after       n: after so many launches kernels do nothing, as on a card that computes wrongly; -1: never
 //   seed             of the order of blocks and turns; 0: ascending
 //   deferred         1: work waits until somebody waits for it; 0: it is done at once
 #define SIMT_SETTINGS(NAME)   \
@@ -28,6 +29,7 @@ namespace simt {
   NAME(fail_allocation, 0)    \
   NAME(fail_pinned, 0)        \
   NAME(lost_after, -1)        \
+  NAME(idle_after, -1)        \
   NAME(seed, 0)               \
   NAME(deferred, 1)
 

@@ -9,11 +9,14 @@ namespace {
 class CpuKind final : public DeviceKind {
  public:
   const char* name() const noexcept override { return "cpu"; }
-  std::string absence() const override { return {}; }
-  std::unique_ptr<Backend> open(unsigned threads) const override {
+  unsigned count() const noexcept override { return 1; }
+  std::string absence(unsigned number) const override {
+    return number == 0 ? "" : "all processors of this machine are one device, cpu";
+  }
+  std::unique_ptr<Backend> open(unsigned, unsigned threads) const override {
     return std::make_unique<CpuBackend>(chosen_isa(), threads);
   }
-  DeviceMemory memory() const override {
+  DeviceMemory memory(unsigned) const override {
     const SystemMemory memory = system_memory();
     return {memory.free, memory.total};
   }

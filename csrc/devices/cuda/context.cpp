@@ -38,29 +38,56 @@ int attribute(CUdevice device, int which) {
   return value;
 }
 
+std::string compute_capability(CUdevice device) {
+  return std::to_string(attribute(device, kAttributeComputeMajor)) + "." +
+         std::to_string(attribute(device, kAttributeComputeMinor));
+}
+
+CUdevice find_card(unsigned number) {
+  CUdevice device = 0;
+  QWEN35_CUDA(cuDeviceGet, &device, static_cast<int>(number));
+  return device;
+}
+
 }  // namespace
 
-std::string card_absence(int ordinal) {
+unsigned card_count() noexcept {
+  int count = 0;
+  if (opened_driver().absence.empty()) opened_driver().functions.cuDeviceGetCount(&count);
+  return static_cast<unsigned>(count);
+}
+
+std::vector<std::pair<std::string, std::string>> card_facts(unsigned number) {
+  const CUdevice device = find_card(number);
+  std::size_t memory = 0;
+  QWEN35_CUDA(cuDeviceTotalMem, &memory, device);
+  char bus[32] = {};
+  QWEN35_CUDA(cuDeviceGetPCIBusId, bus, static_cast<int>(sizeof bus - 1), device);
+  return {{"name", name_of(device)},
+          {"compute capability", compute_capability(device)},
+          {"multiprocessors", std::to_string(attribute(device, kAttributeMultiprocessors))},
+          {"memory", std::to_string(memory >> 20) + " MiB"},
+          {"bus", bus}};
+}
+
+std::string card_absence(unsigned number) {
   const OpenedDriver& opened = opened_driver();
   if (!opened.absence.empty()) return opened.absence;
-  int count = 0;
-  QWEN35_CUDA(cuDeviceGetCount, &count);
-  if (ordinal >= count) {
-    return "there is no card " + std::to_string(ordinal) + ": the driver shows " + std::to_string(count) +
+  const unsigned count = card_count();
+  if (number >= count) {
+    return "there is no card " + std::to_string(number) + ": the driver shows " + std::to_string(count) +
            (count == 1 ? " card" : " cards") + ", numbered from 0";
   }
-  CUdevice device = 0;
-  QWEN35_CUDA(cuDeviceGet, &device, ordinal);
-  const int major = attribute(device, kAttributeComputeMajor), minor = attribute(device, kAttributeComputeMinor);
-  if (major >= kOldestMajor) return {};
-  return name_of(device) + " has compute capability " + std::to_string(major) + "." + std::to_string(minor) +
+  const CUdevice device = find_card(number);
+  if (attribute(device, kAttributeComputeMajor) >= kOldestMajor) return {};
+  return name_of(device) + " has compute capability " + compute_capability(device) +
          ", expected 8.0 or newer (RTX 30 and later)";
 }
 
-Context::Context(int ordinal) {
+Context::Context(unsigned number) {
   driver();
-  if (const std::string absence = card_absence(ordinal); !absence.empty()) throw Unavailable("CUDA: " + absence);
-  QWEN35_CUDA(cuDeviceGet, &device_, ordinal);
+  if (const std::string absence = card_absence(number); !absence.empty()) throw Unavailable("CUDA: " + absence);
+  device_ = find_card(number);
   card_ = name_of(device_);
   multiprocessors_ = static_cast<unsigned>(attribute(device_, kAttributeMultiprocessors));
   is_programmatic_ = attribute(device_, kAttributeComputeMajor) >= kProgrammaticMajor;

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "devices/cuda/driver.h"
@@ -17,13 +18,18 @@ struct Grid {
   std::size_t x = 1, y = 1, z = 1;
 };
 
+unsigned card_count() noexcept;  // that the driver shows; 0 without a driver
+
 // Why a card cannot be used: its name and what it lacks. Empty where it can.
-std::string card_absence(int ordinal);
+std::string card_absence(unsigned number);
+
+// Of a card, of use or not: name, compute capability, multiprocessors, memory, bus.
+std::vector<std::pair<std::string, std::string>> card_facts(unsigned number);
 
 class Context {
  public:
   // Throws DeviceError, OutOfMemory or Unavailable.
-  explicit Context(int ordinal);
+  explicit Context(unsigned number);
   ~Context();
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;

@@ -30,8 +30,9 @@ std::size_t most_quantised(const ModelShape& model, std::size_t rows) noexcept {
 
 }  // namespace
 
-CudaBackend::CudaBackend(int ordinal, unsigned threads)
-    : context_(std::make_shared<Context>(ordinal)),
+CudaBackend::CudaBackend(unsigned number, unsigned threads)
+    : name_(number == 0 ? "cuda" : "cuda:" + std::to_string(number)),
+      context_(std::make_shared<Context>(number)),
       memory_(std::make_shared<Memory>(context_)),
       workers_(threads),
       arrived_(memory_->take(sizeof(unsigned))) {

@@ -23,7 +23,7 @@ inline constexpr DeviceLimits kLimits{.query_heads = 16, .head_unit = 16, .conv_
 
 class CudaBackend final : public Backend {
  public:
-  CudaBackend(int ordinal, unsigned threads);  // 0 threads of the host: as many as this process may use
+  CudaBackend(unsigned number, unsigned threads);  // 0 threads of the host: as many as this process may use
   ~CudaBackend() override;
 
   std::unique_ptr<Weight> pack(const MatrixView& source, std::size_t groups, const Consumed& consumed) override;
@@ -94,7 +94,7 @@ class CudaBackend final : public Backend {
   const float* rope_table(const Rope& rope);
   AttendPlan reserve_attention(const AttentionShape& shape, const Step& step);
 
-  std::string name_ = "cuda";
+  std::string name_;
   std::shared_ptr<Context> context_;
   std::shared_ptr<Memory> memory_;
   Workers workers_;

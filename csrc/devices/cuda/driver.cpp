@@ -10,11 +10,6 @@ namespace {
 constexpr int kOldestDriver = 13000;  // the kernels' format is CUDA 13's
 constexpr const char* kNeeded = "NVIDIA's driver R580 or newer is needed";
 
-// "13.0", of 1000 major + 10 minor.
-std::string version_text(int version) {
-  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
-}
-
 // `error (its meaning)`, as the driver names it.
 std::string describe_with(const DriverFunctions& functions, CUresult result) {
   const char* name = nullptr;
@@ -37,10 +32,9 @@ const char* find_functions(const Library& library, DriverFunctions& functions) {
 }
 
 // Why the driver cannot be used; empty where it can.
-std::string start(const Library& library, DriverFunctions& functions) {
+std::string start(const Library& library, DriverFunctions& functions, int& version) {
   if (!library.is_open()) return "there is no CUDA driver (" + library.error() + "); " + kNeeded;
   const char* missing = find_functions(library, functions);
-  int version = 0;
   if (functions.cuDriverGetVersion) functions.cuDriverGetVersion(&version);
   if (version < kOldestDriver) {
     return "the CUDA driver knows CUDA " + version_text(version) + ", but " + version_text(kOldestDriver) +
@@ -57,7 +51,7 @@ std::string start(const Library& library, DriverFunctions& functions) {
 
 OpenedDriver open_driver() {
   OpenedDriver opened;
-  opened.absence = start(Library(), opened.functions);
+  opened.absence = start(Library(), opened.functions, opened.version);
   return opened;
 }
 
@@ -66,6 +60,10 @@ OpenedDriver open_driver() {
 const OpenedDriver& opened_driver() {
   static const OpenedDriver opened = open_driver();
   return opened;
+}
+
+std::string version_text(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
 
 std::string describe(CUresult result) { return describe_with(opened_driver().functions, result); }

@@ -16,11 +16,15 @@ struct DriverFunctions {
 
 struct OpenedDriver {
   DriverFunctions functions;
+  int version = 0;      // of CUDA that the driver knows, 1000 major + 10 minor; 0 without a driver
   std::string absence;  // why it cannot be used; empty where it can
 };
 
 // Opened once. A driver that is missing, too old or has no card is an absence, not an exception.
 const OpenedDriver& opened_driver();
+
+// "13.0", of 1000 major + 10 minor.
+std::string version_text(int version);
 
 // "CUDA_ERROR_OUT_OF_MEMORY (out of memory)".
 std::string describe(CUresult result);

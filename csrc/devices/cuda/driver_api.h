@@ -68,6 +68,7 @@ static_assert(sizeof(CUlaunchAttribute) == 72 && sizeof(CUlaunchConfig) == 56);
   NAME(cuDeviceGetCount, cuDeviceGetCount, (int* count))                                                               \
   NAME(cuDeviceGet, cuDeviceGet, (CUdevice * device, int ordinal))                                                     \
   NAME(cuDeviceGetName, cuDeviceGetName, (char* name, int bytes, CUdevice device))                                     \
+  NAME(cuDeviceGetPCIBusId, cuDeviceGetPCIBusId, (char* text, int bytes, CUdevice device))                             \
   NAME(cuDeviceTotalMem, cuDeviceTotalMem_v2, (std::size_t* bytes, CUdevice device))                                   \
   NAME(cuDeviceGetAttribute, cuDeviceGetAttribute, (int* value, int attribute, CUdevice device))                       \
   NAME(cuDevicePrimaryCtxRetain, cuDevicePrimaryCtxRetain, (CUcontext * context, CUdevice device))                     \

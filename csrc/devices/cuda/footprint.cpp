@@ -6,8 +6,8 @@
 
 namespace qwen35::cuda {
 
-DeviceMemory card_memory(int ordinal) {
-  const Context context(ordinal);
+DeviceMemory card_memory(unsigned number) {
+  const Context context(number);
   DeviceMemory memory;
   QWEN35_CUDA(cuMemGetInfo, &memory.free, &memory.total);
   return memory;

@@ -8,8 +8,8 @@
 
 namespace qwen35::cuda {
 
-// Free and in all, of card `ordinal`. Throws DeviceError.
-DeviceMemory card_memory(int ordinal);
+// Free and in all, of a card. Throws DeviceError.
+DeviceMemory card_memory(unsigned number);
 
 Footprint footprint(const ModelShape& model, std::span<const MatrixShape> weights, const Workload& work);
 

@@ -7,5 +7,6 @@ namespace qwen35::cuda {
 // which has kernels of its own.
 const void* kernel_image() noexcept;
 bool has_kernel_image() noexcept;
+const char* kernel_architectures() noexcept;  // "sm_80 sm_86 sm_89"; empty without an image
 
 }  // namespace qwen35::cuda

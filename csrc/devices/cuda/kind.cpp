@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "devices/cuda/cuda_backend.h"
 #include "devices/cuda/footprint.h"
+#include "devices/cuda/image.h"
 #include "devices/device_kind.h"
 
 namespace qwen35::cuda {
@@ -11,15 +12,28 @@ namespace {
 class CudaKind final : public DeviceKind {
  public:
   const char* name() const noexcept override { return "cuda"; }
-  std::string absence() const override {
+  unsigned count() const noexcept override { return card_count(); }
+  std::string absence(unsigned number) const override {
     try {
-      return card_absence(0);
+      return card_absence(number);
     } catch (const Error& error) {
       return error.what();
     }
   }
-  std::unique_ptr<Backend> open(unsigned threads) const override { return std::make_unique<CudaBackend>(0, threads); }
-  DeviceMemory memory() const override { return card_memory(0); }
+  std::unique_ptr<Backend> open(unsigned number, unsigned threads) const override {
+    return std::make_unique<CudaBackend>(number, threads);
+  }
+  DeviceMemory memory(unsigned number) const override { return card_memory(number); }
+  Facts facts() const override {
+    Facts found;
+    if (const int version = opened_driver().version; version > 0) {
+      found.emplace_back("driver", "CUDA " + version_text(version));
+    }
+    found.emplace_back("kernels",
+                       has_kernel_image() ? kernel_architectures() : "none: this build was made without nvcc");
+    return found;
+  }
+  Facts device_facts(unsigned number) const override { return card_facts(number); }
   bool uses_host_memory() const noexcept override { return false; }
   std::size_t weight_bytes(const MatrixShape& matrix) const override {
     return cuda::weight_bytes({nullptr, matrix.dtype, matrix.rows, matrix.cols}, matrix.groups);

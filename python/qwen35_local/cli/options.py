@@ -1,6 +1,7 @@
 """Options that several commands have, each declared once, and the check of a value before anything is loaded."""
 
 import math
+import re
 import reprlib
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
@@ -16,7 +17,7 @@ MOST_TOKENS = (1 << 31) - 1
 MOST_THREADS = 1024  # the core's own limit
 _MOST_GIB = 1 << 20
 
-DeviceName = Literal["auto", "cpu", "cuda", "metal"]
+DEVICES = ("auto", "cpu", "cuda", "metal")
 Kv = Literal["f16", "q8", "k8v4", "q4"]
 KvOrAuto = Literal["f16", "q8", "k8v4", "q4", "auto"]
 
@@ -70,6 +71,13 @@ def token_bias(word: str) -> tuple[str, float]:
     raise typer.BadParameter(f"{reprlib.repr(word)} is not TOKEN=BIAS, with BIAS {BIAS.expected}")
 
 
+def device_name(word: str) -> str:
+    """A device as the core spells it (`_core.devices`), or a card by its number."""
+    if re.fullmatch(r"auto|(cpu|cuda|metal)(:\d{1,4})?", word) is None:
+        raise typer.BadParameter(f"{word!r} is not a device; expected one of {', '.join(DEVICES)}, or cuda:1")
+    return word
+
+
 Stop = Annotated[
     list[str] | None,
     typer.Option(metavar="TEXT", callback=stop_strings, help="End the answer before this text. May be given again."),
@@ -95,7 +103,16 @@ Choices = Annotated[
     typer.Option("--n", parser=parsed_as(CHOICES), metavar="N", help="With --json: how many replies, side by side."),
 ]
 
-Device = Annotated[DeviceName, typer.Option("--device", help="Where to compute; auto: the best device that is here.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        parser=device_name,
+        metavar="[auto|cpu|cuda|cuda:N|metal]",
+        autocompletion=lambda: list(DEVICES),
+        help="Where to compute; auto: the best device that is here; cuda:1: the second card.",
+    ),
+]
 _THREADS: dict[str, Any] = {"high": MOST_THREADS, "help": "0: as many as this process may use."}
 Threads = Annotated[int, count("--threads", "-t", **_THREADS)]
 ThreadsInFull = Annotated[int, count("--threads", **_THREADS)]  # where -t is the type

@@ -68,7 +68,7 @@ def content(file: _core.GgufFile) -> bytes:
 def identity(file_content: bytes, model: _core.Model) -> str:
     """Names a model, as far as its memory depends on it: the content of the file that it was loaded from, how it was
     loaded (rope, context, drafts), and the program's version."""
-    made_by = f"{model.device.split('-')[0]} {model.state_layout} {model.drafts} {_core.__version__}\n"
+    made_by = f"{re.split('[-:]', model.device)[0]} {model.state_layout} {model.drafts} {_core.__version__}\n"
     digest = sha256(made_by.encode())
     digest.update(json.dumps(model.config, sort_keys=True).encode())
     digest.update(file_content)
