@@ -223,7 +223,8 @@ DEVICE void attend(const AttendArgs& args) {
     if (i == 0 || !takes_all) {
       total = span;
     } else {
-      parts.load(total);
+      parts.load_values(total);
+      Part<kTiles>::load_sums(total, parts.sums());
       combine<kTiles>(total, span);
       __syncthreads();  // all have loaded it
     }
@@ -231,12 +232,7 @@ DEVICE void attend(const AttendArgs& args) {
   }
   if (!takes_all && spans.count > 1) {
     if (!arrives_last(args.arrived + number, spans.count, room.is_last)) return;
-    parts.load(total);
-    for (unsigned i = 1; i < spans.count; ++i) {
-      Partial<kTiles> later;
-      part(i).load(later);
-      combine<kTiles>(total, later);
-    }
+    merge_parts<kTiles>(total, room, parts.at, spans.count);
   }
   finish<kTiles>(room, total, args, task, s->format);
 }
@@ -245,7 +241,7 @@ KERNEL(attend_1, kAttendThreads, 2)(AttendArgs args) {
   await_predecessor();
   attend<1>(args);
 }
-KERNEL(attend_2, kAttendThreads)(AttendArgs args) {
+KERNEL(attend_2, kAttendThreads, 1)(AttendArgs args) {
   await_predecessor();
   attend<2>(args);
 }

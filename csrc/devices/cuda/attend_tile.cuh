@@ -41,6 +41,7 @@ struct AttendRoom {
     uint4 halves[kAttendWarps][kTiles][kWarp];  // four keys in fp16, then what they leave
     float rows[kQueries][kTileKeys];
     uint2 codes[kTileBlocks][kTiles][kWarp];
+    float parts[kMostSpans][2][kQueries];  // m and sum of the spans, when they are merged
   } p;
   uint2 codes[kChunks][kTiles][kWarp];  // queries in 8 bits, scale by scale
   float code_scales[kChunks][kQueries];
@@ -170,24 +171,29 @@ struct Part {
   static constexpr unsigned kFloats = attend_part_floats(kTiles);
   float* at;
 
+  DEVICE float* sums() const { return at + 8 * kTiles * kAttendThreads; }
+
   DEVICE void store(const Partial<kTiles>& partial) const {
     const float* values = &partial.values[0][0][0];
     UNROLL(32)
     for (unsigned i = 0; i < 8 * kTiles; ++i) at[i * kAttendThreads + threadIdx.x] = values[i];
     if (warp_id() != 0 || fragment_row() != 0) return;
-    float* sums = at + 8 * kTiles * kAttendThreads;
+    UNROLL(4)
     for (unsigned n = 0; n < kTiles; ++n) {
       for (unsigned c = 0; c < 2; ++c) {
-        sums[query_of(n, c)] = partial.m[n][c];
-        sums[kQueries + query_of(n, c)] = partial.sum[n][c];
+        sums()[query_of(n, c)] = partial.m[n][c];
+        sums()[kQueries + query_of(n, c)] = partial.sum[n][c];
       }
     }
   }
-  DEVICE void load(Partial<kTiles>& partial) const {
+  DEVICE void load_values(Partial<kTiles>& partial) const {
     float* values = &partial.values[0][0][0];
     UNROLL(32)
     for (unsigned i = 0; i < 8 * kTiles; ++i) values[i] = at[i * kAttendThreads + threadIdx.x];
-    const float* sums = at + 8 * kTiles * kAttendThreads;
+  }
+  // m and sum, here or as they were read from here.
+  DEVICE static void load_sums(Partial<kTiles>& partial, const float* sums) {
+    UNROLL(4)
     for (unsigned n = 0; n < kTiles; ++n) {
       for (unsigned c = 0; c < 2; ++c) {
         partial.m[n][c] = sums[query_of(n, c)];
@@ -196,5 +202,35 @@ struct Part {
     }
   }
 };
+
+// All `count` parts, in order. One block of threads does it while all others are done, so several are read at a time.
+template <unsigned kTiles>
+DEVICE void merge_parts(Partial<kTiles>& total, AttendRoom<kTiles>& room, const float* parts, unsigned count) {
+  using P = Part<kTiles>;
+  constexpr unsigned kBeside = kTiles == 1 ? 8 : 2;
+  const auto part = [&](unsigned i) { return P{const_cast<float*>(parts) + i * P::kFloats}; };
+  for (unsigned i = threadIdx.x; i < count * 2 * P::kQueries; i += kAttendThreads) {
+    (&room.p.parts[0][0][0])[i] = part(i / (2 * P::kQueries)).sums()[i % (2 * P::kQueries)];
+  }
+  __syncthreads();
+  UNROLL(1)
+  for (unsigned first = 0; first < count; first += kBeside) {
+    Partial<kTiles> some[kBeside];
+    UNROLL(8)
+    for (unsigned i = 0; i < kBeside; ++i) {
+      if (first + i < count) part(first + i).load_values(some[i]);
+    }
+    UNROLL(8)
+    for (unsigned i = 0; i < kBeside; ++i) {
+      if (first + i >= count) continue;
+      P::load_sums(some[i], &room.p.parts[first + i][0][0]);
+      if (first + i == 0) {
+        total = some[i];
+      } else {
+        combine(total, some[i]);
+      }
+    }
+  }
+}
 
 }  // namespace qwen35::cuda
