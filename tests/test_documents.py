@@ -29,6 +29,8 @@ RUN = {
     "qwen35 plan MODEL|SIZE": "qwen35 plan 9b --memory 1T",
     "qwen35 selftest [MODEL]": "qwen35 selftest {demo} --scenarios 1",
     "qwen35 selftest [MODEL] --scenarios N --seed S": "qwen35 selftest {demo} --scenarios 1 --seed 3",
+    "qwen35 doctor": "qwen35 doctor",
+    "qwen35 doctor --json": "qwen35 doctor --json",
     "qwen35 info MODEL": "qwen35 info {demo}",
     "qwen35 list": "qwen35 list",
     "python -m models.demo.training.long FILE --tokens 1000000 --kv q4": (

@@ -120,17 +120,19 @@ struct Available {
   bool is_host;
 };
 
-// Rows of a report: the operation, its difference, what is expected at most, seconds, and what went wrong.
-py::list checked_operations(const std::string& device) {
-  const DeviceId found = device_named(device);
-  if (const std::string absence = found.kind->absence(found.number); !absence.empty()) {
-    throw device_unavailable(found.name(), absence);
-  }
+// Why a device is not used, and of each operation of its self-check: its name, difference, what is expected at most,
+// seconds, error, and whether it passes.
+py::tuple self_check_of(const std::string& name) {
+  const DeviceId device = device_named(name);
   py::list rows;
-  for (const CheckedOperation& one : self_check(found)) {
+  if (const std::string missing = device.kind->absence(device.number); !missing.empty()) {
+    return py::make_tuple(missing, rows);
+  }
+  const Trust found = trust(device);
+  for (const CheckedOperation& one : found.operations) {
     rows.append(py::make_tuple(one.name, one.difference, one.expected, one.seconds, one.error, one.passes()));
   }
-  return rows;
+  return py::make_tuple(found.failure, rows);
 }
 
 }  // namespace
@@ -160,7 +162,7 @@ void bind_devices(py::module_& module) {
   module.def(
       "count_devices", [](const std::string& device) { return device_named(device).kind->count(); }, py::arg("device"));
   module.def("absence", [](const std::string& device) { return device_named(device).absence(); }, py::arg("device"));
-  module.def("self_check", &checked_operations, py::arg("device"));
+  module.def("self_check", &self_check_of, py::arg("device"));
   module.def(
       "device_memory",
       [](const std::string& device) {

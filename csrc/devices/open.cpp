@@ -46,8 +46,9 @@ std::string DeviceId::name() const {
 }
 
 std::string DeviceId::absence() const {
-  const std::string missing = kind->absence(number);
-  return missing.empty() ? distrust(*this) : missing;
+  if (std::string missing = kind->absence(number); !missing.empty()) return missing;
+  const auto [failure, operations] = trust(*this);
+  return failure.empty() || operations.empty() ? failure : failure + "; `qwen35 doctor` shows more";
 }
 
 std::span<const DeviceKind* const> device_kinds() noexcept {

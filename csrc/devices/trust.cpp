@@ -7,32 +7,36 @@
 #include "base/error.h"
 
 namespace qwen35 {
+namespace {
 
-std::vector<CheckedOperation> self_check(const DeviceId& device) {
+std::vector<CheckedOperation> check_against_cpu(const DeviceId& device) {
   constexpr unsigned kThreads = 1;  // of the host: there is next to nothing to do
   const auto checked = device.kind->open(device.number, kThreads);
   const auto reference = cpu::kind().open(0, kThreads);
   return self_check(*checked, *reference);
 }
 
-std::string distrust(const DeviceId& device) {
+}  // namespace
+
+Trust trust(const DeviceId& device) {
   static std::mutex mutex;
-  static std::map<std::pair<const DeviceKind*, unsigned>, std::string> known;
+  static std::map<std::pair<const DeviceKind*, unsigned>, Trust> known;
   if (device.kind == &cpu::kind()) return {};
   const std::scoped_lock lock(mutex);
   const std::pair key(device.kind, device.number);
   if (const auto found = known.find(key); found != known.end()) return found->second;
-  const std::string card = "the " + device.name() + " device ";
+  const std::string name = "the " + device.name() + " device";
   try {
-    const std::vector<CheckedOperation> operations = self_check(device);
-    std::string failure = first_failure(operations);
-    if (!failure.empty()) failure = card + failure + "; `qwen35 doctor` shows more";
-    if (operations.back().error.empty()) known.emplace(key, failure);
-    return failure;
+    Trust result{{}, check_against_cpu(device)};
+    if (const std::string failure = first_failure(result.operations); !failure.empty()) {
+      result.failure = name + " " + failure;
+    }
+    if (result.operations.back().error.empty()) known.emplace(key, result);
+    return result;
   } catch (const OutOfMemory& error) {
-    return "the memory of the " + device.name() + " device is full: " + error.what();
+    return {"the memory of " + name + " is full: " + error.what(), {}};
   } catch (const Error& error) {
-    return error.what();
+    return {error.what(), {}};
   }
 }
 

@@ -9,11 +9,13 @@
 
 namespace qwen35 {
 
-// Of a device without an absence of its kind's, against the CPU. Throws what opening it throws.
-std::vector<CheckedOperation> self_check(const DeviceId& device);
+struct Trust {
+  std::string failure;  // why a device that is here is not used; empty where its results are the CPU's
+  std::vector<CheckedOperation> operations;  // as far as the check got; none of the CPU
+};
 
-// Why a device that is here is not to be trusted; empty where its results are the CPU's. A result is remembered; an
-// error of the device is not, since memory that somebody else holds now may be free later.
-std::string distrust(const DeviceId& device);
+// Of a device without an absence of its kind's. Results are remembered; an error of the device is not, since memory
+// that somebody else holds now may be free later.
+Trust trust(const DeviceId& device);
 
 }  // namespace qwen35

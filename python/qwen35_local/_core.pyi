@@ -47,10 +47,10 @@ def kind_facts(device: str) -> list[tuple[str, str]]:
 def device_facts(device: str) -> list[tuple[str, str]]:
     """The same of one device: name, capability, memory. Nothing of one that is not there."""
 
-def self_check(device: str) -> list[tuple[str, float, float, float, str, bool]]:
-    """Small operations on a device and on the CPU. Of each: its name, the largest difference relative to the largest
-    value of its row, the largest that is expected, seconds on the device, the device's error if it had one, and whether
-    it passes. Raises Unavailable, OutOfMemory, DeviceError."""
+def self_check(device: str) -> tuple[str, list[tuple[str, float, float, float, str, bool]]]:
+    """Why a device is not used, "" where it is, and the small operations that were run on it and on the CPU, once. Of
+    each: its name, the largest difference relative to the largest value of its row, the largest that is expected,
+    seconds on the device, the device's error if it had one, and whether it passes."""
 
 @final
 class DeviceMemory:

@@ -46,7 +46,8 @@ def test_the_cpu_is_one_device() -> None:
 
 
 def test_a_card_that_computes_as_the_cpu_is_trusted() -> None:
-    operations = ask("_core.self_check('cuda')")
+    failure, operations = ask("_core.self_check('cuda')")
+    assert failure == ""
     assert len(operations) == 11
     assert all(passes and difference <= expected for _, difference, expected, _, _, passes in operations)
     assert max(difference for _, difference, *_ in operations) > 0  # it was computed elsewhere
@@ -58,7 +59,9 @@ def test_a_card_that_computes_wrongly_is_absent(launches: int) -> None:
     """From some launch on its kernels do nothing."""
     absence = ask("_core.absence('cuda')", idle_after=launches)
     assert "the cuda device computes wrongly in " in absence and "qwen35 doctor" in absence
-    failed = next(row for row in ask("_core.self_check('cuda')", idle_after=launches) if not row[-1])
+    failure, operations = ask("_core.self_check('cuda')", idle_after=launches)
+    assert absence == f"{failure}; `qwen35 doctor` shows more"
+    failed = next(operation for operation in operations if not operation[-1])
     assert f"{failed[0]} (difference {failed[1]:.2g}, expected at most {failed[2]:.2g})" in absence
     assert ask("_core.Model(hub.embedded_model()).device", idle_after=launches).startswith("cpu-")
     assert absence in ask("_core.Model(hub.embedded_model(), device='cuda').device", idle_after=launches)[1]

@@ -51,12 +51,6 @@ CUdevice find_card(unsigned number) {
 
 }  // namespace
 
-unsigned card_count() noexcept {
-  int count = 0;
-  if (opened_driver().absence.empty()) opened_driver().functions.cuDeviceGetCount(&count);
-  return static_cast<unsigned>(count);
-}
-
 std::vector<std::pair<std::string, std::string>> card_facts(unsigned number) {
   const CUdevice device = find_card(number);
   std::size_t memory = 0;
@@ -73,7 +67,7 @@ std::vector<std::pair<std::string, std::string>> card_facts(unsigned number) {
 std::string card_absence(unsigned number) {
   const OpenedDriver& opened = opened_driver();
   if (!opened.absence.empty()) return opened.absence;
-  const unsigned count = card_count();
+  const unsigned count = opened.cards;
   if (number >= count) {
     return "there is no card " + std::to_string(number) + ": the driver shows " + std::to_string(count) +
            (count == 1 ? " card" : " cards") + ", numbered from 0";

@@ -18,8 +18,6 @@ struct Grid {
   std::size_t x = 1, y = 1, z = 1;
 };
 
-unsigned card_count() noexcept;  // that the driver shows; 0 without a driver
-
 // Why a card cannot be used: its name and what it lacks. Empty where it can.
 std::string card_absence(unsigned number);
 

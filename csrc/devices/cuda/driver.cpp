@@ -32,18 +32,20 @@ const char* find_functions(const Library& library, DriverFunctions& functions) {
 }
 
 // Why the driver cannot be used; empty where it can.
-std::string start(const Library& library, DriverFunctions& functions, int& version) {
+std::string start(const Library& library, OpenedDriver& driver) {
+  DriverFunctions& functions = driver.functions;
   if (!library.is_open()) return "there is no CUDA driver (" + library.error() + "); " + kNeeded;
   const char* missing = find_functions(library, functions);
-  if (functions.cuDriverGetVersion) functions.cuDriverGetVersion(&version);
-  if (version < kOldestDriver) {
-    return "the CUDA driver knows CUDA " + version_text(version) + ", but " + version_text(kOldestDriver) +
+  if (functions.cuDriverGetVersion) functions.cuDriverGetVersion(&driver.version);
+  if (driver.version < kOldestDriver) {
+    return "the CUDA driver knows CUDA " + version_text(driver.version) + ", but " + version_text(kOldestDriver) +
            " is asked for; " + kNeeded;
   }
   if (missing) return "the CUDA driver has no " + std::string(missing) + "; " + kNeeded;
   const CUresult result = functions.cuInit(0);
   int count = 0;
   if (result == kSuccess) functions.cuDeviceGetCount(&count);
+  driver.cards = static_cast<unsigned>(count);
   if (result == kErrorNoDevice || (result == kSuccess && count == 0)) return "the CUDA driver finds no NVIDIA card";
   if (result != kSuccess) return "the CUDA driver does not start: cuInit answers " + describe_with(functions, result);
   return "";
@@ -51,7 +53,7 @@ std::string start(const Library& library, DriverFunctions& functions, int& versi
 
 OpenedDriver open_driver() {
   OpenedDriver opened;
-  opened.absence = start(Library(), opened.functions, opened.version);
+  opened.absence = start(Library(), opened);
   return opened;
 }
 

@@ -17,6 +17,7 @@ struct DriverFunctions {
 struct OpenedDriver {
   DriverFunctions functions;
   int version = 0;      // of CUDA that the driver knows, 1000 major + 10 minor; 0 without a driver
+  unsigned cards = 0;   // that the driver shows
   std::string absence;  // why it cannot be used; empty where it can
 };
 

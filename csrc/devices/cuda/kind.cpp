@@ -12,7 +12,7 @@ namespace {
 class CudaKind final : public DeviceKind {
  public:
   const char* name() const noexcept override { return "cuda"; }
-  unsigned count() const noexcept override { return card_count(); }
+  unsigned count() const noexcept override { return opened_driver().cards; }
   std::string absence(unsigned number) const override {
     try {
       return card_absence(number);

@@ -37,7 +37,7 @@ def selftest(
     file = open_file(path)
     models = [_core.Model(file, device=device, context_tokens=ctx, threads=threads)]
     say_if_read(path, models[0])
-    if models[0].threads > 1:
+    if models[0].threads > 1 and models[0].device.startswith("cpu"):  # a card computes without them
         models.append(_core.Model(file, device=device, context_tokens=ctx, threads=1))
     total = Tally()
     try:
@@ -50,10 +50,11 @@ def selftest(
         notice(
             f"qwen35: {failure}\nTo see it again: qwen35 selftest {model or ''} --scenarios 1 --seed {failure.seed}"
             + (f" --kv {kv}" if kv else "")
+            + (f" --device {device}" if device != "auto" else "")
         )
         sys.exit(1)
     typer.echo(
         f"{counted(scenarios, 'conversation')}, {total.replies:,} replies with the bits of a cold run; "
         f"{total.reused_tokens:,} tokens reused, {total.evaluated_tokens:,} evaluated "
-        f"(seeds {seed} to {seed + scenarios - 1})"
+        f"on {models[0].device} (seeds {seed} to {seed + scenarios - 1})"
     )
