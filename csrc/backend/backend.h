@@ -224,6 +224,9 @@ class Backend {
 
   virtual const char* weight_layout() const noexcept { return ""; }  // Weight::layout of what pack() makes
 
+  // Kernels that were started one behind the other since the device was opened; 0 where work is not cut so.
+  virtual std::uint64_t launches() const noexcept { return 0; }
+
   // What operations keep from call to call now; Footprint::work is the most.
   virtual std::size_t work_bytes() const noexcept { return 0; }
 

@@ -35,6 +35,7 @@ struct Footprint {
   std::size_t snapshot = 0;  // the most that a snapshot holds beside the pages it shares with the sequence
   std::size_t work = 0;      // the most that operations keep from call to call
   std::size_t unused = 0;    // ends of blocks that are allocated for weights and buffers
+  std::size_t program = 0;   // what the device's driver and its kernels take there
 };
 
 }  // namespace qwen35

@@ -103,6 +103,7 @@ class DescribedModel {
     parts["activations"] = activation_bytes(shape_, work.rows, 1, shape_.drafts(work.uncertain));
     parts["work"] = found.work;
     parts["unused"] = found.unused;
+    parts["program"] = found.program;
     return parts;
   }
 

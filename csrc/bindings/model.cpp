@@ -156,6 +156,7 @@ void bind_loaded_model(py::module_& module) {
       .def_property_readonly("context_tokens", [](const LoadedModel& m) { return m.model->context_tokens(); })
       .def_property_readonly("drafts", [](const LoadedModel& m) { return m.model->drafts(); })
       .def_property_readonly("weight_bytes", [](const LoadedModel& m) { return m.model->weights().bytes; })
+      .def_property_readonly("launches", [](const LoadedModel& m) { return m.model->lock_device().ops().launches(); })
       .def_property_readonly("work_bytes",
                              [](const LoadedModel& m) { return m.model->lock_device().ops().work_bytes(); })
       .def_property_readonly("weights", [](const LoadedModel& m) { return m.model->weights().directory; })

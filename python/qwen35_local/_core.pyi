@@ -97,8 +97,8 @@ class Footprint:
         """Bytes beside the weights, for one sequence that fills its context, `rows` tokens at a time. "kv": keys and
         values; "kv_token": of one more position; "draft_kv": those of the block that drafts, where `drafts` of a pass
         are taken; "state": the recurrent state; "snapshot": the most that one holds beside shared pages; "activations"
-        of a pass; "work": what operations keep; "unused": the ends of allocated blocks. Raises InputError for a format
-        that such heads cannot be kept in."""
+        of a pass; "work": what operations keep; "unused": the ends of allocated blocks; "program": what the device's
+        driver takes on it. Raises InputError for a format that such heads cannot be kept in."""
 
 def device_memory(device: str = "auto") -> DeviceMemory:
     """Raises InputError for an unknown device, Unavailable for one that is not here."""
@@ -242,6 +242,9 @@ class Model:
     def drafts(self) -> int: ...
     @property
     def weight_bytes(self) -> int: ...
+    @property
+    def launches(self) -> int:
+        """Kernels that the device has started one behind the other since it was opened; 0 where work is not cut so."""
     @property
     def work_bytes(self) -> int:
         """What the device's operations keep from call to call now."""

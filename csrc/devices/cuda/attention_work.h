@@ -25,6 +25,9 @@ struct AttendPlan {
   std::size_t part_floats() const noexcept { return has_parts ? tasks * spans * attend_part_floats(tiles) : 0; }
 };
 
+// Of a call: angles, partial softmaxes and counters.
+std::size_t attention_work_bytes(const AttentionShape& shape, const AttendPlan& plan, std::size_t rows) noexcept;
+
 class AttentionWork {
  public:
   // Makes room for a call and for the angles of `rows` rows, so that nothing is allocated later.

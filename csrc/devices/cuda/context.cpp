@@ -127,6 +127,7 @@ void Context::launch(Kernel kernel, Grid grid, unsigned threads, std::size_t sha
   const std::size_t at = bytes_.size();
   bytes_.resize(at + args_bytes);
   std::memcpy(bytes_.data() + at, args, args_bytes);
+  ++launched_;
   launches_.push_back({kernel,
                        {static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z)},
                        threads,

@@ -35,6 +35,7 @@ class Context {
   CUstream stream() const noexcept { return stream_; }
   unsigned multiprocessors() const noexcept { return multiprocessors_; }
   const std::string& card() const noexcept { return card_; }
+  std::uint64_t launches() const noexcept { return launched_; }  // of kernels, in graphs or not
 
   // Puts a kernel behind what was launched before. Within record() it only joins the list. A grid without blocks is
   // nothing to do.
@@ -100,6 +101,7 @@ class Context {
   std::vector<std::byte> bytes_;
   std::vector<Graph> graphs_;
   std::uint64_t runs_ = 0;
+  std::uint64_t launched_ = 0;
 };
 
 }  // namespace qwen35::cuda

@@ -30,6 +30,15 @@ std::size_t most_quantised(const ModelShape& model, std::size_t rows) noexcept {
 
 }  // namespace
 
+std::size_t product_work_bytes(const ModelShape& model, std::size_t rows) {
+  std::size_t bytes = kMostQuantised * QuantisedMemo::bytes(most_quantised(model, rows)) + sizeof(unsigned);
+  if (model.moe) {
+    const std::size_t pairs = rows * model.moe->top_k;
+    bytes += sorted_bytes(pairs, model.moe->experts) + pairs * model.hidden * sizeof(float);
+  }
+  return bytes;
+}
+
 CudaBackend::CudaBackend(unsigned number, unsigned threads)
     : name_(number == 0 ? "cuda" : "cuda:" + std::to_string(number)),
       context_(std::make_shared<Context>(number)),

@@ -21,6 +21,11 @@ namespace qwen35::cuda {
 
 inline constexpr DeviceLimits kLimits{.query_heads = 16, .head_unit = 16, .conv_width = 4, .value_unit = 32};
 
+// What the products of a pass of so many rows work in.
+std::size_t product_work_bytes(const ModelShape& model, std::size_t rows);
+// What the order of pairs by expert takes.
+std::size_t sorted_bytes(std::size_t pairs, std::size_t experts);
+
 class CudaBackend final : public Backend {
  public:
   CudaBackend(unsigned number, unsigned threads);  // 0 threads of the host: as many as this process may use
@@ -39,6 +44,7 @@ class CudaBackend final : public Backend {
   DeviceLimits limits() const noexcept override { return kLimits; }
   const char* weight_layout() const noexcept override { return CudaWeight::kLayout; }
   std::size_t work_bytes() const noexcept override;
+  std::uint64_t launches() const noexcept override { return context_->launches(); }
 
  private:
   // A norm of one row is left to the product that follows, whose kernel takes it on the way; whatever else is launched
@@ -80,7 +86,6 @@ class CudaBackend final : public Backend {
   void do_moe_combine(Tensor x, const ExpertActs& h, const ExpertWeights& experts, const Routes& routes) override;
   void gather_sorted(const ExpertActs& out, Tensor h, const ExpertWeights& experts, const Routes& routes);
   void combine_sorted(Tensor x, const ExpertActs& h, const ExpertWeights& experts, const Routes& routes);
-  static std::size_t sorted_bytes(std::size_t pairs, std::size_t experts);
   ExpertOrder sort_by_expert(const Routes& routes, std::size_t rows, std::uint32_t experts);
 
   // cuda_delta.cpp

@@ -60,6 +60,10 @@ std::size_t most_tiles(std::size_t pairs, std::size_t experts) {
 
 }  // namespace
 
+std::size_t sorted_bytes(std::size_t pairs, std::size_t experts) {
+  return pairs * sizeof(int) + most_tiles(pairs, experts) * sizeof(ExpertTile) + sizeof(unsigned);
+}
+
 ExpertOrder CudaBackend::sort_by_expert(const Routes& routes, std::size_t rows, std::uint32_t experts) {
   const std::size_t pairs = rows * routes.top_k, tiles = most_tiles(pairs, experts);
   auto* at = sorted_.take<std::byte>(*memory_, sorted_bytes(pairs, experts));
@@ -67,10 +71,6 @@ ExpertOrder CudaBackend::sort_by_expert(const Routes& routes, std::size_t rows, 
                           reinterpret_cast<unsigned*>(at + pairs * sizeof(int) + tiles * sizeof(ExpertTile))};
   launch<Kernel::moe_sort>({}, {on_card(routes.experts), order, static_cast<unsigned>(pairs), experts});
   return order;
-}
-
-std::size_t CudaBackend::sorted_bytes(std::size_t pairs, std::size_t experts) {
-  return pairs * sizeof(int) + most_tiles(pairs, experts) * sizeof(ExpertTile) + sizeof(unsigned);
 }
 
 void CudaBackend::gather_sorted(const ExpertActs& out, Tensor h, const ExpertWeights& experts, const Routes& routes) {

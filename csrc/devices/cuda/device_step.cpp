@@ -12,22 +12,30 @@ namespace qwen35::cuda {
 struct DeviceStep::Layout {
   std::size_t tokens, positions, segment_of, segments, pages, outputs, inputs, bytes = 0;
 
-  explicit Layout(const Step& step) {
+  explicit Layout(const Step& step)
+      : Layout(step.tokens.size(), step.segments.size(), step.outputs.size(), step.inputs.size(),
+               step.page_table.size()) {}
+  Layout(std::size_t rows, std::size_t segment_count, std::size_t output_count, std::size_t input_count,
+         std::size_t page_count) {
     const auto array = [this](std::size_t count, std::size_t item) {
       const std::size_t at = bytes;
       bytes += round_up(std::bit_ceil(count + 1) * item, 256);
       return at;
     };
-    const std::size_t rows = step.tokens.size();
     tokens = array(rows, sizeof(int));
     positions = array(3 * rows, sizeof(int));
     segment_of = array(rows, sizeof(unsigned));
-    segments = array(step.segments.size(), sizeof(SegmentView));
-    outputs = array(step.outputs.size(), sizeof(unsigned));
-    inputs = array(step.inputs.size(), sizeof(InputRowView));
-    pages = array(step.page_table.size(), sizeof(Byte*));
+    segments = array(segment_count, sizeof(SegmentView));
+    outputs = array(output_count, sizeof(unsigned));
+    inputs = array(input_count, sizeof(InputRowView));
+    pages = array(page_count, sizeof(Byte*));
   }
 };
+
+// Room grows to twice what did not fit.
+std::size_t DeviceStep::bytes_of(std::size_t rows, std::size_t pages) {
+  return 2 * Layout(rows, 1, rows, rows, pages).bytes;
+}
 
 DeviceStep::~DeviceStep() {
   if (copied_ != nullptr) opened_driver().functions.cuEventDestroy(copied_);

@@ -21,6 +21,8 @@ class DeviceStep {
   const StepView& view() const noexcept { return view_; }
   const StepPlaces& places() const noexcept { return places_; }
   std::size_t bytes() const noexcept { return bytes_; }
+  // The most that steps of so many rows and entries in the page table take, of one segment.
+  static std::size_t bytes_of(std::size_t rows, std::size_t pages);
 
  private:
   struct Layout;

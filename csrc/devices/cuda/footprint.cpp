@@ -1,10 +1,52 @@
 #include "devices/cuda/footprint.h"
 
+#include <algorithm>
+
 #include "backend/check.h"
+#include "base/round_up.h"
+#include "devices/cuda/attention_work.h"
 #include "devices/cuda/cuda_backend.h"
+#include "devices/cuda/kv_pool.h"
 #include "devices/cuda/state_pool.h"
 
 namespace qwen35::cuda {
+namespace {
+
+// The driver's context on a card, the kernels and the graphs: an estimate. cuMemGetInfo tells of a card that is here.
+constexpr std::size_t kProgramBytes = std::size_t{512} << 20;
+
+// Multiprocessors of the largest card that is planned for: more of them let attention work in more parts.
+constexpr unsigned kMostMultiprocessors = 192;
+
+struct KvBytes {
+  std::size_t all, token, window;
+};
+
+// With quantised formats some pages are also kept in plain form: the first, the newest and those of the current pass.
+KvBytes kv_bytes(const KvSpec& spec, std::size_t context_tokens, std::size_t rows) {
+  const std::size_t pages = ceil_div(context_tokens, kPageTokens);
+  const auto page = [&](PageForm form) { return layer_bytes(spec.format, form, spec.shape) * spec.layers; };
+  const std::size_t plain = page(PageForm::kPlain), quantised = page(PageForm::kQuantised);
+  if (!is_quantised(spec.format)) return {pages * plain, plain / kPageTokens, 0};
+  constexpr std::size_t kKept = kFirstQuantisedPage + kNewestPlainPages;
+  const std::size_t window = std::min(pages, kKept + ceil_div(rows, kPageTokens));
+  return {pages * quantised + window * plain, quantised / kPageTokens, kKept * plain};
+}
+
+std::size_t attention_bytes(const ModelShape& model, const Workload& work) {
+  std::size_t most = 0;
+  for (const std::size_t rows : {work.rows, std::size_t{1}}) {
+    const std::size_t first = work.context_tokens - std::min(rows, work.context_tokens);
+    StepSegment segment{};
+    segment.count = static_cast<std::uint32_t>(work.context_tokens - first);
+    segment.position = static_cast<std::uint32_t>(first);
+    const AttendPlan plan(model.attention, {&segment, 1}, kMostMultiprocessors);
+    most = std::max(most, attention_work_bytes(model.attention, plan, rows));
+  }
+  return most;
+}
+
+}  // namespace
 
 DeviceMemory card_memory(unsigned number) {
   const Context context(number);
@@ -15,10 +57,24 @@ DeviceMemory card_memory(unsigned number) {
 
 Footprint footprint(const ModelShape& model, std::span<const MatrixShape>, const Workload& work) {
   check::heads("footprint", model.attention, kLimits);
+  KvSpec spec{static_cast<std::uint32_t>(model.attention_layers()), model.attention, work.kv, work.uncertain};
+  check_kv(spec);
+  const KvBytes kv = kv_bytes(spec, work.context_tokens, work.rows);
   const bool drafts = model.drafts(work.uncertain);
+  spec.layers = drafts ? 1 : 0;
+  const KvBytes draft_kv = kv_bytes(spec, work.context_tokens, work.rows);
   const std::size_t state = slot_bytes(
       {static_cast<std::uint32_t>(model.delta_layers()), model.delta, work.uncertain, drafts ? model.hidden : 0});
-  return {.kv = 0, .kv_token = 0, .draft_kv = 0, .state = state, .snapshot = state, .work = 0, .unused = 0};
+  const std::size_t pages = 2 * ceil_div(work.context_tokens, kPageTokens);
+  return {.kv = kv.all,
+          .kv_token = kv.token,
+          .draft_kv = draft_kv.all,
+          .state = state,
+          .snapshot = state + kv.window + draft_kv.window,
+          .work = product_work_bytes(model, work.rows) + DeviceStep::bytes_of(work.rows, pages) +
+                  attention_bytes(model, work),
+          .unused = 0,
+          .program = kProgramBytes};
 }
 
 }  // namespace qwen35::cuda

@@ -119,7 +119,7 @@ class DeviceFootprint(Footprint):
 
     def parts(self, context_tokens: int, kv: str) -> Memory:
         found = self.of_device.parts(context_tokens, kv, rows=min(CHUNK_TOKENS, context_tokens), drafts=self.drafts)
-        program = logits = 0
+        program, logits = found["program"], 0
         if self.of_device.uses_host_memory:
             program = _PROGRAM_BYTES + _TOKEN_BYTES * self.vocabulary
             logits = _LOGIT_ROWS * _FLOAT_BYTES * self.config.vocabulary
