@@ -80,6 +80,15 @@ def bench(
     profile: Annotated[
         bool, typer.Option("--profile", help="Also show where the time goes, operation by operation.")
     ] = False,
+    predict: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CARD",
+            help="Measure nothing: say how fast 3090, 4090, 5090 or h200 would decode by the bytes and kernels of a "
+            "token. MODEL is then anything that `qwen35 plan` takes.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Prefill and decode speed, as a share of this machine's own memory and 8-bit rates: medians, and as spread the
     90th less the 10th percentile over the median."""
@@ -90,6 +99,11 @@ def bench(
     from qwen35_local.quantize.synthetic import synthetic as make
 
     lengths, depths, batches = numbers("--prompt", prompt), numbers("--depth", depth), numbers("--batch", batch)
+    if predict is not None:
+        from qwen35_local.cli.predict_report import show
+
+        show(predict, models or [], type, depths, kv_formats(kv), format)
+        return
     tests = speed.plan(lengths, gen, depths, batches, kv_formats(kv))
     check(tests, format, profile)
     check_device(device)

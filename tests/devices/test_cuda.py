@@ -1,0 +1,81 @@
+"""The CUDA backend as a whole, where a card is here: one of NVIDIA's, or the one of tests/simt."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qwen35_local import Model, Sampling, _core
+from qwen35_local.models.config import ModelConfig
+from qwen35_local.plan.footprint import DeviceFootprint, Stored
+from qwen35_local.plan.predict import kernels_per_token
+
+pytestmark = pytest.mark.skipif(
+    _core.devices()["cuda"] is not None, reason=f"no CUDA device: {_core.devices()['cuda']}"
+)
+VARIETIES = [{}, {"layers": 8}, {"moe": True}, {"moe": True, "layers": 8}]
+
+
+@pytest.mark.parametrize("variety", VARIETIES, ids=str)
+@pytest.mark.parametrize("kv", ["f16", "q4"])
+def test_kernels_of_a_token(tiny: Callable[..., Any], variety: dict[str, Any], kv: str) -> None:
+    """What predictions count: no more than six a layer, but seven where one with experts attends."""
+    model = tiny(wide=True, dtype="Q8_0", **variety)
+    core = _core.Model(model.path, device="cuda")
+    sequence = _core.Sequence(core, kv=kv)
+    sequence.append([1, 2, 3, 4, 5])
+    for _ in range(2):
+        before = core.launches
+        sequence.append([7])
+        assert core.launches - before == kernels_per_token(model.config)
+
+
+@pytest.mark.parametrize("variety", [{}, {"moe": True, "mtp": True}], ids=str)
+def test_a_replayed_graph_gives_the_bits_of_its_kernels(tiny: Callable[..., Any], variety: dict[str, Any]) -> None:
+    """At every position of a page's end; a profile waits for each operation, so that nothing is captured."""
+    path = tiny(**variety).path
+    logits = []
+    for profile in (False, True):
+        sequence = _core.Sequence(_core.Model(path, device="cuda", profile=profile), kv="q8" if not variety else "f16")
+        sequence.append(list(range(250)), chunk_tokens=97)
+        logits.append([np.array(sequence.append([token])) for token in range(14)])
+    assert all(np.array_equal(a, b) for a, b in zip(*logits, strict=True))
+
+
+def test_the_plan_covers_what_is_taken(tiny: Callable[..., Any]) -> None:
+    model = tiny(wide=True, moe=True, dtype="Q4_K")
+    file = _core.GgufFile(model.path)
+    stored = tuple(Stored(t.name, t.shape, t.dtype, t.n_bytes) for t in file.tensors)
+    config: ModelConfig = model.config
+    footprint = DeviceFootprint(config, stored, vocabulary=config.vocabulary, device="cuda")
+    context = 1500
+    before = _core.device_memory("cuda").free
+    core = _core.Model(model.path, device="cuda", context_tokens=context)
+    sequence = _core.Sequence(core, kv="q4")
+    sequence.append([i % 60 for i in range(context)], logits="none")
+    taken = before - _core.device_memory("cuda").free
+    planned = footprint.parts(context, "q4")
+    assert planned.weights + planned.state <= taken <= planned.total - planned.program - planned.snapshots
+
+
+def test_a_conversation_of_five_turns_is_the_cpus() -> None:
+    """With the embedded model, greedy: the same words, read once."""
+    asked = [
+        "Hello! My name is Ann.",
+        "What is the capital of France?",
+        "What is 12 + 30?",
+        "What is my name?",
+        "Tell me a short story.",
+    ]
+    replies = {}
+    for device in ("cpu", "cuda"):
+        with Model.from_file(device=device, context_tokens=2048, threads=1) as model:
+            messages: list[dict[str, str]] = []
+            for question in asked:
+                messages.append({"role": "user", "content": question})
+                reply = model.chat(messages, sampling=Sampling(temperature=0.0), max_tokens=60)
+                assert reply.usage.reused_tokens > 0 or len(messages) == 1
+                messages.append({"role": "assistant", "content": reply.text})
+            replies[device] = [message["content"] for message in messages[1::2]]
+    assert replies["cuda"] == replies["cpu"]
