@@ -21,6 +21,7 @@ class ScriptedEngine:
     context_tokens = 100
     tokens_held = 0
     thinks_by_default = True
+    has_failed = False
 
     def __init__(self, *script: str | ToolCall) -> None:
         self.script = list(script)

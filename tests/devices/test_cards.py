@@ -86,3 +86,11 @@ def test_a_card_that_cannot_be_used(settings: dict[str, int], said: str) -> None
     assert ask("_core.Model(hub.embedded_model()).device", **settings).startswith("cpu-")
     kind, message = ask("_core.Model(hub.embedded_model(), device='cuda').device", **settings)
     assert kind == "Unavailable" and re.search(said, message), message
+
+
+def test_the_greeting_says_why_no_card() -> None:
+    summary = ask(
+        "__import__('qwen35_local.engine.load').engine.load.load(_core.GgufFile(hub.embedded_model())).summary",
+        idle_after=0,
+    )
+    assert re.search(r" · cpu-\S+, .* threads \(the cuda device computes wrongly in .*\)$", summary), summary

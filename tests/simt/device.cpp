@@ -47,6 +47,11 @@ void Device::launch(const Kernel& kernel, const std::vector<unsigned char>& argu
   run(launch);
 }
 
+void Device::revive() {
+  settings().lost_after = -1;
+  is_lost = false;
+}
+
 bool Device::breaks_capture() {
   bool found = false;
   for (const auto& stream : streams) {

@@ -102,6 +102,7 @@ class Device {
   void finish();  // all work that is queued
   // A kernel, when its turn comes; its arguments were copied when it was launched.
   void launch(const Kernel& kernel, const std::vector<unsigned char>& arguments, Launch launch);
+  void revive();  // a lost device is there again
   // Whether this thread is capturing, which forbids calls that could wait; they break the capture.
   bool breaks_capture();
 

@@ -190,11 +190,14 @@ CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice) {
 }
 
 CUresult cuDevicePrimaryCtxRelease_v2(CUdevice) {
-  return call_anywhere([&](Device& d) {
-    if (!d.contexts) return kErrorInvalidContext;
-    --d.contexts;
-    return kSuccess;
-  });
+  const std::lock_guard lock(device_mutex());
+  Device& d = device();
+  if (!d.is_initialized) return kErrorNotInitialized;
+  if (!d.contexts) return kErrorInvalidContext;
+  --d.contexts;
+  if (!d.is_lost) return kSuccess;
+  if (!d.contexts && settings().revives) d.revive();
+  return kErrorLaunchFailed;
 }
 
 CUresult cuCtxSetCurrent(CUcontext context) {
@@ -217,7 +220,8 @@ CUresult cuMemAlloc_v2(CUdeviceptr* at, std::size_t bytes) {
   return call([&](Device& d) {
     if (d.breaks_capture()) return kErrorCaptureUnsupported;
     if (!bytes) return kErrorInvalidValue;
-    if (fails(settings().fail_allocation)) return kErrorOutOfMemory;
+    d.is_lost = fails(settings().lost_at);
+    if (d.is_lost || fails(settings().fail_allocation)) return kErrorOutOfMemory;
     void* memory = d.memory.allocate(bytes, static_cast<std::size_t>(settings().memory));
     if (!memory) return kErrorOutOfMemory;
     *at = reinterpret_cast<CUdeviceptr>(memory);
@@ -330,8 +334,7 @@ SIMT_EXPORT long simt_get(const char* key) {
 
 SIMT_EXPORT void simt_revive() {
   const std::lock_guard lock(device_mutex());
-  settings().lost_after = -1;
-  device().is_lost = false;
+  device().revive();
 }
 
 }  // namespace qwen35::cuda

@@ -15,6 +15,8 @@ namespace simt {
 //   fail_allocation  n: the n-th allocation of device memory from now on fails, once; 0: none
 //   fail_pinned      the same of the host's
 //   lost_after       n: after so many launches the device is lost, and every call answers 719; -1: never
+//   lost_at          n: the n-th allocation of device memory from now on finds the device lost; 0: none
+//   revives          1: a lost device is there again when its last context was released
 //   idle_after       n: after so many launches kernels do nothing, as on a card that computes wrongly; -1: never
 //   seed             of the order of blocks and turns; 0: ascending
 //   deferred         1: work waits until somebody waits for it; 0: it is done at once
@@ -29,6 +31,8 @@ namespace simt {
   NAME(fail_allocation, 0)    \
   NAME(fail_pinned, 0)        \
   NAME(lost_after, -1)        \
+  NAME(lost_at, 0)            \
+  NAME(revives, 0)            \
   NAME(idle_after, -1)        \
   NAME(seed, 0)               \
   NAME(deferred, 1)

@@ -12,6 +12,7 @@ namespace {
 constexpr int kOldestMajor = 8;          // Ampere: the kernels use its tensor-core and copy instructions
 constexpr int kProgrammaticMajor = 9;    // Hopper
 constexpr std::size_t kMostGraphs = 32;  // of different sizes of step; a graph costs the driver some megabytes
+constexpr std::size_t kMiB = std::size_t{1} << 20;
 constexpr std::size_t kSharedWithoutAsking = 48 << 10;
 
 constexpr const char* kKernelNames[] = {
@@ -60,7 +61,7 @@ std::vector<std::pair<std::string, std::string>> card_facts(unsigned number) {
   return {{"name", name_of(device)},
           {"compute capability", compute_capability(device)},
           {"multiprocessors", std::to_string(attribute(device, kAttributeMultiprocessors))},
-          {"memory", std::to_string(memory >> 20) + " MiB"},
+          {"memory", std::to_string(memory / kMiB) + " MiB"},
           {"bus", bus}};
 }
 
@@ -252,8 +253,8 @@ CUdeviceptr Context::allocate(std::size_t bytes) {
   if (result == kErrorOutOfMemory) {
     std::size_t free = 0, total = 0;
     QWEN35_CUDA(cuMemGetInfo, &free, &total);
-    throw OutOfMemory(card_ + " has no " + std::to_string(bytes >> 20) + " MiB left: " + std::to_string(free >> 20) +
-                      " of its " + std::to_string(total >> 20) +
+    throw OutOfMemory(card_ + " has no " + std::to_string((bytes + kMiB - 1) / kMiB) +
+                      " MiB left: " + std::to_string(free / kMiB) + " of its " + std::to_string(total / kMiB) +
                       " MiB are free. Close what else uses it, or choose a smaller model, context or KV format");
   }
   check(result, "cuMemAlloc");

@@ -72,8 +72,9 @@ std::string describe(CUresult result) { return describe_with(opened_driver().fun
 
 void check(CUresult result, const char* function) {
   if (result == kSuccess) return;
-  const std::string message = std::string(function) + " answers " + describe(result);
-  if (result == kErrorOutOfMemory) throw OutOfMemory(message);
+  const std::string message = std::string("CUDA: ") + function + " answers " + describe(result);
+  if (result == kErrorOutOfMemory)
+    throw OutOfMemory(message + "; close what else uses the card or this machine's memory");
   throw DeviceError(message);
 }
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from qwen35_local.cli.terminal import printable
-from qwen35_local.errors import Qwen35Error
+from qwen35_local.errors import DeviceError, Qwen35Error
 
 app = typer.Typer(
     name="qwen35",
@@ -48,6 +48,8 @@ def run() -> int:
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
+    except DeviceError as error:
+        return failed(f"the device failed: {error}; `qwen35 doctor` checks it")
     except Qwen35Error as error:
         return failed(str(error))
     except (KeyboardInterrupt, typer.Abort):

@@ -12,6 +12,7 @@ from qwen35_local.cli.progress import bar
 from qwen35_local.cli.session import Session
 from qwen35_local.cli.terminal import StyledWriter, has_style
 from qwen35_local.engine.reply import Compacted, Done, Event, Logprobs, TokenLogprob, WhenFull
+from qwen35_local.errors import DeviceError
 
 
 def answer(session: Session, question: str, *, as_json: bool) -> int:
@@ -20,10 +21,14 @@ def answer(session: Session, question: str, *, as_json: bool) -> int:
     show = JsonPrinter(session.n) if as_json else TextPrinter(session.when_full)
     code = 0
     with bar("prefill", "tok") as progress, interruptible(session.engine.cancel), advising(session.when_full):
-        for event in session.engine.reply(session.request(), progress=progress):
-            show(event)
-            if isinstance(event, Done) and event.reason == "cancelled":
-                code = 130
+        try:
+            for event in session.engine.reply(session.request(), progress=progress):
+                show(event)
+                if isinstance(event, Done) and event.reason == "cancelled":
+                    code = 130
+        except DeviceError:
+            show.end_line()
+            raise
     return code
 
 
@@ -32,6 +37,9 @@ class JsonPrinter:
 
     def __init__(self, n: int) -> None:
         self._n = n
+
+    def end_line(self) -> None:
+        """Events end theirs."""
 
     def __call__(self, event: Event) -> None:
         content = event_dict(event)
@@ -62,11 +70,15 @@ class TextPrinter:
                 self._thoughts.end_line()
                 self._write(json.dumps(event_dict(event), ensure_ascii=False) + "\n")
             case Done():
-                self._thoughts.end_line()
-                if self._last and not self._last.endswith("\n"):
-                    self._write("\n")
+                self.end_line()
                 if event.reason in ("length", "context"):
                     self._thoughts.line(f"(stopped: {explanation(event, self._when_full)})", dim=True)
+
+    def end_line(self) -> None:
+        """Whatever was written ends with a newline."""
+        self._thoughts.end_line()
+        if self._last and not self._last.endswith("\n"):
+            self._write("\n")
 
     def _write(self, text: str) -> None:
         if self._is_terminal:

@@ -15,7 +15,7 @@ from qwen35_local.cli.session import Session, last_said
 from qwen35_local.cli.session_store import SessionStore
 from qwen35_local.cli.terminal import StyledWriter, printable_line
 from qwen35_local.engine.reply import Compacted, Done, Event
-from qwen35_local.errors import Qwen35Error
+from qwen35_local.errors import DeviceError, Qwen35Error
 from qwen35_local.units import counted
 
 PROMPT = "› "
@@ -77,6 +77,8 @@ class Repl:
             if self._is_kept:
                 self.pen.line(f"! the conversation is not kept: {error.filename}: {error.strerror} (--no-save: never)")
             self._is_kept = False
+        except DeviceError:
+            self.pen.line("(what the device knew of the conversation is lost; --continue evaluates it again)", dim=True)
 
     def prefill_ahead(self) -> None:
         """Lets the engine evaluate the beginning of the next prompt while nobody waits for it."""
@@ -96,6 +98,8 @@ class Repl:
             elif text.strip():
                 self.session.messages.append(Message("user", text))
                 self.reply()
+        except DeviceError as error:
+            self.pen.line(f"! the device failed: {error} (the next message loads the model again)")
         except Qwen35Error as error:
             self.pen.line(f"! {error}")
         except (KeyboardInterrupt, EOFError):  # at a question of a command: it is given up
@@ -118,6 +122,7 @@ class Repl:
         done: Done | None = None
         engine, session = self.session.engine, self.session
         try:
+            self._recover()
             with bar("prefill", "tok") as progress, interruptible(engine.cancel), advising(session.when_full):
                 for event in engine.reply(session.request(), progress=progress):
                     view.show(event)
@@ -143,6 +148,14 @@ class Repl:
         session.messages.append(done.message)
         self.prefill_ahead()
         return done.message
+
+    def _recover(self) -> None:
+        """Goes on after the device has failed. Raises what loading the model raises."""
+        engine = self.session.engine
+        if engine.has_failed:
+            self.pen.line("(the device failed: the model is loaded again)", dim=True)
+            engine.recover()
+            self.pen.line(f"({engine.summary})", dim=True)
 
     def _tool_results(self, calls: tuple[ToolCall, ...]) -> list[Message] | None:
         """Asks the person for each result; None when they would rather not."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from qwen35_local.cli.session import Session
 from qwen35_local.engine.reply_log import Written
 from qwen35_local.engine.store import STATE, load, read_json, save, write_json
-from qwen35_local.errors import FormatError, InputError
+from qwen35_local.errors import DeviceError, FormatError, InputError
 from qwen35_local.fields import ANY_LIST, Fields
 from qwen35_local.models.kv import KvFormat
 from qwen35_local.models.memory import KV_FORMATS
@@ -49,8 +49,10 @@ class SessionStore:
         write_json(folder / _CONVERSATION, {**session.to_dict(), "replies": replies})
 
     def keep_state(self, session: Session) -> None:
-        """Writes the snapshots that the branches of a conversation go on from. Raises OSError."""
+        """Writes the snapshots that the branches of a conversation go on from. Raises OSError, DeviceError."""
         engine = session.engine
+        if engine.has_failed:
+            raise DeviceError("the device failed; there is nothing to read from it")
         engine.close()
         entries = engine.checkpoints([session.request(messages) for messages in session.branches.values() if messages])
         save(self._folder(session.name), entries, engine.identity, engine.kv)

@@ -20,6 +20,7 @@ from qwen35_local.engine.decoding import Decoding
 from qwen35_local.engine.encoding import Encoded, Vision, encode
 from qwen35_local.engine.generation import REPLY_TOKENS, Generation
 from qwen35_local.engine.idle import Idle
+from qwen35_local.engine.live import Live, Loaded
 from qwen35_local.engine.model_input import Keys
 from qwen35_local.engine.reply import (
     Compacted,
@@ -33,7 +34,7 @@ from qwen35_local.engine.reply import (
     Reuse,
 )
 from qwen35_local.engine.reply_log import ReplyLog, Written
-from qwen35_local.errors import Cancelled, TemplateError
+from qwen35_local.errors import Cancelled, DeviceError, TemplateError
 from qwen35_local.fields import TEXT, Fields
 from qwen35_local.models.kv import KvFormat
 from qwen35_local.progress import Progress
@@ -71,15 +72,16 @@ class Engine:
         identity: str | None = None,
         device_note: str = "",
         vision: Vision | None = None,
+        reload: Callable[[], Loaded] | None = None,
     ) -> None:
         """`metadata` and `tokenizer`: the model's, where the caller has them already. `kv`: format of keys and values.
         `cache_bytes`: memory for snapshots beyond the newest; `disk`: where they go then. `identity`: of the model
         (`store.identity`); without one it is like no other. `device_note`: why it is on no better device. `vision`:
-        what an image in a message stands for; without it there may be none.
+        what an image in a message stands for; without it there may be none. `reload` loads the model again when its
+        device has failed.
         Raises FormatError or TemplateError when the file's tokenizer or template cannot be used."""
         if metadata is None:
             metadata = model.metadata
-        self.model = model
         self.identity = identity or secrets.token_hex(32)
         self.kv = kv
         self._device_note = device_note
@@ -92,8 +94,9 @@ class Engine:
         self._own_sampling: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
         self.cache = PrefixCache(cache_bytes, disk)
         self.reply_log = ReplyLog()
-        self._cached = cached_sequence(_core.Sequence(model, kv=kv), self.cache)
-        self._idle = Idle(self._cached.cancel)
+        self._reload = reload
+        self._live = Live(model, lambda loaded: cached_sequence(_core.Sequence(loaded, kv=kv), self.cache))
+        self._idle = Idle(self._live.cancel)
         self._idle_tokens = 0
 
     def __enter__(self) -> Self:
@@ -105,7 +108,32 @@ class Engine:
     def close(self) -> None:
         """Ends idle work. The engine stays usable."""
         self._idle.stop()
-        self._cached.resume()
+        self._live.resume()
+
+    @property
+    def model(self) -> _core.Model:
+        return self._live.model
+
+    @property
+    def _cached(self) -> CachedSequence:
+        return self._live.cached
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the device failed: what it held is lost, and nothing goes on before `recover()`."""
+        return self._live.has_failed or isinstance(self._idle.failure, DeviceError)
+
+    def recover(self) -> None:
+        """Loads the model again, on a device as it was asked for, when it has failed; what was read is read again.
+        Whatever asks for a reply does this first. Raises what loading raises; it can be tried again then."""
+        if not self.has_failed or self._reload is None:
+            return
+        self.close()
+        self._idle.failure = None
+        self.cache.clear()
+        self.cache.disk = None
+        loaded = self._live.replace(self._reload)
+        self.cache.disk, self.identity, self._device_note = loaded.disk, loaded.identity, loaded.device_note
 
     @property
     def context_tokens(self) -> int:
@@ -139,7 +167,7 @@ class Engine:
 
     def cancel(self) -> None:
         """Ends the reply in progress with reason "cancelled"; may be called from a signal handler or another thread."""
-        self._cached.cancel()
+        self._live.cancel()
 
     def reply(self, request: Request, *, progress: Progress = lambda done, total: None) -> Generator[Event, None, None]:
         """The model's next message, as it is written; the last event is Done. Of several (`request.n`) the events come
@@ -147,8 +175,9 @@ class Engine:
         `request.when_full` is "compact" and the conversation does not fit, the first event is Compacted.
 
         `progress(done, total)` counts prompt tokens. Raises ContextFull when the conversation does not fit,
-        InputError when a message is not valid."""
+        InputError when a message is not valid, DeviceError."""
         self.close()
+        self.recover()
         replies = [Reply(choice) for choice in range(request.n)]
         encoded, dropped = self._fitting(request)
 
@@ -175,8 +204,10 @@ class Engine:
     def complete(
         self, completion: Completion, *, progress: Progress = lambda done, total: None
     ) -> Generator[Event, None, None]:
-        """What follows the tokens of a prompt, all of it as text; else as `reply`. Raises ContextFull, InputError."""
+        """What follows the tokens of a prompt, all of it as text; else as `reply`. Raises ContextFull,
+        InputError and DeviceError."""
         self.close()
+        self.recover()
         replies = [Reply(choice) for choice in range(completion.n)]
         tokens = list(completion.tokens)
         encoded = Encoded(Prompt(()), tokens, {len(tokens): "the end of the prompt"}, [len(tokens)])
@@ -188,6 +219,12 @@ class Engine:
         self, encoded: Encoded, generations: Sequence[Generation], logprobs: int | None, progress: Progress
     ) -> Generator[Event, None, None]:
         """Reads a prompt, once, and generates its replies."""
+        with self._live.noting_failure():
+            yield from self._read_and_answer(encoded, generations, logprobs, progress)
+
+    def _read_and_answer(
+        self, encoded: Encoded, generations: Sequence[Generation], logprobs: int | None, progress: Progress
+    ) -> Generator[Event, None, None]:
         prompt = encoded.model_input
         start = self._cached.seek(prompt)
         logits: Logits | None = None
@@ -219,16 +256,20 @@ class Engine:
     def prefill(self, request: Request, progress: Progress = lambda done, total: None) -> Prefilled:
         """Reads the prompt of a request and no further. Raises what `reply` does, and Cancelled."""
         self.close()
+        self.recover()
         encoded, _ = self._fitting(request)
         prompt = encoded.model_input
-        start = self._cached.seek(prompt)
-        return Prefilled(encoded, start, self._cached.read(prompt, encoded.checkpoints, progress))
+        with self._live.noting_failure():
+            start = self._cached.seek(prompt)
+            return Prefilled(encoded, start, self._cached.read(prompt, encoded.checkpoints, progress))
 
     def prefill_ahead(self, request: Request, reply: Message) -> None:
         """Reads, in the background, what the next prompt will begin with when the conversation goes on from `reply` to
         `request`: as a rule the reply without its thinking, from the state before it. The next call of the engine ends
         this, finished or not."""
         self.close()
+        if self.has_failed:
+            return
         encoded = self._ahead([*request.messages, reply], request)
         if encoded is None:
             return

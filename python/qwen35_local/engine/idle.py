@@ -10,12 +10,13 @@ class Idle:
     def __init__(self, cancel: Callable[[], None]) -> None:
         self._cancel = cancel
         self._thread: threading.Thread | None = None
-        self._failure: BaseException | None = None
+        self.failure: BaseException | None = None
+        """What the last job ended with."""
 
     def start(self, job: Callable[[], None]) -> None:
         """Runs `job` in the place of any other."""
         self.stop()
-        self._failure = None
+        self.failure = None
         self._thread = threading.Thread(target=self._run, args=(job,), name="qwen35-idle")
         self._thread.start()
 
@@ -32,11 +33,11 @@ class Idle:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
 
     def _run(self, job: Callable[[], None]) -> None:
         try:
             job()
         except BaseException as failure:
-            self._failure = failure
+            self.failure = failure

@@ -1,14 +1,16 @@
 """From a file to an engine: the vocabulary is read while the weights are packed."""
 
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from qwen35_local import _core
 from qwen35_local.engine import store
 from qwen35_local.engine.engine import Engine
+from qwen35_local.engine.live import Loaded
 from qwen35_local.engine.spill import Spill
-from qwen35_local.errors import naming
+from qwen35_local.errors import FormatError, naming
 from qwen35_local.models.kv import KvFormat
 from qwen35_local.text.tokenizer import Tokenizer
 
@@ -26,22 +28,36 @@ def load(
 ) -> Engine:
     """Everything is read from `file` as it was opened, whatever its path has come to name since. `device`: "auto" or
     one of `_core.devices()`. Raises FormatError, InputError, Unavailable and TemplateError."""
+
+    def load_model(file: _core.GgufFile, content: Callable[[], bytes]) -> Loaded:
+        model = _core.Model(file, device=device, context_tokens=context_tokens, threads=threads)
+        disk = None if disk_folder is None else Spill(disk_folder, model, kv, disk_bytes)
+        return Loaded(model, disk, store.identity(content(), model), device_note(device))
+
+    def load_again() -> Loaded:
+        again = _core.GgufFile(path)
+        if store.content(again) != content:
+            raise FormatError(f"{path}: was changed since it was loaded; start again to use it")
+        return load_model(again, lambda: content)
+
+    path = Path(file.paths[0])
     metadata = file.metadata
     with ThreadPoolExecutor(max_workers=1) as beside:
         tokenizer = beside.submit(Tokenizer, metadata)
-        content = beside.submit(store.content, file)
-        model = _core.Model(file, device=device, context_tokens=context_tokens, threads=threads)
-        disk = None if disk_folder is None else Spill(disk_folder, model, kv, disk_bytes)
-    with naming(Path(file.paths[0])):
+        digest = beside.submit(store.content, file)
+        loaded = load_model(file, digest.result)
+    content = digest.result()
+    with naming(path):
         return Engine(
-            model,
+            loaded.model,
             kv=kv,
-            disk=disk,
+            disk=loaded.disk,
             metadata=metadata,
             tokenizer=tokenizer.result(),
             cache_bytes=cache_bytes,
-            identity=store.identity(content.result(), model),
-            device_note=device_note(device),
+            identity=loaded.identity,
+            device_note=loaded.device_note,
+            reload=load_again,
         )
 
 

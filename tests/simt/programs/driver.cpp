@@ -120,7 +120,8 @@ bool errors_are_thrown() {
     QWEN35_CUDA(cuMemAlloc, &at, std::size_t{1} << 60);
     return false;
   } catch (const qwen35::OutOfMemory& error) {
-    if (std::string(error.what()) != "cuMemAlloc answers CUDA_ERROR_OUT_OF_MEMORY (out of memory)") return false;
+    const std::string expected = "CUDA: cuMemAlloc answers CUDA_ERROR_OUT_OF_MEMORY (out of memory); ";
+    if (!std::string(error.what()).starts_with(expected)) return false;
   }
   try {
     QWEN35_CUDA(cuMemFree, 1);
