@@ -58,12 +58,11 @@ class Model:
 
         `path_or_name`: a GGUF, a folder, or a name as the command line takes it ("9b", "OWNER/NAME:Q4_K_M"), of what is
         on this disk; None is the small demonstration model that comes with the package. A checkpoint is converted to 4
-        bits first, once. `device`: "auto" (the best that is here), "cpu", "cuda" ("cuda:1": the second
-        card) or "metal". `context_tokens` 0: the
-        model's own, or as much of it as fits into memory; beyond its own YaRN stretches the positions. `kv`: how keys
-        and values are kept, "f16", "q8", "k8v4" or "q4"; "auto" is the widest that fits. `threads` 0: as many as this
-        process may use. `memory_bytes` stands in for the memory that is free, `cache_bytes` for what is spent on points
-        to go back to (None: as planned).
+        bits first, once. `device`: "auto" (the best that is here), "cpu", "cuda" ("cuda:1": the second card)
+        or "metal". `context_tokens` 0: the model's own, or as much of it as fits into memory; beyond its own YaRN
+        stretches the positions. `kv`: how keys and values are kept, "f16", "q8", "k8v4" or "q4"; "auto" is the widest
+        that fits. `threads` 0: as many as this process may use. `memory_bytes` stands in for the memory that is free,
+        `cache_bytes` for what is spent on points to go back to (None: as planned).
 
         Raises InputError (no such model, it does not fit, an option that cannot be), FormatError (the file is broken or
         no model of the family), Unavailable (no such device here), OutOfMemory, OSError."""
