@@ -57,11 +57,13 @@ isas: build
 	  echo "== QWEN35_ISA=$$isa"; QWEN35_ISA=$$isa $(BIN)/python -m pytest $(ISA_TESTS) || exit 1; \
 	done
 
-# The CUDA backend on the driver of tests/simt, which runs device code on this processor and is device "auto" here.
+# The CUDA backend on the driver of tests/simt, which runs device code on this processor and is device "auto" here: every
+# kernel, whole models, a conversation.
+SIMT_TESTS := tests/devices tests/model/test_logits.py tests/sequence/test_paging.py tests/sequence/test_rewind.py \
+  tests/sequence/test_step.py tests/sequence/test_input_rows.py tests/cli/test_question.py
 simt: build
-	QWEN35_SIMT=$(CURDIR)/build/core/simt/libcuda.so.1 $(BIN)/python -m pytest $(SIMT_TESTS)
-SIMT_TESTS := tests/kernels tests/devices tests/model/test_logits.py tests/sequence --ignore-glob='*sampler*' \
-  -k 'not reference and not avx and not amx and not isa'
+	export QWEN35_SIMT=$(CURDIR)/build/core/simt/libcuda.so.1; \
+	$(BIN)/python -m pytest tests/kernels -k cuda && $(BIN)/python -m pytest $(SIMT_TESTS)
 
 # The kernels with device code under AddressSanitizer and under ThreadSanitizer; the core itself is not.
 SIMT_KERNELS := tests/kernels -k cuda
@@ -131,15 +133,15 @@ wheel: setup
 	build/clean/bin/pip install -q dist/*.whl
 	cd build && clean/bin/qwen35 --help > /dev/null && clean/bin/qwen35 chat -p 'What is the capital of France?' --temperature 0
 
-# What a change must pass. `.ci/run` has tested as README says and leaves SUITE and SANITIZE out; older processors and
-# Arm are emulated where the tools for it are.
+# What a change must pass. `.ci/run` has tested as README says and leaves SUITE out; older processors and Arm are emulated
+# where the tools for it are, and CUDA on 64-bit x86 under Linux.
 SUITE := test
-SANITIZE := sanitize
 has = $(shell command -v $(1))
 EMULATED := $(if $(call has,qemu-x86_64),older) \
   $(if $(and $(call has,aarch64-linux-gnu-g++),$(call has,qemu-aarch64)),arm)
+SIMT := $(if $(filter Linux_x86_64,$(shell uname -s)_$(shell uname -m)),simt)
 check:
-	@.ci/check "lint types warnings $(SUITE) wheel" "$(EMULATED) isas weigh" $(SANITIZE)
+	@.ci/check "lint types warnings $(SUITE) wheel" "$(EMULATED) weigh" "$(SIMT) isas sanitize"
 
 bench: build
 	$(BIN)/qwen35 bench

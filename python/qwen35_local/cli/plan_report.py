@@ -117,7 +117,9 @@ def show_parts(console: Any, answer: Answer, subject: Subject, plan: Plan) -> No
         "vision": "as F16" if plan.memory.vision else "--vision counts it",
         "mtp": mtp_note(subject, plan),
         "scratch": f"for {min(plan.context_tokens, 512)} tokens at a time",
-        "program": "interpreter, libraries, tokenizer",
+        "program": "interpreter, libraries, tokenizer"
+        if footprint.of_device.uses_host_memory
+        else "the driver's context, kernels and graphs: an estimate",
     }
     table = Table(box=box.SIMPLE_HEAD, show_header=False, show_footer=False, pad_edge=False)
     for justify in ("left", "right", "left"):
