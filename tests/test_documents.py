@@ -27,6 +27,8 @@ RUN = {
     "qwen35 bench [MODEL]…": "qwen35 bench {demo} -p 16 -n 4 -d 0 --batch 1 -r 1",
     "qwen35 plan MODEL": "qwen35 plan {demo}",
     "qwen35 plan MODEL|SIZE": "qwen35 plan 9b --memory 1T",
+    "qwen35 plan MODEL --device cuda --memory 24G": "qwen35 plan 9b --device cuda --memory 24G",
+    "qwen35 bench MODEL --predict 3090|4090|5090|h200": "qwen35 bench 35b-a3b --predict 5090",
     "qwen35 selftest [MODEL]": "qwen35 selftest {demo} --scenarios 1",
     "qwen35 selftest [MODEL] --scenarios N --seed S": "qwen35 selftest {demo} --scenarios 1 --seed 3",
     "qwen35 doctor": "qwen35 doctor",
@@ -50,7 +52,10 @@ PLANS = [command for command in PRINTED if command.startswith("qwen35 plan ")]
 LLAMA = "takes turns with llama.cpp's llama-bench"
 DOWNLOADS = "downloads a model; tests/hub runs it against a hub of its own"
 INSTALLS = "installs from the network; CI runs it"
+CARD = "needs a card; tests/devices/test_cuda.py holds conversations on the driver of tests/simt"
 NOT_RUN = {
+    "qwen35 chat --device cuda": CARD,
+    "qwen35 selftest --device cuda": CARD,
     "qwen35 chat 9b": DOWNLOADS,
     "qwen35 pull 9b": DOWNLOADS,
     "qwen35 pull NAME": DOWNLOADS,
