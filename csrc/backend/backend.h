@@ -33,7 +33,7 @@ class Weight {
   virtual ~Weight() = default;
   virtual std::size_t rows() const noexcept = 0;
   virtual std::size_t cols() const noexcept = 0;
-  virtual std::size_t bytes() const noexcept = 0;
+  virtual std::size_t bytes() const noexcept = 0;  // of the device's memory
   // Names how its bytes lie. A device multiplies weights of the layout that it packs, and no others.
   virtual const char* layout() const noexcept { return ""; }
 };
@@ -132,6 +132,10 @@ class Backend {
   // source that have been read go to `consumed`, piece by piece and from any thread. Throws FormatError when cols is
   // not a multiple of the type's block, or rows not one of `groups`.
   virtual std::unique_ptr<Weight> pack(const MatrixView& source, std::size_t groups, const Consumed& consumed) = 0;
+  // The same for a table of which embed() reads a few rows and nothing else anything: it may lie where reading is slow.
+  virtual std::unique_ptr<Weight> pack_table(const MatrixView& source, const Consumed& consumed) {
+    return pack(source, 1, consumed);
+  }
   virtual std::unique_ptr<Buffer> allocate(std::size_t bytes) = 0;
   // Pools of this device, which must not outlive it. kv_pool throws InputError when heads of this shape cannot be kept
   // in this format.

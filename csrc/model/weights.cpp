@@ -69,18 +69,16 @@ class Binder {
   // experts > 1 stacks that many matrices of rows x cols, each of `parts` that are used apart.
   const Weight* matrix(const std::string& name, std::size_t rows, std::size_t cols, std::size_t experts = 1,
                        std::size_t parts = 1) {
-    const GgufTensor* tensor = find(name, {cols, rows, experts});
-    if (tensor == nullptr || packing_ == nullptr) return nullptr;
-    packing_->pause();
-    MatrixView encoded = tensor->matrix();
-    encoded.data = packing_->source.take(*tensor);
-    TensorSource& source = packing_->source;
-    const auto give_back = [&source](const std::byte* data, std::size_t bytes) { source.give_back(data, bytes); };
-    const Weight* packed =
-        weights_.matrices.emplace_back(packing_->backend.pack(encoded, experts * parts, give_back)).get();
-    source.give_back(encoded.data, tensor->bytes);
-    list(name, packed->rows(), packed->cols(), packed->bytes());
-    return packed;
+    return packed(name, {cols, rows, experts}, [&](const MatrixView& encoded, const Consumed& consumed) {
+      return packing_->backend.pack(encoded, experts * parts, consumed);
+    });
+  }
+
+  // Only embed() reads it.
+  const Weight* table(const std::string& name, std::size_t rows, std::size_t cols) {
+    return packed(name, {cols, rows, 1}, [&](const MatrixView& encoded, const Consumed& consumed) {
+      return packing_->backend.pack_table(encoded, consumed);
+    });
   }
 
   DevicePtr<const float> vector(const std::string& name, std::size_t count, std::size_t rows = 1) {
@@ -120,6 +118,21 @@ class Binder {
   }
 
  private:
+  template <class Pack>
+  const Weight* packed(const std::string& name, Shape shape, const Pack& pack) {
+    const GgufTensor* tensor = find(name, shape);
+    if (tensor == nullptr || packing_ == nullptr) return nullptr;
+    packing_->pause();
+    MatrixView encoded = tensor->matrix();
+    encoded.data = packing_->source.take(*tensor);
+    TensorSource& source = packing_->source;
+    const auto give_back = [&source](const std::byte* data, std::size_t bytes) { source.give_back(data, bytes); };
+    const Weight* weight = weights_.matrices.emplace_back(pack(encoded, give_back)).get();
+    source.give_back(encoded.data, tensor->bytes);
+    list(name, weight->rows(), weight->cols(), weight->bytes());
+    return weight;
+  }
+
   void list(const std::string& name, std::size_t rows, std::size_t cols, std::size_t bytes) {
     weights_.directory.push_back({name, rows, cols, bytes});
     weights_.bytes += bytes;
@@ -222,19 +235,19 @@ MtpWeights bind_mtp(Binder& bind, const Config& c, std::size_t layer, const Weig
   w.join = bind.matrix(block + "eh_proj.weight", c.hidden, 2 * c.hidden);
   w.layer = bind_layer(bind, c, layer);
   w.norm = bind.vector(block + "shared_head_norm.weight", c.hidden);
-  const auto own = [&](const std::string& name, const Weight* otherwise) {
-    return bind.has(name) ? bind.matrix(name, c.vocabulary, c.hidden) : otherwise;
-  };
-  w.embedding = own(block + "embed_tokens.weight", model.embedding);
-  w.head = own(block + "shared_head_head.weight", model.head);
+  const std::string embedding = block + "embed_tokens.weight";
+  w.embedding = bind.has(embedding) ? bind.table(embedding, c.vocabulary, c.hidden) : model.embedding;
+  const std::string head = block + "shared_head_head.weight";
+  w.head = bind.has(head) ? bind.matrix(head, c.vocabulary, c.hidden) : model.head;
   return w;
 }
 
 void bind_model(Binder& bind, const Config& c, Weights& w) {
-  w.embedding = bind.matrix("token_embd.weight", c.vocabulary, c.hidden);
+  w.is_tied = !bind.has("output.weight");
+  w.embedding = w.is_tied ? bind.matrix("token_embd.weight", c.vocabulary, c.hidden)
+                          : bind.table("token_embd.weight", c.vocabulary, c.hidden);
   for (std::size_t layer = 0; layer < c.layers; ++layer) w.layers.push_back(bind_layer(bind, c, layer));
   w.norm = bind.vector("output_norm.weight", c.hidden);
-  w.is_tied = !bind.has("output.weight");
   w.head = w.is_tied ? w.embedding : bind.matrix("output.weight", c.vocabulary, c.hidden);
   for (std::size_t i = 0; i < c.mtp_layers; ++i) w.mtp.push_back(bind_mtp(bind, c, c.layers + i, w));
 }

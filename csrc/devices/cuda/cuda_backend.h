@@ -32,6 +32,7 @@ class CudaBackend final : public Backend {
   ~CudaBackend() override;
 
   std::unique_ptr<Weight> pack(const MatrixView& source, std::size_t groups, const Consumed& consumed) override;
+  std::unique_ptr<Weight> pack_table(const MatrixView& source, const Consumed& consumed) override;
   std::unique_ptr<Buffer> allocate(std::size_t bytes) override;
   std::unique_ptr<KvPool> kv_pool(const KvSpec& spec) override;
   std::unique_ptr<StatePool> state_pool(const StateSpec& spec) override;

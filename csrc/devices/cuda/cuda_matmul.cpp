@@ -141,7 +141,7 @@ void CudaBackend::open_swiglu(Tensor out, Tensor h, const Weight& gate, const We
 
 // Panels are packed by all threads of the host into one buffer while the other is on its way to the card.
 std::unique_ptr<Weight> CudaBackend::pack(const MatrixView& source, std::size_t groups, const Consumed& consumed) {
-  auto weight = std::make_unique<CudaWeight>(source, groups, *memory_);
+  auto weight = CudaWeight::on_card(source, groups, *memory_);
   const std::size_t panel = weight->view().panel_bytes, count = weight->panels();
   if (staging_ == nullptr) staging_ = std::make_unique<Staging>(kStagingBytes);
   std::size_t first = 0;
@@ -159,6 +159,17 @@ std::unique_ptr<Weight> CudaBackend::pack(const MatrixView& source, std::size_t 
     }
     first += some;
   }
+  return weight;
+}
+
+// A row of a few kilobytes is read across the bus in microseconds, and the table is up to a gigabyte.
+std::unique_ptr<Weight> CudaBackend::pack_table(const MatrixView& source, const Consumed& consumed) {
+  auto weight = CudaWeight::on_host(source);
+  const std::size_t panel = weight->view().panel_bytes;
+  workers_.each(weight->panels(), [&](std::size_t begin, std::size_t end, unsigned) {
+    for (std::size_t i = begin; i < end; ++i) pack_panel(weight->memory() + i * panel, *weight, source, i);
+  });
+  if (consumed != nullptr) consumed(source.data, source.bytes());
   return weight;
 }
 

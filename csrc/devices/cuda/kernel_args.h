@@ -92,7 +92,7 @@ struct Rows {
 };
 
 // 32 activations rounded to 8 bits share a scale: x ~ scale * code, scale = max |x| / 127.
-struct BlockSums {
+struct alignas(8) BlockSums {
   float scale;
   short sum;    // of the codes
   short first;  // of the first 16

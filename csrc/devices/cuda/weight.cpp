@@ -29,6 +29,10 @@ WeightView layout_of(const MatrixView& source, std::size_t groups) {
           .padding = 0};
 }
 
+std::size_t bytes_of(const WeightView& view) noexcept {
+  return std::size_t{view.groups} * view.group_panels * view.panel_bytes;
+}
+
 // [words][rows][4 bytes] to [rows][words][4 bytes], 4 words a row.
 void turn_codes(std::byte* codes) noexcept {
   constexpr std::size_t kWords = 4;
@@ -69,10 +73,20 @@ void pack_floats(std::byte* panel, std::size_t row, const std::byte* source, std
 
 }  // namespace
 
-CudaWeight::CudaWeight(const MatrixView& source, std::size_t groups, Memory& memory)
-    : view_(layout_of(source, groups)) {
-  memory_ = memory.take(bytes());
+CudaWeight::CudaWeight(const WeightView& view, Piece memory, bool is_on_host)
+    : memory_(std::move(memory)), view_(view), is_on_host_(is_on_host) {
   view_.panels = reinterpret_cast<const Byte*>(memory_.get());
+}
+
+std::unique_ptr<CudaWeight> CudaWeight::on_card(const MatrixView& source, std::size_t groups, Memory& memory) {
+  const WeightView view = layout_of(source, groups);
+  return std::unique_ptr<CudaWeight>(new CudaWeight(view, memory.take(bytes_of(view)), false));
+}
+
+std::unique_ptr<CudaWeight> CudaWeight::on_host(const MatrixView& source) {
+  const WeightView view = layout_of(source, 1);
+  const auto buffer = std::make_shared<PinnedBuffer>(bytes_of(view));
+  return std::unique_ptr<CudaWeight>(new CudaWeight(view, Piece(buffer, buffer->data()), true));
 }
 
 std::size_t CudaWeight::first_row(std::size_t i) const noexcept {
@@ -84,10 +98,7 @@ std::size_t CudaWeight::live(std::size_t i) const noexcept {
   return left < kPanelRows ? left : kPanelRows;
 }
 
-std::size_t weight_bytes(const MatrixView& matrix, std::size_t groups) {
-  const WeightView view = layout_of(matrix, groups);
-  return view.panel_bytes * view.groups * view.group_panels;
-}
+std::size_t weight_bytes(const MatrixView& matrix, std::size_t groups) { return bytes_of(layout_of(matrix, groups)); }
 
 void pack_panel(std::byte* to, const CudaWeight& weight, const MatrixView& source, std::size_t i) noexcept {
   const WeightView& view = weight.view();

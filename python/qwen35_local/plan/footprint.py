@@ -153,7 +153,8 @@ class DeviceFootprint(Footprint):
     def held(self) -> tuple[tuple[Stored, int], ...]:
         """Every tensor, and its bytes on the device."""
         packed = iter(self.of_device.weight_bytes)
-        return tuple((t, next(packed) if t.is_matrix else t.unpacked_bytes) for t in self.tensors)
+        held = ((t, next(packed) if t.is_matrix else t.unpacked_bytes) for t in self.tensors)
+        return tuple((t, 0 if self._is_on_host(t) else n_bytes) for t, n_bytes in held)
 
     @cached_property
     def weight_bytes(self) -> int:
@@ -171,6 +172,13 @@ class DeviceFootprint(Footprint):
     @cached_property
     def _mtp_weights(self) -> int:
         return sum(n_bytes for tensor, n_bytes in self.held if self._is_mtp(tensor))
+
+    def _is_on_host(self, tensor: Stored) -> bool:
+        """A table of embeddings that is not the head too: a card reads a row of it across the bus."""
+        if self.of_device.uses_host_memory:
+            return False
+        is_tied = all(other.name != "output.weight" for other in self.tensors)
+        return tensor.name.endswith("embed_tokens.weight") or (tensor.name == "token_embd.weight" and not is_tied)
 
     def _is_mtp(self, tensor: Stored) -> bool:
         return tensor.name.startswith(f"blk.{self.config.layers}.")

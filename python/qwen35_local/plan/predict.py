@@ -57,14 +57,10 @@ def bytes_per_token(model: DeviceFootprint, depth: int, kv: str) -> float:
     config, share = model.config, 1.0
     if config.experts:
         share = config.experts_per_token / config.experts
-    names = {tensor.name for tensor, _ in model.held}
     weights = 0.0
     for tensor, n_bytes in model.held:
-        if ".nextn." in tensor.name or tensor.name.startswith(f"blk.{config.layers}."):
-            continue
-        if tensor.name == "token_embd.weight" and "output.weight" in names:
-            continue  # a row of it
-        weights += n_bytes * (share if tensor.name.endswith("_exps.weight") else 1.0)
+        if not tensor.name.startswith(f"blk.{config.layers}."):
+            weights += n_bytes * (share if tensor.name.endswith("_exps.weight") else 1.0)
     parts = model.of_device.parts(max(depth, 1), kv, rows=1)
     return weights + 2 * parts["state"] + depth * model.kv_token_bytes(kv)
 
