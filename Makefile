@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # One build for `build`, `types`, `warnings` and `wheel`, which therefore compile a file once.
-CHECKED := -Cbuild-dir=build/core -Ccmake.define.QWEN35_WERROR=ON -Ccmake.define.QWEN35_NATIVE_TESTS=ON
+STRICT := -Ccmake.define.QWEN35_WERROR=ON -Ccmake.define.QWEN35_NATIVE_TESTS=ON
+CHECKED := -Cbuild-dir=build/core $(STRICT)
 CXX_FILES = $(shell git ls-files --cached --others --exclude-standard '*.cpp' '*.h' '*.cu' '*.cuh' '*.metal' '*.mm')
 
-.PHONY: setup build test check format bench lint types warnings isas simt bounds races arm older weigh lowest sanitize wheel clean
+.PHONY: setup build test check format bench lint types warnings isas simt bounds races cuda gate arm older weigh lowest sanitize wheel clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -79,6 +80,27 @@ bounds: build
 	$(call sanitized_simt,address,libasan.so)
 races: build
 	$(call sanitized_simt,thread,libtsan.so)
+
+# NVIDIA's compiler from PyPI, all of one release: each part alone asks for the newest of the others.
+CUDA_PACKAGES := nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-cuda-runtime==13.0.96 \
+  nvidia-cuda-cccl==13.0.85 nvidia-cuda-cuobjdump==13.2.51 nvidia-cuda-nvdisasm==13.2.51
+CUDA_HOME = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/nvidia/cu13
+$(VENV)/.cuda: Makefile | $(BIN)/python
+	$(BIN)/pip install -q scikit-build-core pybind11 cmake ninja $(CUDA_PACKAGES)
+	touch $@
+
+# An editable install with the kernels for cards; `make build` makes one without again.
+cuda: $(VENV)/.cuda
+	CUDA_HOME=$(CUDA_HOME) $(BIN)/pip install -q --no-build-isolation -Cbuild-dir=build/cuda $(STRICT) \
+	  -Ccmake.define.QWEN35_CUDA=ON -e '.[check]'
+
+# What the compiler made of each kernel, against docs/gpu_kernels.tsv. ARGS=--update writes that.
+gate: $(VENV)/.cuda
+	CUDA_HOME=$(CUDA_HOME) $(BIN)/cmake -G Ninja -S . -B build/gate -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja \
+	  -DQWEN35_BINDINGS=OFF -DQWEN35_CUDA=ON > /dev/null
+	@$(BIN)/cmake --build build/gate --target cuda_image > build/gate/compiler.log 2>&1 || \
+	  { cat build/gate/compiler.log >&2; exit 1; }
+	$(BIN)/python tests/cuda_gate build/gate/cuda $(CUDA_HOME)/bin $(ARGS)
 
 # The core for 64-bit Arm, warnings as errors, and every kernel against its scalar twin on an emulated processor.
 arm:

@@ -20,9 +20,10 @@ DEVICE float value_at(const Byte* panel, unsigned row, unsigned column) {
     const int word = half == 0 ? words.first : words.second;
     const auto code = static_cast<signed char>(word >> 8 * (column % 4));
     const Scales s = P::scales(panel, block, row);
-    const unsigned h = P::kHasHalves ? half : 0;
-    const float value = s.scale[h] * static_cast<float>(code - P::kZero);
-    return P::kHasMins ? value - s.min[h] : value;
+    // Chosen, not indexed: an array that is indexed lies in memory.
+    const bool is_second = P::kHasHalves && half == 1;
+    const float value = (is_second ? s.scale[1] : s.scale[0]) * static_cast<float>(code - P::kZero);
+    return P::kHasMins ? value - (is_second ? s.min[1] : s.min[0]) : value;
   }
 }
 
