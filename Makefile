@@ -8,7 +8,7 @@ STRICT := -Ccmake.define.QWEN35_WERROR=ON -Ccmake.define.QWEN35_NATIVE_TESTS=ON
 CHECKED := -Cbuild-dir=build/core $(STRICT)
 CXX_FILES = $(shell git ls-files --cached --others --exclude-standard '*.cpp' '*.h' '*.cu' '*.cuh' '*.metal' '*.mm')
 
-.PHONY: setup build test check format bench lint types warnings isas simt bounds races cuda gate arm older weigh lowest sanitize wheel clean
+.PHONY: setup build test check format bench lint types warnings isas simt bounds races cuda cuda-check gate arm older weigh lowest sanitize wheel clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -102,6 +102,10 @@ gate: $(VENV)/.cuda
 	  { cat build/gate/compiler.log >&2; exit 1; }
 	$(BIN)/python tests/cuda_gate build/gate/cuda $(CUDA_HOME)/bin $(ARGS)
 
+# The one command for a machine with a card.
+cuda-check: cuda
+	$(BIN)/python tests/cuda_check $(ARGS)
+
 # The core for 64-bit Arm, warnings as errors, and every kernel against its scalar twin on an emulated processor.
 arm:
 	@for tool in aarch64-linux-gnu-g++ qemu-aarch64 cmake; do command -v $$tool > /dev/null || \
@@ -156,14 +160,15 @@ wheel: setup
 	cd build && clean/bin/qwen35 --help > /dev/null && clean/bin/qwen35 chat -p 'What is the capital of France?' --temperature 0
 
 # What a change must pass. `.ci/run` has tested as README says and leaves SUITE out; older processors and Arm are emulated
-# where the tools for it are, and CUDA on 64-bit x86 under Linux.
+# where the tools for it are, CUDA on 64-bit x86 under Linux, and its kernels compiled where nvcc is.
 SUITE := test
 has = $(shell command -v $(1))
 EMULATED := $(if $(call has,qemu-x86_64),older) \
   $(if $(and $(call has,aarch64-linux-gnu-g++),$(call has,qemu-aarch64)),arm)
 SIMT := $(if $(filter Linux_x86_64,$(shell uname -s)_$(shell uname -m)),simt)
+GATE := $(if $(call has,nvcc),gate)
 check:
-	@.ci/check "lint types warnings $(SUITE) wheel" "$(EMULATED) weigh" "$(SIMT) isas sanitize"
+	@.ci/check "lint types warnings $(SUITE) wheel" "$(EMULATED) weigh $(GATE)" "$(SIMT) isas sanitize"
 
 bench: build
 	$(BIN)/qwen35 bench

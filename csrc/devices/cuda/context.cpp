@@ -102,9 +102,10 @@ Context::~Context() { destroy(); }
 void Context::load_kernels() {
   const CUresult result = opened_driver().functions.cuModuleLoadData(&module_, kernel_image());
   if (result == kErrorInvalidImage || result == kErrorNoBinaryForGpu) {
-    throw Unavailable("CUDA: " + std::string(has_kernel_image()
-                                                 ? "this build has no kernels for " + card_
-                                                 : "this build has no CUDA kernels: it was made without nvcc"));
+    throw Unavailable("CUDA: " +
+                      std::string(has_kernel_image()
+                                      ? "this build has no kernels for " + card_
+                                      : "this build has no CUDA kernels: it was made without QWEN35_CUDA=ON"));
   }
   check(result, "cuModuleLoadData");
   for (unsigned i = 0; i < kKernels; ++i) QWEN35_CUDA(cuModuleGetFunction, &functions_[i], module_, kKernelNames[i]);

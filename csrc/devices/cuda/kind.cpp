@@ -29,8 +29,8 @@ class CudaKind final : public DeviceKind {
     if (const int version = opened_driver().version; version > 0) {
       found.emplace_back("driver", "CUDA " + version_text(version));
     }
-    found.emplace_back("kernels",
-                       has_kernel_image() ? kernel_architectures() : "none: this build was made without nvcc");
+    found.emplace_back(
+        "kernels", has_kernel_image() ? kernel_architectures() : "none: this build was made without QWEN35_CUDA=ON");
     return found;
   }
   Facts device_facts(unsigned number) const override { return card_facts(number); }
