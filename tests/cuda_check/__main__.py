@@ -71,7 +71,6 @@ def quick_checks() -> list[Check]:
     return [
         Check("devices", [*QWEN35, "doctor"], 60),
         Check("kernels", [*PYTEST, *tests], 120),
-        Check("sequences", [*PYTEST, "tests/sequence/test_rewind.py", *ON_CARD], 240),
         Check("captured", [*CAPTURED, "3"], 120),
         Check("selftest", [*QWEN35, "selftest", "--device", "cuda", "-n", "1", "--ctx", "256"], 240),
         bench("demo", 120, [], prompt="8", gen="2", depth="0", batch="1", repetitions="1"),
