@@ -39,7 +39,7 @@ def test_absence_of_the_library(driver: Path) -> None:
     said = run(driver, "absence", library="none").stdout
     if not said.strip():
         pytest.skip("this machine has a driver")
-    assert said.startswith("there is no CUDA driver (libcuda.so.1: ") and said.endswith(f"); {NEEDED}\n")
+    assert said == "there is no CUDA driver\n"
 
 
 def test_absence_of_a_function(driver: Path, tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ const char* find_functions(const Library& library, DriverFunctions& functions) {
 // Why the driver cannot be used; empty where it can.
 std::string start(const Library& library, OpenedDriver& driver) {
   DriverFunctions& functions = driver.functions;
-  if (!library.is_open()) return "there is no CUDA driver (" + library.error() + "); " + kNeeded;
+  if (library.is_missing()) return "there is no CUDA driver";
+  if (!library.is_open()) return "the CUDA driver does not open (" + library.error() + "); " + kNeeded;
   const char* missing = find_functions(library, functions);
   if (functions.cuDriverGetVersion) functions.cuDriverGetVersion(&driver.version);
   if (driver.version < kOldestDriver) {

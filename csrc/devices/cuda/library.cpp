@@ -12,7 +12,9 @@ namespace qwen35::cuda {
 #if defined(_WIN32)
 
 Library::Library() : handle_(LoadLibraryExW(L"nvcuda.dll", nullptr, LOAD_LIBRARY_SEARCH_SYSTEM32)) {
-  if (!handle_) error_ = "nvcuda.dll: error " + std::to_string(GetLastError());
+  if (handle_) return;
+  is_missing_ = GetLastError() == ERROR_MOD_NOT_FOUND;
+  error_ = "nvcuda.dll: error " + std::to_string(GetLastError());
 }
 
 void* Library::find(const char* symbol) const noexcept {
@@ -25,6 +27,7 @@ Library::Library() : handle_(dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL)) {
   if (handle_) return;
   const char* error = dlerror();
   error_ = error ? error : "libcuda.so.1 cannot be opened";
+  is_missing_ = error_.find("cannot open shared object file") != std::string::npos;  // dlopen has no number for it
 }
 
 void* Library::find(const char* symbol) const noexcept { return dlsym(handle_, symbol); }
