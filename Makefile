@@ -159,7 +159,7 @@ wheel: setup
 	build/clean/bin/pip install -q dist/*.whl
 	cd build && clean/bin/qwen35 --help > /dev/null && clean/bin/qwen35 chat -p 'What is the capital of France?' --temperature 0
 
-# What a change must pass. `.ci/run` has tested as README says and leaves SUITE out; older processors and Arm are emulated
+# What a change must pass. `.ci/run` has tested as README says and leaves SUITE and GATE out; older processors and Arm are emulated
 # where the tools for it are, CUDA on 64-bit x86 under Linux, and its kernels compiled where nvcc is.
 SUITE := test
 has = $(shell command -v $(1))
