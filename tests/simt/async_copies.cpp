@@ -20,6 +20,8 @@ void AsyncCopies::issue(void* to, const void* from, unsigned bytes, unsigned fil
   copies_[issued_++ % kMostCopies] = {to, from, bytes, filled, group_};
 }
 
+void AsyncCopies::commit() { ++group_; }
+
 void AsyncCopies::wait(unsigned pending) {
   const unsigned end = group_ > pending ? group_ - pending : 0;  // the groups before it arrive
   for (; done_ != issued_ && copies_[done_ % kMostCopies].group < end; ++done_) {

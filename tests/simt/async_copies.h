@@ -10,7 +10,7 @@ class AsyncCopies {
   // Copies `filled` bytes of `bytes`, which is also the alignment, and zeros the rest. They may arrive at any moment up
   // to the wait: until then the target holds 0xa5.
   void issue(void* to, const void* from, unsigned bytes, unsigned filled);
-  void commit() { ++group_; }
+  void commit();
   // Returns when all but the last `pending` committed groups have arrived.
   void wait(unsigned pending);
   bool are_done() const { return done_ == issued_; }
