@@ -13,9 +13,16 @@ struct GemmStage {
   signed char codes[kStageBlocks][2][kGemmTokens][16];  // by halves: eight tokens lie in all banks
   BlockSums sums[kGemmTokens][kStageBlocks];
 };
-using GemmStages = GemmStage[2];
-
 using GemmSums = float[kGemmTiles][4];
+
+inline constexpr unsigned kHeldTiles = 6;
+inline constexpr unsigned kKeptTiles = kGemmTiles - kHeldTiles;
+
+// Of a block of threads. The sums of ended strands of the later tiles wait here: not all fit into registers.
+struct GemmShared {
+  GemmStage stages[2];
+  float held[kHeldTiles * 4][kGemmThreads];
+};
 
 // Which rows of the input a block of threads multiplies: kGemmTokens at most.
 struct TokenTile {
@@ -49,11 +56,12 @@ DEVICE void fetch_stage(GemmStage& stage, const TokenTile& tile, unsigned block,
   copy_async_commit();
 }
 
-// A strand has ended: what it summed joins the others.
-DEVICE void end_strand(GemmSums& total, GemmSums& sum, bool is_first) {
+// A strand has ended: what it summed joins the others, the first tiles' in `total`.
+DEVICE void end_strand(GemmSums& total, GemmShared& shared, GemmSums& sum, bool is_first) {
   for (unsigned n = 0; n < kGemmTiles; ++n) {
     for (unsigned i = 0; i < 4; ++i) {
-      total[n][i] = is_first ? sum[n][i] : total[n][i] + sum[n][i];
+      float& to = n < kKeptTiles ? total[n][i] : shared.held[(n - kKeptTiles) * 4 + i][threadIdx.x];
+      to = is_first ? sum[n][i] : to + sum[n][i];
       sum[n][i] = 0.0f;
     }
   }
@@ -62,24 +70,21 @@ DEVICE void end_strand(GemmSums& total, GemmSums& sum, bool is_first) {
 // total[n][2 i + j]: rows `row` + g + 8 i of the panel times tokens 8 n + 2 t + j of the tile. All warps of the block
 // call, each with its own rows; `panel` null: rows that are not there.
 template <Format kFormat>
-DEVICE void multiply_tokens(GemmSums& total, GemmStages& stages, const Byte* panel, unsigned row, unsigned cols,
+DEVICE void multiply_tokens(GemmSums& total, GemmShared& shared, const Byte* panel, unsigned row, unsigned cols,
                             const TokenTile& tile) {
   const unsigned all = cols / kBlockColumns, length = (all + kStrands - 1) / kStrands;
   const unsigned g = lane_id() / 4, t = lane_id() % 4;
   GemmSums sum = {};
-  for (unsigned n = 0; n < kGemmTiles; ++n) {
-    for (unsigned i = 0; i < 4; ++i) total[n][i] = 0.0f;
-  }
-  fetch_stage(stages[0], tile, 0, all);
+  fetch_stage(shared.stages[0], tile, 0, all);
   for (unsigned start = 0, number = 0; start < all; start += kStageBlocks, ++number) {
     if (start + kStageBlocks < all) {
-      fetch_stage(stages[(number + 1) % 2], tile, start + kStageBlocks, all);
+      fetch_stage(shared.stages[(number + 1) % 2], tile, start + kStageBlocks, all);
       copy_async_wait<1>();
     } else {
       copy_async_wait<0>();
     }
     __syncthreads();
-    const GemmStage& stage = stages[number % 2];
+    const GemmStage& stage = shared.stages[number % 2];
     for (unsigned b = 0; panel != nullptr && b < kStageBlocks && start + b < all; ++b) {
       const unsigned block = start + b;
       const WeightTile<kFormat> weights(panel, block, row);
@@ -90,19 +95,20 @@ DEVICE void multiply_tokens(GemmSums& total, GemmStages& stages, const Byte* pan
         const BlockSums of[2] = {stage.sums[token + 2 * t][b], stage.sums[token + 2 * t + 1][b]};
         weights.multiply(sum[n], x, of);
       }
-      if ((block + 1) % length == 0 || block + 1 == all) end_strand(total, sum, block < length);
+      if ((block + 1) % length == 0 || block + 1 == all) end_strand(total, shared, sum, block < length);
     }
     __syncthreads();
   }
-  if (length * (kStrands - 1) >= all) end_strand(total, sum, false);  // strands without columns, in matmul.cuh too
+  if (length * (kStrands - 1) >= all) end_strand(total, shared, sum, false);  // without columns, as in matmul.cuh
+  for (unsigned i = 0; i < kHeldTiles * 4; ++i) total[kKeptTiles + i / 4][i % 4] = shared.held[i][threadIdx.x];
 }
 
 // Calls multiply_tokens for the run-time format, which is not one of floats.
-DEVICE void multiply_tokens(GemmSums& total, GemmStages& stages, const WeightView& w, const Byte* panel, unsigned row,
+DEVICE void multiply_tokens(GemmSums& total, GemmShared& shared, const WeightView& w, const Byte* panel, unsigned row,
                             const TokenTile& tile) {
   with_format(w.format, [&](auto tag) {
     constexpr Format kFormat = decltype(tag)::kValue;
-    if constexpr (!is_float(kFormat)) multiply_tokens<kFormat>(total, stages, panel, row, w.cols, tile);
+    if constexpr (!is_float(kFormat)) multiply_tokens<kFormat>(total, shared, panel, row, w.cols, tile);
   });
 }
 
@@ -139,12 +145,12 @@ DEVICE void each_result(const GemmSums& total, unsigned row, unsigned live, cons
 // Grid: (panels / 4, rows / kGemmTokens).
 KERNEL(gemm, kGemmThreads, 2)(GemmArgs args) {
   await_predecessor();
-  SHARED(GemmStages, stages);
+  SHARED(GemmShared, shared);
   const WeightView& w = args.product.w;
   const TokenTile tile = tokens_of(args.quantised, args.x.rows);
   const WarpRows mine = warp_rows(w, 0, w.groups * w.group_panels, blockIdx.x, kGemmWarps, warp_id());
   GemmSums total;
-  multiply_tokens(total, stages, w, mine.panel, mine.row, tile);
+  multiply_tokens(total, shared, w, mine.panel, mine.row, tile);
   if (mine.panel == nullptr) return;
   const PanelRows rows = rows_of_panel(w, mine.number);
   each_result(total, mine.row, rows.live, tile, [&](unsigned token, unsigned row, float value) {
@@ -156,7 +162,7 @@ KERNEL(gemm, kGemmThreads, 2)(GemmArgs args) {
 inline constexpr unsigned kActColumns = kGemmWarps / 4 * kPanelRows;  // of silu(gate) up that a block makes
 
 union SwigluShared {
-  GemmStages stages;
+  GemmShared gemm;
   float up[kGemmWarps / 2][kGemmTiles * 4][kWarp];
   float act[kGemmTokens][kActColumns + 1];  // + 1: a column of tokens lies in all banks
 };
@@ -171,7 +177,7 @@ DEVICE void swiglu_tokens(SwigluShared& shared, const WeightView& gate, unsigned
   const WeightView& w = is_gate ? gate : up;
   const WarpRows mine = warp_rows(w, is_gate ? gate_first : up_first, panels, blockIdx.x, kHalf, warp);
   GemmSums total;
-  multiply_tokens(total, shared.stages, gate, mine.panel, mine.row, tile);
+  multiply_tokens(total, shared.gemm, gate, mine.panel, mine.row, tile);
   __syncthreads();
   for (unsigned i = 0; !is_gate && i < kGemmTiles * 4; ++i) shared.up[warp][i][lane_id()] = total[i / 4][i % 4];
   __syncthreads();

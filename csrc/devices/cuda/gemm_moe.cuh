@@ -51,7 +51,7 @@ KERNEL(gemm_gather, kGemmThreads, 2)(GemmGatherArgs args) {
 // Grid: (panels of x / 4, tiles).
 KERNEL(gemm_combine, kGemmThreads, 2)(GemmCombineArgs args) {
   await_predecessor();
-  SHARED(GemmStages, stages);
+  SHARED(GemmShared, shared);
   if (blockIdx.y >= *args.order.count) return;
   const ExpertTile of = args.order.tiles[blockIdx.y];
   const TokenTile tile{args.routed, args.order.order, of.first, of.count, 1};
@@ -59,7 +59,7 @@ KERNEL(gemm_combine, kGemmThreads, 2)(GemmCombineArgs args) {
   const WarpRows mine =
       warp_rows(args.down, expert_panel(args.down_panels, of.expert, 0), panels, blockIdx.x, kGemmWarps, warp_id());
   GemmSums total;
-  multiply_tokens(total, stages, args.down, mine.panel, mine.row, tile);
+  multiply_tokens(total, shared, args.down, mine.panel, mine.row, tile);
   if (mine.panel == nullptr) return;
   const unsigned column = mine.number * kPanelRows, left = args.cols - column;
   each_result(total, mine.row, left < kPanelRows ? left : kPanelRows, tile,
