@@ -1,7 +1,6 @@
 // Dense products, and packing.
 #include <algorithm>
 #include <array>
-#include <bit>
 
 #include "base/round_up.h"
 #include "devices/cuda/cuda_backend.h"
@@ -15,9 +14,6 @@ constexpr std::size_t kStagingBytes = std::size_t{32} << 20;
 // Rows from which the kernels that multiply kGemmTokens rows together are used: below, those whose warps share the
 // columns of a panel fill the card better. Both give the same bits.
 constexpr std::size_t kGemmRows = 2 * kFewRows + 1;
-
-// Rows that one block of threads takes together.
-std::size_t rows_together(std::size_t rows) { return std::min(std::bit_ceil(rows), kFewRows); }
 
 // Of dynamic shared memory: the row in fp32, its codes and their sums.
 std::size_t normed_bytes(const NormArgs& norm) {
@@ -58,13 +54,11 @@ void CudaBackend::multiply_few(Tensor x, std::span<const Projection> projections
   if (quantises && args.norm.x == nullptr) args.quantised = quantised(x);
   for (const Projection& projection : projections) memo_.forget(projection.out);
   const Grid grid = few_rows_grid(panels, x.rows);
-  switch (rows_together(x.rows)) {
+  switch (x.rows) {
     case 1:
       return launch<Kernel::matmul_1>(grid, args, normed_bytes(args.norm));
     case 2:
       return launch<Kernel::matmul_2>(grid, args);
-    case 4:
-      return launch<Kernel::matmul_4>(grid, args);
     default:
       return launch<Kernel::matmul_8>(grid, args);
   }
@@ -127,13 +121,11 @@ void CudaBackend::open_swiglu(Tensor out, Tensor h, const Weight& gate, const We
     return launch<Kernel::gemm_swiglu>({ceil_div(panels, 2), ceil_div(h.rows, kGemmTokens)}, args);
   }
   const Grid grid = few_rows_grid(panels, h.rows);
-  switch (rows_together(h.rows)) {
+  switch (h.rows) {
     case 1:
       return launch<Kernel::swiglu_1>(grid, args, normed_bytes(args.norm));
     case 2:
       return launch<Kernel::swiglu_2>(grid, args);
-    case 4:
-      return launch<Kernel::swiglu_4>(grid, args);
     default:
       return launch<Kernel::swiglu_8>(grid, args);
   }

@@ -13,11 +13,9 @@
   NAME(rms_norm, RmsNormArgs, kNormThreads)           \
   NAME(matmul_1, MatmulArgs, kMatmulThreads)          \
   NAME(matmul_2, MatmulArgs, kMatmulThreads)          \
-  NAME(matmul_4, MatmulArgs, kMatmulThreads)          \
   NAME(matmul_8, MatmulArgs, kMatmulThreads)          \
   NAME(swiglu_1, SwigluArgs, kMatmulThreads)          \
   NAME(swiglu_2, SwigluArgs, kMatmulThreads)          \
-  NAME(swiglu_4, SwigluArgs, kMatmulThreads)          \
   NAME(swiglu_8, SwigluArgs, kMatmulThreads)          \
   NAME(gated_delta_net, DeltaArgs, kMostDeltaThreads) \
   NAME(gated_delta_window, DeltaArgs, kRowThreads)    \

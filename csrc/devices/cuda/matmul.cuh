@@ -227,7 +227,6 @@ DEVICE void matmul_rows(const MatmulArgs& args) {
 
 KERNEL(matmul_1, kMatmulThreads)(MatmulArgs args) { matmul_rows<1>(args); }
 KERNEL(matmul_2, kMatmulThreads)(MatmulArgs args) { matmul_rows<2>(args); }
-KERNEL(matmul_4, kMatmulThreads)(MatmulArgs args) { matmul_rows<4>(args); }
 KERNEL(matmul_8, kMatmulThreads)(MatmulArgs args) { matmul_rows<8>(args); }
 
 // Writes 32 neighbouring results of row `row`, one a lane, and their codes.
@@ -266,7 +265,6 @@ DEVICE void swiglu_rows(const SwigluArgs& args) {
 
 KERNEL(swiglu_1, kMatmulThreads)(SwigluArgs args) { swiglu_rows<1>(args); }
 KERNEL(swiglu_2, kMatmulThreads)(SwigluArgs args) { swiglu_rows<2>(args); }
-KERNEL(swiglu_4, kMatmulThreads)(SwigluArgs args) { swiglu_rows<4>(args); }
 KERNEL(swiglu_8, kMatmulThreads)(SwigluArgs args) { swiglu_rows<8>(args); }
 
 }  // namespace qwen35::cuda
