@@ -31,7 +31,8 @@ std::size_t most_quantised(const ModelShape& model, std::size_t rows) noexcept {
 }  // namespace
 
 std::size_t product_work_bytes(const ModelShape& model, std::size_t rows) {
-  std::size_t bytes = kMostQuantised * QuantisedMemo::bytes(most_quantised(model, rows)) + sizeof(unsigned);
+  std::size_t bytes = kMostQuantised * QuantisedMemo::bytes(most_quantised(model, rows)) + sizeof(unsigned) +
+                      top_k_bytes(model.vocabulary);
   if (model.moe) {
     const std::size_t pairs = rows * model.moe->top_k;
     bytes += sorted_bytes(pairs, model.moe->experts) + pairs * model.hidden * sizeof(float);
@@ -77,7 +78,7 @@ void CudaBackend::synchronize() {
 }
 
 std::size_t CudaBackend::work_bytes() const noexcept {
-  return memo_.bytes() + step_.bytes() + sorted_.bytes() + products_.bytes() + attention_.bytes();
+  return memo_.bytes() + step_.bytes() + sorted_.bytes() + products_.bytes() + picks_.bytes() + attention_.bytes();
 }
 
 void CudaBackend::do_reserve(const ModelShape& model, const Step& step) {
@@ -90,6 +91,7 @@ void CudaBackend::do_reserve(const ModelShape& model, const Step& step) {
     sorted_.reserve(*memory_, sorted_bytes(pairs, model.moe->experts));
     products_.reserve(*memory_, pairs * model.hidden * sizeof(float));
   }
+  picks_.reserve(*memory_, top_k_bytes(model.vocabulary));
   top_k_.reserve(model.vocabulary);
   logits_.reserve(model.vocabulary);
 }

@@ -23,6 +23,8 @@ inline constexpr DeviceLimits kLimits{.query_heads = 16, .head_unit = 16, .conv_
 
 // What the products of a pass of so many rows work in.
 std::size_t product_work_bytes(const ModelShape& model, std::size_t rows);
+// What top_k takes of a row of so many logits, with no more edits than it lists tokens for.
+std::size_t top_k_bytes(std::size_t vocabulary);
 // What the order of pairs by expert takes.
 std::size_t sorted_bytes(std::size_t pairs, std::size_t experts);
 
@@ -69,7 +71,11 @@ class CudaBackend final : public Backend {
   void do_route(const Routes& out, Tensor logits, Tensor h, const RouterWeights& weights) override;
   void do_take_rows(Tensor out, Tensor x) override;
   void do_previous_rows(Tensor out, Tensor x) override;
+  // cuda_top_k.cpp
   std::size_t do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits) override;
+  bool list_likely(Tensor logits, std::size_t k, const LogitEdits& edits);
+  void collect(const LogitEdits& edits, std::size_t listed);
+  std::size_t rank_row(std::span<Candidate> out, Tensor logits, const LogitEdits& edits);
 
   // cuda_matmul.cpp
   void do_matmul(Tensor x, std::span<const Projection> projections) override;
@@ -114,6 +120,10 @@ class CudaBackend final : public Backend {
   std::unique_ptr<Staging> staging_;  // of pack()
   NormArgs norm_{};                   // left to be done; x null: none
   Piece arrived_;                     // a counter of blocks, 0 between kernels
+  WorkMemory picks_;                  // of top_k
+  std::vector<int> ids_;
+  std::vector<LikelyToken> listed_;
+  std::vector<Candidate> candidates_;
   TopK top_k_;
   std::vector<float> logits_;  // a row on the host
 };

@@ -1,5 +1,4 @@
 // The operations on whole rows.
-#include <algorithm>
 #include <utility>
 
 #include "base/round_up.h"
@@ -65,16 +64,6 @@ void CudaBackend::do_previous_rows(Tensor out, Tensor x) {
   launch<Kernel::previous_rows>(
       {ceil_div(x.cols, kRowThreads), step_.view().segment_count},
       {rows_of(out), rows_of(x), step_.view(), pool.hidden_at(), static_cast<unsigned>(pool.hidden_rows()), 0});
-}
-
-// The row comes to the host, which edits and ranks it.
-std::size_t CudaBackend::do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits) {
-  logits_.resize(logits.cols);
-  download(reinterpret_cast<std::byte*>(logits_.data()), logits.data.as<const std::byte>(),
-           logits.cols * sizeof(float));
-  const auto best = top_k_.select(logits_, out.size(), edits);
-  std::ranges::copy(best, out.begin());
-  return best.size();
 }
 
 }  // namespace qwen35::cuda

@@ -414,6 +414,33 @@ struct AttendArgs {
   unsigned padding;
 };
 
+inline constexpr unsigned kMaximaLogits = 64;
+inline constexpr unsigned kMostLikelyTokens = 4096;  // that are listed; more are counted only
+
+struct BlockMaximaArgs {
+  const float* logits;  // [V]
+  float* largest;       // [V / kMaximaLogits]
+  unsigned cols;        // V
+  unsigned padding;
+};
+
+struct LikelyToken {
+  float logit;
+  unsigned id;
+};
+
+struct LikelyTokensArgs {
+  const float* logits;  // [V]
+  LikelyToken* list;    // [kMostLikelyTokens]
+  unsigned* count;      // of tokens that belong in the list
+  const int* ids;
+  float* named;  // logits of ids
+  float least;
+  unsigned cols;
+  unsigned id_count;
+  unsigned padding;
+};
+
 struct TakeRowsArgs {
   Rows out;
   Rows x;

@@ -33,7 +33,9 @@
   NAME(moe_sort, MoeSortArgs, kSortThreads)           \
   NAME(gemm_gather, GemmGatherArgs, kGemmThreads)     \
   NAME(gemm_combine, GemmCombineArgs, kGemmThreads)   \
-  NAME(moe_reduce, MoeReduceArgs, kRowThreads)
+  NAME(moe_reduce, MoeReduceArgs, kRowThreads)        \
+  NAME(block_maxima, BlockMaximaArgs, kRowThreads)    \
+  NAME(likely_tokens, LikelyTokensArgs, kRowThreads)
 
 namespace qwen35::cuda {
 

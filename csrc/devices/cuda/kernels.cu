@@ -11,3 +11,4 @@
 #include "devices/cuda/rms_norm.cuh"
 #include "devices/cuda/route.cuh"
 #include "devices/cuda/rows.cuh"
+#include "devices/cuda/top_k.cuh"
