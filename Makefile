@@ -61,7 +61,7 @@ isas: build
 
 # The CUDA backend on the driver of tests/simt, which runs device code on this processor and is device "auto" here: every
 # kernel, whole models, a conversation.
-SIMT_TESTS := tests/devices tests/model/test_logits.py tests/sequence/test_paging.py tests/sequence/test_rewind.py \
+SIMT_TESTS := tests/devices tests/model/test_logits.py tests/sequence/test_paging.py \
   tests/sequence/test_step.py tests/sequence/test_input_rows.py tests/cli/test_question.py
 simt: build
 	export QWEN35_SIMT=$(CURDIR)/build/core/simt/libcuda.so.1; \
