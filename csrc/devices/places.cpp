@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "base/round_up.h"
 
 namespace qwen35 {
 namespace {
@@ -37,6 +38,28 @@ bool keeps_page(KvFormat format, PageForm form, std::size_t page, std::size_t to
 FilledPages filled_pages(std::size_t committed, std::size_t certain_end) noexcept {
   const std::size_t first = std::max(committed / kPageTokens, kFirstQuantisedPage);
   return {first, std::max(first, certain_end / kPageTokens)};
+}
+
+// With quantised formats some pages are also kept in plain form: the first, the newest and those of the current pass.
+KvBytes kv_bytes(KvFormat format, std::size_t plain, std::size_t quantised, std::size_t context_tokens,
+                 std::size_t rows) noexcept {
+  const std::size_t pages = ceil_div(context_tokens, kPageTokens);
+  if (!is_quantised(format)) return {pages * plain, plain / kPageTokens, 0};
+  constexpr std::size_t kKept = kFirstQuantisedPage + kNewestPlainPages;
+  const std::size_t window = std::min(pages, kKept + ceil_div(rows, kPageTokens));
+  return {pages * quantised + window * plain, quantised / kPageTokens, kKept * plain};
+}
+
+void check_kv_width(KvFormat format, std::size_t width) {
+  if (!is_quantised(format) || width % 32 == 0) return;
+  throw InputError("attention heads of width " + std::to_string(width) +
+                   " cannot be kept in 8 or 4 bits: expected a multiple of 32; use kv f16");
+}
+
+void check_most_uncertain(std::uint32_t uncertain) {
+  if (uncertain <= kMostUncertain) return;
+  throw InputError(std::to_string(uncertain) + " rows that may be taken back, expected at most " +
+                   std::to_string(kMostUncertain));
 }
 
 void StepPlaces::reserve(const Step& step) {

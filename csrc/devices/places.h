@@ -39,6 +39,20 @@ struct FilledPages {
 };
 FilledPages filled_pages(std::size_t committed, std::size_t certain_end) noexcept;
 
+// What keys and values of a context take, evaluated `rows` tokens at a time: in all, of one more position, and in plain
+// pages beside the quantised ones of a snapshot. plain, quantised: bytes of a page.
+struct KvBytes {
+  std::size_t all;
+  std::size_t token;
+  std::size_t window;
+};
+KvBytes kv_bytes(KvFormat format, std::size_t plain, std::size_t quantised, std::size_t context_tokens,
+                 std::size_t rows) noexcept;
+
+// Throw InputError for heads that cannot be kept in this format, and for more rows than a state can take back.
+void check_kv_width(KvFormat format, std::size_t width);
+void check_most_uncertain(std::uint32_t uncertain);
+
 class StepPlaces {
  public:
   // Makes room for a step, so that begin() allocates nothing.

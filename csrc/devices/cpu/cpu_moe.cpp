@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "devices/cpu/cpu_backend.h"
 #include "devices/cpu/matmul.h"
+#include "devices/expert_panels.h"
 
 namespace qwen35::cpu {
 namespace {
@@ -113,17 +114,9 @@ void Routing::sort(const std::int32_t* experts, std::size_t shared_cols) {
 // Where `parts` matrices per expert lie in one weight: panels of part p of expert e begin at first(e, p).
 struct ExpertPanels {
   ExpertPanels(const char* name, const Weight& weight, std::size_t experts, std::size_t parts, std::size_t part_rows)
-      : w(packed(weight)), count((part_rows + kPanelRows - 1) / kPanelRows), parts_(parts) {
-    // Packed by expert and part, or by expert alone when a part fills its panels.
-    const bool by_part = w.groups() == experts * parts && w.group_rows() == part_rows;
-    const bool by_expert = w.groups() == experts && w.group_rows() == parts * part_rows && part_rows % kPanelRows == 0;
-    const bool flat = w.groups() == 1 && w.rows() == experts * parts * part_rows && part_rows % kPanelRows == 0;
-    if (by_part || by_expert || flat) return;
-    throw InputError(std::string(name) + ": a weight of " + std::to_string(w.rows()) + " rows in " +
-                     std::to_string(w.groups()) + " groups does not hold " + std::to_string(experts) + " experts of " +
-                     std::to_string(parts) + " x " + std::to_string(part_rows) +
-                     " rows. Pack it with one group per expert and part");
-  }
+      : w(packed(weight)),
+        count(expert_part_panels(name, {w.rows(), w.groups(), w.group_rows(), kPanelRows}, experts, parts, part_rows)),
+        parts_(parts) {}
 
   std::size_t panel(std::size_t expert, std::size_t part, std::size_t i) const noexcept {
     return (expert * parts_ + part) * count + i;

@@ -52,21 +52,12 @@ std::size_t unused_bytes(std::span<const MatrixShape> weights) {
   return unused + to_page_end(used) + kPieceSizes * kHugePage;
 }
 
-struct KvBytes {
-  std::size_t all, token, window;
-};
-
-// With quantised formats some pages are also kept in plain form: the first, the newest and those of the current pass.
-KvBytes kv_bytes(const KvSpec& spec, std::size_t context_tokens, std::size_t rows) {
+KvBytes kv_bytes_of(const KvSpec& spec, const Workload& work) {
   Pages none;
   Pool memory;
   const CpuKvPool pool(spec, none, memory);
-  const std::size_t pages = ceil_div(context_tokens, kPageTokens);
-  const std::size_t plain = pool.page_bytes(PageForm::kPlain), quantised = pool.page_bytes(PageForm::kQuantised);
-  if (!is_quantised(spec.format)) return {pages * plain, plain / kPageTokens, 0};
-  constexpr std::size_t kKept = kFirstQuantisedPage + kNewestPlainPages;
-  const std::size_t window = std::min(pages, kKept + ceil_div(rows, kPageTokens));
-  return {pages * quantised + window * plain, quantised / kPageTokens, kKept * plain};
+  return kv_bytes(spec.format, pool.page_bytes(PageForm::kPlain), pool.page_bytes(PageForm::kQuantised),
+                  work.context_tokens, work.rows);
 }
 
 }  // namespace
@@ -79,10 +70,10 @@ Footprint footprint(const MatmulTable& table, const ModelShape& model, std::span
                     const Workload& work) {
   check::heads("footprint", model.attention, kLimits);
   KvSpec spec{static_cast<std::uint32_t>(model.attention_layers()), model.attention, work.kv, work.uncertain};
-  const KvBytes kv = kv_bytes(spec, work.context_tokens, work.rows);
+  const KvBytes kv = kv_bytes_of(spec, work);
   const bool drafts = model.drafts(work.uncertain);
   spec.layers = drafts ? 1 : 0;
-  const KvBytes draft_kv = kv_bytes(spec, work.context_tokens, work.rows);
+  const KvBytes draft_kv = kv_bytes_of(spec, work);
   Slots none;
   Pool memory;
   const CpuStatePool states(

@@ -80,10 +80,7 @@ StateLayout::StateLayout(const DeltaShape& shape, std::size_t uncertain) noexcep
 
 CpuStatePool::CpuStatePool(const StateSpec& spec, Slots& slots, Pool& memory)
     : spec_(spec), layout_(spec.shape, spec.uncertain), slots_(slots), memory_(memory) {
-  if (spec.uncertain > kMostUncertain) {
-    throw InputError(std::to_string(spec.uncertain) + " rows that may be taken back, expected at most " +
-                     std::to_string(kMostUncertain));
-  }
+  check_most_uncertain(spec.uncertain);
 }
 
 SlotId CpuStatePool::allocate() { return slots_.add(this, memory_.take(slot_bytes())); }

@@ -4,11 +4,10 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <string>
 
-#include "base/error.h"
 #include "base/round_up.h"
 #include "devices/cpu/matmul.h"
+#include "devices/places.h"
 #include "tensor/blocks.h"
 #include "tensor/encoders.h"
 #include "tensor/half.h"
@@ -110,10 +109,7 @@ QuantisedPage::QuantisedPage(KvFormat format, const AttentionShape& shape)
       values_(format == KvFormat::kQ8 ? kQ8Type : kQ4Type),
       kv_heads_(shape.kv_heads),
       width_(shape.width) {
-  if (width_ % kBlock != 0) {
-    throw InputError("attention heads of width " + std::to_string(width_) +
-                     " cannot be kept in 8 or 4 bits: expected a multiple of 32; use kv f16");
-  }
+  check_kv_width(format, width_);
 }
 
 std::size_t QuantisedPage::head_bytes() const noexcept {

@@ -20,8 +20,6 @@ std::size_t normed_bytes(const NormArgs& norm) {
   return norm.x == nullptr ? 0 : norm.cols * (sizeof(float) + 1) + norm.cols / kBlockColumns * sizeof(BlockSums);
 }
 
-Grid few_rows_grid(std::size_t panels, std::size_t rows) { return {panels, ceil_div(rows, kFewRows)}; }
-
 }  // namespace
 
 QuantisedRows CudaBackend::quantised(Tensor x) {
@@ -33,6 +31,15 @@ QuantisedRows CudaBackend::quantised(Tensor x) {
 }
 
 QuantisedRows CudaBackend::quantised_place(Tensor out) { return memo_.place(*memory_, out); }
+
+// By the kernel for as many rows as there are, up to kFewRows at a time.
+template <Kernel kOne, Kernel kTwo, Kernel kEight>
+void CudaBackend::launch_few(std::size_t rows, std::size_t panels, const typename KernelOf<kOne>::Args& args) {
+  const Grid grid{panels, ceil_div(rows, kFewRows)};
+  if (rows == 1) return launch<kOne>(grid, args, normed_bytes(args.norm));
+  if (rows == 2) return launch<kTwo>(grid, args);
+  launch<kEight>(grid, args);
+}
 
 // Up to kMostProducts products of few rows, or of weights of floats.
 void CudaBackend::multiply_few(Tensor x, std::span<const Projection> projections, bool adds, const RouteArgs& route) {
@@ -53,15 +60,7 @@ void CudaBackend::multiply_few(Tensor x, std::span<const Projection> projections
   args.norm = take_norm(x);
   if (quantises && args.norm.x == nullptr) args.quantised = quantised(x);
   for (const Projection& projection : projections) memo_.forget(projection.out);
-  const Grid grid = few_rows_grid(panels, x.rows);
-  switch (x.rows) {
-    case 1:
-      return launch<Kernel::matmul_1>(grid, args, normed_bytes(args.norm));
-    case 2:
-      return launch<Kernel::matmul_2>(grid, args);
-    default:
-      return launch<Kernel::matmul_8>(grid, args);
-  }
+  launch_few<Kernel::matmul_1, Kernel::matmul_2, Kernel::matmul_8>(x.rows, panels, args);
 }
 
 void CudaBackend::multiply_many(Tensor x, const Projection& projection, bool adds) {
@@ -120,15 +119,7 @@ void CudaBackend::open_swiglu(Tensor out, Tensor h, const Weight& gate, const We
   if (h.rows >= kGemmRows && g.format == u.format && !is_float(g.format) && g.groups == 1) {
     return launch<Kernel::gemm_swiglu>({ceil_div(panels, 2), ceil_div(h.rows, kGemmTokens)}, args);
   }
-  const Grid grid = few_rows_grid(panels, h.rows);
-  switch (h.rows) {
-    case 1:
-      return launch<Kernel::swiglu_1>(grid, args, normed_bytes(args.norm));
-    case 2:
-      return launch<Kernel::swiglu_2>(grid, args);
-    default:
-      return launch<Kernel::swiglu_8>(grid, args);
-  }
+  launch_few<Kernel::swiglu_1, Kernel::swiglu_2, Kernel::swiglu_8>(h.rows, panels, args);
 }
 
 // Panels are packed by all threads of the host into one buffer while the other is on its way to the card.

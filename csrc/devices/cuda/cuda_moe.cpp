@@ -4,25 +4,18 @@
 #include "base/error.h"
 #include "base/round_up.h"
 #include "devices/cuda/cuda_backend.h"
+#include "devices/expert_panels.h"
 
 namespace qwen35::cuda {
 namespace {
 
-// Where part `part` of `parts` matrices of `part_rows` rows per expert lies in one weight. Throws InputError where the
-// panels of an expert's part are not its own.
+// Where part `part` of `parts` matrices of `part_rows` rows per expert lies in one weight.
 ExpertPanels expert_panels(const char* name, const Weight& weight, std::size_t experts, std::size_t parts,
                            std::size_t part, std::size_t part_rows) {
   const WeightView& w = packed(weight).view();
-  const std::size_t count = ceil_div(part_rows, kPanelRows);
-  const bool fills = part_rows % kPanelRows == 0;
-  const bool by_part = w.groups == experts * parts && w.group_rows == part_rows;
-  const bool by_expert = w.groups == experts && w.group_rows == parts * part_rows && fills;
-  const bool flat = w.groups == 1 && weight.rows() == experts * parts * part_rows && fills;
-  if (by_part || by_expert || flat) return {static_cast<unsigned>(parts * count), static_cast<unsigned>(part * count)};
-  throw InputError(std::string(name) + ": a weight of " + std::to_string(weight.rows()) + " rows in " +
-                   std::to_string(w.groups) + " groups does not hold " + std::to_string(experts) + " experts of " +
-                   std::to_string(parts) + " x " + std::to_string(part_rows) +
-                   " rows. Pack it with one group per expert and part");
+  const std::size_t count =
+      expert_part_panels(name, {weight.rows(), w.groups, w.group_rows, kPanelRows}, experts, parts, part_rows);
+  return {static_cast<unsigned>(parts * count), static_cast<unsigned>(part * count)};
 }
 
 void check_experts(const char* name, std::uint32_t experts, std::uint32_t top_k) {

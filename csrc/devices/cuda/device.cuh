@@ -3,8 +3,8 @@
 // shared_memory(); one structure as a kernel's only parameter; no block waits in a loop for another.
 #pragma once
 
-// KERNEL(fill, 256)(FillArgs args) {...} is a kernel for blocks of up to 256 threads, listed in kernel_list.h. A third
-// argument is the least number of blocks of a multiprocessor; without any, it is for blocks of any size.
+// KERNEL(embed, 256)(EmbedArgs args) {...} is a kernel for blocks of up to 256 threads, listed in kernel_list.h. A
+// third argument is the least number of blocks of a multiprocessor; without any, it is for blocks of any size.
 #define QWEN35_KERNEL_CHOICE(a, b, c, choice, ...) choice
 #define KERNEL(...) \
   QWEN35_KERNEL_CHOICE(__VA_ARGS__, QWEN35_KERNEL_BOUND, QWEN35_KERNEL_BOUND, QWEN35_KERNEL_ANY, )(__VA_ARGS__)

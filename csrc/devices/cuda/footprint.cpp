@@ -18,19 +18,9 @@ constexpr std::size_t kProgramBytes = std::size_t{512} << 20;
 // Multiprocessors of the largest card that is planned for: more of them let attention work in more parts.
 constexpr unsigned kMostMultiprocessors = 192;
 
-struct KvBytes {
-  std::size_t all, token, window;
-};
-
-// With quantised formats some pages are also kept in plain form: the first, the newest and those of the current pass.
-KvBytes kv_bytes(const KvSpec& spec, std::size_t context_tokens, std::size_t rows) {
-  const std::size_t pages = ceil_div(context_tokens, kPageTokens);
+KvBytes kv_bytes_of(const KvSpec& spec, const Workload& work) noexcept {
   const auto page = [&](PageForm form) { return layer_bytes(spec.format, form, spec.shape) * spec.layers; };
-  const std::size_t plain = page(PageForm::kPlain), quantised = page(PageForm::kQuantised);
-  if (!is_quantised(spec.format)) return {pages * plain, plain / kPageTokens, 0};
-  constexpr std::size_t kKept = kFirstQuantisedPage + kNewestPlainPages;
-  const std::size_t window = std::min(pages, kKept + ceil_div(rows, kPageTokens));
-  return {pages * quantised + window * plain, quantised / kPageTokens, kKept * plain};
+  return kv_bytes(spec.format, page(PageForm::kPlain), page(PageForm::kQuantised), work.context_tokens, work.rows);
 }
 
 std::size_t attention_bytes(const ModelShape& model, const Workload& work) {
@@ -58,11 +48,11 @@ DeviceMemory card_memory(unsigned number) {
 Footprint footprint(const ModelShape& model, std::span<const MatrixShape>, const Workload& work) {
   check::heads("footprint", model.attention, kLimits);
   KvSpec spec{static_cast<std::uint32_t>(model.attention_layers()), model.attention, work.kv, work.uncertain};
-  check_kv(spec);
-  const KvBytes kv = kv_bytes(spec, work.context_tokens, work.rows);
+  check_kv_width(work.kv, model.attention.width);
+  const KvBytes kv = kv_bytes_of(spec, work);
   const bool drafts = model.drafts(work.uncertain);
   spec.layers = drafts ? 1 : 0;
-  const KvBytes draft_kv = kv_bytes(spec, work.context_tokens, work.rows);
+  const KvBytes draft_kv = kv_bytes_of(spec, work);
   const std::size_t state = slot_bytes(
       {static_cast<std::uint32_t>(model.delta_layers()), model.delta, work.uncertain, drafts ? model.hidden : 0});
   const std::size_t pages = 2 * ceil_div(work.context_tokens, kPageTokens);

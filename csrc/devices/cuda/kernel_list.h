@@ -5,7 +5,6 @@
 #include "devices/cuda/kernel_args.h"
 
 #define QWEN35_CUDA_KERNELS(NAME)                     \
-  NAME(fill, FillArgs, 256)                           \
   NAME(embed, EmbedArgs, kRowThreads)                 \
   NAME(take_rows, TakeRowsArgs, kRowThreads)          \
   NAME(previous_rows, PreviousRowsArgs, kRowThreads)  \

@@ -1,7 +1,6 @@
 // Every kernel, one compilation. On the host (tests/simt) the same text is C++.
 #include "devices/cuda/append.cuh"
 #include "devices/cuda/attend.cuh"
-#include "devices/cuda/fill.cuh"
 #include "devices/cuda/gated_delta_net.cuh"
 #include "devices/cuda/gemm.cuh"
 #include "devices/cuda/gemm_moe.cuh"

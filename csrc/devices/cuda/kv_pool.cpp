@@ -1,7 +1,6 @@
 #include "devices/cuda/kv_pool.h"
 
 #include <cstring>
-#include <string>
 
 #include "base/error.h"
 
@@ -33,16 +32,9 @@ KvLayer kv_layer(const AttentionShape& shape, std::uint32_t layer) noexcept {
           shape.width};
 }
 
-void check_kv(const KvSpec& spec) {
-  if (is_quantised(spec.format) && spec.shape.width % kBlockColumns != 0) {
-    throw InputError("attention heads of width " + std::to_string(spec.shape.width) +
-                     " cannot be kept in 8 or 4 bits: expected a multiple of 32; use kv f16");
-  }
-}
-
 CudaKvPool::CudaKvPool(const KvSpec& spec, Context& context, Memory& memory, Pages& pages)
     : spec_(spec), context_(context), memory_(memory), pages_(pages) {
-  check_kv(spec);
+  check_kv_width(spec.format, spec.shape.width);
 }
 
 PageId CudaKvPool::allocate(PageForm form) { return pages_.add({this, form}, memory_.take(page_bytes(form))); }

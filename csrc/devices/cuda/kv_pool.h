@@ -16,9 +16,6 @@ std::size_t layer_bytes(KvFormat format, PageForm form, const AttentionShape& sh
 // Where a layer lies in pages of every format.
 KvLayer kv_layer(const AttentionShape& shape, std::uint32_t layer) noexcept;
 
-// Throws InputError for heads that cannot be kept in this format.
-void check_kv(const KvSpec& spec);
-
 class CudaKvPool final : public KvPool {
  public:
   // Throws InputError for heads that cannot be kept in this format.

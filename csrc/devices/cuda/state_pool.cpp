@@ -1,7 +1,5 @@
 #include "devices/cuda/state_pool.h"
 
-#include <string>
-
 #include "base/error.h"
 #include "base/round_up.h"
 
@@ -36,10 +34,7 @@ CudaStatePool::CudaStatePool(const StateSpec& spec, Context& context, Memory& me
       context_(context),
       memory_(memory),
       slots_(slots) {
-  if (spec.uncertain > kMostUncertain) {
-    throw InputError(std::to_string(spec.uncertain) + " rows that may be taken back, expected at most " +
-                     std::to_string(kMostUncertain));
-  }
+  check_most_uncertain(spec.uncertain);
 }
 
 SlotId CudaStatePool::allocate() { return slots_.add(this, memory_.take(slot_bytes())); }
