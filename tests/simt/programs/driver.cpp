@@ -7,10 +7,10 @@
 #include <cstdio>
 #include <cstring>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "base/error.h"
+#include "checks.h"
 
 namespace {
 
@@ -273,7 +273,7 @@ bool contexts_are_needed() {
 }
 
 int check_all() {
-  const std::pair<const char*, bool (*)()> checks[] = {
+  return run_checks({
       {"memory is counted", memory_is_counted},
       {"allocations fail as asked", allocations_fail_as_asked},
       {"errors are thrown", errors_are_thrown},
@@ -285,14 +285,7 @@ int check_all() {
       {"dependent launches run", dependent_launches_run},
       {"a lost device stays lost", a_lost_device_stays_lost},
       {"contexts are needed", contexts_are_needed},
-  };
-  int wrong = 0;
-  for (const auto& [name, holds] : checks) {
-    if (holds()) continue;
-    std::printf("wrong: %s\n", name);
-    ++wrong;
-  }
-  return wrong != 0;
+  });
 }
 
 }  // namespace

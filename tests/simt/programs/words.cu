@@ -2,8 +2,8 @@
 // names those that do not.
 #include <algorithm>
 #include <cmath>
-#include <utility>
 
+#include "checks.h"
 #include "program.h"
 
 namespace qwen35::cuda {
@@ -229,7 +229,7 @@ bool bits_hold() {
 }  // namespace
 
 int main() {
-  const std::pair<const char*, bool (*)()> checks[] = {
+  return run_checks({
       {"shuffles", shuffles_hold},
       {"votes", votes_hold},
       {"matrices of int8", matrices_of_int8_hold},
@@ -238,12 +238,5 @@ int main() {
       {"turns", turns_hold},
       {"maxima", maxima_hold},
       {"bits", bits_hold},
-  };
-  int wrong = 0;
-  for (const auto& [name, holds] : checks) {
-    if (holds()) continue;
-    std::printf("wrong: %s\n", name);
-    ++wrong;
-  }
-  return wrong != 0;
+  });
 }
