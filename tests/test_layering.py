@@ -130,6 +130,21 @@ def test_includes_point_down() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_devices_do_not_include_each_other() -> None:
+    """What two of them need lies beside them, in csrc/devices itself, which includes none of them."""
+    devices = ROOT / "csrc/devices"
+    names = {path.name for path in devices.iterdir() if path.is_dir()}
+    assert {"cpu", "cuda", "fake"} <= names
+    wrong = [
+        f"{path.relative_to(ROOT)} includes devices/{target}/"
+        for path in sorted(devices.rglob("*"))
+        if path.suffix in {".h", ".cpp", ".cu", ".cuh", ".mm"}
+        for target in re.findall(r'^#include "devices/(\w+)/', path.read_text(), re.MULTILINE)
+        if target in names and target != path.relative_to(devices).parts[0]
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_imports_point_down() -> None:
     wrong = []
     for path, layer in python_files():

@@ -2,18 +2,19 @@
 #include <algorithm>
 #include <utility>
 
+#include "devices/cpu/matmul_kernels.h"
 #include "devices/cpu/panels.h"
 #include "twins.h"
 
 namespace qwen35::twins {
 namespace {
 
-using cpu::kPanelRows, cpu::PanelFormat, cpu::QuantisedBlock;
+using cpu::QuantisedBlock;
 
 #define QWEN35_NAME(name) "panel_matmul " #name,
 #define QWEN35_TILE_NAME(name) "tile_matmul " #name,
-constexpr const char* kNames[cpu::kPanelFormats] = {QWEN35_PANEL_FORMATS(QWEN35_NAME)};
-constexpr const char* kTileNames[cpu::kPanelFormats] = {QWEN35_PANEL_FORMATS(QWEN35_TILE_NAME)};
+constexpr const char* kNames[kPanelFormats] = {QWEN35_PANEL_FORMATS(QWEN35_NAME)};
+constexpr const char* kTileNames[kPanelFormats] = {QWEN35_PANEL_FORMATS(QWEN35_TILE_NAME)};
 #undef QWEN35_NAME
 #undef QWEN35_TILE_NAME
 
@@ -171,7 +172,7 @@ void compare_quantised(Comparison& c, Random& random) {
 void compare_matmul(Comparison& c) {
   Random random(1);
   compare_quantised(c, random);
-  compare_panels(c, random, std::make_index_sequence<cpu::kPanelFormats>());
+  compare_panels(c, random, std::make_index_sequence<kPanelFormats>());
   for (std::size_t count = 1; count < 70; ++count) {
     const auto gate = random.floats(count, 110.0f), up = random.floats(count);
     std::vector<float> got(count), expected(count);

@@ -1,5 +1,5 @@
 // The kernels behind every matrix product: quantising activations to 8 bits, and one panel of packed weights times rows
-// of activations. devices/cpu/panels.h says how a panel lies in memory.
+// of activations. devices/panel_layout.h says how a panel lies in memory.
 //
 // Every result is a fixed sequence of operations over the columns, the same for each row of the batch and on every
 // instruction set: exact integer sums inside a block of 32, then fused multiply-adds in fp32, block after block.
@@ -10,24 +10,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "devices/panel_format.h"
+
 namespace qwen35::cpu {
 
-// How a panel stores its weights, in one list: NAME of a format has the layout PanelReader<kNAME>::Unit, the vector
-// kernels FormatNAME and, but for Levels and Affine, the tensor type DType::kNAME. Tensor types without a layout of
-// their own are held exactly by Levels or Affine. Integer formats multiply quantised activations.
-#define QWEN35_TYPED_FORMATS(NAME) NAME(Q4_0) NAME(IQ4_NL) NAME(IQ4_XS) NAME(Q4_K) NAME(Q5_K) NAME(Q6_K) NAME(Q8_0)
-#define QWEN35_INTEGER_FORMATS(NAME) QWEN35_TYPED_FORMATS(NAME) NAME(Levels) NAME(Affine)
-#define QWEN35_FLOAT_FORMATS(NAME) NAME(F32) NAME(F16) NAME(BF16)
-#define QWEN35_PANEL_FORMATS(NAME) QWEN35_INTEGER_FORMATS(NAME) QWEN35_FLOAT_FORMATS(NAME)
-
-#define QWEN35_ENUMERATOR(name) k##name,
-#define QWEN35_ONE(name) +1
-enum class PanelFormat : std::uint8_t { QWEN35_PANEL_FORMATS(QWEN35_ENUMERATOR) };
-inline constexpr std::size_t kPanelFormats = 0 QWEN35_PANEL_FORMATS(QWEN35_ONE);
-#undef QWEN35_ENUMERATOR
-#undef QWEN35_ONE
-
-inline constexpr std::size_t kPanelRows = 32;
 inline constexpr std::size_t kQuantisedColumns = 32;
 
 // 32 activations as 8-bit codes: x[i] ~ scale * codes[i], scale = max |x| / 127, ties to even. A block that holds an

@@ -1,35 +1,8 @@
 #include "devices/cpu/panels.h"
 
-#include <string>
-
-#include "base/error.h"
+#include <cstring>
 
 namespace qwen35::cpu {
-
-PanelFormat panel_format(DType dtype) noexcept {
-  switch (dtype) {
-#define QWEN35_SAME(name) \
-  case DType::k##name:    \
-    return PanelFormat::k##name;
-    QWEN35_TYPED_FORMATS(QWEN35_SAME)
-    QWEN35_FLOAT_FORMATS(QWEN35_SAME)
-#undef QWEN35_SAME
-    case DType::kQ3_K:
-    case DType::kIQ2_XXS:
-    case DType::kIQ2_XS:
-    case DType::kIQ2_S:
-    case DType::kIQ3_XXS:
-    case DType::kIQ3_S:
-    case DType::kMXFP4:
-      return PanelFormat::kLevels;
-    case DType::kQ4_1:
-    case DType::kQ5_0:
-    case DType::kQ5_1:
-    case DType::kQ2_K:
-      break;
-  }
-  return PanelFormat::kAffine;
-}
 
 std::size_t panel_bytes(PanelFormat format, std::size_t cols) noexcept {
   return with_reader(format, [cols](auto reader) {
@@ -39,20 +12,7 @@ std::size_t panel_bytes(PanelFormat format, std::size_t cols) noexcept {
 }
 
 std::size_t packed_bytes(const MatrixView& matrix, std::size_t groups) {
-  const DTypeInfo& type = info(matrix.dtype);
-  const std::string shape = std::to_string(matrix.rows) + " x " + std::to_string(matrix.cols) + " " + type.name;
-  if (find_dtype(static_cast<std::uint32_t>(matrix.dtype)) == nullptr) {
-    throw FormatError("pack: a matrix of tensor type " + std::to_string(static_cast<std::uint32_t>(matrix.dtype)) +
-                      ", which this backend cannot read");
-  }
-  if (matrix.rows == 0 || matrix.cols == 0) throw FormatError("pack: the matrix " + shape + " is empty");
-  if (matrix.cols % type.block != 0) {
-    throw FormatError("pack: " + shape + ": columns must be a multiple of the type's block, " +
-                      std::to_string(type.block));
-  }
-  if (groups == 0 || matrix.rows % groups != 0) {
-    throw FormatError("pack: " + shape + ": rows must divide into " + std::to_string(groups) + " groups");
-  }
+  check_panels(matrix, groups);
   const std::size_t group_panels = (matrix.rows / groups + kPanelRows - 1) / kPanelRows;
   return groups * group_panels * panel_bytes(panel_format(matrix.dtype), matrix.cols);
 }
@@ -64,6 +24,16 @@ PackedWeight::PackedWeight(const MatrixView& source, std::size_t groups, Arena& 
       cols_(source.cols),
       panel_bytes_(panel_bytes(format_, cols_)),
       memory_(arena.take(packed_bytes(source, groups))) {}
+
+// Row after row: the source is read once, in order, while the panel stays in the second-level cache.
+void PackedWeight::pack_panel(const MatrixView& source, std::size_t i) noexcept {
+  std::byte* to = memory_.get() + i * panel_bytes_;
+  const std::size_t rows = live(i), row_bytes = source.row_bytes();
+  if (rows < kPanelRows) std::memset(to, 0, panel_bytes_);  // missing rows weigh nothing
+  for (std::size_t row = 0; row < rows; ++row) {
+    pack_row(to, row, source.dtype, source.data + (first_row(i) + row) * row_bytes, cols_);
+  }
+}
 
 void PackedWeight::decode_row(std::size_t row, float* out) const noexcept {
   const std::size_t group = row / group_rows_, within = row % group_rows_;

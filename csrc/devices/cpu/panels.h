@@ -7,20 +7,17 @@
 
 #include "backend/backend.h"
 #include "devices/cpu/arena.h"
-#include "devices/cpu/panel_layout.h"
+#include "devices/panel_layout.h"
+#include "devices/panels.h"
 #include "tensor/blocks.h"
 #include "tensor/half.h"
 
 namespace qwen35::cpu {
 
-PanelFormat panel_format(DType dtype) noexcept;
 std::size_t panel_bytes(PanelFormat format, std::size_t cols) noexcept;
 
 // Whether products with this format quantise the activations to 8 bits.
 constexpr bool quantises_input(PanelFormat format) noexcept { return format < PanelFormat::kF32; }
-
-// One encoded row of `cols` columns, whole blocks, into its place in a panel.
-void pack_row(std::byte* panel, std::size_t row, DType dtype, const std::byte* source, std::size_t cols) noexcept;
 
 // Of a matrix in panels. Throws FormatError for one that cannot be packed into so many groups.
 std::size_t packed_bytes(const MatrixView& matrix, std::size_t groups);

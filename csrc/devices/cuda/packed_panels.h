@@ -2,7 +2,7 @@
 // lane of a warp is a row: it reads 16 neighbouring bytes, and the warp 512. In a tensor-core fragment a thread reads
 // word t of a row's 16 bytes: columns 4 t to 4 t + 3 and 16 + 4 t to 16 + 4 t + 3 of the block.
 //
-// The units are those of devices/cpu/panel_layout.h in another order: what is [4][32 rows][4 bytes] there is
+// The units are those of devices/panel_layout.h in another order: what is [4][32 rows][4 bytes] there is
 // [32 rows][16 bytes] here. Nibbles: column 4 t + b low, column 16 + 4 t + b high in byte 4 t + b. Bytes: signed,
 // columns 0 to 15 of all rows, then columns 16 to 31. Floats: 16 bytes of neighbouring columns of a row, zeros behind
 // the last.

@@ -52,7 +52,7 @@ struct StepView {
 inline constexpr unsigned kPanelRows = 32;
 inline constexpr unsigned kBlockColumns = 32;
 
-// How the panels of a weight hold their numbers (packed_panels.h). In the order of cpu::PanelFormat.
+// How the panels of a weight hold their numbers (packed_panels.h). In the order of PanelFormat.
 enum class Format : unsigned {
   kQ4_0,
   kIQ4_NL,

@@ -4,19 +4,19 @@
 #include <string>
 
 #include "base/error.h"
-#include "devices/cpu/panels.h"
 #include "devices/cuda/packed_panels.h"
+#include "devices/panels.h"
 
 namespace qwen35::cuda {
 namespace {
 
-static_assert(static_cast<unsigned>(Format::kBF16) == static_cast<unsigned>(cpu::PanelFormat::kBF16));
-static_assert(kPanelRows == cpu::kPanelRows && kBlockColumns == cpu::kQuantisedColumns);
+static_assert(static_cast<unsigned>(Format::kBF16) == static_cast<unsigned>(PanelFormat::kBF16));
+static_assert(kPanelRows == qwen35::kPanelRows);
 
-Format format_of(DType dtype) noexcept { return static_cast<Format>(cpu::panel_format(dtype)); }
+Format format_of(DType dtype) noexcept { return static_cast<Format>(panel_format(dtype)); }
 
 WeightView layout_of(const MatrixView& source, std::size_t groups) {
-  cpu::packed_bytes(source, groups);  // checks
+  check_panels(source, groups);
   const Format format = format_of(source.dtype);
   const std::size_t group_rows = source.rows / groups;
   return {.panels = nullptr,
@@ -48,7 +48,7 @@ void make_signed(std::byte* codes) noexcept {
   for (std::size_t i = 0; i < kNibblePlane; ++i) codes[i] ^= std::byte{0x80};
 }
 
-// From the CPU's order, in place.
+// From the order of devices/panel_layout.h, in place.
 void turn_panel(std::byte* panel, Format format, std::size_t cols) noexcept {
   const UnitLayout unit = unit_layout(format);
   const std::size_t blocks = unit.columns / kBlockColumns;
@@ -110,7 +110,7 @@ void pack_panel(std::byte* to, const CudaWeight& weight, const MatrixView& sourc
     if (is_float(view.format)) {
       pack_floats(to, row, from, row_bytes);
     } else {
-      cpu::pack_row(to, row, source.dtype, from, view.cols);
+      pack_row(to, row, source.dtype, from, view.cols);
     }
   }
   if (!is_float(view.format)) turn_panel(to, view.format, view.cols);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "devices/cpu/math.h"
+#include "devices/cpu/matmul_kernels.h"
 #include "devices/cpu/panels.h"
 
 namespace qwen35::cpu {

@@ -8,6 +8,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "devices/cpu/matmul_kernels.h"
 #include "devices/cpu/simd/math.h"
 #include "devices/cpu/simd/panel_formats.h"
 

@@ -2,7 +2,7 @@
 // rows of the weights. V is the trait of an instruction set, as in simd/matmul.h.
 #pragma once
 
-#include "devices/cpu/panel_layout.h"
+#include "devices/panel_layout.h"
 
 namespace qwen35::cpu {
 namespace {

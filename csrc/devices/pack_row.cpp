@@ -2,10 +2,13 @@
 // panel, as it is for the plain types and after a few masks and shifts for the K types.
 #include <cstring>
 
-#include "devices/cpu/panels.h"
+#include "devices/panel_layout.h"
+#include "devices/panels.h"
+#include "tensor/blocks.h"
 #include "tensor/grids.h"
+#include "tensor/half.h"
 
-namespace qwen35::cpu {
+namespace qwen35 {
 namespace {
 
 std::uint32_t word(const void* bytes) noexcept {
@@ -254,14 +257,4 @@ void pack_row(std::byte* panel, std::size_t row, DType dtype, const std::byte* s
   row_packer(dtype)(source, panel, row, cols);
 }
 
-// Row after row: the source is read once, in order, while the panel stays in the second-level cache.
-void PackedWeight::pack_panel(const MatrixView& source, std::size_t i) noexcept {
-  std::byte* to = memory_.get() + i * panel_bytes_;
-  const std::size_t rows = live(i), row_bytes = source.row_bytes();
-  if (rows < kPanelRows) std::memset(to, 0, panel_bytes_);  // missing rows weigh nothing
-  for (std::size_t row = 0; row < rows; ++row) {
-    pack_row(to, row, source.dtype, source.data + (first_row(i) + row) * row_bytes, cols_);
-  }
-}
-
-}  // namespace qwen35::cpu
+}  // namespace qwen35

@@ -13,9 +13,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "devices/cpu/matmul_kernels.h"
+#include "devices/panel_format.h"
 
-namespace qwen35::cpu {
+namespace qwen35 {
 
 using PanelNibbles = std::uint8_t[4][kPanelRows][4];
 using PanelBytes = std::uint8_t[8][kPanelRows][4];
@@ -104,4 +104,4 @@ static_assert(sizeof(PanelQ5_K) == 5760 && sizeof(PanelQ6_K) == 6720 && sizeof(P
 static_assert(sizeof(PanelLevels) == 784);
 static_assert(sizeof(PanelAffine) == 1536 && sizeof(PanelF32) == 128 && sizeof(Panel16) == 64);
 
-}  // namespace qwen35::cpu
+}  // namespace qwen35
