@@ -9,10 +9,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 CXX_LAYERS = {
-    "bindings": {"sequence", "devices", "model", "dialect", "gguf", "backend", "tensor", "base"},
+    "bindings": {"sequence", "devices", "quantise", "model", "dialect", "gguf", "backend", "tensor", "base"},
     "sequence": {"model", "backend", "tensor", "base"},
     "model": {"backend", "dialect", "gguf", "tensor", "base"},
     "devices": {"backend", "tensor", "base"},
+    "quantise": {"tensor", "base"},
     "dialect": {"gguf", "tensor", "base"},
     "gguf": {"tensor", "base"},
     "backend": {"tensor", "base"},

@@ -1,5 +1,5 @@
-// _core.kernels, for tests: operations on any device, the kernels of the CPU by themselves, and a device without
-// arithmetic.
+// _core.kernels, for tests: operations on any device, the kernels of the CPU by themselves, a device without
+// arithmetic, and the parts of the solver.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -9,5 +9,6 @@ namespace qwen35 {
 void bind_device(pybind11::module_& kernels);
 void bind_cpu_kernels(pybind11::module_& kernels);
 void bind_fake(pybind11::module_& kernels);
+void bind_gemm(pybind11::module_& kernels);
 
 }  // namespace qwen35

@@ -165,6 +165,7 @@ PYBIND11_MODULE(_core, module) {
   qwen35::bind_device(kernels);
   qwen35::bind_cpu_kernels(kernels);
   qwen35::bind_fake(kernels);
+  qwen35::bind_gemm(kernels);
   qwen35::bind_model(module);
   qwen35::bind_sampler(module);
 }
