@@ -1,7 +1,7 @@
 """The Qwen3.5 text network in torch, with the tensor names of the family's checkpoints.
 
 Shapes: B sequences, T tokens, D hidden, H query heads, G key/value heads, Hk / Hv delta key / value heads,
-C conv channels.
+C conv channels, E experts, K of them per token.
 Padding goes left of a prompt when generating (`mask` marks real tokens) and right of a sample when training, where
 causality makes it harmless.
 """
@@ -37,10 +37,20 @@ class NetworkConfig:
     rotary: int = 64
     interval: int = 4
     eps: float = 1e-6
+    experts: int = 0
+    experts_used: int = 0
+    expert_ffn: int = 0
+    shared_ffn: int = 0
+    draft_layers: int = 1
 
     @property
     def conv_channels(self) -> int:
         return (2 * self.key_heads + self.value_heads) * self.delta_dim
+
+
+DENSE = NetworkConfig()
+BALANCE_WEIGHT = 0.01  # of the loss that keeps experts in use; large models get by with 0.001
+MIXTURE = NetworkConfig(layers=4, ffn=0, experts=16, experts_used=4, expert_ffn=256, shared_ffn=256, draft_layers=0)
 
 
 @dataclass
@@ -228,14 +238,59 @@ class Attention(nn.Module):
 class FeedForward(nn.Module):
     """SwiGLU."""
 
-    def __init__(self, c: NetworkConfig) -> None:
+    def __init__(self, hidden: int, width: int) -> None:
         super().__init__()
-        self.gate_proj = linear(c.hidden, c.ffn)
-        self.up_proj = linear(c.hidden, c.ffn)
-        self.down_proj = linear(c.ffn, c.hidden)
+        self.gate_proj = linear(hidden, width)
+        self.up_proj = linear(hidden, width)
+        self.down_proj = linear(width, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))
+
+
+class Experts(nn.Module):
+    """The routed experts: SwiGLU each, gate and up in one tensor [E,2F,D], down [E,D,F]."""
+
+    def __init__(self, c: NetworkConfig) -> None:
+        super().__init__()
+        self.gate_up_proj = nn.Parameter(torch.empty(c.experts, 2 * c.expert_ffn, c.hidden))
+        self.down_proj = nn.Parameter(torch.empty(c.experts, c.hidden, c.expert_ffn))
+
+    def forward(self, rows: Tensor, counts: list[int]) -> Tensor:
+        """Of rows [n,D], the first counts[0] go through expert 0, the next counts[1] through expert 1, and so on."""
+        inner = torch.cat([F.linear(x, w) for x, w in zip(rows.split(counts), self.gate_up_proj, strict=True)])
+        inner = swiglu(*inner.chunk(2, -1))
+        return torch.cat([F.linear(x, w) for x, w in zip(inner.split(counts), self.down_proj, strict=True)])
+
+
+class Mixture(nn.Module):
+    """K of E experts per token, weighted by their share of the softmax, and a gated expert that all tokens share.
+
+    `balance` is what the family's auxiliary loss is made of, for the rows of the last call: E * sum over experts of
+    (how often it was chosen per row) * (its mean probability); K when all are used alike, more when not.
+    """
+
+    def __init__(self, c: NetworkConfig) -> None:
+        super().__init__()
+        self.c = c
+        self.gate = linear(c.hidden, c.experts)
+        self.experts = Experts(c)
+        self.shared_expert = FeedForward(c.hidden, c.shared_ffn)
+        self.shared_expert_gate = linear(c.hidden, 1)
+        self.balance = torch.zeros(())
+
+    def forward(self, x: Tensor) -> Tensor:
+        c, rows = self.c, x.flatten(0, 1)
+        with torch.autocast("cpu", enabled=False):
+            probabilities = F.linear(rows.float(), self.gate.weight).softmax(-1)
+        weights, chosen = probabilities.topk(c.experts_used)
+        counts = chosen.flatten().bincount(minlength=c.experts)
+        self.balance = c.experts * (counts / len(rows) * probabilities.mean(0)).sum()
+        order = chosen.flatten().argsort(stable=True)  # by expert; entry i is row i // K
+        routed = self.experts(rows.index_select(0, order // c.experts_used), counts.tolist())
+        routed = routed.index_select(0, order.argsort()).unflatten(0, (-1, c.experts_used))
+        routed = (routed * (weights / weights.sum(-1, keepdim=True))[..., None]).sum(1)
+        return (routed + self.shared_expert_gate(rows).float().sigmoid() * self.shared_expert(rows)).view_as(x)
 
 
 class Layer(nn.Module):
@@ -250,7 +305,7 @@ class Layer(nn.Module):
             self.self_attn = Attention(c)
         else:
             self.linear_attn = DeltaNet(c)
-        self.mlp = FeedForward(c)
+        self.mlp = Mixture(c) if c.experts else FeedForward(c.hidden, c.ffn)
 
     def forward(self, x: Tensor, state: LayerState | None, start: int, mask: Tensor | None) -> Tensor:
         y = self.input_layernorm(x)
@@ -290,13 +345,14 @@ class Draft(nn.Module):
 
 
 class Network(nn.Module):
-    """Main model and draft block, embeddings tied to the head."""
+    """Main model and, where the shape has one, draft block; embeddings tied to the head."""
 
     def __init__(self, config: NetworkConfig | None = None) -> None:
         super().__init__()
-        self.config = config or NetworkConfig()
+        self.config = config or DENSE
         self.model = Body(self.config)
-        self.mtp = Draft(self.config)
+        if self.config.draft_layers:
+            self.mtp = Draft(self.config)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -308,7 +364,7 @@ class Network(nn.Module):
                 p.data.copy_(step + torch.log(-torch.expm1(-step)))
             elif name.endswith("conv1d.weight"):
                 p.data.uniform_(-0.5, 0.5)
-            elif p.ndim == 2:
+            elif p.ndim >= 2:
                 p.data.normal_(std=0.02)
 
     def hidden(self, ids: Tensor, state: State | None = None) -> Tensor:
@@ -324,6 +380,10 @@ class Network(nn.Module):
         for i, layer in enumerate(body.layers):
             x = layer(x, state.layers[i] if state else None, start, state.mask if state else None)
         return body.norm(x)
+
+    def balance(self) -> Tensor:
+        """The mean of `Mixture.balance` over the layers, for the last call."""
+        return torch.stack([layer.mlp.balance for layer in self.model.layers]).mean()
 
     def logits(self, hidden: Tensor) -> Tensor:
         return F.linear(hidden, self.model.embed_tokens.weight)

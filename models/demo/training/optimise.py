@@ -25,7 +25,7 @@ def schedule(progress: float, decay_from: float) -> float:
 
 
 def orthogonal(g: Tensor) -> Tensor:
-    """The nearest semi-orthogonal matrices to g [n, rows, columns], by a quintic Newton-Schulz iteration in bf16."""
+    """The nearest semi-orthogonal matrices to g [..., rows, columns], by a quintic Newton-Schulz iteration in bf16."""
     x = g.bfloat16()
     tall = x.shape[-2] > x.shape[-1]
     if tall:
@@ -37,6 +37,11 @@ def orthogonal(g: Tensor) -> Tensor:
     return (x.mT if tall else x).float()
 
 
+def is_projection(p: Tensor) -> bool:
+    """Whether a parameter is a matrix, or one per expert, of a width worth a matrix's treatment."""
+    return p.ndim >= 2 and bool(min(p.shape[-2:]) >= 64)
+
+
 class Optimiser:
     """Muon with momentum 0.95 on the projections, AdamW on embeddings, norms, gates and convolutions."""
 
@@ -44,7 +49,7 @@ class Optimiser:
         self.matrices: dict[tuple[int, ...], list[torch.nn.Parameter]] = {}
         others = []
         for name, p in network.named_parameters():
-            if p.ndim == 2 and min(p.shape) >= 64 and "embed" not in name:
+            if is_projection(p) and "embed" not in name:
                 self.matrices.setdefault(tuple(p.shape), []).append(p)
             else:
                 others.append(p)
@@ -67,7 +72,7 @@ class Optimiser:
             moment = self.momentum[shape][present].lerp_(gradient, 0.05)
             self.momentum[shape][present] = moment
             update = orthogonal(gradient.lerp_(moment, 0.95))
-            scale = rate * math.sqrt(max(1.0, shape[0] / shape[1]))
+            scale = rate * math.sqrt(max(1.0, shape[-2] / shape[-1]))
             for i, u in zip(present, update, strict=True):
                 parameters[i].mul_(1 - rate * 0.05).sub_(u, alpha=scale)
 
@@ -92,7 +97,7 @@ class Rounding:
 
     def __init__(self, network: Network, active: bool) -> None:
         named = network.named_parameters() if active else ()
-        self.parameters = [(name, p) for name, p in named if p.ndim == 2 and min(p.shape) >= 64]
+        self.parameters = [(name, p) for name, p in named if is_projection(p)]
         self.masters: list[Tensor] = []
 
     @torch.no_grad()

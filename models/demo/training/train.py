@@ -1,5 +1,8 @@
 """Trains the demo model: `python -m models.demo.training.train --minutes 90 --out runs/demo`.
 
+With `--text FOLDER` it is a network of the same shape, or with `--moe` of a mixture of experts, that learns to predict
+every token of natural text, as `corpus` writes it.
+
 The learning-rate schedule follows the wall clock, so a slower machine sees fewer tokens and still finishes its decay. A
 run that was stopped (SIGTERM saves first) goes on from its last saved state when started again with the same `--out`.
 """
@@ -7,6 +10,7 @@ run that was stopped (SIGTERM saves first) goes on from its last saved state whe
 from __future__ import annotations
 
 import argparse
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -20,10 +24,11 @@ from torch import Tensor
 from . import weights
 from .data import conversation, set_thinking, with_system
 from .evaluate import summary
-from .network import Network, fuse
+from .network import BALANCE_WEIGHT, DENSE, MIXTURE, Network, fuse
 from .optimise import Optimiser, Rounding, schedule
 from .text import encode_with_targets, render, tokenizer_text, train_tokenizer
 from .torch_generate import Torch
+from .windows import Windows
 
 LENGTHS = [*range(32, 513, 32), 640, 768, 896, 1024]
 DRAFT_WEIGHT, DRAFT_EVERY = 0.3, 3
@@ -71,11 +76,9 @@ def losses(network: Network, ids: Tensor, targets: Tensor, drafting: bool = True
     with torch.autocast("cpu", dtype=torch.bfloat16):
         hidden = network.hidden(ids)
         main = network.logits(hidden[:, :-1][targets[:, 1:]])
-        if not drafting:
-            return F.cross_entropy(main.float(), ids[:, 1:][targets[:, 1:]]), torch.zeros(())
-        draft = network.draft_logits(hidden.detach(), ids, targets[:, 2:])
-    return F.cross_entropy(main.float(), ids[:, 1:][targets[:, 1:]]), F.cross_entropy(
-        draft.float(), ids[:, 2:][targets[:, 2:]]
+        draft = network.draft_logits(hidden.detach(), ids, targets[:, 2:]) if drafting else None
+    return F.cross_entropy(main.float(), ids[:, 1:][targets[:, 1:]]), (
+        torch.zeros(()) if draft is None else F.cross_entropy(draft.float(), ids[:, 2:][targets[:, 2:]])
     )
 
 
@@ -91,9 +94,8 @@ class Run:
             self.network, self.tokenizer = weights.read(options.start)
             self.tokenizer.save(str(vocabulary))
         else:
-            if not vocabulary.exists():
-                train_tokenizer(tokenizer_text(options.seed)).save(str(vocabulary))
-            self.network, self.tokenizer = Network(), Tokenizer.from_file(str(vocabulary))
+            self.network = Network(MIXTURE if options.moe else DENSE)
+            self.tokenizer = self._tokenizer(vocabulary)
         self.optimiser = Optimiser(self.network)
         self.spent, self.steps, self.tokens, self.stopped = 0.0, 0, 0, False
         if saved.exists():
@@ -101,9 +103,21 @@ class Run:
             self.network.load_state_dict(state["network"])
             self.optimiser.load(state["optimiser"])
             self.spent, self.steps, self.tokens = state["spent"], state["steps"], state["tokens"]
-        self.batches = Batches(self.tokenizer, options.seed + self.steps, options.batch)
+        seed = options.seed + self.steps
+        self.batches: Batches | Windows = (
+            Batches(self.tokenizer, seed, options.batch)
+            if options.text is None
+            else Windows(options.text, seed, options.batch)
+        )
         if options.compile:
             fuse()
+
+    def _tokenizer(self, saved: Path) -> Tokenizer:
+        if self.options.text is not None:
+            shutil.copyfile(self.options.text / "tokenizer.json", saved)
+        elif not saved.exists():
+            train_tokenizer(tokenizer_text(self.options.seed)).save(str(saved))
+        return Tokenizer.from_file(str(saved))
 
     def save(self) -> None:
         state = {
@@ -121,8 +135,10 @@ class Run:
         """One update; returns main loss, draft loss, gradient norm."""
         ids, targets = self.batches.next(1.0 if self.options.start else min(1.0, progress / 0.5))
         with Rounding(self.network, self.options.quantised and progress > self.options.decay_from):
-            main, draft = losses(self.network, ids, targets, self.steps % DRAFT_EVERY == 0)
-            (main + DRAFT_WEIGHT * draft).backward()
+            drafting = self.network.config.draft_layers > 0 and self.steps % DRAFT_EVERY == 0
+            main, draft = losses(self.network, ids, targets, drafting)
+            balance = BALANCE_WEIGHT * self.network.balance() if self.network.config.experts else 0.0
+            (main + DRAFT_WEIGHT * draft + balance).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimiser.step(self.options.rate * schedule(progress, self.options.decay_from))
         for p in self.network.parameters():
@@ -130,6 +146,14 @@ class Run:
         self.steps += 1
         self.tokens += ids.numel()
         return main.item(), draft.item(), norm.item()
+
+    def held_out(self) -> str:
+        """One line about what is not trained on."""
+        if isinstance(self.batches, Batches):
+            return summary(Torch(self.network, self.tokenizer), self.tokenizer, 12)
+        with torch.no_grad():
+            mean = sum(losses(self.network, *batch, False)[0].item() for batch in self.batches.held_out())
+        return f"held-out: loss {mean / len(self.batches.held_out()):.4f}"
 
     def train(self) -> None:
         """Runs until the clock says so."""
@@ -156,7 +180,7 @@ class Run:
                 self.save()
                 saved = self.spent
             if self.spent - reported > REPORT_EVERY_S:
-                print(summary(Torch(self.network, self.tokenizer), self.tokenizer, 12), flush=True)
+                print(self.held_out(), flush=True)
                 reported = self.spent
         self.save()
 
@@ -165,6 +189,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the demo model.")
     parser.add_argument("--minutes", type=float, default=90.0, help="wall-clock length of the whole run")
     parser.add_argument("--out", required=True, help="folder of the run: tokenizer, state and the latest checkpoint")
+    parser.add_argument("--text", type=Path, help="folder of corpus: predict all of a natural text, not replies")
+    parser.add_argument("--moe", action="store_true", help="a mixture of experts, not the demo model's shape")
     parser.add_argument("--start", type=Path, help="checkpoint folder to go on from, with a fresh optimiser and clock")
     parser.add_argument("--batch", type=int, default=2560, help="tokens per step, padding included")
     parser.add_argument("--rate", type=float, default=1.0, help="factor on the learning rates; under 1 with --start")

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
-from .network import Network, NetworkConfig
+from .network import BALANCE_WEIGHT, DENSE, MIXTURE, Network, NetworkConfig
 from .text import TEMPLATE, id_of, tokenizer_config
 
 PREFIX = "model.language_model."
@@ -25,8 +25,8 @@ def model_config(c: NetworkConfig, eos: int, pad: int) -> dict[str, Any]:
     """config.json of the text-only form."""
     kinds = ["full_attention" if (i + 1) % c.interval == 0 else "linear_attention" for i in range(c.layers)]
     return {
-        "architectures": ["Qwen3_5ForCausalLM"],
-        "model_type": "qwen3_5_text",
+        "architectures": ["Qwen3_5MoeForCausalLM" if c.experts else "Qwen3_5ForCausalLM"],
+        "model_type": "qwen3_5_moe_text" if c.experts else "qwen3_5_text",
         "attention_bias": False,
         "attention_dropout": 0.0,
         "attn_output_gate": True,
@@ -38,7 +38,7 @@ def model_config(c: NetworkConfig, eos: int, pad: int) -> dict[str, Any]:
         "hidden_act": "silu",
         "hidden_size": c.hidden,
         "initializer_range": 0.02,
-        "intermediate_size": c.ffn,
+        **(_expert_config(c) if c.experts else {"intermediate_size": c.ffn}),
         "layer_types": kinds,
         "linear_conv_kernel_dim": 4,
         "linear_key_head_dim": c.delta_dim,
@@ -47,7 +47,7 @@ def model_config(c: NetworkConfig, eos: int, pad: int) -> dict[str, Any]:
         "linear_value_head_dim": c.delta_dim,
         "mamba_ssm_dtype": "float32",
         "max_position_embeddings": 262144,
-        "mtp_num_hidden_layers": 1,
+        "mtp_num_hidden_layers": c.draft_layers,
         "mtp_use_dedicated_embeddings": False,
         "num_attention_heads": c.heads,
         "num_hidden_layers": c.layers,
@@ -63,6 +63,17 @@ def model_config(c: NetworkConfig, eos: int, pad: int) -> dict[str, Any]:
         "tie_word_embeddings": True,
         "use_cache": True,
         "vocab_size": c.vocab,
+    }
+
+
+def _expert_config(c: NetworkConfig) -> dict[str, Any]:
+    return {
+        "mlp_only_layers": [],
+        "moe_intermediate_size": c.expert_ffn,
+        "num_experts": c.experts,
+        "num_experts_per_tok": c.experts_used,
+        "router_aux_loss_coef": BALANCE_WEIGHT,
+        "shared_expert_intermediate_size": c.shared_ffn,
     }
 
 
@@ -102,7 +113,8 @@ def write(folder: Path, network: Network, tokenizer: Tokenizer) -> None:
 
 def read(folder: Path) -> tuple[Network, Tokenizer]:
     """The network (fp32 parameters) and tokenizer of a checkpoint folder."""
-    network = Network()
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    network = Network(MIXTURE if "num_experts" in config else DENSE)
     stored = load_file(folder / "model.safetensors")
     network.load_state_dict({name.replace(PREFIX, "model.", 1): value.float() for name, value in stored.items()})
     return network.eval(), Tokenizer.from_file(str(folder / "tokenizer.json"))

@@ -12,10 +12,12 @@ torch = pytest.importorskip("torch", reason="the demo network needs the [train] 
 pytest.importorskip("safetensors", reason="the demo network needs the [train] extra")
 
 from models.demo.training import delta
-from models.demo.training.network import Network, NetworkConfig, State
+from models.demo.training.network import MIXTURE, Mixture, Network, NetworkConfig, State
 from models.demo.training.optimise import Optimiser, Rounding, orthogonal, rounded, schedule
 from models.demo.training.train import losses
 from models.demo.training.weights import model_config, tensors
+from qwen35_local.models.config import ModelConfig
+from qwen35_local.models.tensors import canonical_name, tensor_table
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,49 @@ def test_logits_equal_those_of_transformers(network: Any, ids: Any) -> None:
         assert not unexpected
         reference.tie_weights()
         assert relative(reference(input_ids=ids).logits, network.logits(network.hidden(ids))) < 1e-4
+
+
+def test_a_mixture_is_its_chosen_experts() -> None:
+    torch.manual_seed(5)
+    c = MIXTURE
+    mixture, x = Mixture(c), torch.randn(2, 9, c.hidden)
+    with torch.no_grad():
+        for p in mixture.parameters():
+            p.normal_(std=0.06)
+        x[..., 0], mixture.gate.weight[3, 0] = 1.0, -100.0  # nobody's expert
+        found = mixture(x)
+        shared = mixture.shared_expert(x) * mixture.shared_expert_gate(x).sigmoid()
+        for row, got in zip(x.flatten(0, 1), (found - shared).flatten(0, 1), strict=True):
+            weights, chosen = (mixture.gate.weight @ row).topk(c.experts_used)  # softmax of the chosen: the same shares
+            want = torch.zeros(c.hidden)
+            for share, e in zip(weights.softmax(0), chosen, strict=True):
+                gate, up = (mixture.experts.gate_up_proj[e] @ row).chunk(2)
+                want += share * (mixture.experts.down_proj[e] @ (torch.nn.functional.silu(gate) * up))
+            assert relative(want, got) < 1e-4
+
+
+def test_balance_is_least_when_experts_are_used_alike() -> None:
+    torch.manual_seed(6)
+    mixture, x = Mixture(MIXTURE), torch.randn(1, 2000, MIXTURE.hidden)
+    with torch.no_grad():
+        for p in mixture.parameters():
+            p.normal_(std=0.06)
+        mixture(x)
+        mixed = mixture.balance.item()
+        mixture(x[:, :1].expand_as(x))  # all to the same four
+        assert mixture.balance.item() > 1.5 * mixed
+        mixture.gate.weight.zero_()
+        mixture(x)
+    assert mixture.balance.item() == pytest.approx(MIXTURE.experts_used)
+
+
+def test_a_mixtures_checkpoint_is_the_familys() -> None:
+    made = Network(MIXTURE)
+    config = ModelConfig.from_hf(model_config(MIXTURE, 0, 0))
+    found = {canonical_name(name): tuple(value.shape) for name, value in tensors(made).items()}
+    assert config.experts == MIXTURE.experts
+    assert found.keys() == {spec.source for spec in tensor_table(config)}
+    assert all(found[spec.source] in spec.source_shapes for spec in tensor_table(config))
 
 
 @pytest.mark.parametrize("padding", [0, 9])
@@ -91,13 +136,14 @@ def test_the_draft_loss_leaves_the_main_model_alone(network: Any, ids: Any) -> N
     assert all(name.startswith("mtp.") for name in touched)
 
 
-def test_a_step_lowers_the_loss(ids: Any) -> None:
+@pytest.mark.parametrize("shape", [NetworkConfig(layers=4), MIXTURE], ids=["dense", "mixture"])
+def test_a_step_lowers_the_loss(ids: Any, shape: NetworkConfig) -> None:
     torch.manual_seed(3)
-    small = Network(NetworkConfig(layers=4))
+    small = Network(shape)
     optimiser, targets = Optimiser(small), torch.ones_like(ids, dtype=torch.bool)
     seen = []
     for i in range(4):
-        main, draft = losses(small, ids, targets, drafting=i % 2 == 0)
+        main, draft = losses(small, ids, targets, drafting=shape.draft_layers > 0 and i % 2 == 0)
         (main + draft).backward()
         optimiser.step(1.0)
         small.zero_grad(set_to_none=True)
