@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from documents import DOCUMENTS, ROOT, commands, transcripts
 
@@ -21,8 +22,12 @@ RUN = {
     "qwen35 chat --temperature 0 --think": "qwen35 chat --temperature 0 --think",
     "qwen35 quantize MODEL [OUT] --type Q4_K_M": "qwen35 quantize {checkpoint} {folder}/out.gguf --type Q4_K_M",
     "qwen35 perplexity MODEL FILE": "qwen35 perplexity {demo} {text}",
-    "qwen35 perplexity qwen35-demo-TYPE.gguf --ids FILE --ctx 1024 --against qwen35-demo-BF16.gguf": (
-        "qwen35 perplexity {demo} --ids {ids} --ctx 64 --against {demo}"
+    "qwen35 perplexity qwen35-demo-TYPE.gguf --ids IDS.npy --targets MASK.npy --ctx 1024 "
+    "--against qwen35-demo-BF16.gguf": (
+        "qwen35 perplexity {demo} --ids {ids} --targets {mask} --ctx 64 --against {demo}"
+    ),
+    "python -m models.demo.training.held_out IDS.npy MASK.npy": (
+        "python -m models.demo.training.held_out {folder}/held.npy {folder}/mask.npy --tokens 1000"
     ),
     "qwen35 bench [MODEL]…": "qwen35 bench {demo} -p 16 -n 4 -d 0 --batch 1 -r 1",
     "qwen35 plan MODEL": "qwen35 plan {demo}",
@@ -124,11 +129,14 @@ def test_what_is_run_is_what_is_written() -> None:
 
 @pytest.mark.parametrize("written", RUN)
 def test_command_runs(written: str, tmp_path: Path) -> None:
-    text, ids = tmp_path / "text.txt", tmp_path / "ids.txt"
+    text, ids, mask = (tmp_path / name for name in ("text.txt", "ids.txt", "mask.npy"))
     text.write_text("What is the capital of France? The capital of France is Paris. " * 20)
     ids.write_text(" ".join(str(n) for n in range(100, 228)))
+    np.save(mask, np.arange(128) < 64)
     names = {"demo": hub.embedded_model(), "checkpoint": ROOT / "models/demo/checkpoint", "folder": tmp_path}
-    done = run(RUN[written].format(**names, text=text, ids=ids), tmp_path, stdin="What is the capital of France?")
+    done = run(
+        RUN[written].format(**names, text=text, ids=ids, mask=mask), tmp_path, stdin="What is the capital of France?"
+    )
     assert done.returncode == 0, done.stderr
     assert (done.stdout + done.stderr).strip()
 

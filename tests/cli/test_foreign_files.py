@@ -70,7 +70,7 @@ def test_same_perplexity(kind: str, files: dict[str, Path], tmp_path: Path) -> N
     text = tmp_path / "text.txt"
     text.write_text("My name is Ann. The capital of Italy is Rome.\n" * 3)
     expected, found = (run("perplexity", files[k], text, "--threads", "1", "--json") for k in ("plain", kind))
-    assert json.loads(found.stdout) == json.loads(expected.stdout)
+    assert json.loads(found.stdout) == json.loads(expected.stdout) | {"model": str(files[kind])}
     assert found.stderr.count(WITHOUT_MTP) == (kind == "gone")
 
 

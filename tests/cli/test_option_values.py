@@ -42,7 +42,7 @@ CASES: list[tuple[list[str], str, list[str]]] = [
     (SELFTEST, "--device", DEVICES),
     (SELFTEST, "--threads", [*NOT_WHOLE, "1025"]),
     (PERPLEXITY, "--kv", [word for word in WORDS if word != "f32"]),
-    (PERPLEXITY, "--ctx", [*NOT_WHOLE, "0", "1"]),
+    (PERPLEXITY, "--ctx", [*NOT_WHOLE, "0", "1", "2"]),
     (PERPLEXITY, "--device", DEVICES),
     (PERPLEXITY, "--threads", [*NOT_WHOLE, "1025"]),
     (BENCH, "--gen", NOT_WHOLE),

@@ -16,36 +16,22 @@ from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from qwen35_local import _core
+from qwen35_local.cli.perplexity_report import spelled
 from qwen35_local.engine import quality
+from qwen35_local.engine.estimate import mean, quantile
 from qwen35_local.models import reference
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.kv import KvFormat
 from qwen35_local.models.reference import Reference
 
-from .data import conversations, with_system
-from .text import encode, render
+from .held_out import ids_and_targets
 
 Floats = NDArray[Any]  # fp32
 Round = Callable[[Floats], Floats]  # [n, A] as a cache gives it back
 
-TOKENIZER = Path(__file__).parents[1] / "checkpoint/tokenizer.json"
-SEED = 987_654_321
 PAGE, BLOCK = 256, 32
-
-
-def text_ids(*, with_tools: bool, count: int) -> NDArray[np.int32]:
-    """Conversations one behind the other, cut at `count` tokens."""
-    tokenizer, ids = Tokenizer.from_file(str(TOKENIZER)), list[int]()
-    for example in conversations(SEED):
-        if with_tools and not example.tools:
-            continue
-        ids += encode(tokenizer, render(with_system(example), example.tools))
-        if len(ids) >= count:
-            break
-    return np.asarray(ids[:count], np.int32)
 
 
 def exact(x: Floats) -> Floats:
@@ -128,7 +114,7 @@ def log_probabilities(model: Reference, ids: NDArray[np.int32]) -> NDArray[np.fl
 
 
 def page_distances(model: Reference, ids: NDArray[np.int32], window: int) -> Iterator[tuple[str, Floats, Floats]]:
-    """(name, KL per token, whether the top token is the same), second half of each window."""
+    """(name, KL per token, whether the top token is the same), second half of each window: [windows, window / 2]."""
     exact_logits = [log_probabilities(model, part) for part in ids.reshape(-1, window)]
     for cache in CACHES:
         kl, same = [], []
@@ -137,7 +123,7 @@ def page_distances(model: Reference, ids: NDArray[np.int32], window: int) -> Ite
                 found = log_probabilities(model, part)
                 kl.append((np.exp(base) * (base - found)).sum(1)[window // 2 :])
                 same.append((base.argmax(1) == found.argmax(1))[window // 2 :])
-        yield cache.name, np.concatenate(kl), np.concatenate(same)
+        yield cache.name, np.stack(kl), np.stack(same)
 
 
 def report(title: str, ids: NDArray[np.int32], path: Path, window: int) -> None:
@@ -147,17 +133,22 @@ def report(title: str, ids: NDArray[np.int32], path: Path, window: int) -> None:
     print(f"\n{title}: {len(ids):,} tokens in windows of {window:,}, the second halves scored\n")
     print("| cache | by | KL, mean | KL, 99.9 % | same top token, % |\n|---|---|---:|---:|---:|")
     for name, kl, same in page_distances(page, ids, window):
-        mean, error, tail = kl.mean(), kl.std() / len(kl) ** 0.5, np.quantile(kl, 0.999)
-        print(f"| {name} | numpy | {mean:.6f} ± {error:.6f} | {tail:.4f} | {100 * same.mean():.2f} |")
+        number = np.arange(len(kl)).repeat(kl.shape[1])
+        print(row(name, "numpy", kl.reshape(-1), same.reshape(-1), number))
     formats: tuple[KvFormat, ...] = ("q8", "k8v4", "q4")
     for kv in formats:
-        base = quality.ModelLogits(core)
-        distance = quality.measure(quality.ModelLogits(core, kv), ids, window=window, base=base).distance
-        assert distance is not None
-        mean, tail, top = distance.kl_mean, distance.kl_999, distance.top1_agreement
-        print(
-            f"| `--kv {kv}` | core | {mean.value:.6f} ± {mean.error:.6f} | {tail.value:.4f} | {100 * top.value:.2f} |"
-        )
+        scores = quality.score(quality.ModelLogits(core, kv), ids, window=window, base=quality.ModelLogits(core))
+        print(row(f"`--kv {kv}`", "core", scores["kl"], scores["same_top"], scores["window"]))
+
+
+def row(name: str, by: str, kl: Floats, same: Floats, window: NDArray[Any]) -> str:
+    """One value per token, of window `window`."""
+    columns = (
+        spelled(mean(kl, window), 6),
+        spelled(quantile(kl, 0.999, window), 4),
+        spelled(mean(same, window), 2, 100),
+    )
+    return f"| {name} | {by} | {' | '.join(columns)} |"
 
 
 def main() -> None:
@@ -168,7 +159,8 @@ def main() -> None:
     options = parser.parse_args()
     count = options.window * options.windows
     for title, with_tools in (("Long texts", False), ("Conversations with tools", True)):
-        report(title, text_ids(with_tools=with_tools, count=count), options.file, options.window)
+        ids, _ = ids_and_targets(count, with_tools=with_tools)
+        report(title, ids, options.file, options.window)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,20 @@
 """`qwen35 perplexity`: how well a model predicts a text, and how far it is from another."""
 
-import json
-import sys
-from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from qwen35_local.cli.argument import MODEL_HELP
 from qwen35_local.cli.options import Device, Threads, count
 from qwen35_local.models.kv import KvFormat
-from qwen35_local.partial_file import PartialFile
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from qwen35_local.engine.quality import LogitSource, Quality
+    from qwen35_local.engine.quality import LogitSource
+    from qwen35_local.engine.saved_logits import Spans
 
 
 IDS_LIMIT_BYTES = 64 << 20  # ten million ids; .npy has no limit, as it is mapped
@@ -37,56 +34,116 @@ def perplexity(
     against: Annotated[
         str | None, typer.Option(metavar="BASE", help="Compare with another MODEL, or with saved logits (.npy).")
     ] = None,
-    save_logits: Annotated[
-        Path | None, typer.Option(metavar="OUT.npy", help="Write fp32 logits [tokens, vocabulary] of one pass.")
+    versus: Annotated[
+        str | None,
+        typer.Option(metavar="OTHER", help="With --against: a MODEL, or saved logits, whose distance to compare with."),
     ] = None,
-    window: Annotated[int, count("--ctx", low=2, help="Tokens per window.")] = 512,
-    kv: Annotated[KvFormat, typer.Option(help="How keys and values are kept; those of BASE stay f16.")] = "f16",
+    targets: Annotated[
+        Path | None,
+        typer.Option(metavar="MASK.npy", help="True or false per token: the results also of each kind by itself."),
+    ] = None,
+    save_logits: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT.npy", help="Write fp32 logits [windows, tokens of a window, vocabulary]."),
+    ] = None,
+    per_token: Annotated[
+        Path | None, typer.Option(metavar="OUT.npy", help="Write a record per scored token (docs/quality.md).")
+    ] = None,
+    window: Annotated[int, count("--ctx", low=3, help="Tokens per window.")] = 512,
+    kv: Annotated[
+        KvFormat, typer.Option(help="How MODEL and OTHER keep keys and values; those of BASE stay f16.")
+    ] = "f16",
     threads: Threads = 0,
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Perplexity of a text or of token ids; with --against also KL divergence and top-1 agreement, with errors."""
-    from qwen35_local import _core
-    from qwen35_local.cli.model import check_device
+    from qwen35_local.cli import perplexity_report as report
+    from qwen35_local.cli.model import check_device, model_path
     from qwen35_local.cli.progress import bar
-    from qwen35_local.engine import quality
-    from qwen35_local.errors import InputError
+    from qwen35_local.engine import npy_file, quality, saved_logits
 
     check_device(device)
+    check_choice(file, ids, against, versus, special=special)
+    file, ids = stdin_for_dash(file), stdin_for_dash(ids)
+    text = "" if file is None else read_text(file)
+    path = model_path(model)
+    loaded = load(path, threads, device)
+    tokens = encode(file, text, loaded, special=special) if ids is None else read_ids(ids, loaded.n_vocab)
+    check_length(file or ids, len(tokens))
+    mask = None if targets is None else read_targets(targets, len(tokens))
+    spans = quality.windows(len(tokens), window)
+    base = None if against is None else source(against, "f16", spans, threads, device)
+    other = None if versus is None else source(versus, kv, spans, threads, device)
+    with npy_file.Writer(save_logits) as logits, npy_file.Writer(per_token) as records:
+        logits.begin("<f4", saved_logits.shape(spans, loaded.n_vocab))
+        with bar("scoring", "tok") as progress:
+            scores = quality.score(
+                quality.ModelLogits(loaded, kv),
+                tokens,
+                window=window,
+                base=base and base.logits,
+                other=other and other.logits,
+                targets=mask,
+                keep=logits.add,
+                progress=progress,
+            )
+        records.begin(scores.dtype, scores.shape)
+        records.add(scores)
+    subject = {
+        "model": str(path),
+        "base": base and base.path,
+        "other": other and other.path,
+        **report.text_facts(file, ids, tokens),
+        "window": spans[0][1],
+        "kv": kv,
+        "device": loaded.device,
+    }
+    report.show(subject, scores, as_json=as_json)
+
+
+def check_choice(
+    file: Path | None, ids: Path | None, against: str | None, versus: str | None, *, special: bool
+) -> None:
+    """Raises InputError for options that do not go together."""
+    from qwen35_local.errors import InputError
+
     if (file is None) == (ids is None):
         raise InputError("give a text file or --ids FILE, one of the two")
     if special and ids is not None:
         raise InputError("--special is about a text; with --ids every id is the token it says")
-    file, ids = stdin_for_dash(file), stdin_for_dash(ids)
-    text = "" if file is None else read_text(file)
-    loaded = load(model, threads, device)
-    tokens = encode(file, text, loaded, special=special) if ids is None else read_ids(ids, loaded.n_vocab)
-    if len(tokens) < 2:
-        n_tokens = "1 token" if len(tokens) else "no tokens"
-        raise InputError(f"{file or ids}: {n_tokens}; at least 2 are needed, since each is scored by those before it")
-    base: LogitSource | None = None
-    if against is not None:
-        is_saved = against.endswith(".npy")
-        base = quality.SavedLogits(Path(against)) if is_saved else quality.ModelLogits(load(against, threads, device))
-    one_pass = save_logits is not None or isinstance(base, quality.SavedLogits)
-    with LogitWriter(save_logits, len(tokens), loaded.n_vocab) as writer, bar("scoring", "tok") as progress:
-        result = quality.measure(
-            quality.ModelLogits(loaded, kv),
-            tokens,
-            window=max(len(tokens), 2) if one_pass else window,
-            base=base,
-            keep=writer.add,
-            progress=progress,
-        )
-    assert isinstance(loaded, _core.Model)
-    show(result, as_json=as_json)
+    if versus is not None and against is None:
+        raise InputError("--versus OTHER compares two distances from one base; give it with --against BASE")
 
 
-def load(name: str, threads: int, device: str) -> "_Model":
+def check_length(path: Path | None, n_tokens: int) -> None:
+    from qwen35_local.errors import InputError
+
+    if n_tokens < 2:
+        said = "1 token" if n_tokens else "no tokens"
+        raise InputError(f"{path}: {said}; at least 2 are needed, since each is scored by those before it")
+
+
+class Source(NamedTuple):
+    path: str
+    logits: "LogitSource"
+
+
+def source(name: str, kv: KvFormat, spans: "Spans", threads: int, device: str) -> Source:
+    """A model, or saved logits. Raises InputError, FormatError, OSError."""
+    from qwen35_local.cli.model import model_path
+    from qwen35_local.engine import quality, saved_logits
+
+    if name.endswith(".npy"):
+        return Source(name, saved_logits.SavedLogits(Path(name), spans))
+    path = model_path(name)
+    return Source(str(path), quality.ModelLogits(load(path, threads, device), kv))
+
+
+def load(path: Path, threads: int, device: str) -> "_Model":
     from qwen35_local.cli.model import open_core
 
-    return open_core(name, device=device, threads=threads)
+    return open_core(str(path), device=device, threads=threads)
 
 
 def read_text(file: Path) -> str:
@@ -130,7 +187,7 @@ def read_ids(path: Path, n_vocab: int) -> "NDArray[np.int32]":
     from qwen35_local.errors import InputError
 
     if path.suffix == ".npy":
-        values = npy_file.mapped(path, "token ids", 1, "iu")
+        values = npy_file.mapped(path, "token ids", (1,), "iu")
     else:
         words = bounded_file.read(path, IDS_LIMIT_BYTES, accepts_pipe=True).replace(b",", b" ").split()
         wrong_word = next((word for word in words if not word.isdigit() or len(word) > 10), None)
@@ -145,60 +202,19 @@ def read_ids(path: Path, n_vocab: int) -> "NDArray[np.int32]":
     return ids
 
 
+def read_targets(path: Path, n_tokens: int) -> "NDArray[np.bool_]":
+    """A mask [T] over the tokens. Raises InputError, OSError."""
+    from qwen35_local.engine import npy_file
+    from qwen35_local.errors import InputError
+
+    mask = npy_file.mapped(path, "true or false per token", (1,), "b")
+    if len(mask) != n_tokens:
+        raise InputError(f"{path}: {len(mask):,} values, and the text has {n_tokens:,} tokens; give one for each")
+    return mask
+
+
 def stdin_for_dash(path: Path | None) -> Path | None:
     return Path("/dev/stdin") if path == Path("-") else path
-
-
-class LogitWriter:
-    """Rows of logits into an .npy file that appears under its name only when whole."""
-
-    def __init__(self, path: Path | None, n_tokens: int, n_vocab: int) -> None:
-        self._path = path
-        self._shape = (n_tokens, n_vocab)
-        self._next = 0
-
-    def __enter__(self) -> "LogitWriter":
-        if self._path is not None:
-            from numpy.lib.format import open_memmap
-
-            with ExitStack() as stack:
-                self._file = stack.enter_context(PartialFile(self._path))
-                self._rows = open_memmap(self._file.path, mode="w+", dtype="float32", shape=self._shape)
-                self._open = stack.pop_all()
-        return self
-
-    def add(self, rows: "NDArray[np.float32]") -> None:
-        if self._path is not None:
-            self._rows[self._next : self._next + len(rows)] = rows
-            self._next += len(rows)
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if self._path is None:
-            return
-        with self._open:
-            if kind is None:
-                self._rows.flush()
-                self._file.commit()
-
-
-def show(result: "Quality", *, as_json: bool) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(result.as_dict()) + "\n")
-        return
-    rows = [
-        ("tokens scored", f"{result.scored} of {result.tokens}"),
-        ("perplexity", f"{result.perplexity.value:.4f} ± {result.perplexity.error:.4f}"),
-    ]
-    if (d := result.distance) is not None:
-        rows += [
-            ("base perplexity", f"{d.base_perplexity.value:.4f} ± {d.base_perplexity.error:.4f}"),
-            ("KL divergence, mean", f"{d.kl_mean.value:.6f} ± {d.kl_mean.error:.6f} nats"),
-            ("KL divergence, 99.9 %", f"{d.kl_999.value:.6f} ± {d.kl_999.error:.6f} nats"),
-            ("KL divergence, largest", f"{d.kl_max:.6f} nats"),
-            ("same top token", f"{100 * d.top1_agreement.value:.3f} ± {100 * d.top1_agreement.error:.3f} %"),
-        ]
-    for label, value in rows:
-        sys.stdout.write(f"{label:<24}{value}\n")
 
 
 if TYPE_CHECKING:

@@ -1,18 +1,23 @@
-"""Arrays in .npy files from outside, mapped: a file never takes more memory than it has bytes."""
+"""Arrays in .npy files. Read, they are mapped: a file from outside never takes more memory than it has bytes. Written,
+they appear under their name whole or not at all."""
 
+import io
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
+from numpy.lib import format as npy_format
 from numpy.lib.format import open_memmap
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from qwen35_local.errors import InputError
+from qwen35_local.partial_file import PartialFile
 
 
-def mapped(path: Path, what: str, n_axes: int, kinds: str) -> NDArray[Any]:
-    """The array of a file, of `n_axes` axes, its dtype's kind among `kinds`; `what` says in errors what it should hold.
-    Raises InputError, OSError."""
+def mapped(path: Path, what: str, axes: tuple[int, ...], kinds: str) -> NDArray[Any]:
+    """The array of a file, its number of axes among `axes` and its dtype's kind among `kinds`; errors say `what` it
+    should hold. Raises InputError, OSError."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise InputError(f"{path}: is no regular file; expected an .npy file of {what}")
     try:
@@ -21,7 +26,54 @@ def mapped(path: Path, what: str, n_axes: int, kinds: str) -> NDArray[Any]:
         raise
     except Exception as error:  # a header is read as Python, whose parser raises many things
         raise InputError(f"{path}: not a readable .npy file of {what} ({error})") from None
-    if values.ndim != n_axes or values.dtype.kind not in kinds:
-        axes = "one axis" if n_axes == 1 else f"{n_axes} axes"
-        raise InputError(f"{path}: shape {values.shape} of {values.dtype}; expected {what}, with {axes}")
+    if values.ndim not in axes or values.dtype.kind not in kinds:
+        counted = "one axis" if axes == (1,) else f"{' or '.join(map(str, axes))} axes"
+        raise InputError(f"{path}: shape {values.shape} of {values.dtype}; expected {what}, with {counted}")
     return values
+
+
+class Writer:
+    """Context manager that writes one array; with `path` None, nothing. The file is opened on entering: a folder that
+    cannot be written to is known before there is anything to write. Raises OSError, which names the path."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._file = None if path is None else PartialFile(path)
+        self._left = 0
+
+    def __enter__(self) -> Self:
+        if self._file is not None:
+            self._file.__enter__()
+        return self
+
+    def begin(self, dtype: DTypeLike, shape: tuple[int, ...]) -> None:
+        kind = np.dtype(dtype)
+        header = io.BytesIO()
+        described = {"descr": npy_format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
+        npy_format.write_array_header_1_0(header, described)
+        self._left = kind.itemsize * int(np.prod(shape, dtype=np.int64))
+        self._write(header.getvalue())
+
+    def add(self, values: NDArray[Any]) -> None:
+        """The next values of the array, of its dtype."""
+        self._left -= values.nbytes
+        self._write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if self._file is None:
+            return
+        try:
+            if kind is None:
+                assert self._left == 0, f"{self._left} bytes of the array are missing"
+                self._file.commit()
+        except OSError as failure:
+            raise OSError(failure.errno, failure.strerror, str(self._path)) from None
+        finally:
+            self._file.__exit__(kind, error, trace)
+
+    def _write(self, data: bytes | memoryview) -> None:
+        if self._file is not None:
+            try:
+                self._file.write(memoryview(data))
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(self._path)) from None
