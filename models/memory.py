@@ -52,9 +52,15 @@ class Footprint(ABC):
     def page_tokens(self) -> int:
         """Positions that keys and values are allocated for at a time."""
 
+    @property
     @abstractmethod
-    def parts(self, context_tokens: int, kv: str) -> Memory:
-        """`snapshots` is the size of one. Raises InputError for a format that this model cannot be kept in."""
+    def pass_rows(self) -> tuple[int, ...]:
+        """How many tokens of a prompt may share a pass, the most first: fewer are slower, and take less memory."""
+
+    @abstractmethod
+    def parts(self, context_tokens: int, kv: str, rows: int | None = None) -> Memory:
+        """With passes of `rows` tokens, the most unless told. `snapshots` is the size of one. Raises InputError for a
+        format that this model cannot be kept in."""
 
     @property
     def most_context(self) -> int:
@@ -64,24 +70,30 @@ class Footprint(ABC):
         return max(min(_MOST_ROPE_FACTOR * trained, MOST_CONTEXT_TOKENS), self.config.context_tokens)
 
     def memory(
-        self, context_tokens: int, kv: KvFormat, *, budget: int | None = None, snapshots: int | None = None
+        self,
+        context_tokens: int,
+        kv: KvFormat,
+        rows: int | None = None,
+        *,
+        budget: int | None = None,
+        snapshots: int | None = None,
     ) -> Memory:
         """`snapshots` is what is spent on them; None takes what is left of `budget`, an eighth of it and 1 GiB at most
         and two snapshots at least."""
-        parts = self.parts(context_tokens, kv)
+        parts = self.parts(context_tokens, kv, rows)
         if snapshots is None:
             rest = parts.total - parts.snapshots
             wanted = _SNAPSHOT_BYTES if budget is None else min(_SNAPSHOT_BYTES, budget // 8, budget - rest)
             snapshots = max(wanted, _LEAST_SNAPSHOTS * parts.snapshots)
         return replace(parts, snapshots=snapshots)
 
-    def fits(self, context_tokens: int, kv: KvFormat, budget: int) -> bool:
-        return self.memory(context_tokens, kv, budget=budget).total <= budget
+    def fits(self, context_tokens: int, kv: KvFormat, budget: int, rows: int | None = None) -> bool:
+        return self.memory(context_tokens, kv, rows, budget=budget).total <= budget
 
-    def longest(self, kv: KvFormat, budget: int) -> int:
+    def longest(self, kv: KvFormat, budget: int, rows: int | None = None) -> int:
         """Tokens of the longest context, in whole pages or `most_context`; 0 when not even one page fits."""
         pages = range(1, -(-self.most_context // self.page_tokens) + 1)
-        too_much = bisect_right(pages, False, key=lambda n: not self.fits(self._tokens(n), kv, budget))
+        too_much = bisect_right(pages, False, key=lambda n: not self.fits(self._tokens(n), kv, budget, rows))
         return self._tokens(too_much)
 
     def _tokens(self, pages: int) -> int:
@@ -90,11 +102,12 @@ class Footprint(ABC):
 
 @dataclass(frozen=True)
 class Plan:
-    """A context and a KV format in a memory of `budget` bytes, and what they take."""
+    """A context, a KV format and passes of `rows` tokens in a memory of `budget` bytes, and what they take."""
 
     footprint: Footprint
     context_tokens: int
     kv: KvFormat
+    rows: int
     budget: int
     memory: Memory
 
@@ -117,18 +130,26 @@ def solve(
     formats: Sequence[KvFormat] = KV_FORMATS,
 ) -> Plan:
     """What to choose where a choice is left: the widest of `formats` that fits the context (`kv` "auto"), and without a
-    context the longest that fits: with "auto" in the widest format that reaches the model's own context.
+    context the longest that fits: with "auto" in the widest format that reaches the model's own context. Then the most
+    tokens of a pass that still fit; without a context fewer than the most only where it would be very short.
 
-    The plan does not fit when nothing does: it is then of the narrowest format, and without a context of a short one.
+    The plan does not fit when nothing does: it is then of the narrowest format and the shortest passes, and without a
+    context of a short one.
     """
     allowed = formats if kv == "auto" else (kv,)
+    *more, rows = footprint.pass_rows
     if context_tokens is None:
         wanted = min(footprint.config.context_tokens, footprint.most_context)
-        longest = {each: footprint.longest(each, budget) for each in allowed}
-        chosen = next((each for each in allowed if longest[each] >= wanted), allowed[-1])
         least = min(LEAST_CONTEXT_TOKENS, wanted)
-        context_tokens = longest[chosen] if longest[chosen] >= least else least
+        for rows in footprint.pass_rows:
+            longest = {each: footprint.longest(each, budget, rows) for each in allowed}
+            chosen = next((each for each in allowed if longest[each] >= wanted), allowed[-1])
+            if longest[chosen] >= least:
+                break
+        context_tokens = max(longest[chosen], least)
     else:
-        chosen = next((each for each in allowed if footprint.fits(context_tokens, each, budget)), allowed[-1])
-    memory = footprint.memory(context_tokens, chosen, budget=budget)
-    return Plan(footprint, context_tokens, chosen, budget, memory)
+        tokens = context_tokens
+        chosen = next((each for each in allowed if footprint.fits(tokens, each, budget, rows)), allowed[-1])
+        rows = next((each for each in more if footprint.fits(tokens, chosen, budget, each)), rows)
+    memory = footprint.memory(context_tokens, chosen, rows, budget=budget)
+    return Plan(footprint, context_tokens, chosen, min(rows, context_tokens), budget, memory)

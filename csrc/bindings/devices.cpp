@@ -177,6 +177,11 @@ void bind_devices(py::module_& module) {
       .def_property_readonly("device", &DescribedModel::name)
       .def_property_readonly("uses_host_memory", [](const DescribedModel& m) { return m.kind().uses_host_memory(); })
       .def_property_readonly("page_tokens", [](const DescribedModel&) { return kPageTokens; })
+      .def_property_readonly("pass_rows",
+                             [](const DescribedModel& m) {
+                               const PassRows rows = m.kind().pass_rows();
+                               return py::make_tuple(rows.most, rows.least);
+                             })
       .def_property_readonly("weight_bytes", &DescribedModel::weight_bytes)
       .def("parts", &DescribedModel::parts, py::arg("context_tokens"), py::arg("kv"), py::kw_only(), py::arg("rows"),
            py::arg("drafts") = 0);

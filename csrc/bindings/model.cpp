@@ -58,29 +58,34 @@ class PythonTensors {
 };
 
 std::shared_ptr<LoadedModel> load(const py::object& file, const std::string& device, const py::int_& threads,
-                                  const py::int_& context_tokens, const py::int_& drafts, bool keeps_profile,
-                                  const std::optional<py::function>& tensors) {
+                                  const py::int_& context_tokens, const py::int_& drafts, const RowCount& pass_rows,
+                                  bool keeps_profile, const std::optional<py::function>& tensors) {
   const unsigned asked = to_threads(threads);
   const std::size_t context = to_count("context_tokens", context_tokens, 0);
   const std::size_t most_drafts = to_count("drafts", drafts, 0);
+  const std::size_t asked_rows = pass_rows ? to_count("pass_rows", *pass_rows, 1) : 0;
+  if (pass_rows) check_step_rows(asked_rows);
   const auto opened = to_model_file(file, tensors ? GgufExtent::kHeader : GgufExtent::kWhole);
   std::optional<PythonTensors> given;  // let go of under the interpreter's lock
   if (tensors) given.emplace(*tensors);
   const py::gil_scoped_release release;
   const unsigned count = asked == 0 ? usable_threads() : asked;
+  const std::size_t rows = pass_rows ? asked_rows : find_device(device).kind->pass_rows().most;
   std::optional<RepeatedTensors> source;
   if (given) source.emplace([&](std::string_view name) { return given->pattern(name); });
-  auto model = std::make_shared<Model>(*opened, open_backend(device, count), context, most_drafts,
+  auto model = std::make_shared<Model>(*opened, open_backend(device, count), context, most_drafts, rows,
                                        source ? &*source : nullptr, check_signals);
   if (keeps_profile) model->lock_device().ops().keep_profile(model->weights().head);
   return std::make_shared<LoadedModel>(LoadedModel{std::move(model), opened->shared_directory(), count});
 }
 
+constexpr std::size_t kFakePassRows = 512;
+
 }  // namespace
 
 py::object load_on(std::unique_ptr<Backend> backend, const py::object& file) {
   const auto opened = to_model_file(file, GgufExtent::kWhole);
-  auto model = std::make_shared<Model>(*opened, std::move(backend), 0, kMostUncertain, nullptr, [] {});
+  auto model = std::make_shared<Model>(*opened, std::move(backend), 0, kMostUncertain, kFakePassRows, nullptr, [] {});
   return py::cast(std::make_shared<LoadedModel>(LoadedModel{std::move(model), opened->shared_directory(), 1}));
 }
 
@@ -143,8 +148,8 @@ void bind_loaded_model(py::module_& module) {
       .def_readonly("n_bytes", &PackedTensor::bytes);
   py::class_<LoadedModel, std::shared_ptr<LoadedModel>>(module, "Model", py::is_final())
       .def(py::init(&load), py::arg("file"), py::kw_only(), py::arg("device") = "auto", py::arg("threads") = 0,
-           py::arg("context_tokens") = 0, py::arg("drafts") = 0, py::arg("profile") = false,
-           py::arg("tensors") = py::none())
+           py::arg("context_tokens") = 0, py::arg("drafts") = 0, py::arg("pass_rows") = py::none(),
+           py::arg("profile") = false, py::arg("tensors") = py::none())
       .def_property_readonly("metadata", [](const LoadedModel& m) { return metadata_to_python(*m.directory); })
       .def_property_readonly("config", &config_dict)
       .def_property_readonly("was_mapped", [](const LoadedModel& m) { return m.model->was_mapped(); })
@@ -155,6 +160,7 @@ void bind_loaded_model(py::module_& module) {
       .def_property_readonly("n_tokens_used", [](const LoadedModel& m) { return m.model->config().tokens_used; })
       .def_property_readonly("context_tokens", [](const LoadedModel& m) { return m.model->context_tokens(); })
       .def_property_readonly("drafts", [](const LoadedModel& m) { return m.model->drafts(); })
+      .def_property_readonly("pass_rows", [](const LoadedModel& m) { return m.model->pass_rows(); })
       .def_property_readonly("weight_bytes", [](const LoadedModel& m) { return m.model->weights().bytes; })
       .def_property_readonly("launches", [](const LoadedModel& m) { return m.model->lock_device().ops().launches(); })
       .def_property_readonly("work_bytes",
@@ -164,16 +170,16 @@ void bind_loaded_model(py::module_& module) {
       .def("reset_profile", &reset_profile)
       .def(
           "step",
-          [](const LoadedModel& m, const py::iterable& items, const py::int_& rows) {
+          [](const LoadedModel& m, const py::iterable& items, const RowCount& rows) {
             return step_items(*m.model, items, rows);
           },
-          py::arg("items"), py::kw_only(), py::arg("rows") = kStepRows)
+          py::arg("items"), py::kw_only(), py::arg("rows") = py::none())
       .def(
           "forward",
-          [](const LoadedModel& m, const py::iterable& batch, const py::int_& chunk_tokens) {
+          [](const LoadedModel& m, const py::iterable& batch, const RowCount& chunk_tokens) {
             return forward_batch(*m.model, batch, chunk_tokens);
           },
-          py::arg("batch"), py::kw_only(), py::arg("chunk_tokens") = kStepRows);
+          py::arg("batch"), py::kw_only(), py::arg("chunk_tokens") = py::none());
 }
 
 py::array_t<std::uint8_t> to_bytes(std::span<const std::byte> bytes) {
@@ -277,12 +283,13 @@ void bind_sequence(py::module_& module) {
       .def_property_readonly("inputs", [](Sequence& s) { return from_runs(s.inputs()); })
       .def_property_readonly("rope_delta", &Sequence::rope_delta)
       .def_property_readonly("context_tokens", &Sequence::context_tokens)
+      .def_property_readonly("pass_rows", [](const Sequence& s) { return s.model().pass_rows(); })
       .def_property_readonly("state_bytes", &Sequence::state_bytes)
       .def("append", &append, py::arg("tokens"), py::kw_only(), py::arg("inputs") = py::tuple(),
-           py::arg("logits") = "last", py::arg("uncertain") = 0, py::arg("chunk_tokens") = kStepRows)
+           py::arg("logits") = "last", py::arg("uncertain") = 0, py::arg("chunk_tokens") = py::none())
       .def("step", &step_alone, py::arg("tokens"), py::kw_only(), py::arg("inputs") = py::tuple(),
            py::arg("logits") = "none", py::arg("hidden") = "none", py::arg("sampler") = py::none(),
-           py::arg("logprobs") = py::none(), py::arg("uncertain") = 0, py::arg("rows") = kStepRows)
+           py::arg("logprobs") = py::none(), py::arg("uncertain") = 0, py::arg("rows") = py::none())
       .def_property_readonly("committed", &Sequence::committed)
       .def(
           "rewind",
@@ -300,7 +307,7 @@ void bind_sequence(py::module_& module) {
           [](Sequence& s, const py::int_& n) {
             const std::size_t length = to_count("n", n, 0);
             const py::gil_scoped_release release;
-            return s.truncate(length, kStepRows, check_signals);
+            return s.truncate(length, s.model().pass_rows(), check_signals);
           },
           py::arg("n"))
       .def("cancel", &Sequence::cancel);

@@ -120,8 +120,12 @@ class SamplersInUse {
   std::vector<SamplerUse> uses_;
 };
 
-py::list evaluate_requests(const std::vector<Request>& requests, const py::int_& chunk_tokens) {
-  const std::size_t chunk = to_count("chunk_tokens", chunk_tokens, 1);
+std::size_t to_rows(const Model& model, const char* name, const RowCount& rows) {
+  return rows ? to_count(name, *rows, 1) : model.pass_rows();
+}
+
+py::list evaluate_requests(const Model& model, const std::vector<Request>& requests, const RowCount& chunk_tokens) {
+  const std::size_t chunk = to_rows(model, "chunk_tokens", chunk_tokens);
   std::vector<StepItem> items;
   py::list answers;
   for (const Request& request : requests) {
@@ -169,20 +173,21 @@ std::vector<Answer> answers_of(Model& model, const std::vector<std::shared_ptr<R
 
 }  // namespace
 
-py::list step_items(Model& model, const py::iterable& items, const py::int_& rows) {
+py::list step_items(Model& model, const py::iterable& items, const RowCount& rows) {
   std::vector<std::shared_ptr<Request>> requests;
   for (const py::handle item : items) requests.push_back(py::cast<std::shared_ptr<Request>>(item));
   py::list answers;
-  for (Answer& answer : answers_of(model, requests, to_count("rows", rows, 1))) answers.append(std::move(answer));
+  for (Answer& answer : answers_of(model, requests, to_rows(model, "rows", rows))) answers.append(std::move(answer));
   return answers;
 }
 
 py::object step_alone(std::shared_ptr<Sequence> sequence, const py::object& tokens, const py::iterable& inputs,
                       const std::string& logits, const std::string& hidden, std::shared_ptr<SharedSampler> sampler,
-                      const std::optional<py::int_>& logprobs, const py::int_& uncertain, const py::int_& rows) {
+                      const std::optional<py::int_>& logprobs, const py::int_& uncertain, const RowCount& rows) {
   const auto request =
       make_request(std::move(sequence), tokens, inputs, logits, hidden, std::move(sampler), logprobs, uncertain);
-  Answer answer = std::move(answers_of(request->sequence->model(), {request}, to_count("rows", rows, 1)).front());
+  Model& model = request->sequence->model();
+  Answer answer = std::move(answers_of(model, {request}, to_rows(model, "rows", rows)).front());
   if (!answer.error.is_none()) {
     PyErr_SetObject(py::type::handle_of(answer.error).ptr(), answer.error.ptr());
     throw py::error_already_set();
@@ -190,7 +195,7 @@ py::object step_alone(std::shared_ptr<Sequence> sequence, const py::object& toke
   return py::cast(std::move(answer));
 }
 
-py::list forward_batch(Model& model, const py::iterable& batch, const py::int_& chunk_tokens) {
+py::list forward_batch(Model& model, const py::iterable& batch, const RowCount& chunk_tokens) {
   std::vector<Request> requests;
   for (const py::handle entry : batch) {
     const auto item = py::cast<py::tuple>(entry);
@@ -207,14 +212,14 @@ py::list forward_batch(Model& model, const py::iterable& batch, const py::int_& 
                         to_output("logits", py::cast<std::string>(item[2])), Output::kNone, nullptr, std::nullopt,
                         uncertain});
   }
-  return evaluate_requests(requests, chunk_tokens);
+  return evaluate_requests(model, requests, chunk_tokens);
 }
 
 py::object append(std::shared_ptr<Sequence> sequence, const py::object& tokens, const py::iterable& inputs,
-                  const std::string& logits, const py::int_& uncertain, const py::int_& chunk_tokens) {
+                  const std::string& logits, const py::int_& uncertain, const RowCount& chunk_tokens) {
   const Request request{std::move(sequence), to_tokens(tokens), to_inputs(inputs), to_output("logits", logits),
                         Output::kNone,       nullptr,           std::nullopt,      to_count("uncertain", uncertain, 0)};
-  return evaluate_requests({request}, chunk_tokens)[0];
+  return evaluate_requests(request.sequence->model(), {request}, chunk_tokens)[0];
 }
 
 void bind_step(py::module_& module) {

@@ -18,14 +18,17 @@ void bind_step(pybind11::module_& module);  // StepItem, StepResult
 // Between passes, and between the tensors of a load, signals get their turn.
 void check_signals();
 
-pybind11::list step_items(Model& model, const pybind11::iterable& items, const pybind11::int_& rows);
+// None: the model's pass_rows.
+using RowCount = std::optional<pybind11::int_>;
+
+pybind11::list step_items(Model& model, const pybind11::iterable& items, const RowCount& rows);
 pybind11::object step_alone(std::shared_ptr<Sequence> sequence, const pybind11::object& tokens,
                             const pybind11::iterable& inputs, const std::string& logits, const std::string& hidden,
                             std::shared_ptr<SharedSampler> sampler, const std::optional<pybind11::int_>& logprobs,
-                            const pybind11::int_& uncertain, const pybind11::int_& rows);
-pybind11::list forward_batch(Model& model, const pybind11::iterable& batch, const pybind11::int_& chunk_tokens);
+                            const pybind11::int_& uncertain, const RowCount& rows);
+pybind11::list forward_batch(Model& model, const pybind11::iterable& batch, const RowCount& chunk_tokens);
 pybind11::object append(std::shared_ptr<Sequence> sequence, const pybind11::object& tokens,
                         const pybind11::iterable& inputs, const std::string& logits, const pybind11::int_& uncertain,
-                        const pybind11::int_& chunk_tokens);
+                        const RowCount& chunk_tokens);
 
 }  // namespace qwen35

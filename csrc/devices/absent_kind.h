@@ -18,6 +18,7 @@ class AbsentKind final : public DeviceKind {
   std::unique_ptr<Backend> open(unsigned, unsigned) const override { throw unavailable(); }
   DeviceMemory memory(unsigned) const override { throw unavailable(); }
   bool uses_host_memory() const noexcept override { return false; }
+  PassRows pass_rows() const override { throw unavailable(); }
   std::size_t weight_bytes(const MatrixShape&) const override { throw unavailable(); }
   Footprint footprint(const ModelShape&, std::span<const MatrixShape>, const Workload&) const override {
     throw unavailable();

@@ -21,6 +21,12 @@ struct DeviceMemory {
   std::size_t total = 0;
 };
 
+// How many tokens of a prompt share a pass: the most that are of use, and the fewest, where memory is short.
+struct PassRows {
+  std::size_t most;
+  std::size_t least;
+};
+
 // What a report says of a kind or a device: names and values, in words.
 using Facts = std::vector<std::pair<std::string, std::string>>;
 
@@ -42,6 +48,7 @@ class DeviceKind {
 
   // For every kind that this build has, whether a device is here or not.
   virtual bool uses_host_memory() const noexcept = 0;  // the memory that this program lives in
+  virtual PassRows pass_rows() const = 0;
   // Bytes of a packed weight. Throws FormatError as Backend::pack does.
   virtual std::size_t weight_bytes(const MatrixShape& matrix) const = 0;
   // Beside weights and activations; `weights` in the order of loading. Throws InputError for shapes that the device

@@ -31,12 +31,13 @@ std::uint32_t check_drafts(std::size_t drafts) {
 }
 
 Model::Model(const ModelFile& file, std::unique_ptr<Backend> backend, std::size_t context_tokens, std::size_t drafts,
-             TensorSource* source, const std::function<void()>& pause)
+             std::size_t pass_rows, TensorSource* source, const std::function<void()>& pause)
     : backend_(std::move(backend)),
       config_(naming(file, [&] { return configure(file, *backend_); })),
       rope_table_(make_rope(config_, context_tokens)),
       context_tokens_(context_tokens == 0 ? config_.context_tokens : context_tokens),
       drafts_(check_drafts(drafts)),
+      pass_rows_(pass_rows),
       weights_(load(file, source, pause)) {
   const auto bytes = std::as_bytes(std::span(rope_table_.inv_freq));
   inv_freq_ = backend_->allocate(bytes.size());

@@ -25,12 +25,12 @@ std::uint32_t check_drafts(std::size_t drafts);
 class Model {
  public:
   // context_tokens 0: the file's own. `drafts`: the most tokens of a pass that a sequence may take back, at most
-  // kMostUncertain. `source` gives the tensors' bytes where the file is a header alone. Nothing of
-  // the file or the source is needed afterwards. Throws FormatError when the file is not a complete model of the family
-  // or changes meanwhile, InputError when the context cannot be had. `pause` is called between tensors; what it throws
-  // ends the load.
+  // kMostUncertain. `pass_rows`: tokens of a pass, unless a caller asks for another number. `source` gives the tensors'
+  // bytes where the file is a header alone. Nothing of the file or the source is needed afterwards. Throws FormatError
+  // when the file is not a complete model of the family or changes meanwhile, InputError when the context cannot be
+  // had. `pause` is called between tensors; what it throws ends the load.
   Model(const ModelFile& file, std::unique_ptr<Backend> backend, std::size_t context_tokens, std::size_t drafts,
-        TensorSource* source, const std::function<void()>& pause);
+        std::size_t pass_rows, TensorSource* source, const std::function<void()>& pause);
 
   bool was_mapped() const noexcept { return was_mapped_; }  // no: the system cannot map the file, and it was read
   const Config& config() const noexcept { return config_; }
@@ -39,6 +39,7 @@ class Model {
   Rope rope() const noexcept;  // the same on the device
   std::size_t context_tokens() const noexcept { return context_tokens_; }
   std::size_t drafts() const noexcept { return drafts_; }
+  std::size_t pass_rows() const noexcept { return pass_rows_; }
   // The block that drafts; null where the file has none, or no drafts are wanted.
   const MtpWeights* draft_block() const noexcept {
     return drafts_ > 0 && !weights_.mtp.empty() ? &weights_.mtp.front() : nullptr;
@@ -81,6 +82,7 @@ class Model {
   RopeTable rope_table_;
   std::size_t context_tokens_;
   std::uint32_t drafts_;
+  std::size_t pass_rows_;
   bool was_mapped_ = true;
   Weights weights_;
   std::unique_ptr<Buffer> inv_freq_;

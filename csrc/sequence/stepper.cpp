@@ -17,12 +17,16 @@ void check_rows(std::size_t rows, std::span<const StepItem> items) {
     throw InputError("a pass of " + std::to_string(rows) + " rows (chunk_tokens), expected at least the " +
                      std::to_string(item.uncertain) + " uncertain tokens of an item");
   }
+  check_step_rows(rows);
+}
+
+}  // namespace
+
+void check_step_rows(std::size_t rows) {
   if (rows >= 1 && rows <= kMostStepRows) return;
   throw InputError("a pass of " + std::to_string(rows) + " rows (chunk_tokens), expected 1 to " +
                    std::to_string(kMostStepRows));
 }
-
-}  // namespace
 
 std::vector<StepResult> step(Model& model, std::span<const StepItem> items, std::size_t rows) {
   check_rows(rows, items);

@@ -43,8 +43,10 @@ struct StepResult {
   std::exception_ptr error;  // what ended this item, and this item alone
 };
 
-inline constexpr std::size_t kStepRows = 512;
 inline constexpr std::size_t kMostStepRows = 8192;
+
+// Throws InputError unless a pass can have so many rows.
+void check_step_rows(std::size_t rows);
 
 // One pass of at most `rows` tokens. Items that fit whole go first, the shortest first, so that no long prompt holds up
 // a token to decode; what is left goes to the others in the order of the items. Bits do not depend on any of this. An

@@ -91,6 +91,9 @@ class Footprint:
     def page_tokens(self) -> int:
         """Positions in a page of keys and values."""
     @property
+    def pass_rows(self) -> tuple[int, int]:
+        """How many tokens of a prompt share a pass: the most that are of use, and the fewest, where memory is short."""
+    @property
     def weight_bytes(self) -> list[int]:
         """Of each weight, in the device's layout."""
     def parts(self, context_tokens: int, kv: str, *, rows: int, drafts: int = 0) -> dict[str, int]:
@@ -207,15 +210,17 @@ class Model:
         threads: int = 0,
         context_tokens: int = 0,
         drafts: int = 0,
+        pass_rows: int | None = None,
         profile: bool = False,
         tensors: Callable[[str], NDArray[np.uint8]] | None = None,
     ) -> None:
         """An open file is loaded as it was opened. device: "auto" or one of devices(). threads 0: as many as this
         process may use. context_tokens beyond the model's own switches YaRN on. drafts: the most tokens of an append
-        that a sequence may take back again, 0 to 16; its sequences and snapshots keep room for so many. profile times
-        every operation. With `tensors` the file is a GGUF that may end behind its tensor directory, and the bytes of a
-        tensor are what `tensors(name)` gives, repeated until the tensor is full. Raises Unavailable for a device that
-        is not here."""
+        that a sequence may take back again, 0 to 16; its sequences and snapshots keep room for so many. pass_rows:
+        tokens that share a pass unless a call asks for another number, 1 to 8192; None: the most that the device has
+        use for. profile times every operation. With `tensors` the file is a GGUF that may end behind its tensor
+        directory, and the bytes of a tensor are what `tensors(name)` gives, repeated until the tensor is full. Raises
+        Unavailable for a device that is not here."""
     @property
     def metadata(self) -> dict[str, _MetadataValue]: ...
     @property
@@ -241,6 +246,8 @@ class Model:
     @property
     def drafts(self) -> int: ...
     @property
+    def pass_rows(self) -> int: ...
+    @property
     def weight_bytes(self) -> int: ...
     @property
     def launches(self) -> int:
@@ -256,10 +263,10 @@ class Model:
         "waiting" is time in which the calling thread waited for the others, which no other entry counts. Raises
         InputError for a model loaded without profile."""
     def reset_profile(self) -> None: ...
-    def step(self, items: Iterable[StepItem], *, rows: int = 512) -> list[StepResult]:
-        """One pass of at most `rows` tokens, 1 to 8192. Items that fit whole go first, the shortest first, so that no
-        long prompt holds up a token to decode; what is left goes to the others in their order. No bit of a result
-        depends on that.
+    def step(self, items: Iterable[StepItem], *, rows: int | None = None) -> list[StepResult]:
+        """One pass of at most `rows` tokens, 1 to 8192; None: `pass_rows`. Items that fit whole go first, the shortest
+        first, so that no long prompt holds up a token to decode; what is left goes to the others in their order. No bit
+        of a result depends on that.
 
         What ends one item ends it alone and is its result's `error`. Raises InputError for `rows`, and an error of the
         device itself, after which the sequences that took part have to be restored or truncated to 0."""
@@ -271,7 +278,7 @@ class Model:
             | tuple[Sequence, Seq[int] | NDArray[np.int32], _Logits, _Inputs, int]
         ],
         *,
-        chunk_tokens: int = 512,
+        chunk_tokens: int | None = None,
     ) -> list[NDArray[np.float32]]:
         """Steps until each item's tokens are appended to its sequence; returns per item the logits [n, V] asked for: n
         is 0, 1 or the number of tokens. `inputs` and, behind them, `uncertain` as in Sequence.append.
@@ -369,6 +376,9 @@ class Sequence:
     @property
     def context_tokens(self) -> int: ...
     @property
+    def pass_rows(self) -> int:
+        """The model's."""
+    @property
     def state_bytes(self) -> int: ...
     def append(
         self,
@@ -377,13 +387,13 @@ class Sequence:
         inputs: _Inputs = (),
         logits: _Logits = "last",
         uncertain: int = 0,
-        chunk_tokens: int = 512,
+        chunk_tokens: int | None = None,
     ) -> NDArray[np.float32]:
         """Appends tokens; returns logits [n, V]. `inputs`: blocks in the place of tokens, in their order, and the index
         among these tokens where each begins; its ids stay what the tokens say. A block may end behind the tokens: the
         next call then goes on with it, at a negative index. The last `uncertain` tokens, at most Model.drafts, can be
         taken back by rewind() until the next append, which makes certain what it finds. Raises InputError (nothing is
-        changed), Cancelled."""
+        changed), Cancelled. A pass has at most `chunk_tokens` of them; None: the model's pass_rows."""
     def step(
         self,
         tokens: Seq[int] | NDArray[np.int32],
@@ -394,7 +404,7 @@ class Sequence:
         sampler: Sampler | None = None,
         logprobs: int | None = None,
         uncertain: int = 0,
-        rows: int = 512,
+        rows: int | None = None,
     ) -> StepResult:
         """`Model.step` of this sequence alone, whose error is raised."""
     def rewind(self, n: int) -> None:

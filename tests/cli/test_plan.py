@@ -250,3 +250,13 @@ def test_a_conversation_is_taken_up_in_the_format_it_was_kept_in() -> None:
     assert chosen("4G", "q8") == "q8"
     assert chosen("350M", None) == chosen("350M", "q8") == "k8v4"
     assert chosen("350M", "q4") == "q4"
+
+
+def test_an_engine_takes_the_passes_of_its_plan() -> None:
+    path = hub.embedded_model()
+    subject = of_file(path, _core.GgufFile(path, header=True), Extras(threads=1))
+    opening = Opening(Wish(device="cpu", threads=1, context_tokens=200), FLAGS, lambda text: None)
+    plan = opening.plan(subject)
+    assert plan is not None and plan.rows == 200
+    with opening.engine(path) as engine:
+        assert engine.model.pass_rows == engine._cached.chunk_tokens == 200

@@ -43,7 +43,23 @@ def test_a_replayed_graph_gives_the_bits_of_its_kernels(tiny: Callable[..., Any]
     assert all(np.array_equal(a, b) for a, b in zip(*logits, strict=True))
 
 
-def test_the_plan_covers_what_is_taken(tiny: Callable[..., Any]) -> None:
+@pytest.mark.parametrize(("variety", "kv"), [({}, "q4"), ({"moe": True}, "f16")], ids=str)
+def test_passes_of_2048_rows_give_the_bits_of_shorter_ones(
+    tiny: Callable[..., Any], variety: dict[str, Any], kv: str
+) -> None:
+    core = _core.Model(tiny(**variety).path, device="cuda")
+    assert core.pass_rows == 2048
+    tokens = [7 * i % 60 for i in range(2060)]
+    found = []
+    for rows in (None, 333):
+        sequence = _core.Sequence(core, kv=kv)
+        sequence.append(tokens, logits="none", chunk_tokens=rows)
+        found.append(np.array(sequence.append([5])))
+    assert np.array_equal(*found)
+
+
+@pytest.mark.parametrize("rows", [1024, 256])
+def test_the_plan_covers_what_is_taken(tiny: Callable[..., Any], rows: int) -> None:
     model = tiny(wide=True, moe=True, dtype="Q4_K")
     file = _core.GgufFile(model.path)
     stored = tuple(Stored(t.name, t.shape, t.dtype, t.n_bytes) for t in file.tensors)
@@ -51,11 +67,11 @@ def test_the_plan_covers_what_is_taken(tiny: Callable[..., Any]) -> None:
     footprint = DeviceFootprint(config, stored, vocabulary=config.vocabulary, device="cuda")
     context = 1500
     before = _core.device_memory("cuda").free
-    core = _core.Model(model.path, device="cuda", context_tokens=context)
+    core = _core.Model(model.path, device="cuda", context_tokens=context, pass_rows=rows)
     sequence = _core.Sequence(core, kv="q4")
     sequence.append([i % 60 for i in range(context)], logits="none")
     taken = before - _core.device_memory("cuda").free
-    planned = footprint.parts(context, "q4")
+    planned = footprint.parts(context, "q4", rows)
     assert planned.weights + planned.state <= taken <= planned.total - planned.program - planned.snapshots
 
 

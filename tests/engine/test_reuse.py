@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from qwen35_local import _core
 from qwen35_local.chat.messages import Message, ToolCall
 from qwen35_local.chat.presets import Sampling
+from qwen35_local.engine.cache import Logits
 from qwen35_local.engine.cached_sequence import Draw
 from qwen35_local.engine.engine import Engine
+from qwen35_local.engine.model_input import ModelInput
 from qwen35_local.engine.reply import Compacted, Done, Request
 from qwen35_local.errors import InputError
 
@@ -189,6 +191,24 @@ def test_what_is_settled_is_not_settled_again(talk: Talk) -> None:
         talk.engine.prefill(replace(talk.request, messages=[SYSTEM, Message("user", "Hello!")]))
     expected = talk.new_tokens("Thank you!")
     assert talk.ask("Thank you!")[1] == expected
+
+
+def test_idle_work_goes_on_in_short_passes(demo: _core.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, lengths = Engine(demo), list[int]()
+    append = engine._cached._append
+
+    def noted(sequence: _core.Sequence, rows: ModelInput, wants_logits: bool) -> Logits | None:
+        lengths.append(len(rows))
+        return append(sequence, rows, wants_logits)
+
+    monkeypatch.setattr(engine._cached, "_append", noted)
+    request = Request([SYSTEM, Message("user", "What is 12 + 30? " * 60)], GREEDY, max_tokens=4)
+    engine.prefill(request)
+    assert 64 < max(lengths) <= demo.pass_rows
+    lengths.clear()
+    engine.prefill_ahead(request, Message("assistant", "Words. " * 100))
+    engine.finish_idle()
+    assert max(lengths) == 64
 
 
 @pytest.mark.parametrize("after", [1, 2, 3])

@@ -15,14 +15,14 @@ from qwen35_local.quantize.synthetic import of_config
 GIB = 1 << 30
 
 
-def footprint(config: ModelConfig) -> DeviceFootprint:
+def footprint(config: ModelConfig, device: str = "cpu") -> DeviceFootprint:
     made = of_config("model", config, "Q4_K_M")
     tensors = tuple(Stored(t.name, t.shape, t.dtype) for t in made.tensors)
-    return DeviceFootprint(config, tensors, vocabulary=config.vocabulary)
+    return DeviceFootprint(config, tensors, vocabulary=config.vocabulary, device=device)
 
 
-def of_size(name: str) -> DeviceFootprint:
-    return footprint(replace(SIZES[name].config, mtp_layers=0))
+def of_size(name: str, device: str = "cpu") -> DeviceFootprint:
+    return footprint(replace(SIZES[name].config, mtp_layers=0), device)
 
 
 def test_parts_are_together_the_whole() -> None:
@@ -91,3 +91,22 @@ def test_without_a_context_the_models_own_is_reached_first() -> None:
     assert LEAST_CONTEXT_TOKENS < far_less.context_tokens < 262_144
     nothing = solve(model, 4 * GIB)
     assert (nothing.context_tokens, nothing.fits) == (LEAST_CONTEXT_TOKENS, False)
+
+
+def test_passes_are_shorter_where_memory_is_short() -> None:
+    """And only there: the context that was asked for comes first, then the widest format, then long passes."""
+    model = of_size("Qwen3.5-35B-A3B", "cuda")
+    assert model.pass_rows == (2048, 1024, 512, 256)
+    needs = {rows: model.memory(262_144, "q8", rows, budget=0).total for rows in model.pass_rows}
+    assert sorted(needs.values(), reverse=True) == list(needs.values())
+    for rows, needed in needs.items():
+        plan = solve(model, needed, context_tokens=262_144)
+        assert (plan.rows, plan.kv, plan.fits, plan.memory.total) == (rows, "q8", True, needed)
+    least = needs[256] - 1
+    assert not solve(model, least, context_tokens=262_144, kv="q8").fits
+    assert solve(model, least, context_tokens=262_144).kv == "k8v4"
+    assert solve(model, least, kv="q8").rows == 2048  # the longest context with these
+    shortest = solve(model, model.memory(4096, "q4", 256, budget=0).total)
+    assert (shortest.rows, shortest.context_tokens, shortest.fits) == (256, 4096, True)
+    assert of_size("Qwen3.5-0.8B").pass_rows == (512,)
+    assert solve(of_size("Qwen3.5-0.8B"), GIB, context_tokens=100).rows == 100

@@ -21,6 +21,7 @@ class CpuKind final : public DeviceKind {
     return {memory.free, memory.total};
   }
   bool uses_host_memory() const noexcept override { return true; }
+  PassRows pass_rows() const override { return {.most = 512, .least = 512}; }
   std::size_t weight_bytes(const MatrixShape& matrix) const override { return cpu::weight_bytes(matrix); }
   Footprint footprint(const ModelShape& model, std::span<const MatrixShape> weights,
                       const Workload& work) const override {

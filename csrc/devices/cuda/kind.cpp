@@ -35,6 +35,8 @@ class CudaKind final : public DeviceKind {
   }
   Facts device_facts(unsigned number) const override { return card_facts(number); }
   bool uses_host_memory() const noexcept override { return false; }
+  // Of 256 experts of which a token takes 8, 2,048 rows give each 64, the rows of a tile.
+  PassRows pass_rows() const override { return {.most = 2048, .least = 256}; }
   std::size_t weight_bytes(const MatrixShape& matrix) const override {
     return cuda::weight_bytes({nullptr, matrix.dtype, matrix.rows, matrix.cols}, matrix.groups);
   }

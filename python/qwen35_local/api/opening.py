@@ -79,12 +79,13 @@ class Opening:
         file = open_file(path, self._notice)
         subject = of_file(path, file, Extras(threads=wish.threads or _core.usable_threads(), device=wish.device))
         plan = self.plan(subject)
-        kv, context_tokens, snapshot_bytes = self._chosen(plan)
+        kv, context_tokens, pass_rows, snapshot_bytes = self._chosen(plan)
         engine = load(
             file,
             device=wish.device,
             context_tokens=context_tokens,
             threads=wish.threads,
+            pass_rows=pass_rows,
             kv=kv,
             cache_bytes=snapshot_bytes if wish.cache_bytes is None else wish.cache_bytes,
             disk_folder=wish.disk_folder,
@@ -96,17 +97,17 @@ class Opening:
         self._notice_yarn(subject.footprint.config.context_tokens)
         return engine
 
-    def _chosen(self, plan: Plan | None) -> tuple[KvFormat, int, int]:
-        """KV format, context tokens, bytes of snapshots."""
+    def _chosen(self, plan: Plan | None) -> tuple[KvFormat, int, int | None, int]:
+        """KV format, context tokens, tokens of a pass, bytes of snapshots."""
         wish = self._wish
         if plan is None:
             kv = self._first_kv or ("f16" if wish.kv == "auto" else wish.kv)
-            return kv, wish.context_tokens, 1 << 30
+            return kv, wish.context_tokens, None, 1 << 30
         if wish.kv == "auto" and plan.kv not in ("f16", self._first_kv):
             self._notice(
                 f"keys and values are kept in {plan.kv}: the widest format that fits; {self._names.kv} says otherwise"
             )
-        return plan.kv, plan.context_tokens, plan.memory.snapshots
+        return plan.kv, plan.context_tokens, plan.rows, plan.memory.snapshots
 
     @property
     def _first_kv(self) -> KvFormat | None:

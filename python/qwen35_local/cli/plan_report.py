@@ -78,8 +78,9 @@ def facts(subject: Subject, plan: Plan) -> dict[str, Any]:
         "context_tokens": plan.context_tokens,
         "needs_yarn": plan.needs_yarn,
         "kv": plan.kv,
+        "pass_rows": plan.rows,
         "kv_bytes_per_token": footprint.kv_token_bytes(plan.kv),
-        "longest_context_tokens": footprint.longest(plan.kv, plan.budget),
+        "longest_context_tokens": footprint.longest(plan.kv, plan.budget, plan.rows),
         "file_bytes": footprint.file_bytes,
         "total_bytes": plan.memory.total,
         "parts": asdict(plan.memory),
@@ -116,7 +117,7 @@ def show_parts(console: Any, answer: Answer, subject: Subject, plan: Plan) -> No
         "snapshots": "to go back to: as many as there is room for, 1 GiB at most",
         "vision": "as F16" if plan.memory.vision else "--vision counts it",
         "mtp": mtp_note(subject, plan),
-        "scratch": f"for {min(plan.context_tokens, 512)} tokens at a time",
+        "scratch": f"for {plan.rows:,} tokens of a prompt at a time",
         "program": "interpreter, libraries, tokenizer"
         if footprint.of_device.uses_host_memory
         else "the driver's context, kernels and graphs: an estimate",
@@ -133,7 +134,7 @@ def show_parts(console: Any, answer: Answer, subject: Subject, plan: Plan) -> No
     table.add_row("together", size(plan.memory.total), verdict(plan, answer.source), style="bold")
     console.print(table)
     if plan.fits:
-        longest = footprint.longest(plan.kv, plan.budget)
+        longest = footprint.longest(plan.kv, plan.budget, plan.rows)
         if longest > plan.context_tokens:
             console.print(f"Up to {longest:,} tokens would fit.")
     if plan.needs_yarn:

@@ -17,7 +17,6 @@ from qwen35_local.progress import Progress
 Prompt: TypeAlias = ModelInput | Tokens | Seq[int]
 Append: TypeAlias = Callable[[_core.Sequence, ModelInput, bool], Logits | None]
 
-CHUNK_TOKENS = 512
 CHECKPOINT_TOKENS = 4096  # a long prefill leaves a snapshot every so many tokens
 LIVE = "what was read last"
 
@@ -55,14 +54,14 @@ class CachedSequence:
         sequence: _core.Sequence,
         cache: PrefixCache | None = None,
         *,
-        chunk_tokens: int = CHUNK_TOKENS,
+        chunk_tokens: int | None = None,
         checkpoint_tokens: int = CHECKPOINT_TOKENS,
         append: Append | None = None,
     ) -> None:
-        """`append(sequence, rows, wants_logits)` evaluates one chunk and returns the logits [V] that follow it, if they
-        are wanted; None: the sequence's own."""
+        """`chunk_tokens` share a pass; None: the model's `pass_rows`. `append(sequence, rows, wants_logits)` evaluates
+        one chunk and returns the logits [V] that follow it, if they are wanted; None: the sequence's own."""
         self.cache = PrefixCache() if cache is None else cache
-        self.chunk_tokens = chunk_tokens
+        self.chunk_tokens = chunk_tokens or sequence.pass_rows
         self.checkpoint_tokens = checkpoint_tokens
         self._sequence = sequence
         self._append = append or append_alone

@@ -21,16 +21,18 @@ def load(
     device: str = "auto",
     context_tokens: int = 0,
     threads: int = 0,
+    pass_rows: int | None = None,
     kv: KvFormat = "f16",
     cache_bytes: int = 1 << 30,
     disk_folder: Path | None = None,
     disk_bytes: int = 0,
 ) -> Engine:
     """Everything is read from `file` as it was opened, whatever its path has come to name since. `device`: "auto" or
-    one of `_core.devices()`. Raises FormatError, InputError, Unavailable and TemplateError."""
+    one of `_core.devices()`. `pass_rows`: as many tokens of a prompt share a pass. Raises FormatError, InputError,
+    Unavailable and TemplateError."""
 
     def load_model(file: _core.GgufFile, content: Callable[[], bytes]) -> Loaded:
-        model = _core.Model(file, device=device, context_tokens=context_tokens, threads=threads)
+        model = _core.Model(file, device=device, context_tokens=context_tokens, threads=threads, pass_rows=pass_rows)
         disk = None if disk_folder is None else Spill(disk_folder, model, kv, disk_bytes)
         return Loaded(model, disk, store.identity(content(), model), device_note(device))
 

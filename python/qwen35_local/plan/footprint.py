@@ -10,7 +10,6 @@ from qwen35_local.errors import FormatError
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.memory import Footprint, Memory
 
-CHUNK_TOKENS = 512  # of a prompt that are evaluated at a time
 MOST_DRAFTS = 8  # tokens of a pass that may be taken back
 
 _BLOCKS = _core.block_types()
@@ -117,8 +116,14 @@ class DeviceFootprint(Footprint):
     def page_tokens(self) -> int:
         return self.of_device.page_tokens
 
-    def parts(self, context_tokens: int, kv: str) -> Memory:
-        found = self.of_device.parts(context_tokens, kv, rows=min(CHUNK_TOKENS, context_tokens), drafts=self.drafts)
+    @cached_property
+    def pass_rows(self) -> tuple[int, ...]:
+        most, least = self.of_device.pass_rows
+        return tuple(most >> n for n in range((most // least).bit_length()))
+
+    def parts(self, context_tokens: int, kv: str, rows: int | None = None) -> Memory:
+        rows = min(rows or self.pass_rows[0], context_tokens)
+        found = self.of_device.parts(context_tokens, kv, rows=rows, drafts=self.drafts)
         program, logits = found["program"], 0
         if self.of_device.uses_host_memory:
             program = _PROGRAM_BYTES + _TOKEN_BYTES * self.vocabulary
