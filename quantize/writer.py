@@ -80,7 +80,8 @@ def metadata_bytes(metadata: dict[str, object]) -> int:
 
 
 def _writer(path: Path, metadata: dict[str, object], tensors: Sequence[ListedTensor]) -> gguf.GGUFWriter:
-    writer = gguf.GGUFWriter(path, str(metadata["general.architecture"]))
+    architecture = metadata.get("general.architecture")
+    writer = _Unnamed(path, "") if architecture is None else gguf.GGUFWriter(path, str(architecture))
     for key, value in metadata.items():
         if key == "general.architecture" or (isinstance(value, list) and not value):
             continue
@@ -91,6 +92,13 @@ def _writer(path: Path, metadata: dict[str, object], tensors: Sequence[ListedTen
         number = gguf.GGMLQuantizationType[tensor.dtype]
         writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), tensor.n_bytes, number)
     return writer
+
+
+class _Unnamed(gguf.GGUFWriter):  # type: ignore[misc]  # gguf has no types
+    """Of a file that is no model and has no architecture."""
+
+    def add_architecture(self) -> None:
+        pass
 
 
 def _value_type(key: str, value: object) -> tuple[gguf.GGUFValueType, gguf.GGUFValueType | None]:

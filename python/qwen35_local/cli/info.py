@@ -21,7 +21,6 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """What a model is: size, tensor types with bits per weight, context, tokenizer, template, what is missing."""
-    from qwen35_local import _core
     from qwen35_local.cli.info_checkpoint import describe_checkpoint, describe_config
     from qwen35_local.cli.model import find, header_of
     from qwen35_local.hub.resolve import Absent, Checkpoint
@@ -32,13 +31,32 @@ def info(
     if isinstance(found, Checkpoint):
         facts = describe_checkpoint(found.folder) if offer is None else describe_config(found.folder, offer.n_bytes)
     else:
-        facts = describe(found.path, _core.GgufFile(found.path, header=offer is not None))
+        facts = describe_file(found.path, is_whole=offer is None)
     if offer is not None:
         facts |= {"file": f"{offer.repository}/{offer.files[0].path}", "bytes": offer.n_bytes}
     if as_json:
         sys.stdout.write(json.dumps(facts) + "\n")
     else:
         show(facts)
+
+
+def describe_file(path: Path, *, is_whole: bool) -> dict[str, Any]:
+    """A GGUF, or its header alone, or an importance matrix in either format. Raises FormatError, OSError."""
+    from qwen35_local import _core
+    from qwen35_local.cli import info_importance
+    from qwen35_local.errors import FormatError
+
+    try:
+        file = _core.GgufFile(path, header=not is_whole)
+    except FormatError:
+        older = info_importance.describe_older(path)
+        if older is None:
+            raise
+        return older
+    facts = describe(path, file)
+    if file.kind == "importance matrix" and is_whole:
+        info_importance.add(facts, path, file)
+    return facts
 
 
 def describe(path: Path, file: "_core.GgufFile") -> dict[str, Any]:
@@ -188,6 +206,14 @@ def config_facts(config: "ModelConfig") -> dict[str, Any]:
 
 
 def show(facts: dict[str, Any]) -> None:
+    from qwen35_local.cli.info_importance import importance_rows
+    from qwen35_local.cli.terminal import printable_line
+
+    for label, value in importance_rows(facts) if "importance" in facts else model_rows(facts):
+        sys.stdout.write(f"{label:<12}{printable_line(value)}\n")
+
+
+def model_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     kind = f"GGUF v{facts['gguf_version']}" if facts["gguf_version"] else "checkpoint"
     rows = [
         ("file", f"{facts['file']} ({facts['bytes'] / 1e6:,.1f} MB, {kind})"),
@@ -215,11 +241,7 @@ def show(facts: dict[str, Any]) -> None:
     if "tokenizer" in facts:
         rows += [("tokenizer", describe_tokenizer(facts)), ("template", describe_template(facts))]
     rows += [("license", str(facts["license"]))] if facts["license"] else []
-    rows += problems(facts)
-    from qwen35_local.cli.terminal import printable_line
-
-    for label, value in rows:
-        sys.stdout.write(f"{label:<12}{printable_line(value)}\n")
+    return rows + problems(facts)
 
 
 def describe_tokenizer(facts: dict[str, Any]) -> str:
