@@ -193,7 +193,8 @@ class Backend {
   void norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const HeadNorms& norms, float eps, const Rope& rope,
                         const AttentionShape& shape, std::uint32_t layer);
 
-  // out = softmax(q k^T / sqrt(A)) v * sigmoid(gate) over positions [0, the row's own]. out [T, H A].
+  // out = softmax(q k^T / sqrt(A)) v * sigmoid(gate) over positions [0, the row's own]. out [T, H A]. Uses the queries
+  // up, with the k and v of a norm_rope_append just before it: what these tensors hold afterwards is not defined.
   void attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::uint32_t layer);
 
   // logits = h router^T and, with a gate for the shared expert, out.shared_gate = h shared_gate^T; then the top K of

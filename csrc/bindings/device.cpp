@@ -129,13 +129,16 @@ void gated_delta_net(Device& device, const array& out, const array& qkv, const a
   stage.fetch(out);
 }
 
+// With `attended`, attend follows in the same pass, and its result is all that comes back.
 void norm_rope_append(Device& device, const array& q_gate, const array& k, const array& v, const array& q_norm,
                       const array& k_norm, float eps, const std::vector<double>& inv_freq, float magnitude,
                       const Range& shape, const std::vector<Range>& ranges, const std::vector<KvCache*>& caches,
                       const std::vector<std::array<std::int32_t, 3>>& positions,
-                      const std::array<std::uint32_t, 3>& sections, const Commits& commits) {
+                      const std::array<std::uint32_t, 3>& sections, const Commits& commits,
+                      const std::optional<array>& attended) {
   Stage stage(*device.ops);
   const Tensor queries = stage.tensor(q_gate), keys = stage.tensor(k), values = stage.tensor(v);
+  const Tensor out = attended ? stage.tensor(*attended) : Tensor{};
   const HeadNorms norms{stage.floats(q_norm), stage.floats(k_norm)};
   const auto table = device.ops->allocate(inv_freq.size() * sizeof(double));
   device.ops->upload(table->data(), reinterpret_cast<const std::byte*>(inv_freq.data()), table->bytes());
@@ -145,8 +148,11 @@ void norm_rope_append(Device& device, const array& q_gate, const array& k, const
     const auto [t, h, w] = positions[row];
     step.positions.at(row) = {t, h, w};
   }
-  run(device, attention_model(caches), step,
-      [&] { device.ops->norm_rope_append(queries, keys, values, norms, eps, rope, attention_shape(shape), 0); });
+  run(device, attention_model(caches), step, [&] {
+    device.ops->norm_rope_append(queries, keys, values, norms, eps, rope, attention_shape(shape), 0);
+    if (attended) device.ops->attend(out, queries, attention_shape(shape), 0);
+  });
+  if (attended) return stage.fetch(*attended);
   for (const array& changed : {q_gate, k, v}) stage.fetch(changed);
 }
 
@@ -307,7 +313,8 @@ void bind_device(py::module_& kernels) {
       .def("norm_rope_append", &norm_rope_append, py::arg("q_gate"), py::arg("k"), py::arg("v"), py::arg("q_norm"),
            py::arg("k_norm"), py::arg("eps"), py::arg("inv_freq"), py::arg("magnitude"), py::arg("shape"),
            py::arg("ranges"), py::arg("caches"), py::arg("positions") = std::vector<std::array<std::int32_t, 3>>(),
-           py::arg("sections") = std::array<std::uint32_t, 3>{11, 11, 10}, py::arg("commits") = Commits{})
+           py::arg("sections") = std::array<std::uint32_t, 3>{11, 11, 10}, py::arg("commits") = Commits{},
+           py::arg("attended") = py::none())
       .def("attend", &attend)
       .def("route", &route, py::arg("h"), py::arg("router"), py::arg("top_k"), py::arg("shared_gate") = py::none())
       .def("moe_gather", &moe_gather, py::arg("out"), py::arg("h"), py::arg("experts"), py::arg("chosen"),

@@ -58,8 +58,9 @@ void forward(Backend& ops, const Weights& model, const Config& config, const Rop
     ops.rms_norm(s.h, s.x, layer.feed_forward_norm, config.eps);
     std::visit([&](const auto& w) { pass.feed(w); }, layer.feed_forward);
   }
-  ops.take_rows(s.h.first_rows(outputs), s.x);
-  ops.rms_norm(s.last.first_rows(outputs), s.h.first_rows(outputs), model.norm, config.eps);
+  Tensor last = s.x;
+  if (outputs != s.x.rows) ops.take_rows(last = s.h.first_rows(outputs), s.x);
+  ops.rms_norm(s.last.first_rows(outputs), last, model.norm, config.eps);
 }
 
 void append_pairs(Backend& ops, const MtpWeights& block, const Config& config, const Rope& rope, const Activations& s) {

@@ -13,7 +13,7 @@ constexpr unsigned kHidden = 5120;  // of 27B: the row whose norm matmul_1 and s
 
 unsigned launched_bytes(std::string_view name) {
   for (unsigned tiles : {1, 2, 4}) {
-    if (name == "attend_" + std::to_string(tiles)) return attend_room_bytes(tiles);
+    if (name == "attend_" + std::to_string(tiles)) return attend_room_bytes(tiles) + (tiles < 4 ? kHeadRoomBytes : 0);
   }
   const bool takes_norm = name == "matmul_1" || name == "swiglu_1";
   return takes_norm ? kHidden * 5 + kHidden / kBlockColumns * sizeof(BlockSums) : 0;

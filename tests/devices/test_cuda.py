@@ -14,21 +14,38 @@ from qwen35_local.plan.predict import kernels_per_token
 pytestmark = pytest.mark.skipif(
     _core.devices()["cuda"] is not None, reason=f"no CUDA device: {_core.devices()['cuda']}"
 )
-VARIETIES = [{}, {"layers": 8}, {"moe": True}, {"moe": True, "layers": 8}]
+VARIETIES = [{}, {"layers": 8}, {"moe": True}, {"moe": True, "layers": 8}, {"heads": 12, "kv_heads": 1}]
+
+
+def kernels_of(core: Any, sequence: Any, tokens: list[int]) -> int:
+    before = core.launches
+    sequence.append(tokens)
+    return int(core.launches - before)
 
 
 @pytest.mark.parametrize("variety", VARIETIES, ids=str)
 @pytest.mark.parametrize("kv", ["f16", "q4"])
 def test_kernels_of_a_token(tiny: Callable[..., Any], variety: dict[str, Any], kv: str) -> None:
-    """What predictions count: no more than six a layer, but seven where one with experts attends."""
+    """What predictions count: five a layer, six with experts, and three around them."""
     model = tiny(wide=True, dtype="Q8_0", **variety)
     core = _core.Model(model.path, device="cuda")
     sequence = _core.Sequence(core, kv=kv)
     sequence.append([1, 2, 3, 4, 5])
     for _ in range(2):
-        before = core.launches
-        sequence.append([7])
-        assert core.launches - before == kernels_per_token(model.config)
+        assert kernels_of(core, sequence, [7]) == kernels_per_token(model.config)
+
+
+def test_kernels_of_a_token_that_fills_a_page(tiny: Callable[..., Any]) -> None:
+    """Keys are then appended by themselves, and the page is quantised: plain pages need neither."""
+    model = tiny(wide=True, dtype="Q8_0")
+    core = _core.Model(model.path, device="cuda")
+    one = kernels_per_token(model.config)
+    plain, quantised = _core.Sequence(core, kv="f16"), _core.Sequence(core, kv="q4")
+    for sequence in (plain, quantised):
+        sequence.append(list(range(250)) + [1] * 261)
+    assert kernels_of(core, plain, [7]) == one
+    assert kernels_of(core, quantised, [7]) == one + 2
+    assert kernels_of(core, quantised, [7]) == one
 
 
 @pytest.mark.parametrize("variety", [{}, {"moe": True, "mtp": True}], ids=str)

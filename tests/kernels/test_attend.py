@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from kernel_cases import REFERENCE, U, agree, cuts, device_of, empty, rows, same_bits, sigmoid
+from kernel_cases import REFERENCE, U, agree, cuts, device_of, empty, rows, same_bits, sigmoid, vector
 
 from qwen35_local._core import kernels
 
@@ -23,8 +23,8 @@ class Case:
         cache = kernels.KvCache(device, kv, self.shape, -(-len(self.k) // PAGE))
         ones = np.ones(self.shape[2], np.float32)
         self.keys = np.array(self.k)
-        device.norm_rope_append(np.array(self.q_gate[:count]), self.keys[:count], self.v[:count], ones, ones, 1e-6, [],
-                             1.0, self.shape, [(0, count, 0)], [cache])  # fmt: skip
+        device.norm_rope_append(np.array(self.q_gate[:count]), self.keys[:count], np.array(self.v[:count]), ones, ones,
+                             1e-6, [], 1.0, self.shape, [(0, count, 0)], [cache])  # fmt: skip
         return cache
 
     def attend(self, device, cache, first, pieces):
@@ -167,3 +167,43 @@ def test_a_nan_stays_in_its_row(name):
     assert np.isnan(out[4, :32]).all()
     out[4, :32] = clean[4, :32]
     assert same_bits(out, clean)
+
+
+@pytest.mark.parametrize("kv", ["f32", "f16", "q8", "q4", "k8v4"])
+@pytest.mark.parametrize("shape", [(4, 2, 32), (8, 1, 64), (6, 2, 96), (12, 1, 32), (16, 1, 256)])
+def test_appended_in_the_same_pass(name, kv, shape):
+    """A device may do both in one kernel: the same bits, in the results and in the pages that the next rows read."""
+    heads, kv_heads, width = shape
+    rng, device = np.random.default_rng(11), device_of(name, 2)
+    norms, inv_freq = (vector(rng, width), vector(rng, width)), [0.7**i for i in range(width // 4)]
+    lengths, total = (0, 252, 700), 8
+    texts = [[rows(rng, n + total, heads * 2 * width), *(rows(rng, n + total, kv_heads * width) for _ in "kv")]
+             for n in lengths]  # fmt: skip
+    results = []
+    for together in (False, True):
+        caches = [kernels.KvCache(device, kv, shape, 3) for _ in texts]
+
+        def append(parts, caches, attended=None):
+            """Rows [first, last) of each text; the queries as they are left."""
+            given = [np.concatenate([text[i][a:b] for text, (a, b) in parts]) for i in range(3)]
+            ends = np.cumsum([0, *(b - a for _, (a, b) in parts)])
+            ranges = [(int(at), b - a, a) for at, (_, (a, b)) in zip(ends, parts, strict=False)]
+            places = [(a + i, 2 * i, 3) for _, (a, b) in parts for i in range(b - a)]
+            device.norm_rope_append(*given, *norms, 1e-6, inv_freq, 1.25, shape, ranges, caches, positions=places,
+                                    attended=attended)  # fmt: skip
+            return given[0], ranges
+
+        for text, cache, n in zip(texts, caches, lengths, strict=True):
+            if n > 0:
+                append([(text, (0, n))], [cache])
+        results.append([])
+        for i in range(total):
+            parts = [(text, (n + i, n + i + 1)) for text, n in zip(texts, lengths, strict=True)]
+            out = empty(3, heads * width)
+            if together:
+                append(parts, caches, out)
+            else:
+                queries, ranges = append(parts, caches)
+                device.attend(out, queries, shape, ranges, caches)
+            results[-1].append(out)
+    assert same_bits(np.stack(results[0]), np.stack(results[1]))

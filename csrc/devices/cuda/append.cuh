@@ -36,18 +36,23 @@ DEVICE Angle turn(double angle) {
   return {s, -c};
 }
 
-// Angles in double: at position 10^6 a float angle would be off by 0.03. Grid: rows.
-KERNEL(rope_table, kRowThreads)(RopeTableArgs args) {
-  await_predecessor();
-  const int* position = args.step.positions + 3 * blockIdx.x;
-  float* cosine = args.table + blockIdx.x * 2ull * args.pairs;
-  for (unsigned i = threadIdx.x; i < args.pairs; i += kRowThreads) {
+// Shared memory in which a block of threads prepares the heads of one row.
+struct HeadRoom {
+  float angles[kMostHeadWidth];  // cos, then sin, [2, pairs]
+  float heads[kAppendWarps][kMostHeadWidth];
+};
+
+// The threads meet afterwards. Angles in double: at position 10^6 a float angle would be off by 0.03.
+DEVICE void take_angles(HeadRoom& room, const NewHeads& args, const int* position) {
+  const unsigned i = threadIdx.x;
+  if (i < args.pairs) {
     const unsigned turns = i % 3 == 0 ? args.sections[0] : i % 3 == 1 ? args.sections[1] : args.sections[2];
     const unsigned axis = i < 3 * turns ? i % 3 : 0;
     const Angle angle = turn(static_cast<double>(position[axis]) * args.inv_freq[i]);
-    cosine[i] = static_cast<float>(angle.cosine * static_cast<double>(args.magnitude));
-    cosine[args.pairs + i] = static_cast<float>(angle.sine * static_cast<double>(args.magnitude));
+    room.angles[i] = static_cast<float>(angle.cosine * static_cast<double>(args.magnitude));
+    room.angles[args.pairs + i] = static_cast<float>(angle.sine * static_cast<double>(args.magnitude));
   }
+  __syncthreads();
 }
 
 DEVICE void load_head(Head& x, const float* from, unsigned width) {
@@ -77,64 +82,93 @@ DEVICE void norm_head(Head& x, const float* weight, unsigned width, float eps) {
   }
 }
 
-// `room` of a warp: an element's partner lies with another lane.
-DEVICE void turn_head(Head& x, float (&room)[kMostHeadWidth], const float* cosine, unsigned pairs) {
-  const float* sine = cosine + pairs;
-  for (unsigned i = 0; i < kHeadParts; ++i) room[lane_id() + kWarp * i] = x[i];
+// Through shared memory, since an element's partner lies with another lane.
+DEVICE void turn_head(Head& x, HeadRoom& room, unsigned pairs) {
+  const float *cosine = room.angles, *sine = cosine + pairs;
+  float (&all)[kMostHeadWidth] = room.heads[warp_id()];
+  for (unsigned i = 0; i < kHeadParts; ++i) all[lane_id() + kWarp * i] = x[i];
   __syncwarp();
   for (unsigned i = 0; i < kHeadParts; ++i) {
     const unsigned a = lane_id() + kWarp * i;
     if (a < pairs) {
-      x[i] = fmaf(-room[a + pairs], sine[a], x[i] * cosine[a]);
+      x[i] = fmaf(-all[a + pairs], sine[a], x[i] * cosine[a]);
     } else if (a < 2 * pairs) {
-      x[i] = fmaf(x[i], cosine[a - pairs], room[a - pairs] * sine[a - pairs]);
+      x[i] = fmaf(x[i], cosine[a - pairs], all[a - pairs] * sine[a - pairs]);
+    }
+  }
+  __syncwarp();  // the warp's next head comes here too
+}
+
+// A query or key: normed, turned, and rotated where pages are quantised.
+DEVICE void prepare_head(Head& x, HeadRoom& room, const NewHeads& args, const float* norm, unsigned width,
+                         unsigned format) {
+  norm_head(x, norm, width, args.eps);
+  turn_head(x, room, args.pairs);
+  if (is_quantised(format)) hadamard(x, width);
+}
+
+// A row and one of its key/value heads, and where they go.
+struct NewRow {
+  unsigned row;
+  unsigned kv_head;
+  unsigned slot;  // of the page
+  unsigned format;
+  Byte* page;
+};
+DEVICE NewRow new_row(const StepView& step, const SegmentView& s, unsigned row, unsigned kv_head) {
+  const unsigned position = s.position + row - s.first;
+  return {row, kv_head, position % kPageKeys, s.format, step.pages[s.plain_pages + position / kPageKeys]};
+}
+
+DEVICE void put_in_page(Byte* head, const NewRow& at, const Head& x, unsigned width) {
+  for (unsigned i = 0; i < kHeadParts; ++i) {
+    const unsigned a = lane_id() + kWarp * i;
+    if (a >= width) break;
+    if (at.format == kKvF32) {
+      reinterpret_cast<float*>(head)[at.slot * width + a] = x[i];
+    } else {
+      reinterpret_cast<unsigned short*>(head)[at.slot * width + a] = float_to_half(x[i]);
     }
   }
 }
 
-DEVICE void put_in_page(Byte* head, unsigned slot, unsigned format, const Head& x, unsigned width) {
-  for (unsigned i = 0; i < kHeadParts; ++i) {
-    const unsigned a = lane_id() + kWarp * i;
-    if (a >= width) break;
-    if (format == kKvF32) {
-      reinterpret_cast<float*>(head)[slot * width + a] = x[i];
-    } else {
-      reinterpret_cast<unsigned short*>(head)[slot * width + a] = float_to_half(x[i]);
-    }
-  }
+// By a warp, which has the key or value in x afterwards.
+DEVICE void append_key(Head& x, HeadRoom& room, const NewHeads& args, const KvLayer& layer, const NewRow& at) {
+  load_head(x, args.k.data + at.row * args.k.stride + at.kv_head * layer.width, layer.width);
+  prepare_head(x, room, args, args.k_norm, layer.width, at.format);
+  put_in_page(plain_keys(at.page, layer, at.format, at.kv_head), at, x, layer.width);
+}
+DEVICE void append_value(Head& x, const NewHeads& args, const KvLayer& layer, const NewRow& at) {
+  load_head(x, args.v.data + at.row * args.v.stride + at.kv_head * layer.width, layer.width);
+  if (is_quantised(at.format)) hadamard(x, layer.width);
+  put_in_page(plain_values(at.page, layer, at.format, at.kv_head), at, x, layer.width);
 }
 
 // A warp takes a query head, or the key and the value of a key/value head. Grid: (rows, heads / kAppendWarps).
 KERNEL(norm_rope_append, kAppendThreads)(AppendArgs args) {
   await_predecessor();
-  SHARED(float[kAppendWarps][kMostHeadWidth], room);
+  SHARED(HeadRoom, room);
   const unsigned row = blockIdx.x, head = blockIdx.y * kAppendWarps + warp_id(), width = args.layer.width;
   const unsigned number = args.step.segment_of[row];
-  if (number >= args.step.segment_count || head >= args.heads + args.layer.kv_heads) return;
+  if (number >= args.step.segment_count) return;
   const SegmentView& s = args.step.segments[number];
   if (row < s.first || row - s.first >= s.count) return;  // of no segment
-  const float* angles = args.angles + row * 2ull * args.pairs;
-  const bool is_query = head < args.heads;
-  const unsigned kv_head = head - args.heads;
-  float* at = is_query ? args.q_gate.data + row * args.q_gate.stride + head * 2 * width
-                       : args.k.data + row * args.k.stride + kv_head * width;
+  const NewHeads& heads = args.heads;
+  take_angles(room, heads, args.step.positions + 3 * row);
+  if (head >= args.query_heads + args.layer.kv_heads) return;
   Head x;
-  load_head(x, at, width);
-  norm_head(x, is_query ? args.q_norm : args.k_norm, width, args.eps);
-  turn_head(x, room[warp_id()], angles, args.pairs);
-  if (is_quantised(s.format)) hadamard(x, width);
-  store_head(at, x, width);
-  if (is_query) return;
-  const unsigned position = s.position + row - s.first, slot = position % kPageKeys;
-  Byte* page = args.step.pages[s.plain_pages + position / kPageKeys];
-  put_in_page(plain_keys(page, args.layer, s.format, kv_head), slot, s.format, x, width);
-  at = args.v.data + row * args.v.stride + kv_head * width;
-  load_head(x, at, width);
-  if (is_quantised(s.format)) {
-    hadamard(x, width);
-    store_head(at, x, width);
+  if (head < args.query_heads) {
+    float* query = args.q_gate.data + row * args.q_gate.stride + head * 2 * width;
+    load_head(x, query, width);
+    prepare_head(x, room, heads, heads.q_norm, width, s.format);
+    store_head(query, x, width);
+    return;
   }
-  put_in_page(plain_values(page, args.layer, s.format, kv_head), slot, s.format, x, width);
+  const NewRow at = new_row(args.step, s, row, head - args.query_heads);
+  append_key(x, room, heads, args.layer, at);
+  store_head(heads.k.data + row * heads.k.stride + at.kv_head * width, x, width);
+  append_value(x, heads, args.layer, at);
+  store_head(heads.v.data + row * heads.v.stride + at.kv_head * width, x, width);
 }
 
 }  // namespace qwen35::cuda

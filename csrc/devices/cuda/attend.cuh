@@ -3,6 +3,9 @@
 // The pages of a query are cut into spans by their number alone, at most kMostSpans; keys of a span are taken in order,
 // and spans are merged in order. So a row's result has the same bits in any company, and whether one block of threads
 // takes all spans or each has a block of its own, the last of which merges them.
+//
+// For segments of one row it does what norm_rope_append does too, step by step, with the same bits: every block
+// prepares its queries, that of the last span also the key and the value, which nobody else reads.
 #pragma once
 
 #include "devices/cuda/attend_values.cuh"
@@ -199,6 +202,20 @@ DEVICE bool arrives_last(unsigned* arrived, unsigned count, unsigned& is_last) {
   return is_last != 0;
 }
 
+// norm_rope_append of the task's one row: angles for its queries, and the new key and value where this block reads
+// them.
+template <unsigned kTiles>
+DEVICE void append(AttendRoom<kTiles>& room, const AttendArgs& args, const Task& task, const SegmentView& s,
+                   bool is_last_span) {
+  take_angles(head_room(room), args.append, args.step.positions + 3 * task.row);
+  if (!is_last_span) return;
+  // The last warps: with fewer queries than warps they have none.
+  const NewRow at = new_row(args.step, s, task.row, task.kv_head);
+  Head x;
+  if (warp_id() == kAttendWarps - 1) append_key(x, head_room(room), args.append, args.layer, at);
+  if (warp_id() == kAttendWarps - 2) append_value(x, args.append, args.layer, at);
+}
+
 // Grid: (tasks, spans or 1).
 template <unsigned kTiles>
 DEVICE void attend(const AttendArgs& args) {
@@ -212,6 +229,7 @@ DEVICE void attend(const AttendArgs& args) {
   const Spans spans = spans_of(pages);
   const bool takes_all = gridDim.y == 1;
   if (blockIdx.y >= spans.count) return;
+  if (appends(args)) append(room, args, task, *s, takes_all || blockIdx.y + 1 == spans.count);
   load_queries<kTiles>(room, args, task, s->format);
   Partial<kTiles> total;
   const Part<kTiles> parts{args.parts + static_cast<unsigned long long>(number) * gridDim.y * Part<kTiles>::kFloats};

@@ -7,8 +7,8 @@
 
 namespace qwen35::cuda {
 
-// Keys [256, A] in fp16: a lane loads eight neighbouring elements of two keys, the operands of two products; the
-// columns of both operands are in the same order, which is free.
+// Keys [256, A] in fp16, the newest of which this block may just have written: a lane loads eight neighbouring elements
+// of two keys, the operands of two products; the columns of both operands are in the same order, which is free.
 template <unsigned kTiles>
 DEVICE void score_halves(Scores<kTiles>& s, const AttendRoom<kTiles>& room, const Byte* keys, unsigned slot,
                          unsigned width) {
@@ -19,8 +19,8 @@ DEVICE void score_halves(Scores<kTiles>& s, const AttendRoom<kTiles>& room, cons
     const unsigned at = c * 32 + column;
     uint4 a{}, b{};
     if (at < width) {
-      a = load16_read_only(key + at * 2);
-      b = load16_read_only(key + (8 * width + at) * 2);
+      a = load16(key + at * 2);
+      b = load16(key + (8 * width + at) * 2);
     }
     const unsigned first[4] = {a.x, b.x, a.y, b.y}, second[4] = {a.z, b.z, a.w, b.w};
     UNROLL(4)

@@ -11,10 +11,7 @@
 // small.
 #pragma once
 
-#include "devices/cuda/hadamard.cuh"
-#include "devices/cuda/kernel_args.h"
-#include "devices/cuda/math.cuh"
-#include "devices/cuda/pages.cuh"
+#include "devices/cuda/append.cuh"
 #include "devices/cuda/quantise.cuh"
 
 namespace qwen35::cuda {
@@ -83,6 +80,8 @@ struct Task {
   DEVICE unsigned first_unsure() const { return position / kUnsureKeys * kUnsureKeys; }
 };
 
+DEVICE bool appends(const AttendArgs& args) { return args.append.k.data != nullptr; }
+
 // A power of two that brings numbers of this magnitude to 2^13 and on.
 DEVICE unsigned exponent_of(float largest) {
   const unsigned exponent = float_bits(largest) >> 23;
@@ -119,6 +118,13 @@ DEVICE void put_codes(AttendRoom<kTiles>& room, unsigned q, const Head& x, unsig
   }
 }
 
+// Behind the room of a block that also appends.
+template <unsigned kTiles>
+DEVICE HeadRoom& head_room(AttendRoom<kTiles>& room) {
+  static_assert(sizeof(HeadRoom) == kHeadRoomBytes && kAppendWarps == kAttendWarps);
+  return *reinterpret_cast<HeadRoom*>(&room + 1);
+}
+
 // Queries into shared memory in the forms that pages of this format need. The threads meet afterwards.
 template <unsigned kTiles>
 DEVICE void load_queries(AttendRoom<kTiles>& room, const AttendArgs& args, const Task& task, unsigned format) {
@@ -128,6 +134,7 @@ DEVICE void load_queries(AttendRoom<kTiles>& room, const AttendArgs& args, const
     const unsigned head = task.kv_head * args.group + q % args.group, row = task.row + q / args.group;
     Head x{};
     if (is_live) load_head(x, args.q_gate.data + row * args.q_gate.stride + head * 2 * width, width);
+    if (is_live && appends(args)) prepare_head(x, head_room(room), args.append, args.append.q_norm, width, format);
     if (lane_id() == 0) room.limits[q] = is_live ? task.position + q / args.group + 1 : 0;
     if (format == kKvF32) {
       for (unsigned i = 0; i < kHeadParts; ++i) room.queries.rows[q][lane_id() + kWarp * i] = x[i];

@@ -62,7 +62,7 @@ DEVICE void add_halves(Partial<kTiles>& partial, const AttendRoom<kTiles>& room,
   UNROLL(2)
   for (unsigned k = 0; k < chunks; ++k) {
     uint2 keys[4] = {};
-    for (unsigned i = 0; i < 4 && element < width; ++i) keys[i] = load8_read_only(from + (16 * k + i) * width * 2);
+    for (unsigned i = 0; i < 4 && element < width; ++i) keys[i] = load8(from + (16 * k + i) * width * 2);
     if (first + 16 * k >= first_unsure) {
       uint2 marks[4];
       unsigned any = 0;

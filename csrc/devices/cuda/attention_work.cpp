@@ -57,21 +57,14 @@ namespace {
 // Room in powers of two, so that the addresses, which graphs hold, stay.
 std::size_t room(std::size_t bytes) noexcept { return bytes == 0 ? 0 : std::bit_ceil(bytes); }
 
-std::size_t angle_room(const AttentionShape& shape, std::size_t rows) noexcept {
-  return room(rows * shape.width * sizeof(float));
-}
 std::size_t part_room(const AttendPlan& plan) noexcept { return room(plan.part_floats() * sizeof(float)); }
 std::size_t counter_room(const AttendPlan& plan) noexcept { return room(plan.tasks * sizeof(unsigned)); }
 
 }  // namespace
 
-std::size_t attention_work_bytes(const AttentionShape& shape, const AttendPlan& plan, std::size_t rows) noexcept {
-  return angle_room(shape, rows) + part_room(plan) + counter_room(plan);
-}
+std::size_t attention_work_bytes(const AttendPlan& plan) noexcept { return part_room(plan) + counter_room(plan); }
 
-void AttentionWork::reserve(Context& context, Memory& memory, const AttentionShape& shape, const AttendPlan& plan,
-                            std::size_t rows) {
-  angles_.reserve(memory, angle_room(shape, rows));
+void AttentionWork::reserve(Context& context, Memory& memory, const AttendPlan& plan) {
   parts_.reserve(memory, part_room(plan));
   const std::size_t counters = counter_room(plan);
   if (counters <= arrived_.bytes()) return;

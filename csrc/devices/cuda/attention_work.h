@@ -25,32 +25,21 @@ struct AttendPlan {
   std::size_t part_floats() const noexcept { return has_parts ? tasks * spans * attend_part_floats(tiles) : 0; }
 };
 
-// Of a call: angles, partial softmaxes and counters.
-std::size_t attention_work_bytes(const AttentionShape& shape, const AttendPlan& plan, std::size_t rows) noexcept;
+// Of a call: partial softmaxes and counters.
+std::size_t attention_work_bytes(const AttendPlan& plan) noexcept;
 
 class AttentionWork {
  public:
-  // Makes room for a call and for the angles of `rows` rows, so that nothing is allocated later.
-  void reserve(Context& context, Memory& memory, const AttentionShape& shape, const AttendPlan& plan, std::size_t rows);
-  std::size_t bytes() const noexcept { return angles_.bytes() + parts_.bytes() + arrived_.bytes(); }
+  // Makes room for a call, so that nothing is allocated later.
+  void reserve(Context& context, Memory& memory, const AttendPlan& plan);
+  std::size_t bytes() const noexcept { return parts_.bytes() + arrived_.bytes(); }
 
-  float* angles() const noexcept { return angles_.get<float>(); }
   float* parts() const noexcept { return parts_.get<float>(); }
   unsigned* arrived() const noexcept { return arrived_.get<unsigned>(); }
 
-  // The angles are those of the pass and of one table of frequencies.
-  void forget_angles() noexcept { angles_of_ = nullptr; }
-  bool has_angles_of(const double* inv_freq) noexcept {
-    const bool has = angles_of_ == inv_freq;
-    angles_of_ = inv_freq;
-    return has;
-  }
-
  private:
-  WorkMemory angles_;
   WorkMemory parts_;
   WorkMemory arrived_;
-  const double* angles_of_ = nullptr;
 };
 
 }  // namespace qwen35::cuda

@@ -139,6 +139,12 @@ void Context::launch(Kernel kernel, Grid grid, unsigned threads, std::size_t sha
   if (!is_recording_) flush();
 }
 
+void Context::take_back() noexcept {
+  bytes_.resize(launches_.back().args);
+  launches_.pop_back();
+  --launched_;
+}
+
 void Context::enqueue(const Launch& launch) {
   const auto number = static_cast<std::size_t>(launch.kernel);
   if (launch.shared_bytes > shared_bytes_[number]) {

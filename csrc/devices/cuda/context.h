@@ -4,6 +4,8 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -45,6 +47,16 @@ class Context {
     static_assert(std::is_trivially_copyable_v<typename KernelOf<kKernel>::Args>);
     launch(kKernel, grid, threads, shared_bytes, &args, sizeof args);
   }
+
+  // Of the launch that was recorded last and has not run, if it is of this kernel: its arguments. take_back() drops it.
+  template <Kernel kKernel>
+  std::optional<typename KernelOf<kKernel>::Args> last_recorded() const noexcept {
+    if (launches_.empty() || launches_.back().kernel != kKernel) return std::nullopt;
+    typename KernelOf<kKernel>::Args args;
+    std::memcpy(&args, bytes_.data() + launches_.back().args, sizeof args);
+    return args;
+  }
+  void take_back() noexcept;
 
   // Until end_recording(), launches are collected; the list is then run as a graph: captured the first time, replayed
   // whenever the same kernels come with the same grids and arguments.

@@ -98,7 +98,6 @@ void CudaBackend::do_reserve(const ModelShape& model, const Step& step) {
 
 void CudaBackend::do_run(const Step& step, const std::function<void()>& pass) {
   memo_.forget_all();
-  attention_.forget_angles();
   step_.begin(*context_, *memory_, step, pages_, slots_);
   context_->begin_recording();
   try {

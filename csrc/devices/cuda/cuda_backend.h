@@ -105,7 +105,7 @@ class CudaBackend final : public Backend {
   void do_norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const HeadNorms& norms, float eps, const Rope& rope,
                            const AttentionShape& shape, std::uint32_t layer) override;
   void do_attend(Tensor out, Tensor q_gate, const AttentionShape& shape, std::uint32_t layer) override;
-  const float* rope_table(const Rope& rope);
+  NewHeads take_append(const Rows& q_gate, const KvLayer& layer);
   AttendPlan reserve_attention(const AttentionShape& shape, const Step& step);
 
   std::string name_;

@@ -31,7 +31,7 @@ std::size_t attention_bytes(const ModelShape& model, const Workload& work) {
     segment.count = static_cast<std::uint32_t>(work.context_tokens - first);
     segment.position = static_cast<std::uint32_t>(first);
     const AttendPlan plan(model.attention, {&segment, 1}, kMostMultiprocessors);
-    most = std::max(most, attention_work_bytes(model.attention, plan, rows));
+    most = std::max(most, attention_work_bytes(plan));
   }
   return most;
 }

@@ -254,28 +254,25 @@ struct KvLayer {
   unsigned width;                   // A
 };
 
-struct RopeTableArgs {
-  float* table;            // [T, 2, pairs], cos and sin
+// Keys and values as their products left them, and how heads are normed and turned (Rope of backend.h).
+struct NewHeads {
+  Rows k;  // [T, G A]
+  Rows v;  // [T, G A]
+  const float* q_norm;
+  const float* k_norm;
   const double* inv_freq;  // [pairs]
-  StepView step;
   unsigned pairs;
   unsigned sections[3];
   float magnitude;
-  unsigned padding;
+  float eps;
 };
 
 struct AppendArgs {
   Rows q_gate;  // [T, H * 2A]
-  Rows k;       // [T, G A]
-  Rows v;       // [T, G A]
-  const float* q_norm;
-  const float* k_norm;
-  const float* angles;  // of rope_table
+  NewHeads heads;
   StepView step;
   KvLayer layer;
-  unsigned heads;  // H; 0: keys and values alone
-  unsigned pairs;
-  float eps;
+  unsigned query_heads;  // H; 0: keys and values alone
   unsigned padding;
 };
 
@@ -298,11 +295,14 @@ inline constexpr unsigned kMostSpans = 64;
 // By the tiles of eight queries that a block of threads takes: a partial softmax, and the shared memory.
 constexpr unsigned attend_part_floats(unsigned tiles) { return tiles * (8 * kAttendThreads + 2 * kTileQueries); }
 constexpr unsigned attend_room_bytes(unsigned tiles) { return tiles * 15296 + 16; }
+// Behind it, where heads are prepared (HeadRoom).
+inline constexpr unsigned kHeadRoomBytes = (1 + kAppendWarps) * 1024;
 
 // Blocks of threads beside each other in y take a span each; with one alone it takes all.
 struct AttendArgs {
   Rows out;          // [T, H A]
   Rows q_gate;       // [T, H * 2A]
+  NewHeads append;   // done by attend too, segments of one row; k.data null: it is done
   QuantisedRows to;  // of out; codes null: not wanted
   StepView step;
   KvLayer layer;

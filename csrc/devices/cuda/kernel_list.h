@@ -18,7 +18,6 @@
   NAME(swiglu_8, SwigluArgs, kMatmulThreads)          \
   NAME(gated_delta_net, DeltaArgs, kMostDeltaThreads) \
   NAME(gated_delta_window, DeltaArgs, kRowThreads)    \
-  NAME(rope_table, RopeTableArgs, kRowThreads)        \
   NAME(norm_rope_append, AppendArgs, kAppendThreads)  \
   NAME(quantise_page, QuantisePageArgs, kPageKeys)    \
   NAME(attend_1, AttendArgs, kAttendThreads)          \
