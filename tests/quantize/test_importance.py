@@ -21,6 +21,7 @@ DENSE, EXPERTS = "blk.0.attn_q.weight", "blk.0.ffn_down_exps.weight"
 SUMS = {DENSE: [[2.0, 8, 0, 5]], EXPERTS: [[3.0, 6], [0, 0], [1, 10]]}
 TOKENS = {DENSE: [4.0], EXPERTS: [3.0, 0, 2]}
 MEANS = {DENSE: [[0.5, 2, 0, 1.25]], EXPERTS: [[1.0, 2], [1, 1], [0.5, 5]]}
+GOLDEN = Path(__file__).parents[1] / "golden/importance"
 METADATA = {"imatrix.datasets": ["a.txt", "b.txt"], "imatrix.chunk_count": 7, "imatrix.chunk_size": 512}
 
 
@@ -89,6 +90,24 @@ def test_the_older_format(tmp_path: Path, data: bytes, chunks: int, datasets: li
     flat = {name: [np.concatenate(rows)] for name, rows in MEANS.items()}
     assert_is(found, flat, {DENSE: [2 * 512], EXPERTS: [4 * 512]})
     assert (found.datasets, found.chunks, found.is_legacy) == (datasets, chunks, True)
+
+
+def test_files_of_llama_imatrix() -> None:
+    """Both say the same; experts share their tokens and what they read; the one without a token counts as 1."""
+    newer, older = (importance.read(GOLDEN / name) for name in ("imatrix.gguf", "imatrix.dat"))
+    assert newer.inputs.keys() == older.inputs.keys() and len(newer.inputs) == 51
+    assert (newer.chunks, newer.chunk_tokens, newer.datasets) == (1, 16, ["small.txt"])
+    assert (older.chunks, older.datasets) == (1, ["small.txt"])
+    for name, inputs in newer.inputs.items():
+        same = older.of(name, *inputs.means.shape)
+        assert same is not None
+        np.testing.assert_allclose(same.means, inputs.means, rtol=1e-6)
+        assert inputs.counts.sum() == (2 * 16 if "_exps" in name else 16)
+    gate, up, down = (newer.inputs[f"blk.0.ffn_{part}_exps.weight"] for part in ("gate", "up", "down"))
+    np.testing.assert_array_equal(gate.means, up.means)
+    assert (gate.means.shape, down.means.shape) == ((8, 64), (8, 32))
+    assert gate.counts.tolist() == down.counts.tolist() == [3, 8, 5, 3, 4, 0, 6, 3]
+    assert (gate.means[5] == 1).all() and (gate.means[4] != 1).all()
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
