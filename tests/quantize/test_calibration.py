@@ -80,7 +80,7 @@ def test_prose_is_in_its_language(language: str) -> None:
 
 
 def test_every_subject_is_in_both_parts() -> None:
-    assert {d.subject for d in documents() if d.name.startswith("prose/")} == {f"prose/{n}" for n in LANGUAGES}
+    assert {d.subject for d in documents()} >= {f"prose/{language}" for language in LANGUAGES}
     assert len({d.name for d in documents()}) == len(documents())
     for subject in {d.subject for d in documents()}:
         assert {d.part for d in documents() if d.subject == subject} == set(PARTS), subject
