@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/error.h"
+#include "tensor/codes.h"
 #include "tensor/grids.h"
 #include "tensor/half.h"
 
@@ -79,10 +80,10 @@ void decode_block(const BlockQ2_K& b, float* x) {
 
 void decode_block(const BlockQ3_K& b, float* x) {
   const float d = half_to_float(b.scale);
+  int scales[16];
+  unpack_scales(b, scales);
   for (std::size_t g = 0; g < 16; ++g) {
-    const int low = b.scales[g % 8] >> (g < 8 ? 0 : 4) & 15;
-    const int top = b.scales[8 + g % 4] >> (2 * (g / 4)) & 3;
-    const float scale = d * static_cast<float>((low | top << 4) - 32);
+    const float scale = d * static_cast<float>(scales[g]);
     const std::uint8_t* codes = b.codes + 32 * (g / 8) + 16 * (g % 2);
     const std::uint8_t* high = b.high + 16 * (g % 2);
     const std::size_t shift = 2 * (g / 2 % 4);
@@ -143,10 +144,10 @@ void decode_block(const BlockIQ4_NL& b, float* x) { decode_levels(half_to_float(
 
 void decode_block(const BlockIQ4_XS& b, float* x) {
   const float d = half_to_float(b.scale);
+  int scales[8];
+  unpack_scales(b, scales);
   for (std::size_t g = 0; g < 8; ++g) {
-    const int low = b.scales_low[g / 2] >> (4 * (g % 2)) & 15;
-    const int top = b.scales_high >> (2 * g) & 3;
-    decode_levels(d * static_cast<float>((low | top << 4) - 32), b.codes + 16 * g, x + 32 * g);
+    decode_levels(d * static_cast<float>(scales[g]), b.codes + 16 * g, x + 32 * g);
   }
 }
 

@@ -28,47 +28,6 @@ void encode_words(const float* values, const float*, std::size_t n, std::byte* d
   }
 }
 
-Encoder find_encoder(DType dtype) noexcept {
-  switch (dtype) {
-    case DType::kF32:
-      return encode_f32;
-    case DType::kF16:
-      return encode_words<float_to_half>;
-    case DType::kBF16:
-      return encode_words<float_to_bf16>;
-    case DType::kQ8_0:
-      return encode_q8_0;
-    case DType::kQ4_0:
-      return encode_q4_0;
-    case DType::kQ4_1:
-      return encode_q4_1;
-    case DType::kQ5_0:
-      return encode_q5_0;
-    case DType::kQ5_1:
-      return encode_q5_1;
-    case DType::kQ4_K:
-      return encode_q4_k;
-    case DType::kQ5_K:
-      return encode_q5_k;
-    case DType::kQ6_K:
-      return encode_q6_k;
-    case DType::kIQ4_NL:
-      return encode_iq4_nl;
-    case DType::kIQ4_XS:
-      return encode_iq4_xs;
-    case DType::kQ2_K:
-    case DType::kQ3_K:
-    case DType::kIQ2_XXS:
-    case DType::kIQ2_XS:
-    case DType::kIQ2_S:
-    case DType::kIQ3_XXS:
-    case DType::kIQ3_S:
-    case DType::kMXFP4:
-      break;
-  }
-  return nullptr;
-}
-
 // The largest magnitude a type holds. BF16 keeps the exponents of fp32, but its largest number is a little smaller.
 float largest_value(DType dtype) noexcept {
   if (dtype == DType::kF32) return std::numeric_limits<float>::max();
@@ -114,7 +73,53 @@ std::vector<float> checked_importance(const DTypeInfo& type, const float* import
 
 }  // namespace
 
+Encoder find_encoder(DType dtype) noexcept {
+  switch (dtype) {
+    case DType::kF32:
+      return encode_f32;
+    case DType::kF16:
+      return encode_words<float_to_half>;
+    case DType::kBF16:
+      return encode_words<float_to_bf16>;
+    case DType::kQ8_0:
+      return encode_q8_0;
+    case DType::kQ4_0:
+      return encode_q4_0;
+    case DType::kQ4_1:
+      return encode_q4_1;
+    case DType::kQ5_0:
+      return encode_q5_0;
+    case DType::kQ5_1:
+      return encode_q5_1;
+    case DType::kQ3_K:
+      return encode_q3_k;
+    case DType::kQ4_K:
+      return encode_q4_k;
+    case DType::kQ5_K:
+      return encode_q5_k;
+    case DType::kQ6_K:
+      return encode_q6_k;
+    case DType::kIQ4_NL:
+      return encode_iq4_nl;
+    case DType::kIQ4_XS:
+      return encode_iq4_xs;
+    case DType::kQ2_K:
+    case DType::kIQ2_XXS:
+    case DType::kIQ2_XS:
+    case DType::kIQ2_S:
+    case DType::kIQ3_XXS:
+    case DType::kIQ3_S:
+    case DType::kMXFP4:
+      break;
+  }
+  return nullptr;
+}
+
 bool can_encode(DType dtype) noexcept { return find_encoder(dtype) != nullptr; }
+
+void check_encodable(DType dtype, const float* values, std::size_t rows, std::size_t cols) {
+  for (std::size_t row = 0; row < rows; ++row) check_row(info(dtype), values + row * cols, row, cols);
+}
 
 void encode(DType dtype, const float* values, std::size_t rows, std::size_t cols, const float* importance,
             std::byte* dst, unsigned threads) {

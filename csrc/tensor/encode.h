@@ -22,4 +22,7 @@ bool can_encode(DType dtype) noexcept;
 void encode(DType dtype, const float* values, std::size_t rows, std::size_t cols, const float* importance,
             std::byte* dst, unsigned threads);
 
+// What encode says of values that it refuses, by itself.
+void check_encodable(DType dtype, const float* values, std::size_t rows, std::size_t cols);
+
 }  // namespace qwen35

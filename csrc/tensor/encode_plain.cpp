@@ -3,7 +3,7 @@
 #include <array>
 #include <cstring>
 
-#include "tensor/blocks.h"
+#include "tensor/codes.h"
 #include "tensor/encoders.h"
 #include "tensor/half.h"
 #include "tensor/search.h"
@@ -28,7 +28,7 @@ constexpr Start kStartsQ4[] = {{0.0f, 15.0f}, {0.3f, 14.7f}, {-0.3f, 15.3f}, {0.
                                {0.5f, 15.0f}, {0.4f, 15.4f}, {-0.4f, 14.6f}, {0.9f, 14.1f}};
 constexpr Start kStartsQ5[] = {{0.0f, 31.0f}, {0.3f, 30.7f}, {-0.3f, 31.3f}, {0.0f, 30.5f}, {0.5f, 31.0f}};
 
-// The nearest half-precision number, lane by lane, as bits and as the value a reader will see.
+// The nearest finite half-precision number, lane by lane, as bits and as the value a reader will see.
 struct Stored {
   std::uint16_t bits[kLanes];
   Lanes value;
@@ -37,7 +37,7 @@ struct Stored {
 Stored store_half(Lanes x) {
   Stored stored;
   float value[kLanes];
-  x.store(value);
+  clamp(x, lanes(-kHalfMax), lanes(kHalfMax)).store(value);
   for (std::size_t lane = 0; lane < kLanes; ++lane) {
     stored.bits[lane] = float_to_half(value[lane]);
     value[lane] = half_to_float(stored.bits[lane]);
@@ -63,21 +63,6 @@ Codes codes_of(const Levels8& levels, std::size_t lane) {
   for (std::size_t i = 0; i < kBlock; ++i)
     codes[i] = static_cast<std::uint8_t>(static_cast<int>(levels.at[i][lane]) + kZero);
   return codes;
-}
-
-// Low nibbles: value j in the low half of byte j, value j + 16 in the high half.
-void pack_nibbles(const Codes& codes, std::uint8_t (&to)[16]) {
-  for (std::size_t j = 0; j < 16; ++j) {
-    to[j] = static_cast<std::uint8_t>((codes[j] & 15) | ((codes[j + 16] & 15) << 4));
-  }
-}
-
-void pack_fifth_bits(const Codes& codes, std::uint8_t (&to)[4]) {
-  for (std::size_t byte = 0; byte < 4; ++byte) {
-    unsigned bits = 0;
-    for (std::size_t j = 0; j < 8; ++j) bits |= static_cast<unsigned>(codes[8 * byte + j] >> 4) << j;
-    to[byte] = static_cast<std::uint8_t>(bits);
-  }
 }
 
 // encode_tile(tile, block) fits eight blocks and writes them; those beyond the end are dropped.
@@ -129,7 +114,7 @@ void encode_affine(const float* values, const float* importance, std::size_t n, 
 void fill_iq4_nl(BlockIQ4_NL& block, const Levels8& levels, std::size_t lane) {
   Codes codes;
   for (std::size_t i = 0; i < kBlock; ++i) codes[i] = Iq4Levels::code(levels.at[i][lane]);
-  pack_nibbles(codes, block.codes);
+  pack_codes(codes.data(), block);
 }
 
 }  // namespace
@@ -145,7 +130,7 @@ void encode_q8_0(const float* values, const float* importance, std::size_t n, st
 void encode_q4_0(const float* values, const float* importance, std::size_t n, std::byte* dst) {
   encode_scaled<BlockQ4_0, Integers<-8, 7>>(values, importance, n, dst, kReachesQ4,
                                             [](BlockQ4_0& block, const Levels8& levels, std::size_t lane) {
-                                              pack_nibbles(codes_of<8>(levels, lane), block.codes);
+                                              pack_codes(codes_of<8>(levels, lane).data(), block);
                                             });
 }
 
@@ -153,8 +138,7 @@ void encode_q5_0(const float* values, const float* importance, std::size_t n, st
   encode_scaled<BlockQ5_0, Integers<-16, 15>>(values, importance, n, dst, kReachesQ5,
                                               [](BlockQ5_0& block, const Levels8& levels, std::size_t lane) {
                                                 const Codes codes = codes_of<16>(levels, lane);
-                                                pack_nibbles(codes, block.codes);
-                                                pack_fifth_bits(codes, block.high);
+                                                pack_codes(codes.data(), block);
                                               });
 }
 
@@ -168,14 +152,12 @@ void encode_iq4_nl_in_passing(const float* values, std::size_t n, std::byte* dst
 
 void encode_q4_1(const float* values, const float* importance, std::size_t n, std::byte* dst) {
   encode_affine<BlockQ4_1, 15>(values, importance, n, dst, kStartsQ4,
-                               [](BlockQ4_1& block, const Codes& codes) { pack_nibbles(codes, block.codes); });
+                               [](BlockQ4_1& block, const Codes& codes) { pack_codes(codes.data(), block); });
 }
 
 void encode_q5_1(const float* values, const float* importance, std::size_t n, std::byte* dst) {
-  encode_affine<BlockQ5_1, 31>(values, importance, n, dst, kStartsQ5, [](BlockQ5_1& block, const Codes& codes) {
-    pack_nibbles(codes, block.codes);
-    pack_fifth_bits(codes, block.high);
-  });
+  encode_affine<BlockQ5_1, 31>(values, importance, n, dst, kStartsQ5,
+                               [](BlockQ5_1& block, const Codes& codes) { pack_codes(codes.data(), block); });
 }
 
 }  // namespace qwen35

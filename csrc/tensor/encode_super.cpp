@@ -1,12 +1,12 @@
-// Encoders of the 256-value super-blocks: Q4_K, Q5_K, Q6_K, IQ4_XS. Groups are fitted freely first; then the group
-// scales are rounded to their few bits and the super-block scales fitted to them, in turns, always against the error
-// of the final codes.
+// Encoders of the 256-value super-blocks: Q3_K, Q4_K, Q5_K, Q6_K, IQ4_XS. Groups are fitted freely first; then the
+// group scales are rounded to their few bits and the super-block scales fitted to them, in turns, always against the
+// error of the final codes.
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstring>
 
-#include "tensor/blocks.h"
+#include "tensor/codes.h"
 #include "tensor/encoders.h"
 #include "tensor/half.h"
 #include "tensor/search.h"
@@ -17,6 +17,7 @@ namespace {
 constexpr Start kStartsQ4[] = {{0.0f, 15.0f}, {0.3f, 14.7f}, {-0.3f, 15.3f}, {0.6f, 14.4f}, {0.0f, 14.5f},
                                {0.5f, 15.0f}, {0.4f, 15.4f}, {-0.4f, 14.6f}, {0.9f, 14.1f}};
 constexpr Start kStartsQ5[] = {{0.0f, 31.0f}, {0.3f, 30.7f}, {-0.3f, 31.3f}, {0.0f, 30.5f}, {0.5f, 31.0f}};
+constexpr float kReachesQ3[] = {3.0f, 3.3f, 3.6f, 4.0f, 4.4f, 4.8f, -3.0f, -3.3f, -3.6f, -4.0f, -4.4f, -4.8f};
 constexpr float kReachesQ6[] = {30.7f, 31.0f, 31.4f, 31.8f, 32.2f, -30.7f, -31.0f, -31.4f, -31.8f, -32.2f};
 constexpr float kReachesIq4[] = {98.0f,  106.0f,  113.0f,  120.0f,  127.0f,  135.0f,
                                  -98.0f, -106.0f, -113.0f, -120.0f, -127.0f, -135.0f};
@@ -133,13 +134,11 @@ AffineSuper fit_affine_super(const Tile<32>& tile, std::span<const Start> starts
   return fit;
 }
 
-// q[i][group]
-template <std::size_t kDepth>
-using GroupCodes = std::array<std::array<float, kLanes>, kDepth>;
+// One byte a value, as pack_codes takes them.
+using Codes = std::array<std::uint8_t, kSuperBlock>;
 
 template <int kHigh, class Block>
-GroupCodes<32> encode_affine_super(const float* values, const float* importance, std::span<const Start> starts,
-                                   Block& block) {
+void encode_affine_super(const float* values, const float* importance, std::span<const Start> starts, Block& block) {
   std::array<float, kSuperBlock> room;
   Tile<32> tile;
   tile.load(values, normalised(importance, room), kLanes);
@@ -157,27 +156,16 @@ GroupCodes<32> encode_affine_super(const float* values, const float* importance,
   pack_scales_mins(scales, mins, block.scales);
   const Lanes inverse = ratio(lanes(1.0f), lanes(fit.scale) * fit.scales);
   const Lanes offset = lanes(fit.min) * fit.mins;
-  GroupCodes<32> codes;
+  Codes codes;
   for (std::size_t i = 0; i < 32; ++i) {
-    Integers<0, kHigh>::nearest((tile.x(i) + offset) * inverse).store(codes[i].data());
+    float q[kLanes];
+    Integers<0, kHigh>::nearest((tile.x(i) + offset) * inverse).store(q);
+    for (std::size_t g = 0; g < kLanes; ++g) codes[32 * g + i] = static_cast<std::uint8_t>(q[g]);
   }
-  return codes;
+  pack_codes(codes.data(), block);
 }
 
-unsigned code(const GroupCodes<32>& codes, std::size_t group, std::size_t i) {
-  return static_cast<unsigned>(codes[i][group]);
-}
-
-// Byte l of the p-th 32 bytes holds groups 2p (low) and 2p + 1 (high).
-void pack_group_pairs(const GroupCodes<32>& codes, std::uint8_t (&to)[128]) {
-  for (std::size_t p = 0; p < 4; ++p) {
-    for (std::size_t l = 0; l < 32; ++l) {
-      to[32 * p + l] = static_cast<std::uint8_t>((code(codes, 2 * p, l) & 15) | (code(codes, 2 * p + 1, l) & 15) << 4);
-    }
-  }
-}
-
-// ---- scale only: Q6_K, IQ4_XS
+// ---- scale only: Q3_K, Q6_K, IQ4_XS
 // ----------------------------------------------------------------------------------------
 
 // x = scale * scales * level over kTiles tiles of eight groups.
@@ -253,62 +241,73 @@ ScaledSuper<kTiles> fit_scaled_super(const std::array<Tile<kDepth>, kTiles>& til
   return fit;
 }
 
-// levels[group][i] of the final rounding.
-template <class Levels, std::size_t kDepth, std::size_t kTiles>
-std::array<std::array<float, kDepth>, kTiles * kLanes> round_super(const std::array<Tile<kDepth>, kTiles>& tiles,
-                                                                   const ScaledSuper<kTiles>& fit) {
-  std::array<std::array<float, kDepth>, kTiles * kLanes> levels;
+// The codes of the final rounding; `code` turns a level into one.
+template <class Levels, std::size_t kDepth, std::size_t kTiles, class Code>
+Codes round_super(const std::array<Tile<kDepth>, kTiles>& tiles, const ScaledSuper<kTiles>& fit, Code code) {
+  Codes codes;
   for (std::size_t t = 0; t < kTiles; ++t) {
     const Lanes inverse = ratio(lanes(1.0f), lanes(fit.scale) * fit.scales[t]);
     for (std::size_t i = 0; i < kDepth; ++i) {
       float row[kLanes];
       Levels::nearest(tiles[t].x(i) * inverse).store(row);
-      for (std::size_t lane = 0; lane < kLanes; ++lane) levels[t * kLanes + lane][i] = row[lane];
+      for (std::size_t lane = 0; lane < kLanes; ++lane) codes[(t * kLanes + lane) * kDepth + i] = code(row[lane]);
     }
   }
-  return levels;
+  return codes;
 }
 
-void encode_block(const float* values, const float* importance, BlockQ4_K& block) {
-  pack_group_pairs(encode_affine_super<15>(values, importance, kStartsQ4, block), block.codes);
-}
-
-void encode_block(const float* values, const float* importance, BlockQ5_K& block) {
-  const GroupCodes<32> codes = encode_affine_super<31>(values, importance, kStartsQ5, block);
-  pack_group_pairs(codes, block.codes);
-  for (std::size_t l = 0; l < 32; ++l) {
-    unsigned bits = 0;
-    for (std::size_t g = 0; g < 8; ++g) bits |= (code(codes, g, l) >> 4) << g;
-    block.high[l] = static_cast<std::uint8_t>(bits);
+template <std::size_t kTiles>
+void store_scales(const ScaledSuper<kTiles>& fit, int (&scales)[kTiles * kLanes]) {
+  for (std::size_t t = 0; t < kTiles; ++t) {
+    float row[kLanes];
+    fit.scales[t].store(row);
+    for (std::size_t lane = 0; lane < kLanes; ++lane) scales[t * kLanes + lane] = static_cast<int>(row[lane]);
   }
 }
 
-void encode_block(const float* values, const float* importance, BlockQ6_K& block) {
-  using Levels = Integers<-32, 31>;
+template <int kZero>
+std::uint8_t integer_code(float level) {
+  return static_cast<std::uint8_t>(static_cast<int>(level) + kZero);
+}
+
+// Sixteen groups of 16, as two tiles.
+std::array<Tile<16>, 2> load_sixteens(const float* values, const float* importance) {
   std::array<float, kSuperBlock> room;
   const float* weights = normalised(importance, room);
   std::array<Tile<16>, 2> tiles;
   tiles[0].load(values, weights, kLanes);
   tiles[1].load(values + 128, weights == nullptr ? nullptr : weights + 128, kLanes);
-  const auto fit = fit_scaled_super<Levels, -128, 127>(tiles, kReachesQ6);
-  const auto levels = round_super<Levels>(tiles, fit);
+  return tiles;
+}
+
+void encode_block(const float* values, const float* importance, BlockQ4_K& block) {
+  encode_affine_super<15>(values, importance, kStartsQ4, block);
+}
+
+void encode_block(const float* values, const float* importance, BlockQ5_K& block) {
+  encode_affine_super<31>(values, importance, kStartsQ5, block);
+}
+
+void encode_block(const float* values, const float* importance, BlockQ3_K& block) {
+  using Levels = Integers<-4, 3>;
+  const auto tiles = load_sixteens(values, importance);
+  const auto fit = fit_scaled_super<Levels, -32, 31>(tiles, kReachesQ3);
+  int scales[16];
+  store_scales(fit, scales);
   block.scale = float_to_half(fit.scale);
-  for (std::size_t t = 0; t < 2; ++t) {
-    float scales[kLanes];
-    fit.scales[t].store(scales);
-    for (std::size_t g = 0; g < kLanes; ++g) block.scales[t * kLanes + g] = static_cast<std::int8_t>(scales[g]);
-  }
-  const auto q = [&](std::size_t i) { return static_cast<unsigned>(static_cast<int>(levels[i / 16][i % 16]) + 32); };
-  for (std::size_t h = 0; h < 2; ++h) {
-    for (std::size_t l = 0; l < 64; ++l) {
-      block.codes[64 * h + l] = static_cast<std::uint8_t>((q(128 * h + l) & 15) | (q(128 * h + 64 + l) & 15) << 4);
-    }
-    for (std::size_t l = 0; l < 32; ++l) {
-      unsigned bits = 0;
-      for (std::size_t s = 0; s < 4; ++s) bits |= (q(128 * h + 32 * s + l) >> 4) << (2 * s);
-      block.high[32 * h + l] = static_cast<std::uint8_t>(bits);
-    }
-  }
+  pack_scales(scales, block);
+  pack_codes(round_super<Levels>(tiles, fit, integer_code<4>).data(), block);
+}
+
+void encode_block(const float* values, const float* importance, BlockQ6_K& block) {
+  using Levels = Integers<-32, 31>;
+  const auto tiles = load_sixteens(values, importance);
+  const auto fit = fit_scaled_super<Levels, -128, 127>(tiles, kReachesQ6);
+  int scales[16];
+  store_scales(fit, scales);
+  block.scale = float_to_half(fit.scale);
+  for (std::size_t g = 0; g < 16; ++g) block.scales[g] = static_cast<std::int8_t>(scales[g]);
+  pack_codes(round_super<Levels>(tiles, fit, integer_code<32>).data(), block);
 }
 
 void encode_block(const float* values, const float* importance, BlockIQ4_XS& block) {
@@ -316,24 +315,11 @@ void encode_block(const float* values, const float* importance, BlockIQ4_XS& blo
   std::array<Tile<32>, 1> tiles;
   tiles[0].load(values, normalised(importance, room), kLanes);
   const auto fit = fit_scaled_super<Iq4Levels, -32, 31>(tiles, kReachesIq4);
-  const auto levels = round_super<Iq4Levels>(tiles, fit);
+  int scales[8];
+  store_scales(fit, scales);
   block.scale = float_to_half(fit.scale);
-  float scales[kLanes];
-  fit.scales[0].store(scales);
-  unsigned high = 0;
-  unsigned s[kLanes];
-  for (std::size_t g = 0; g < kLanes; ++g) {
-    s[g] = static_cast<unsigned>(static_cast<int>(scales[g]) + 32);
-    high |= (s[g] >> 4) << (2 * g);
-    for (std::size_t j = 0; j < 16; ++j) {
-      block.codes[16 * g + j] =
-          static_cast<std::uint8_t>(Iq4Levels::code(levels[g][j]) | Iq4Levels::code(levels[g][j + 16]) << 4);
-    }
-  }
-  block.scales_high = static_cast<std::uint16_t>(high);
-  for (std::size_t j = 0; j < 4; ++j) {
-    block.scales_low[j] = static_cast<std::uint8_t>((s[2 * j] & 15) | (s[2 * j + 1] & 15) << 4);
-  }
+  pack_scales(scales, block);
+  pack_codes(round_super<Iq4Levels>(tiles, fit, Iq4Levels::code).data(), block);
 }
 
 template <class Block>
@@ -347,6 +333,9 @@ void encode_blocks(const float* values, const float* importance, std::size_t n, 
 
 }  // namespace
 
+void encode_q3_k(const float* values, const float* importance, std::size_t n, std::byte* dst) {
+  encode_blocks<BlockQ3_K>(values, importance, n, dst);
+}
 void encode_q4_k(const float* values, const float* importance, std::size_t n, std::byte* dst) {
   encode_blocks<BlockQ4_K>(values, importance, n, dst);
 }

@@ -8,20 +8,20 @@ from gguf import GGMLQuantizationType as Type
 from qwen35_local import _core
 from qwen35_local.errors import InputError
 
-QUANTISED = ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"]
+QUANTISED = ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"]
 ENCODERS = ["F32", "F16", "BF16", *QUANTISED]
 
 # Relative RMS error of ggml 0.25.3 on Gaussian weights in percent; Q5_1 (not in that table) as a multiple of Q4_1.
 GGML_ERROR = {
-    "Q4_0": 8.60, "Q4_1": 7.83, "Q5_0": 4.27, "Q5_1": 3.80, "Q8_0": 0.535, "Q4_K": 7.14, "Q5_K": 3.61, "Q6_K": 1.78,
-    "IQ4_NL": 7.61, "IQ4_XS": 7.67,
+    "Q4_0": 8.60, "Q4_1": 7.83, "Q5_0": 4.27, "Q5_1": 3.80, "Q8_0": 0.535, "Q3_K": 15.08, "Q4_K": 7.14, "Q5_K": 3.61,
+    "Q6_K": 1.78, "IQ4_NL": 7.61, "IQ4_XS": 7.67,
 }  # fmt: skip
 # With importance: log-normal (1.2) per column, the same table.
 GGML_WEIGHTED_ERROR = {"Q4_0": 7.50, "Q4_1": 6.02, "IQ4_NL": 6.76, "IQ4_XS": 6.84, "Q4_K": 6.12, "Q5_0": 3.71,
-                       "Q5_K": 3.14, "Q6_K": 1.56}  # fmt: skip
+                       "Q3_K": 12.98, "Q5_K": 3.14, "Q6_K": 1.56}  # fmt: skip
 # A reader sees |error| below this part of the group's largest magnitude (half a step, and a little for the search).
-STEP = {"Q8_0": 0.008, "Q4_0": 0.10, "Q4_1": 0.10, "Q5_0": 0.05, "Q5_1": 0.05, "Q4_K": 0.10, "Q5_K": 0.05,
-        "Q6_K": 0.03, "IQ4_NL": 0.15, "IQ4_XS": 0.15}  # fmt: skip
+STEP = {"Q8_0": 0.008, "Q4_0": 0.10, "Q4_1": 0.10, "Q5_0": 0.05, "Q5_1": 0.05, "Q3_K": 0.20, "Q4_K": 0.10,
+        "Q5_K": 0.05, "Q6_K": 0.03, "IQ4_NL": 0.15, "IQ4_XS": 0.15}  # fmt: skip
 
 
 def decoded(values: np.ndarray, dtype: str, **options: object) -> np.ndarray:
@@ -173,7 +173,7 @@ def test_refuses_what_half_precision_cannot_hold() -> None:
 
 def test_refuses_bad_arguments() -> None:
     row = np.zeros((1, 256), np.float32)
-    for dtype in ("Q2_K", "Q3_K", "Q7_Z"):
+    for dtype in ("Q2_K", "IQ3_S", "Q7_Z"):
         with pytest.raises(InputError):
             _core.encode(row, dtype)
     with pytest.raises(InputError, match="blocks of 256"):
