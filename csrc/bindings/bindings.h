@@ -18,6 +18,7 @@ namespace qwen35 {
 void bind_devices(pybind11::module_& module);
 void bind_model(pybind11::module_& module);  // Model, Sequence, Snapshot
 void bind_sampler(pybind11::module_& module);
+void bind_quantise(pybind11::module_& module);  // Factor, solve, weighted_error
 
 // A Model of the file on a device of the caller's.
 pybind11::object load_on(std::unique_ptr<Backend> backend, const pybind11::object& file);

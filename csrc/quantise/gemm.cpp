@@ -74,33 +74,39 @@ void Gemm::subtract(std::size_t m, std::size_t n, std::size_t depth, Strided a, 
 
 void Gemm::multiply(std::size_t m, std::size_t n, std::size_t depth, Strided a, Strided b, bool negative, float* c,
                     std::size_t stride) {
+  if (m == 0 || n == 0 || depth == 0) return;
   const std::size_t deepest = std::min(depth, kDepth);
   const std::size_t tile_rows = kernels_->rows, tile_cols = kernels_->cols;
-  a_.resize(std::max(a_.size(), deepest * round_up_to(std::min(m, kRows), tile_rows)));
-  b_.resize(std::max(b_.size(), deepest * round_up_to(std::min(n, kCols), tile_cols)));
+  float* packed_a = room(a_, deepest * round_up_to(std::min(m, kRows), tile_rows));
+  float* packed_b = room(b_, deepest * round_up_to(std::min(n, kCols), tile_cols));
   for (std::size_t k = 0; k < depth; k += kDepth) {
     const std::size_t deep = std::min(kDepth, depth - k);
     for (std::size_t j = 0; j < n; j += kCols) {
       const std::size_t wide = std::min(kCols, n - j);
-      pack(wide, deep, b.data + k * b.row + j * b.col, b.col, b.row, kernels_->copy_cols, tile_cols, b_.data());
+      pack(wide, deep, b.data + k * b.row + j * b.col, b.col, b.row, kernels_->copy_cols, tile_cols, packed_b);
       for (std::size_t i = 0; i < m; i += kRows) {
         const std::size_t high = std::min(kRows, m - i);
-        pack(high, deep, a.data + i * a.row + k * a.col, a.row, a.col, kernels_->copy_rows, tile_rows, a_.data());
-        if (negative) negate(a_.data(), deep * round_up_to(high, tile_rows));
-        multiply_packed(high, wide, deep, c + i * stride + j, stride);
+        pack(high, deep, a.data + i * a.row + k * a.col, a.row, a.col, kernels_->copy_rows, tile_rows, packed_a);
+        if (negative) negate(packed_a, deep * round_up_to(high, tile_rows));
+        multiply_packed(high, wide, deep, packed_a, packed_b, c + i * stride + j, stride);
       }
     }
   }
 }
 
-void Gemm::multiply_packed(std::size_t m, std::size_t n, std::size_t depth, float* c,
-                           std::size_t stride) const noexcept {
+float* Gemm::room(std::vector<Line>& lines, std::size_t floats) {
+  lines.resize(std::max(lines.size(), (floats + 15) / 16));
+  return lines.data()->at;
+}
+
+void Gemm::multiply_packed(std::size_t m, std::size_t n, std::size_t depth, const float* packed_a,
+                           const float* packed_b, float* c, std::size_t stride) const noexcept {
   const std::size_t tile_rows = kernels_->rows, tile_cols = kernels_->cols;
   constexpr std::size_t kLargestTile = 1024;
   for (std::size_t j = 0; j < n; j += tile_cols) {
-    const float* b = b_.data() + j * depth;
+    const float* b = packed_b + j * depth;
     for (std::size_t i = 0; i < m; i += tile_rows) {
-      const float* a = a_.data() + i * depth;
+      const float* a = packed_a + i * depth;
       float* to = c + i * stride + j;
       const std::size_t rows = std::min(tile_rows, m - i), cols = std::min(tile_cols, n - j);
       if (rows == tile_rows && cols == tile_cols) {
@@ -108,7 +114,7 @@ void Gemm::multiply_packed(std::size_t m, std::size_t n, std::size_t depth, floa
         continue;
       }
       // A tile over the edge is computed whole beside the matrix; what lies inside is added as the whole tile would.
-      float tile[kLargestTile] = {};
+      alignas(64) float tile[kLargestTile] = {};
       kernels_->multiply(depth, a, b, tile, tile_cols);
       for (std::size_t r = 0; r < rows; ++r) {
         for (std::size_t q = 0; q < cols; ++q) to[r * stride + q] += tile[r * tile_cols + q];

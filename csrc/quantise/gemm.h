@@ -30,11 +30,18 @@ class Gemm {
  private:
   void multiply(std::size_t m, std::size_t n, std::size_t depth, Strided a, Strided b, bool negative, float* c,
                 std::size_t stride);
-  void multiply_packed(std::size_t m, std::size_t n, std::size_t depth, float* c, std::size_t stride) const noexcept;
+  void multiply_packed(std::size_t m, std::size_t n, std::size_t depth, const float* a, const float* b, float* c,
+                       std::size_t stride) const noexcept;
+
+  struct alignas(64) Line {
+    float at[16];
+  };
+
+  static float* room(std::vector<Line>& lines, std::size_t floats);
 
   const GemmKernels* kernels_;
-  std::vector<float> a_;  // packed panels: depth runs of rows() or cols() neighbours
-  std::vector<float> b_;
+  std::vector<Line> a_;  // packed panels: depth runs of kernels().rows or kernels().cols neighbours
+  std::vector<Line> b_;
 };
 
 }  // namespace qwen35

@@ -194,7 +194,38 @@ def encode(
     values: NDArray[np.float32], dtype: str, *, importance: NDArray[np.float32] | None = None, threads: int = 0
 ) -> NDArray[np.uint8]:
     """fp32 [rows, cols] to encoded blocks [rows, row_bytes], in parallel. Types: F32, F16, BF16, Q8_0, Q4_0, Q4_1,
-    Q5_0, Q5_1, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS. `importance` [cols] weighs squared errors per column."""
+    Q5_0, Q5_1, Q3_K, Q4_K, Q5_K, Q6_K, IQ4_NL, IQ4_XS. `importance` [cols] weighs squared errors per column."""
+
+@final
+class Factor:
+    """The second moments of a matrix's inputs, damped and factored: what solve() needs, made once for every matrix with
+    the same input. `h` [columns, columns] is the mean of x x^T over `tokens` rows x. `damping` is added to the diagonal
+    as a part of its mean; None: 0.01 from four tokens a column on, more below. Takes eight bytes an element of `h`,
+    which is not kept.
+
+    Raises InputError for a matrix that is not finite, not symmetric or not positive."""
+
+    def __init__(
+        self, h: NDArray[np.float32], tokens: float, *, damping: float | None = None, threads: int = 0
+    ) -> None: ...
+    @property
+    def cols(self) -> int: ...
+    @property
+    def damping(self) -> float:
+        """What was added, as a part of the mean diagonal: more than asked for where rounding hid the factor."""
+
+def solve(
+    values: NDArray[np.float32], dtype: str, factor: Factor, *, sweeps: int = 3, threads: int = 0
+) -> NDArray[np.uint8]:
+    """fp32 [rows, cols] to encoded blocks [rows, row_bytes] with the least tr(D H D^T), D what decoding is off by:
+    error feedback, then `sweeps` of coordinate descent over scales and codes. A row has the same bytes whatever rows
+    are given with it. Solves for Q3_K, Q4_0, Q4_1, Q4_K, Q5_K, Q6_K, IQ4_NL and IQ4_XS; encodes the other types of
+    encode() with the diagonal of H as importance."""
+
+def weighted_error(
+    values: NDArray[np.float32], data: NDArray[np.uint8], dtype: str, h: NDArray[np.float32], *, threads: int = 0
+) -> float:
+    """tr(D H D^T) of fp32 [rows, cols] and their encoded blocks, for any symmetric `h` [cols, cols]."""
 
 @final
 class Model:
