@@ -42,6 +42,22 @@ class Memory:
         return sum(vars(self).values())
 
 
+@dataclass(frozen=True)
+class HostMemory:
+    """Bytes of the host's memory that a model takes beside those of a device with memory of its own. `weights`: a table
+    that the device reads across the bus; `snapshots`: their recurrent states; `scratch`: rows of logits, and what is on
+    its way to the device; `program`: interpreter, libraries, tokenizer."""
+
+    weights: int
+    snapshots: int
+    scratch: int
+    program: int
+
+    @property
+    def total(self) -> int:
+        return sum(vars(self).values())
+
+
 class Footprint(ABC):
     """What one model takes on one device. Nothing is loaded or allocated."""
 
@@ -61,6 +77,17 @@ class Footprint(ABC):
     def parts(self, context_tokens: int, kv: str, rows: int | None = None) -> Memory:
         """With passes of `rows` tokens, the most unless told. `snapshots` is the size of one. Raises InputError for a
         format that this model cannot be kept in."""
+
+    def host_parts(self, context_tokens: int, kv: str, rows: int | None = None) -> HostMemory | None:
+        """`snapshots` is the size of one. None: all that `parts` counts is the host's."""
+        return None
+
+    def host_memory(self, context_tokens: int, kv: KvFormat, rows: int | None = None) -> HostMemory | None:
+        """With 1 GiB of snapshots, or two."""
+        parts = self.host_parts(context_tokens, kv, rows)
+        if parts is None:
+            return None
+        return replace(parts, snapshots=max(_SNAPSHOT_BYTES, _LEAST_SNAPSHOTS * parts.snapshots))
 
     @property
     def most_context(self) -> int:
@@ -114,6 +141,11 @@ class Plan:
     @property
     def fits(self) -> bool:
         return self.memory.total <= self.budget
+
+    @property
+    def host(self) -> HostMemory | None:
+        """What the host holds beside the device; None where they are one."""
+        return self.footprint.host_memory(self.context_tokens, self.kv, self.rows)
 
     @property
     def needs_yarn(self) -> bool:

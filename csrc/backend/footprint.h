@@ -28,14 +28,16 @@ struct Workload {
 
 // Bytes on the device, beside the weights and the activations of a pass.
 struct Footprint {
-  std::size_t kv = 0;        // keys and values of all positions, in whole pages
-  std::size_t kv_token = 0;  // of one more position of a long context
-  std::size_t draft_kv = 0;  // as kv, of the block that drafts (ModelShape::drafts)
-  std::size_t state = 0;     // recurrent state of the sequence
-  std::size_t snapshot = 0;  // the most that a snapshot holds beside the pages it shares with the sequence
-  std::size_t work = 0;      // the most that operations keep from call to call
-  std::size_t unused = 0;    // ends of blocks that are allocated for weights and buffers
-  std::size_t program = 0;   // what the device's driver and its kernels take there
+  std::size_t kv = 0;             // keys and values of all positions, in whole pages
+  std::size_t kv_token = 0;       // of one more position of a long context
+  std::size_t draft_kv = 0;       // as kv, of the block that drafts (ModelShape::drafts)
+  std::size_t state = 0;          // recurrent state of the sequence
+  std::size_t snapshot = 0;       // the most that a snapshot holds beside the pages it shares with the sequence
+  std::size_t snapshot_host = 0;  // and in the host's memory, where that is another (StatePool::allocate_saved)
+  std::size_t work = 0;           // the most that operations keep from call to call
+  std::size_t work_host = 0;      // and in the host's memory, where that is another: what is on its way
+  std::size_t unused = 0;         // ends of blocks that are allocated for weights and buffers
+  std::size_t program = 0;        // what the device's driver and its kernels take there
 };
 
 }  // namespace qwen35

@@ -60,6 +60,9 @@ class StatePool {
   virtual std::size_t slot_bytes() const noexcept = 0;
 
   virtual SlotId allocate() = 0;  // contents are not defined
+  // A slot of a snapshot, which passes do not take: it may lie in the host's memory, and copies to and from it run
+  // beside passes, behind what was enqueued before them.
+  virtual SlotId allocate_saved() { return allocate(); }
   virtual void free(SlotId slot) noexcept = 0;
   virtual void clear(SlotId slot) = 0;  // the state before the first token
   virtual void copy(SlotId to, SlotId from) = 0;

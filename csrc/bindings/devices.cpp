@@ -100,8 +100,10 @@ class DescribedModel {
     parts["draft_kv"] = found.draft_kv;
     parts["state"] = found.state;
     parts["snapshot"] = found.snapshot;
+    parts["snapshot_host"] = found.snapshot_host;
     parts["activations"] = activation_bytes(shape_, work.rows, 1, shape_.drafts(work.uncertain));
     parts["work"] = found.work;
+    parts["work_host"] = found.work_host;
     parts["unused"] = found.unused;
     parts["program"] = found.program;
     return parts;

@@ -77,7 +77,10 @@ void StepPlaces::begin(const Step& step, const Pages& pages, const Slots& slots)
   states_.resize(count);
   for (std::size_t i = 0; i < count; ++i) {
     slots.find({&step.segments[i].state, 1}, {&states_[i], 1}, kNoSlot);
-    if (states_[i].data != nullptr) check_uncertain(step.segments[i], states_[i].owner->spec().uncertain);
+    if (states_[i].owner.is_saved) {
+      throw InputError("the slot of a segment is a snapshot's, expected a sequence's; copy it into one");
+    }
+    if (states_[i].data != nullptr) check_uncertain(step.segments[i], states_[i].owner.pool->spec().uncertain);
     begin_pages(i);
     if (kv_pools_[i] != nullptr) check_uncertain(step.segments[i], kv_pools_[i]->spec().uncertain);
   }
@@ -119,7 +122,7 @@ void StepPlaces::check_attention(const AttentionShape& shape, std::uint32_t laye
 void StepPlaces::check_delta_net(const DeltaShape& shape, std::uint32_t layer) const {
   for (std::size_t i = 0; i < step_.segments.size(); ++i) {
     const Slots::Place& place = states_[i];
-    if (place.data == nullptr || place.owner->spec().shape != shape || layer >= place.owner->spec().layers) {
+    if (place.data == nullptr || place.owner.pool->spec().shape != shape || layer >= place.owner.pool->spec().layers) {
       throw InputError("a segment has no recurrent state of this shape for DeltaNet layer " + std::to_string(layer));
     }
   }
@@ -128,7 +131,7 @@ void StepPlaces::check_delta_net(const DeltaShape& shape, std::uint32_t layer) c
 void StepPlaces::check_hidden(std::size_t width) const {
   for (std::size_t i = 0; i < step_.segments.size(); ++i) {
     const Slots::Place& place = states_[i];
-    if (place.data == nullptr || place.owner->spec().hidden != width) {
+    if (place.data == nullptr || place.owner.pool->spec().hidden != width) {
       throw InputError("a segment has no hidden rows of width " + std::to_string(width) + " with its recurrent state");
     }
   }

@@ -18,7 +18,11 @@ struct PageOwner {
   PageForm form = PageForm::kPlain;
 };
 using Pages = Numbered<PageId, PageOwner>;
-using Slots = Numbered<SlotId, const StatePool*>;
+struct SlotOwner {
+  const StatePool* pool = nullptr;
+  bool is_saved = false;  // in memory of the host that no pass reaches
+};
+using Slots = Numbered<SlotId, SlotOwner>;
 
 // Which form of a page a query reads depends on their numbers alone: plain the first page, the query's own and the one
 // before it, quantised all others.

@@ -80,8 +80,7 @@ std::shared_ptr<Snapshot> Sequence::snapshot() {
   const Use use(*this, Use::For::kMoment);
   check_whole();
   const auto device = model_->lock_device();
-  RecurrentState state = state_.copy();
-  device.ops().synchronize();
+  RecurrentState state = state_.saved();
   auto taken = std::make_shared<Snapshot>(model_, content_, committed_, pages_, draft_pages_, std::move(state));
   std::erase_if(snapshots_, [](const auto& snapshot) { return snapshot.expired(); });
   snapshots_.push_back(taken);
@@ -95,7 +94,6 @@ void Sequence::adopt(const Snapshot& snapshot, std::size_t n) {
   pages_.replace(snapshot.pages().pinned());
   draft_pages_.replace(snapshot.draft_pages().pinned());
   state_.copy_from(snapshot.state());
-  device.ops().synchronize();
   content_ = std::move(content);
   committed_ = snapshot.committed();
   cut(n);

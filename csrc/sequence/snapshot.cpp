@@ -89,12 +89,12 @@ std::shared_ptr<Snapshot> Snapshot::assemble(std::shared_ptr<Model> model, KvFor
   };
   KvPages kept = keep(pool, content.size(), committed);
   KvPages kept_for_drafts = keep(draft_pool, pairs(content.size()), pairs(committed));
-  RecurrentState recurrent(device.state_pool());
-  if (state.size() != recurrent.bytes()) {
+  StatePool& states = device.state_pool();
+  if (state.size() != states.slot_bytes()) {
     throw InputError("the recurrent state of a snapshot has " + std::to_string(state.size()) + " bytes, expected " +
-                     std::to_string(recurrent.bytes()));
+                     std::to_string(states.slot_bytes()));
   }
-  recurrent.upload(state.data());
+  RecurrentState recurrent = RecurrentState::saved(states, state.data());
   device.ops().synchronize();
   return std::make_shared<Snapshot>(model, std::move(content), committed, std::move(kept), std::move(kept_for_drafts),
                                     std::move(recurrent));

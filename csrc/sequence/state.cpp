@@ -90,10 +90,16 @@ RecurrentState::~RecurrentState() {
   if (slot_ != kNoSlot) pool_.free(slot_);
 }
 
-RecurrentState RecurrentState::copy() const {
-  RecurrentState copy(pool_, pool_.allocate());
-  copy.copy_from(*this);
-  return copy;
+RecurrentState RecurrentState::saved(StatePool& pool, const std::byte* from) {
+  RecurrentState saved(pool, pool.allocate_saved());
+  pool.upload(saved.slot_, from);
+  return saved;
+}
+
+RecurrentState RecurrentState::saved() const {
+  RecurrentState saved(pool_, pool_.allocate_saved());
+  saved.copy_from(*this);
+  return saved;
 }
 
 }  // namespace qwen35

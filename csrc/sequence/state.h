@@ -79,6 +79,8 @@ constexpr Count pairs(Count tokens) noexcept {
 class RecurrentState {
  public:
   explicit RecurrentState(StatePool& pool);  // nothing read yet
+  // A snapshot's, of such bytes.
+  static RecurrentState saved(StatePool& pool, const std::byte* from);
   RecurrentState(RecurrentState&& other) noexcept;
   RecurrentState& operator=(RecurrentState&&) = delete;
   ~RecurrentState();
@@ -86,9 +88,8 @@ class RecurrentState {
   SlotId slot() const noexcept { return slot_; }
   std::size_t bytes() const noexcept { return pool_.slot_bytes(); }
   void clear() { pool_.clear(slot_); }
-  RecurrentState copy() const;
+  RecurrentState saved() const;  // a copy for a snapshot, to copy from
   void copy_from(const RecurrentState& other) { pool_.copy(slot_, other.slot_); }
-  void upload(const std::byte* from) { pool_.upload(slot_, from); }
   void download(std::byte* to) const { pool_.download(to, slot_); }
 
  private:

@@ -99,9 +99,11 @@ class Footprint:
     def parts(self, context_tokens: int, kv: str, *, rows: int, drafts: int = 0) -> dict[str, int]:
         """Bytes beside the weights, for one sequence that fills its context, `rows` tokens at a time. "kv": keys and
         values; "kv_token": of one more position; "draft_kv": those of the block that drafts, where `drafts` of a pass
-        are taken; "state": the recurrent state; "snapshot": the most that one holds beside shared pages; "activations"
-        of a pass; "work": what operations keep; "unused": the ends of allocated blocks; "program": what the device's
-        driver takes on it. Raises InputError for a format that such heads cannot be kept in."""
+        are taken; "state": the recurrent state; "snapshot": the most that one holds beside shared pages, and
+        "snapshot_host": in the host's memory, where that is another; "activations" of a pass; "work": what operations
+        keep, and "work_host" what lies in the host's memory on its way; "unused": the ends of allocated blocks;
+        "program": what the device's driver takes on it. Raises InputError for a format that such heads cannot be kept
+        in."""
 
 def device_memory(device: str = "auto") -> DeviceMemory:
     """Raises InputError for an unknown device, Unavailable for one that is not here."""

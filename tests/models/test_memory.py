@@ -110,3 +110,23 @@ def test_passes_are_shorter_where_memory_is_short() -> None:
     assert (shortest.rows, shortest.context_tokens, shortest.fits) == (256, 4096, True)
     assert of_size("Qwen3.5-0.8B").pass_rows == (512,)
     assert solve(of_size("Qwen3.5-0.8B"), GIB, context_tokens=100).rows == 100
+
+
+def test_states_of_snapshots_are_in_the_hosts_memory() -> None:
+    """A card holds the pages that only snapshots have; the host their states, and a table of embeddings that is no
+    head."""
+    config = replace(SIZES["Qwen3.5-35B-A3B"].config, mtp_layers=0)
+    card, cpu = footprint(config, "cuda"), footprint(config, "cpu")
+    host = card.host_parts(262_144, "q8")
+    assert host is not None
+    assert cpu.host_memory(262_144, "q8") is None
+    state, ids, page = card.parts(262_144, "q8").state, 4 * 262_144, 256 * card.kv_token_bytes("f16")
+    assert host.snapshots == state + ids
+    assert [card.parts(262_144, kv).snapshots for kv in ("f16", "q8")] == [page, 3 * page]
+    table = next(tensor for tensor in card.tensors if tensor.name == "token_embd.weight")
+    assert table.file_bytes <= host.weights < 1.05 * table.file_bytes
+    assert host.program == cpu.parts(262_144, "q8").program
+    plan = solve(card, 24 * GIB, context_tokens=262_144, kv="q8")
+    assert plan.host is not None
+    assert plan.host.snapshots == GIB
+    assert plan.host.total == plan.host.weights + GIB + plan.host.scratch + plan.host.program

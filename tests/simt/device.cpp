@@ -22,16 +22,68 @@ void Device::enqueue(CUstream_st& stream, Work work) {
     stream.is_ahead = true;
     return;
   }
-  queue_.push_back(std::move(work));
-  if (!settings().deferred) finish();
+  push(stream, {std::move(work), nullptr});
+}
+
+void Device::push(CUstream_st& stream, Queued queued) {
+  stream.queue.push_back(std::move(queued));
+  if (!settings().deferred) finish(stream);
+}
+
+void Device::record(CUevent_st& event, CUstream_st& stream) {
+  const auto mark = event.mark = std::make_shared<Mark>(Mark{&stream});
+  const auto reached = [mark] {
+    mark->time = std::chrono::steady_clock::now();
+    mark->is_reached = true;
+  };
+  push(stream, {reached, nullptr});
+}
+
+void Device::await(CUstream_st& stream, const CUevent_st& event) {
+  if (event.mark) push(stream, {[] {}, event.mark});
+}
+
+// The streams that nobody waits for get on, some of the time: with a seed a copy that does not wait for what it copies
+// may come before it, and without one behind everything.
+void Device::run_others() {
+  if (!settings().seed) return;
+  each_stream([&](CUstream_st& stream) {
+    while (turns_() % 2 && !stream.queue.empty()) {
+      const Queued& next = stream.queue.front();
+      if (next.awaited && !next.awaited->is_reached) break;
+      run_next(stream);
+    }
+  });
+}
+
+void Device::run_next(CUstream_st& stream) {
+  const Queued next = std::move(stream.queue.front());
+  stream.queue.pop_front();
+  if (next.awaited) reach(*next.awaited);
+  if (!is_lost) next.work();
+}
+
+void Device::reach(const Mark& mark) {
+  const bool is_there = mark.stream == &default_stream || streams.holds(mark.stream);
+  while (is_there && !mark.is_reached && !mark.stream->queue.empty()) run_next(*mark.stream);
+}
+
+void Device::finish(CUstream_st& stream) {
+  for (run_others(); !stream.queue.empty(); run_others()) run_next(stream);
 }
 
 void Device::finish() {
-  while (!queue_.empty()) {
-    const Work work = std::move(queue_.front());
-    queue_.pop_front();
-    if (!is_lost) work();
-  }
+  each_stream([&](CUstream_st& stream) { finish(stream); });
+}
+
+std::size_t Device::waiting() const {
+  std::size_t count = default_stream.queue.size();
+  for (const auto& stream : streams) count += stream->queue.size();
+  return count;
+}
+
+void Device::forget_work() {
+  each_stream([](CUstream_st& stream) { stream.queue.clear(); });
 }
 
 void Device::launch(const Kernel& kernel, const std::vector<unsigned char>& arguments, Launch launch) {
@@ -50,6 +102,7 @@ void Device::launch(const Kernel& kernel, const std::vector<unsigned char>& argu
 void Device::revive() {
   settings().lost_after = -1;
   is_lost = false;
+  forget_work();
 }
 
 bool Device::breaks_capture() {

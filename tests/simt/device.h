@@ -1,5 +1,5 @@
-// The one device: its memory, its queue of work, and what is captured into graphs. Streams are ordered by issue, which
-// every order that a program asks for allows.
+// The one device: its memory, its streams of work, and what is captured into graphs. Streams are ordered by events
+// alone: one that nobody waits for stands still, and with a seed it gets on at any time (run_next).
 #pragma once
 
 #include <chrono>
@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <random>
 #include <set>
 #include <thread>
 #include <vector>
@@ -18,7 +19,21 @@
 
 namespace simt {
 
+using qwen35::cuda::CUstream_st;
 using Work = std::function<void()>;
+
+// What an event marks: reached when all work before it in its stream is done.
+struct Mark {
+  CUstream_st* stream;
+  bool is_reached = false;
+  std::chrono::steady_clock::time_point time{};
+};
+
+// Work of a stream, or the mark of another one that has to be reached first.
+struct Queued {
+  Work work;
+  std::shared_ptr<Mark> awaited;
+};
 
 // A sequence of calls on the streams that take part, which becomes a graph.
 struct Capture {
@@ -38,13 +53,13 @@ struct CUfunc_st {
   unsigned dynamic_shared_limit = 48 * 1024;
 };
 struct CUstream_st {
+  std::deque<simt::Queued> queue;
   std::shared_ptr<simt::Capture> capture;
   bool is_origin = false;  // where the capture began
   bool is_ahead = false;   // has captured work that the origin has not waited for
 };
 struct CUevent_st {
-  std::chrono::steady_clock::time_point time;
-  bool has_happened = false;
+  std::shared_ptr<simt::Mark> mark;  // of the last record
   std::shared_ptr<simt::Capture> capture;
   CUstream_st* stream = nullptr;  // of the capture
 };
@@ -69,6 +84,7 @@ inline constexpr CUresult kErrorCaptureUnsupported = 900;
 inline constexpr CUresult kErrorCaptureInvalidated = 901;
 inline constexpr CUresult kErrorCaptureUnmatched = 903;
 inline constexpr CUresult kErrorCaptureUnjoined = 904;
+inline constexpr CUresult kErrorCaptureIsolation = 905;
 
 // Objects of one kind that the driver has given out.
 template <class T>
@@ -97,9 +113,14 @@ class Handles {
 
 class Device {
  public:
-  // Into the capture that the stream takes part in, or to the end of the queue.
+  // Into the capture that the stream takes part in, or to the end of its queue.
   void enqueue(CUstream_st& stream, Work work);
-  void finish();  // all work that is queued
+  void record(CUevent_st& event, CUstream_st& stream);
+  void await(CUstream_st& stream, const CUevent_st& event);
+  void finish();                     // all work
+  void finish(CUstream_st& stream);  // that of a stream, and what it waits for
+  void reach(const Mark& mark);      // as much of its stream as is before it
+  std::size_t waiting() const;       // how much work is queued
   // A kernel, when its turn comes; its arguments were copied when it was launched.
   void launch(const Kernel& kernel, const std::vector<unsigned char>& arguments, Launch launch);
   void revive();  // a lost device is there again
@@ -119,7 +140,17 @@ class Device {
   long contexts = 0, launches = 0, graph_launches = 0;
 
  private:
-  std::deque<Work> queue_;
+  void push(CUstream_st& stream, Queued queued);
+  void run_next(CUstream_st& stream);
+  void run_others();
+  void forget_work();
+  template <class F>
+  void each_stream(F&& visit) {
+    visit(default_stream);
+    for (const auto& stream : streams) visit(*stream);
+  }
+
+  std::minstd_rand turns_;
 };
 
 Device& device();

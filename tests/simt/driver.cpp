@@ -54,6 +54,7 @@ constexpr ErrorName kErrorNames[] = {
      "operation failed due to a previous error during capture"},
     {kErrorCaptureUnmatched, "CUDA_ERROR_STREAM_CAPTURE_UNMATCHED", "capture was not initiated in this stream"},
     {kErrorCaptureUnjoined, "CUDA_ERROR_STREAM_CAPTURE_UNJOINED", "capturing stream has unjoined work"},
+    {kErrorCaptureIsolation, "CUDA_ERROR_STREAM_CAPTURE_ISOLATION", "dependency created on uncaptured work"},
 };
 
 CUresult describe(CUresult error, const char** text, const char* ErrorName::* part) {
@@ -62,9 +63,6 @@ CUresult describe(CUresult error, const char** text, const char* ErrorName::* pa
   *text = found == std::end(kErrorNames) ? nullptr : found->*part;
   return *text ? kSuccess : kErrorInvalidValue;
 }
-
-// The n-th of a kind fails, once, where a test asks for it.
-bool fails(long& countdown) { return countdown > 0 && --countdown == 0; }
 
 CUresult check_launch(const CUlaunchConfig& config, const CUfunc_st& function) {
   const std::uint64_t threads = std::uint64_t{config.block_x} * config.block_y * config.block_z;
@@ -220,8 +218,8 @@ CUresult cuMemAlloc_v2(CUdeviceptr* at, std::size_t bytes) {
   return call([&](Device& d) {
     if (d.breaks_capture()) return kErrorCaptureUnsupported;
     if (!bytes) return kErrorInvalidValue;
-    d.is_lost = fails(settings().lost_at);
-    if (d.is_lost || fails(settings().fail_allocation)) return kErrorOutOfMemory;
+    d.is_lost = comes_to_pass(settings().lost_at);
+    if (d.is_lost || comes_to_pass(settings().fail_allocation)) return kErrorOutOfMemory;
     void* memory = d.memory.allocate(bytes, static_cast<std::size_t>(settings().memory));
     if (!memory) return kErrorOutOfMemory;
     *at = reinterpret_cast<CUdeviceptr>(memory);
@@ -241,7 +239,7 @@ CUresult cuMemHostAlloc(void** at, std::size_t bytes, unsigned) {
   return call([&](Device& d) {
     if (d.breaks_capture()) return kErrorCaptureUnsupported;
     if (!bytes) return kErrorInvalidValue;
-    if (fails(settings().fail_pinned)) return kErrorOutOfMemory;
+    if (comes_to_pass(settings().fail_pinned)) return kErrorOutOfMemory;
     *at = d.pinned.allocate(bytes, ~std::size_t{0} / 2);
     return kSuccess;
   });
@@ -308,8 +306,8 @@ SIMT_EXPORT int simt_set(const char* key, long value) {
   return setting ? 0 : 1;
 }
 
-// A setting, or: launches, graph_launches, allocations, pinned_allocations, used (bytes), streams, events, graphs,
-// contexts. -1 where there is none. A lost device stays lost: simt_revive.
+// A setting, or: launches, graph_launches, allocations, pinned_allocations, used (bytes), waiting (work of all
+// streams), streams, events, graphs, contexts. -1 where there is none. A lost device stays lost: simt_revive.
 SIMT_EXPORT long simt_get(const char* key) {
   const std::lock_guard lock(device_mutex());
   const Device& d = device();
@@ -320,6 +318,7 @@ SIMT_EXPORT long simt_get(const char* key) {
       {"allocations", count(d.memory.count())},
       {"pinned_allocations", count(d.pinned.count())},
       {"used", count(d.memory.used())},
+      {"waiting", count(d.waiting())},
       {"streams", count(d.streams.count())},
       {"events", count(d.events.count())},
       {"graphs", count(d.graphs.count() + d.execs.count())},

@@ -14,11 +14,13 @@ namespace simt {
 //   load_result      what cuModuleLoadData answers
 //   fail_allocation  n: the n-th allocation of device memory from now on fails, once; 0: none
 //   fail_pinned      the same of the host's
+//   forget_wait      n: the n-th wait of a stream for an event from now on does not happen, once, as if a program
+//                    had left it out; 0: none
 //   lost_after       n: after so many launches the device is lost, and every call answers 719; -1: never
 //   lost_at          n: the n-th allocation of device memory from now on finds the device lost; 0: none
 //   revives          1: a lost device is there again when its last context was released
 //   idle_after       n: after so many launches kernels do nothing, as on a card that computes wrongly; -1: never
-//   seed             of the order of blocks and turns; 0: ascending
+//   seed             of the order of blocks and turns, and of streams; 0: ascending, and a stream as late as it can
 //   deferred         1: work waits until somebody waits for it; 0: it is done at once
 #define SIMT_SETTINGS(NAME)   \
   NAME(memory, 2L << 30)      \
@@ -30,6 +32,7 @@ namespace simt {
   NAME(load_result, 0)        \
   NAME(fail_allocation, 0)    \
   NAME(fail_pinned, 0)        \
+  NAME(forget_wait, 0)        \
   NAME(lost_after, -1)        \
   NAME(lost_at, 0)            \
   NAME(revives, 0)            \
@@ -46,5 +49,8 @@ struct Settings {
 };
 
 Settings& settings();
+
+// Counts down to what a test asks for: true for the n-th of a kind, once.
+inline bool comes_to_pass(long& countdown) { return countdown > 0 && --countdown == 0; }
 
 }  // namespace simt

@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "call.h"
+#include "settings.h"
 
 namespace qwen35::cuda {
 
@@ -47,7 +48,7 @@ CUresult cuMemcpyDtoHAsync_v2(void* to, CUdeviceptr from, std::size_t bytes, CUs
     if (!bytes) return kSuccess;
     if (!d.memory.holds(pointer(from), bytes)) return kErrorInvalidValue;
     d.enqueue(stream, [=] { std::memcpy(to, pointer(from), bytes); });
-    if (!stream.capture && !d.pinned.holds(to, bytes)) d.finish();  // pageable memory: returns when it is there
+    if (!stream.capture && !d.pinned.holds(to, bytes)) d.finish(stream);  // pageable memory: returns when it is there
     return kSuccess;
   });
 }
@@ -80,6 +81,7 @@ CUresult cuStreamCreate(CUstream* stream, unsigned) {
 CUresult cuStreamDestroy_v2(CUstream stream) {
   return call_on(stream, [&](Device& d, CUstream_st& one) {
     if (one.capture) one.capture->is_broken = true;
+    d.finish(one);
     return d.streams.remove(&one) ? kSuccess : kErrorInvalidHandle;
   });
 }
@@ -90,7 +92,7 @@ CUresult cuStreamSynchronize(CUstream stream) {
       one.capture->is_broken = true;
       return kErrorCaptureUnsupported;
     }
-    d.finish();
+    d.finish(one);
     return kSuccess;
   });
 }
@@ -99,7 +101,11 @@ CUresult cuStreamSynchronize(CUstream stream) {
 CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned) {
   return call_on(stream, [&](Device& d, CUstream_st& one) {
     if (!d.events.holds(event)) return kErrorInvalidHandle;
-    if (!event->capture) return kSuccess;  // the queue is in order of issue already
+    if (!event->capture) {
+      if (one.capture) return kErrorCaptureIsolation;
+      if (!comes_to_pass(settings().forget_wait)) d.await(one, *event);
+      return kSuccess;
+    }
     if (one.capture && one.capture != event->capture) return kErrorInvalidValue;
     one.capture = event->capture;
     event->stream->is_ahead = false;
@@ -123,11 +129,7 @@ CUresult cuEventRecord(CUevent event, CUstream on) {
       event->stream = &stream;
       return kSuccess;
     }
-    event->has_happened = false;
-    d.enqueue(stream, [event] {
-      event->time = std::chrono::steady_clock::now();
-      event->has_happened = true;
-    });
+    d.record(*event, stream);
     return kSuccess;
   });
 }
@@ -139,7 +141,7 @@ CUresult cuEventSynchronize(CUevent event) {
       event->capture->is_broken = true;
       return kErrorCaptureUnsupported;
     }
-    d.finish();
+    if (event->mark) d.reach(*event->mark);
     return kSuccess;
   });
 }
@@ -147,17 +149,15 @@ CUresult cuEventSynchronize(CUevent event) {
 CUresult cuEventElapsedTime(float* milliseconds, CUevent from, CUevent to) {
   return call([&](Device& d) {
     if (!d.events.holds(from) || !d.events.holds(to)) return kErrorInvalidHandle;
-    if (!from->has_happened || !to->has_happened) return kErrorNotReady;
-    *milliseconds = std::chrono::duration<float, std::milli>(to->time - from->time).count();
+    if (!from->mark || !to->mark) return kErrorInvalidHandle;
+    if (!from->mark->is_reached || !to->mark->is_reached) return kErrorNotReady;
+    *milliseconds = std::chrono::duration<float, std::milli>(to->mark->time - from->mark->time).count();
     return kSuccess;
   });
 }
 
 CUresult cuEventDestroy_v2(CUevent event) {
-  return call([&](Device& d) {
-    d.finish();
-    return d.events.remove(event) ? kSuccess : kErrorInvalidHandle;
-  });
+  return call([&](Device& d) { return d.events.remove(event) ? kSuccess : kErrorInvalidHandle; });
 }
 
 CUresult cuStreamBeginCapture_v2(CUstream stream, int mode) {

@@ -57,7 +57,7 @@ std::span<const DeltaSegment> Pass::delta_net(const DeltaShape& shape, std::uint
   places_.check_delta_net(shape, layer);
   for (std::size_t i = 0; i < delta_segments_.size(); ++i) {
     const Slots::Place& place = places_.state(i);
-    const StateLayout& at = static_cast<const CpuStatePool*>(place.owner)->layout();
+    const StateLayout& at = static_cast<const CpuStatePool*>(place.owner.pool)->layout();
     const auto part = [start = place.data + layer * at.bytes](std::size_t offset) {
       return reinterpret_cast<float*>(start + offset);
     };
@@ -76,7 +76,7 @@ std::span<const HiddenSegment> Pass::hidden(std::size_t width) {
   places_.check_hidden(width);
   for (std::size_t i = 0; i < hidden_segments_.size(); ++i) {
     const Slots::Place& place = places_.state(i);
-    const auto* pool = static_cast<const CpuStatePool*>(place.owner);
+    const auto* pool = static_cast<const CpuStatePool*>(place.owner.pool);
     hidden_segments_[i] = {rows_of(step().segments[i]), pool->hidden_rows(),
                            reinterpret_cast<float*>(place.data + pool->hidden_at())};
   }

@@ -83,11 +83,11 @@ CpuStatePool::CpuStatePool(const StateSpec& spec, Slots& slots, Pool& memory)
   check_most_uncertain(spec.uncertain);
 }
 
-SlotId CpuStatePool::allocate() { return slots_.add(this, memory_.take(slot_bytes())); }
+SlotId CpuStatePool::allocate() { return slots_.add({this}, memory_.take(slot_bytes())); }
 
 std::byte* CpuStatePool::at(SlotId slot) const {
   const Slots::Place place = slots_.at(slot);
-  if (place.owner != this) fail_foreign("the slot");
+  if (place.owner.pool != this) fail_foreign("the slot");
   return place.data;
 }
 

@@ -253,8 +253,10 @@ void Context::synchronize() {
   QWEN35_CUDA(cuStreamSynchronize, stream_);
 }
 
+void Context::make_current() { QWEN35_CUDA(cuCtxSetCurrent, context_); }
+
 CUdeviceptr Context::allocate(std::size_t bytes) {
-  QWEN35_CUDA(cuCtxSetCurrent, context_);
+  make_current();
   CUdeviceptr pointer = 0;
   const CUresult result = opened_driver().functions.cuMemAlloc(&pointer, bytes);
   if (result == kErrorOutOfMemory) {

@@ -72,6 +72,7 @@ class Context {
   void download(void* to, CUdeviceptr from, std::size_t bytes);
   void fill(CUdeviceptr to, unsigned char value, std::size_t bytes);
   void synchronize();
+  void make_current();                      // for this thread's calls of the driver
   CUdeviceptr allocate(std::size_t bytes);  // throws OutOfMemory that names what is free
   void free(CUdeviceptr pointer) noexcept;
 

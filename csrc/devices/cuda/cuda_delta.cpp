@@ -9,7 +9,7 @@
 namespace qwen35::cuda {
 
 std::unique_ptr<StatePool> CudaBackend::state_pool(const StateSpec& spec) {
-  return std::make_unique<CudaStatePool>(spec, *context_, *memory_, slots_);
+  return std::make_unique<CudaStatePool>(spec, context_, *memory_, slots_);
 }
 
 std::uint32_t CudaBackend::state_layout() const noexcept { return kStateVersion; }
@@ -26,7 +26,7 @@ void CudaBackend::do_gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a,
   memo_.forget(out);
   const StepView& step = step_.view();
   if (step.segment_count == 0) return;
-  const auto& pool = static_cast<const CudaStatePool&>(*step_.places().state(0).owner);
+  const auto& pool = static_cast<const CudaStatePool&>(*step_.places().state(0).owner.pool);
   const DeltaArgs args{.out = rows_of(out),
                        .qkv = rows_of(qkv),
                        .z = rows_of(z),

@@ -9,7 +9,6 @@ namespace qwen35::cuda {
 namespace {
 
 // Of the two buffers through which packed panels go to the card.
-constexpr std::size_t kStagingBytes = std::size_t{32} << 20;
 
 // Rows from which the kernels that multiply kGemmTokens rows together are used: below, those whose warps share the
 // columns of a panel fill the card better. Both give the same bits.

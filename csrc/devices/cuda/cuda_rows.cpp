@@ -60,7 +60,7 @@ void CudaBackend::do_previous_rows(Tensor out, Tensor x) {
   memo_.forget(out);
   step_.places().check_hidden(x.cols);
   if (step_.view().segment_count == 0) return;
-  const auto& pool = static_cast<const CudaStatePool&>(*step_.places().state(0).owner);
+  const auto& pool = static_cast<const CudaStatePool&>(*step_.places().state(0).owner.pool);
   launch<Kernel::previous_rows>(
       {ceil_div(x.cols, kRowThreads), step_.view().segment_count},
       {rows_of(out), rows_of(x), step_.view(), pool.hidden_at(), static_cast<unsigned>(pool.hidden_rows()), 0});

@@ -7,6 +7,7 @@
 #include "devices/cuda/attention_work.h"
 #include "devices/cuda/cuda_backend.h"
 #include "devices/cuda/kv_pool.h"
+#include "devices/cuda/staging.h"
 #include "devices/cuda/state_pool.h"
 
 namespace qwen35::cuda {
@@ -22,6 +23,9 @@ KvBytes kv_bytes_of(const KvSpec& spec, const Workload& work) noexcept {
   const auto page = [&](PageForm form) { return layer_bytes(spec.format, form, spec.shape) * spec.layers; };
   return kv_bytes(spec.format, page(PageForm::kPlain), page(PageForm::kQuantised), work.context_tokens, work.rows);
 }
+
+// A page of which a snapshot is taken midway is copied before more is written to it.
+std::size_t own_pages(const KvBytes& kv) noexcept { return std::max(kv.window, kv.token * kPageTokens); }
 
 std::size_t attention_bytes(const ModelShape& model, const Workload& work) {
   std::size_t most = 0;
@@ -60,9 +64,11 @@ Footprint footprint(const ModelShape& model, std::span<const MatrixShape>, const
           .kv_token = kv.token,
           .draft_kv = draft_kv.all,
           .state = state,
-          .snapshot = state + kv.window + draft_kv.window,
+          .snapshot = own_pages(kv) + own_pages(draft_kv),
+          .snapshot_host = state,
           .work = product_work_bytes(model, work.rows) + DeviceStep::bytes_of(work.rows, pages) +
-                  attention_bytes(model, work),
+                  attention_bytes(model, work) + state,  // one on its way to the host
+          .work_host = kStagingBytes + DeviceStep::bytes_of(work.rows, pages),
           .unused = 0,
           .program = kProgramBytes};
 }

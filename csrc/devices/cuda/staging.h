@@ -9,6 +9,8 @@
 
 namespace qwen35::cuda {
 
+inline constexpr std::size_t kStagingBytes = std::size_t{32} << 20;  // of weights on their way
+
 class Staging {
  public:
   class Half {

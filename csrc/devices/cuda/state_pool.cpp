@@ -1,5 +1,8 @@
 #include "devices/cuda/state_pool.h"
 
+#include <cstring>
+#include <utility>
+
 #include "base/error.h"
 #include "base/round_up.h"
 
@@ -28,26 +31,51 @@ std::size_t slot_bytes(const StateSpec& spec) noexcept {
          (std::size_t{1} + spec.uncertain) * spec.hidden * sizeof(float);
 }
 
-CudaStatePool::CudaStatePool(const StateSpec& spec, Context& context, Memory& memory, Slots& slots)
+CudaStatePool::CudaStatePool(const StateSpec& spec, std::shared_ptr<Context> context, Memory& memory, Slots& slots)
     : spec_(spec),
       layout_(state_layout(spec.shape, spec.uncertain)),
-      context_(context),
+      context_(*context),
       memory_(memory),
       slots_(slots) {
   check_most_uncertain(spec.uncertain);
+  saved_ = std::make_shared<SavedStates>(slot_bytes(), std::move(context), memory);
 }
 
-SlotId CudaStatePool::allocate() { return slots_.add(this, memory_.take(slot_bytes())); }
+SlotId CudaStatePool::allocate() { return slots_.add({this}, memory_.take(slot_bytes())); }
+SlotId CudaStatePool::allocate_saved() { return slots_.add({this, true}, saved_->take()); }
 
-CUdeviceptr CudaStatePool::at(SlotId slot) const {
+Slots::Place CudaStatePool::at(SlotId slot) const {
   const Slots::Place place = slots_.at(slot);
-  if (place.owner != this) throw InputError("the slot belongs to another pool of this device");
+  if (place.owner.pool != this) throw InputError("the slot belongs to another pool of this device");
+  return place;
+}
+
+CUdeviceptr CudaStatePool::on_card(SlotId slot) const {
+  const Slots::Place place = at(slot);
+  if (place.owner.is_saved) throw InputError("the slot is a snapshot's, expected a sequence's; copy it into one");
   return address(place.data);
 }
 
-void CudaStatePool::clear(SlotId slot) { context_.fill(at(slot), 0, slot_bytes()); }
-void CudaStatePool::copy(SlotId to, SlotId from) { context_.copy(at(to), at(from), slot_bytes()); }
-void CudaStatePool::upload(SlotId to, const std::byte* from) { context_.upload(at(to), from, slot_bytes()); }
-void CudaStatePool::download(std::byte* to, SlotId from) { context_.download(to, at(from), slot_bytes()); }
+void CudaStatePool::clear(SlotId slot) { context_.fill(on_card(slot), 0, slot_bytes()); }
+
+void CudaStatePool::copy(SlotId to, SlotId from) {
+  if (const Slots::Place place = at(to); place.owner.is_saved) return saved_->save(place.data, on_card(from));
+  if (const Slots::Place place = at(from); place.owner.is_saved) return saved_->restore(on_card(to), place.data);
+  context_.copy(on_card(to), on_card(from), slot_bytes());
+}
+
+void CudaStatePool::upload(SlotId to, const std::byte* from) {
+  const Slots::Place place = at(to);
+  if (!place.owner.is_saved) return context_.upload(address(place.data), from, slot_bytes());
+  saved_->settle();
+  std::memcpy(place.data, from, slot_bytes());
+}
+
+void CudaStatePool::download(std::byte* to, SlotId from) {
+  const Slots::Place place = at(from);
+  if (!place.owner.is_saved) return context_.download(to, address(place.data), slot_bytes());
+  saved_->settle();
+  std::memcpy(to, place.data, slot_bytes());
+}
 
 }  // namespace qwen35::cuda

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 
 #include "backend/pools.h"
 #include "devices/cuda/kernel_args.h"
 #include "devices/cuda/memory.h"
+#include "devices/cuda/saved_states.h"
 #include "devices/places.h"
 
 namespace qwen35::cuda {
@@ -23,11 +25,12 @@ std::size_t slot_bytes(const StateSpec& spec) noexcept;
 class CudaStatePool final : public StatePool {
  public:
   // Throws InputError for shapes that the kernels do not take.
-  CudaStatePool(const StateSpec& spec, Context& context, Memory& memory, Slots& slots);
+  CudaStatePool(const StateSpec& spec, std::shared_ptr<Context> context, Memory& memory, Slots& slots);
 
   const StateSpec& spec() const noexcept override { return spec_; }
   std::size_t slot_bytes() const noexcept override { return cuda::slot_bytes(spec_); }
   SlotId allocate() override;
+  SlotId allocate_saved() override;
   void free(SlotId slot) noexcept override { slots_.remove(slot); }
   void clear(SlotId slot) override;
   void copy(SlotId to, SlotId from) override;
@@ -40,13 +43,15 @@ class CudaStatePool final : public StatePool {
   std::size_t hidden_rows() const noexcept { return std::size_t{1} + spec_.uncertain; }
 
  private:
-  CUdeviceptr at(SlotId slot) const;
+  Slots::Place at(SlotId slot) const;
+  CUdeviceptr on_card(SlotId slot) const;  // throws InputError for a saved one
 
   StateSpec spec_;
   StateLayout layout_;
   Context& context_;
   Memory& memory_;
   Slots& slots_;
+  std::shared_ptr<SavedStates> saved_;
 };
 
 }  // namespace qwen35::cuda

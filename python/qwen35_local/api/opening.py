@@ -42,7 +42,8 @@ KEYWORDS = OptionNames("context_tokens", "kv", "memory_bytes", "=")
 class Wish:
     """How a model is to be opened. `context_tokens` 0: the model's own, or as much of it as fits into memory. `kv`
     "auto": `first_kv` where that fits, else the widest format that does. `memory_bytes` stands in for what is free.
-    `cache_bytes` None: memory for snapshots as planned; more of them go to `disk_folder`, up to `disk_bytes`."""
+    `cache_bytes`: of the host's memory for snapshots; None: as planned. More of them go to `disk_folder`, up to
+    `disk_bytes`."""
 
     device: str = "auto"
     context_tokens: int = 0
@@ -80,6 +81,9 @@ class Opening:
         subject = of_file(path, file, Extras(threads=wish.threads or _core.usable_threads(), device=wish.device))
         plan = self.plan(subject)
         kv, context_tokens, pass_rows, snapshot_bytes = self._chosen(plan)
+        host = plan.host if plan is not None else None
+        if wish.cache_bytes is not None and host is None:
+            snapshot_bytes = wish.cache_bytes
         engine = load(
             file,
             device=wish.device,
@@ -87,7 +91,8 @@ class Opening:
             threads=wish.threads,
             pass_rows=pass_rows,
             kv=kv,
-            cache_bytes=snapshot_bytes if wish.cache_bytes is None else wish.cache_bytes,
+            cache_bytes=snapshot_bytes,
+            host_cache_bytes=None if host is None else host.snapshots if wish.cache_bytes is None else wish.cache_bytes,
             disk_folder=wish.disk_folder,
             disk_bytes=wish.disk_bytes,
         )

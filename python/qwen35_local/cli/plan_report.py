@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
 from qwen35_local.cli.terminal import printable_line
-from qwen35_local.models.memory import Plan
+from qwen35_local.models.memory import HostMemory, Plan
 from qwen35_local.plan import fit
 from qwen35_local.plan.footprint import MOST_DRAFTS
 from qwen35_local.plan.subject import Extras, Subject
@@ -84,6 +84,7 @@ def facts(subject: Subject, plan: Plan) -> dict[str, Any]:
         "file_bytes": footprint.file_bytes,
         "total_bytes": plan.memory.total,
         "parts": asdict(plan.memory),
+        "host_parts": None if plan.host is None else asdict(plan.host),
         "weights": [asdict(share) for share in footprint.by_type],
     }
 
@@ -114,7 +115,9 @@ def show_parts(console: Any, answer: Answer, subject: Subject, plan: Plan) -> No
         "weights": f"{file_size(footprint.file_bytes)} in the file",
         "kv": f"{footprint.kv_token_bytes(plan.kv):,} bytes per token",
         "state": "of one sequence, at any length",
-        "snapshots": "to go back to: as many as there is room for, 1 GiB at most",
+        "snapshots": "to go back to: as many as there is room for, 1 GiB at most"
+        if plan.host is None
+        else "pages that only they hold: what there is room for, 1 GiB at most",
         "vision": "as F16" if plan.memory.vision else "--vision counts it",
         "mtp": mtp_note(subject, plan),
         "scratch": f"for {plan.rows:,} tokens of a prompt at a time",
@@ -133,6 +136,8 @@ def show_parts(console: Any, answer: Answer, subject: Subject, plan: Plan) -> No
     table.add_section()
     table.add_row("together", size(plan.memory.total), verdict(plan, answer.source), style="bold")
     console.print(table)
+    if plan.host is not None:
+        show_host(console, plan.host)
     if plan.fits:
         longest = footprint.longest(plan.kv, plan.budget, plan.rows)
         if longest > plan.context_tokens:
@@ -140,6 +145,27 @@ def show_parts(console: Any, answer: Answer, subject: Subject, plan: Plan) -> No
     if plan.needs_yarn:
         trained = footprint.config.context_tokens
         console.print(f"Beyond {trained:,} tokens YaRN stretches the positions; short texts lose a little by it.")
+
+
+def show_host(console: Any, host: HostMemory) -> None:
+    from rich import box
+    from rich.table import Table
+
+    notes = {
+        "weights": "the table of embeddings, of which the card reads rows" if host.weights else "",
+        "snapshots": "their recurrent states",
+        "scratch": "rows of logits, and what is on its way to the card",
+        "program": "interpreter, libraries, tokenizer",
+    }
+    table = Table(title="In the host's memory", title_justify="left", box=box.SIMPLE_HEAD, show_header=False)
+    table.pad_edge = False
+    for justify in ("left", "right", "left"):
+        table.add_column(justify=justify)
+    for part, n_bytes in asdict(host).items():
+        table.add_row(PARTS[part], size(n_bytes) if n_bytes else "none", notes[part])
+    table.add_section()
+    table.add_row("together", size(host.total), "", style="bold")
+    console.print(table)
 
 
 def mtp_note(subject: Subject, plan: Plan) -> str:

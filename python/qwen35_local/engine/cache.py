@@ -92,10 +92,19 @@ class PrefixCache:
     was used. So the ends of long readings outlive their middles, a prefix that several conversations started from
     outlives their ends, and a long chain is thinned out evenly instead of cut. On disk the same, but for the bytes."""
 
-    def __init__(self, budget_bytes: int = 1 << 30, disk: Disk | None = None, disk_tokens: int = 256) -> None:
-        """A snapshot that has to go is written to `disk` when it saves at least `disk_tokens`; fewer are read again
-        sooner than they are written and fetched."""
+    def __init__(
+        self,
+        budget_bytes: int = 1 << 30,
+        disk: Disk | None = None,
+        disk_tokens: int = 256,
+        host_bytes: int | None = None,
+    ) -> None:
+        """`host_bytes`: of what snapshots keep in the host's memory, on a device with memory of its own; the budget is
+        then for pages of keys and values alone, without those that the sequence holds anyhow. A snapshot that has to go
+        is written to `disk` when it saves at least `disk_tokens`; fewer are read again sooner than they are written and
+        fetched."""
         self.budget_bytes = budget_bytes
+        self.host_bytes = host_bytes
         self.disk = disk
         self.disk_tokens = disk_tokens
         self._root = _Node(NO_KEYS, None)
@@ -228,13 +237,22 @@ class PrefixCache:
         return sum(size for page, size in entry.pages.items() if self._pins[page] == 1)
 
     def _evict(self, newest: Entry | None) -> None:
-        while self.n_bytes > self.budget_bytes:
+        while self._is_full:
             others = [entry for entry in self._nodes if entry is not newest and entry.snapshot is not None]
             if not others:
                 break
             self._leave_memory(min(others, key=self._use))
         while self.disk is not None and self.disk.n_bytes > self.disk.budget_bytes:
             self.remove(min((entry for entry in self._nodes if entry.snapshot is None), key=self._use))
+
+    @property
+    def _is_full(self) -> bool:
+        if self.host_bytes is None:
+            return self.n_bytes > self.budget_bytes
+        held = [entry for entry in self._nodes if entry.snapshot is not None]
+        newest = max(held, key=lambda entry: entry.used, default=None)  # what the sequence stands at, or came from
+        shared = 0 if newest is None else sum(newest.pages.values())
+        return self._own_bytes > self.host_bytes or self._page_bytes - shared > self.budget_bytes
 
     def _leave_memory(self, entry: Entry) -> None:
         if self.disk is None or self._saved_tokens(entry) < self.disk_tokens or not self.disk.put(entry):

@@ -67,6 +67,7 @@ class Engine:
         tokenizer: Tokenizer | None = None,
         kv: KvFormat = "f16",
         cache_bytes: int = 1 << 30,
+        host_cache_bytes: int | None = None,
         disk: Disk | None = None,
         cached_sequence: Callable[[_core.Sequence, PrefixCache], CachedSequence] = CachedSequence,
         identity: str | None = None,
@@ -75,10 +76,10 @@ class Engine:
         reload: Callable[[], Loaded] | None = None,
     ) -> None:
         """`metadata` and `tokenizer`: the model's, where the caller has them already. `kv`: format of keys and values.
-        `cache_bytes`: memory for snapshots beyond the newest; `disk`: where they go then. `identity`: of the model
-        (`store.identity`); without one it is like no other. `device_note`: why it is on no better device. `vision`:
-        what an image in a message stands for; without it there may be none. `reload` loads the model again when its
-        device has failed.
+        `cache_bytes`: memory for snapshots beyond the newest, and `host_cache_bytes` of the host's where the device has
+        its own (`PrefixCache`); `disk`: where they go then. `identity`: of the model (`store.identity`); without one it
+        is like no other. `device_note`: why it is on no better device. `vision`: what an image in a message stands for;
+        without it there may be none. `reload` loads the model again when its device has failed.
         Raises FormatError or TemplateError when the file's tokenizer or template cannot be used."""
         if metadata is None:
             metadata = model.metadata
@@ -92,7 +93,7 @@ class Engine:
         self.name = fields.find("general.name", TEXT) or fields.find("general.basename", TEXT) or "Qwen3.5"
         found = {name: fields.find(f"general.sampling.{key}", SETTINGS[name]) for name, key in _OWN_SAMPLING.items()}
         self._own_sampling: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
-        self.cache = PrefixCache(cache_bytes, disk)
+        self.cache = PrefixCache(cache_bytes, disk, host_bytes=host_cache_bytes)
         self.reply_log = ReplyLog()
         self._reload = reload
         self._live = Live(model, lambda loaded: cached_sequence(_core.Sequence(loaded, kv=kv), self.cache))

@@ -24,6 +24,7 @@ def load(
     pass_rows: int | None = None,
     kv: KvFormat = "f16",
     cache_bytes: int = 1 << 30,
+    host_cache_bytes: int | None = None,
     disk_folder: Path | None = None,
     disk_bytes: int = 0,
 ) -> Engine:
@@ -57,6 +58,7 @@ def load(
             metadata=metadata,
             tokenizer=tokenizer.result(),
             cache_bytes=cache_bytes,
+            host_cache_bytes=host_cache_bytes,
             identity=loaded.identity,
             device_note=loaded.device_note,
             reload=load_again,

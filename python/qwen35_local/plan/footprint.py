@@ -8,7 +8,7 @@ from functools import cached_property
 from qwen35_local import _core
 from qwen35_local.errors import FormatError
 from qwen35_local.models.config import ModelConfig
-from qwen35_local.models.memory import Footprint, Memory
+from qwen35_local.models.memory import Footprint, HostMemory, Memory
 
 MOST_DRAFTS = 8  # tokens of a pass that may be taken back
 
@@ -124,19 +124,39 @@ class DeviceFootprint(Footprint):
     def parts(self, context_tokens: int, kv: str, rows: int | None = None) -> Memory:
         rows = min(rows or self.pass_rows[0], context_tokens)
         found = self.of_device.parts(context_tokens, kv, rows=rows, drafts=self.drafts)
-        program, logits = found["program"], 0
-        if self.of_device.uses_host_memory:
-            program = _PROGRAM_BYTES + _TOKEN_BYTES * self.vocabulary
-            logits = _LOGIT_ROWS * _FLOAT_BYTES * self.config.vocabulary
+        on_host = self._on_host(context_tokens) if self.of_device.uses_host_memory else HostMemory(0, 0, 0, 0)
         return Memory(
             weights=self.weight_bytes,
             kv=found["kv"],
             state=found["state"],
-            snapshots=found["snapshot"] + _ID_BYTES * context_tokens,
+            snapshots=found["snapshot"] + on_host.snapshots,
             vision=self.vision_bytes,
             mtp=self._mtp_weights + found["draft_kv"],
-            scratch=found["activations"] + found["work"] + found["unused"] + logits,
-            program=program,
+            scratch=found["activations"] + found["work"] + found["unused"] + on_host.scratch,
+            program=found["program"] + on_host.program,
+        )
+
+    def host_parts(self, context_tokens: int, kv: str, rows: int | None = None) -> HostMemory | None:
+        if self.of_device.uses_host_memory:
+            return None
+        rows = min(rows or self.pass_rows[0], context_tokens)
+        found = self.of_device.parts(context_tokens, kv, rows=rows, drafts=self.drafts)
+        bare = self._on_host(context_tokens)
+        packed = zip(self._matrices, self.of_device.weight_bytes, strict=True)
+        return HostMemory(
+            weights=sum(n_bytes for tensor, n_bytes in packed if self._is_on_host(tensor)),
+            snapshots=bare.snapshots + found["snapshot_host"],
+            scratch=bare.scratch + found["work_host"],
+            program=bare.program,
+        )
+
+    def _on_host(self, context_tokens: int) -> HostMemory:
+        """What the host holds for every device."""
+        return HostMemory(
+            weights=0,
+            snapshots=_ID_BYTES * context_tokens,
+            scratch=_LOGIT_ROWS * _FLOAT_BYTES * self.config.vocabulary,
+            program=_PROGRAM_BYTES + _TOKEN_BYTES * self.vocabulary,
         )
 
     def kv_token_bytes(self, kv: str) -> int:
@@ -189,8 +209,12 @@ class DeviceFootprint(Footprint):
         return tensor.name.startswith(f"blk.{self.config.layers}.")
 
     @cached_property
+    def _matrices(self) -> list[Stored]:
+        return [tensor for tensor in self.tensors if tensor.is_matrix]
+
+    @cached_property
     def of_device(self) -> _core.Footprint:
-        matrices = [tensor.matrix for tensor in self.tensors if tensor.is_matrix]
+        matrices = [tensor.matrix for tensor in self._matrices]
         return _core.Footprint(_shape(self.config), matrices, device=self.device, threads=self.threads)
 
 

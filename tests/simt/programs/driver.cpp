@@ -236,6 +236,45 @@ bool events_have_times() {
   return waits && milliseconds >= 0 && get("events") == 0;
 }
 
+// Another stream has done nothing by the time that this one is waited for, unless an event says so: what is then read
+// shows which.
+bool streams_are_ordered_by_events_alone() {
+  const Program p;
+  const Numbers n(1), copy(1);
+  CUstream side{};
+  CUevent filled{}, copied{};
+  QWEN35_CUDA(cuStreamCreate, &side, kStreamNonBlocking);
+  QWEN35_CUDA(cuEventCreate, &filled, kEventDefault);
+  QWEN35_CUDA(cuEventCreate, &copied, kEventDefault);
+  const auto fill = [&](unsigned char value) {
+    QWEN35_CUDA(cuMemsetD8Async, n.at, value, sizeof(int), p.stream);
+    QWEN35_CUDA(cuEventRecord, filled, p.stream);
+  };
+  const auto copy_beside = [&] {
+    QWEN35_CUDA(cuMemcpyDtoDAsync, copy.at, n.at, sizeof(int), side);
+    QWEN35_CUDA(cuEventRecord, copied, side);
+  };
+  fill(0);
+  copy_beside();
+  const bool is_too_late = copy.first(p) == -1 && get("waiting") == 2;
+  fill(1);
+  QWEN35_CUDA(cuStreamWaitEvent, p.stream, copied, 0);
+  const bool waits = copy.first(p) == 0x01010101 && get("waiting") == 0;
+  fill(2);
+  copy_beside();
+  QWEN35_CUDA(cuEventSynchronize, copied);
+  const bool is_too_early = copy.first(p) == 0x01010101;
+  fill(3);
+  QWEN35_CUDA(cuStreamWaitEvent, side, filled, 0);
+  copy_beside();
+  QWEN35_CUDA(cuStreamSynchronize, side);
+  const bool is_behind = copy.first(p) == 0x03030303;
+  QWEN35_CUDA(cuEventDestroy, filled);
+  QWEN35_CUDA(cuEventDestroy, copied);
+  QWEN35_CUDA(cuStreamDestroy, side);
+  return is_too_late && waits && is_too_early && is_behind;
+}
+
 bool dependent_launches_run() {
   const Program p;
   const Numbers n(1);
@@ -282,6 +321,7 @@ int check_all() {
       {"graphs replay", graphs_replay},
       {"captures are guarded", captures_are_guarded},
       {"events have times", events_have_times},
+      {"streams are ordered by events alone", streams_are_ordered_by_events_alone},
       {"dependent launches run", dependent_launches_run},
       {"a lost device stays lost", a_lost_device_stays_lost},
       {"contexts are needed", contexts_are_needed},
