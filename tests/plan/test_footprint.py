@@ -29,13 +29,14 @@ NOTES = {
     "Qwen3.5-122B-A10B": (24576, 13056, 6912, 4_194_304, 147_456, 149.1, 73.27),
     "Qwen3.5-397B-A17B": (30720, 16320, 8640, 4_194_304, 147_456, 186.3, 237.81),
 }
+DEVICE = "cpu"  # whose layouts these are; tests/devices has those of a card
 KV_OF_MTP = {"Qwen3.5-0.8B": 2048, "Qwen3.5-27B": 4096, "Qwen3.5-35B-A3B": 2048, "Qwen3.5-397B-A17B": 2048}
 
 
 def footprint(config: ModelConfig, preset: str = "Q4_K_M", **changes: object) -> DeviceFootprint:
     made = of_config("model", config, preset)
     tensors = tuple(Stored(t.name, t.shape, t.dtype) for t in made.tensors)
-    return DeviceFootprint(config, tensors, vocabulary=config.vocabulary, **changes)  # type: ignore[arg-type]
+    return DeviceFootprint(config, tensors, vocabulary=config.vocabulary, device=DEVICE, **changes)  # type: ignore[arg-type]
 
 
 def of_size(name: str, preset: str = "Q4_K_M") -> DeviceFootprint:
@@ -104,7 +105,11 @@ def test_every_type_is_held_as_the_device_holds_it(tmp_path: Path, dtype: str) -
     changed = replace(made, tensors=tuple(tensors), _by_name={t.name: t for t in tensors})
     changed.write_header(tmp_path / "header.gguf")
     blocks = made.pattern("token_embd.weight")  # any bytes do: nothing is computed
-    model = _core.Model(tmp_path / "header.gguf", tensors=lambda name: blocks if "ffn_" in name else made.pattern(name))
+    model = _core.Model(
+        tmp_path / "header.gguf",
+        device=DEVICE,
+        tensors=lambda name: blocks if "ffn_" in name else made.pattern(name),
+    )
     assert held(config, tensors) == {weight.name: weight.n_bytes for weight in model.weights}
 
 
@@ -122,7 +127,7 @@ def test_every_type_is_held_as_the_device_holds_it(tmp_path: Path, dtype: str) -
 def test_weights_are_what_the_core_holds(tmp_path: Path, preset: str, config: ModelConfig) -> None:
     made = of_config("tiny", config, preset)
     made.write_header(tmp_path / "header.gguf")
-    model = _core.Model(tmp_path / "header.gguf", tensors=made.pattern)
+    model = _core.Model(tmp_path / "header.gguf", device=DEVICE, tensors=made.pattern)
     assert held(config, made.tensors) == {weight.name: weight.n_bytes for weight in model.weights}
     found = footprint(config, preset).memory(256, "f16")
     assert found.weights + found.mtp == model.weight_bytes
@@ -138,7 +143,9 @@ def test_what_drafting_takes_is_what_a_sequence_holds(tmp_path: Path, moe: bool,
     config = super_block_config(moe=moe, mtp=True)
     made = of_config("tiny", config, "Q4_0")
     made.write_header(tmp_path / "header.gguf")
-    sequence = _core.Sequence(_core.Model(tmp_path / "header.gguf", tensors=made.pattern, drafts=8), kv=kv)
+    sequence = _core.Sequence(
+        _core.Model(tmp_path / "header.gguf", device=DEVICE, tensors=made.pattern, drafts=8), kv=kv
+    )
     found, idle = (footprint(config, "Q4_0", drafts=n).memory(2048, kv) for n in (8, 0))
     assert sequence.state_bytes == found.state
     sequence.append([i % 290 for i in range(2048)], logits="none")
@@ -149,13 +156,13 @@ def test_what_drafting_takes_is_what_a_sequence_holds(tmp_path: Path, moe: bool,
 
 def test_fused_experts_are_padded_apart(tiny: object) -> None:
     written = tiny(moe=True, fused=True, expert_feed_forward=48)  # type: ignore[operator]
-    model = _core.Model(written.path)
+    model = _core.Model(written.path, device=DEVICE)
     file = _core.GgufFile(written.path)
     assert held(tiny_config(moe=True), file.tensors) == {weight.name: weight.n_bytes for weight in model.weights}
 
 
 def held(config: ModelConfig, tensors: Iterable[Any]) -> dict[str, int]:
-    model = DeviceFootprint(config, tuple(Stored(t.name, t.shape, t.dtype) for t in tensors), 0)
+    model = DeviceFootprint(config, tuple(Stored(t.name, t.shape, t.dtype) for t in tensors), 0, device=DEVICE)
     return {tensor.name: n_bytes for tensor, n_bytes in model.held}
 
 
@@ -181,13 +188,13 @@ def test_work_is_what_operations_keep(tmp_path: Path, moe: bool, kv: str, thread
     config, context = super_block_config(moe=moe), 3000
     made = of_config("tiny", config, "Q4_K_M")
     made.write_header(tmp_path / "header.gguf")
-    model = _core.Model(tmp_path / "header.gguf", threads=threads, tensors=made.pattern)
+    model = _core.Model(tmp_path / "header.gguf", device=DEVICE, threads=threads, tensors=made.pattern)
     sequence = _core.Sequence(model, kv=kv)
     for rows in (512, 512, 100, 512, 7, 512, 512, 330, 1, 1, 1):
         sequence.append([7] * rows)
     assert len(sequence) == context
     tensors = tuple(Stored(t.name, t.shape, t.dtype) for t in made.tensors)
-    found = DeviceFootprint(config, tensors, 0, threads=threads).of_device.parts(context, kv, rows=512)
+    found = DeviceFootprint(config, tensors, 0, device=DEVICE, threads=threads).of_device.parts(context, kv, rows=512)
     assert 0.7 * found["work"] < model.work_bytes <= found["work"]
 
 
@@ -227,12 +234,12 @@ def test_what_is_missing_or_unknown_is_named() -> None:
 
 
 def test_more_of_everything_takes_more() -> None:
-    model = _core.Footprint(shape(), [("Q4_0", 64, 64, 1)], threads=2)  # type: ignore[arg-type]
+    model = _core.Footprint(shape(), [("Q4_0", 64, 64, 1)], device=DEVICE, threads=2)  # type: ignore[arg-type]
     assert model.device == "cpu"
     assert model.uses_host_memory
     less, more = model.parts(4096, "f16", rows=1), model.parts(262_144, "f16", rows=512)
     assert all(less[part] <= more[part] for part in less)
     assert less["state"] == more["state"]
     assert less["activations"] < more["activations"]
-    threads = _core.Footprint(shape(), [], threads=16).parts(262_144, "f16", rows=512)  # type: ignore[arg-type]
+    threads = _core.Footprint(shape(), [], device=DEVICE, threads=16).parts(262_144, "f16", rows=512)  # type: ignore[arg-type]
     assert threads["work"] > more["work"]
