@@ -132,10 +132,10 @@ void Backend::previous_rows(Tensor out, Tensor x) {
   timed(Operation::kPreviousRows, [&] { do_previous_rows(out, x); });
 }
 
-std::size_t Backend::top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits) {
+std::size_t Backend::top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits, double* log_sum) {
   check::top_k(out.size(), logits, edits);
   std::size_t found = 0;
-  timed(Operation::kTopK, [&] { found = do_top_k(out, logits, edits); });
+  timed(Operation::kTopK, [&] { found = do_top_k(out, logits, edits, log_sum); });
   return found;
 }
 

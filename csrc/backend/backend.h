@@ -17,6 +17,7 @@
 #include <optional>
 #include <span>
 
+#include "backend/peak.h"
 #include "backend/pools.h"
 #include "backend/profile.h"
 #include "backend/shape.h"
@@ -221,8 +222,16 @@ class Backend {
 
   // The best tokens of a row of logits [1, V] under `edits`: as many as `out` has room for, at most kMostTopK, the most
   // likely first, ties to the lower id. Returns how many there are; all others have the logit -inf or are not allowed.
-  // Overwrites the row; waits. Throws InputError naming a logit that is NaN or +inf.
-  std::size_t top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits);
+  // log_sum (null: not wanted) gets log(sum(exp(logits))) of the row before edits, -inf where no logit is above that.
+  // Overwrites the row, unless there are no edits; waits. Throws InputError naming a logit that is NaN or +inf.
+  std::size_t top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits, double* log_sum = nullptr);
+
+  // ---- what the device can do at most; outside of a pass, takes a moment --------------------------------------------
+  // Reads a buffer of `bytes`, or a little more, from end to end, the fastest of so many runs: the rate of the memory
+  // where the buffer is well above the last cache. Throws OutOfMemory.
+  virtual MeasuredRate read_memory(std::size_t bytes, unsigned repetitions) = 0;
+  // 8-bit multiplications and additions, counted apart, out of registers alone, with the instructions of the kernels.
+  virtual MeasuredRate multiply_int8(unsigned repetitions) = 0;
 
   // Waits for everything enqueued.
   virtual void synchronize() = 0;
@@ -263,7 +272,7 @@ class Backend {
   virtual void do_moe_combine(Tensor x, const ExpertActs& h, const ExpertWeights& experts, const Routes& routes) = 0;
   virtual void do_take_rows(Tensor out, Tensor x) = 0;
   virtual void do_previous_rows(Tensor out, Tensor x) = 0;
-  virtual std::size_t do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits) = 0;
+  virtual std::size_t do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits, double* log_sum) = 0;
 
   void check_layout(const char* operation, std::initializer_list<const Weight*> weights) const;
   void check_layout(const char* operation, const ExpertWeights& experts) const;

@@ -53,7 +53,7 @@ void edit(std::vector<Candidate>& candidates, std::span<float> row, const LogitE
   for (const EditedToken& token : edits.tokens) {
     float& logit = row[static_cast<std::size_t>(token.id)];
     const double edited = edits.apply(logit, token);
-    if (edited != kImpossible && edits.allows(token.id)) candidates.push_back({edited, token.id});
+    if (edited != kImpossible && edits.allows(token.id)) candidates.push_back({edited, token.id, logit});
     logit = kExcluded;
   }
   if (edits.allowed.empty()) return;
@@ -71,12 +71,20 @@ void edit(std::vector<Candidate>& candidates, std::span<float> row, const LogitE
 void all_candidates(std::vector<Candidate>& out, std::span<const float> row, const LogitEdits& edits) {
   check_numbers(row);
   out.resize(row.size());
-  for (std::size_t i = 0; i < row.size(); ++i) out[i] = {row[i], static_cast<std::int32_t>(i)};
+  for (std::size_t i = 0; i < row.size(); ++i) out[i] = {row[i], static_cast<std::int32_t>(i), row[i]};
   for (const EditedToken& token : edits.tokens) {
     const auto i = static_cast<std::size_t>(token.id);
     out[i].logit = edits.apply(row[i], token);
   }
   std::erase_if(out, [&](const Candidate& c) { return c.logit == kImpossible || !edits.allows(c.id); });
+}
+
+double log_sum_exp(std::span<const float> row) noexcept {
+  const double largest = largest_of(row);
+  if (largest == kImpossible) return kImpossible;
+  double sum = 0.0;
+  for (const float logit : row) sum += std::exp(static_cast<double>(logit) - largest);
+  return largest + std::log(sum);
 }
 
 void TopK::reserve(std::size_t logits) {
@@ -102,7 +110,7 @@ std::span<const Candidate> TopK::select(std::span<float> row, std::size_t k, con
   for (std::size_t b = 0; b < blocks; ++b) {
     if (largest_[b] < least || largest_[b] == kExcluded) continue;
     for (std::size_t i = b * kBlock; i < std::min((b + 1) * kBlock, row.size()); ++i) {
-      if (row[i] >= least && row[i] != kExcluded) candidates_.push_back({row[i], static_cast<std::int32_t>(i)});
+      if (row[i] >= least && row[i] != kExcluded) candidates_.push_back({row[i], static_cast<std::int32_t>(i), row[i]});
     }
   }
   const std::size_t found = std::min(k, candidates_.size());

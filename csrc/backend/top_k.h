@@ -9,10 +9,11 @@
 
 namespace qwen35 {
 
-// A token and its logit after bias and penalties, fp64.
+// A token, its logit after bias and penalties, fp64, and as the model gave it.
 struct Candidate {
   double logit;
   std::int32_t id;
+  float given;
 };
 
 // The more likely candidate first; of equal ones the lower id.
@@ -58,6 +59,9 @@ inline constexpr std::size_t kMostTopK = 1024;
 // Every token whose edited logit is not -inf, in order of id. Throws InputError naming the first logit that is NaN or
 // +inf.
 void all_candidates(std::vector<Candidate>& out, std::span<const float> row, const LogitEdits& edits);
+
+// log(sum(exp(row))), in fp64 and in order of id; -inf where every logit is.
+double log_sum_exp(std::span<const float> row) noexcept;
 
 class TopK {
  public:

@@ -180,18 +180,19 @@ py::tuple route(Device& device, const array& h, const Weight& router, std::uint3
   return py::make_tuple(experts, weights, gate);
 }
 
-py::list top_k(Device& device, const array& logits, std::size_t k,
-               const std::vector<std::tuple<std::int32_t, std::uint32_t, double>>& edits, double repetition,
-               double presence, double frequency, const std::vector<std::uint32_t>& allowed) {
+py::tuple top_k(Device& device, const array& logits, std::size_t k,
+                const std::vector<std::tuple<std::int32_t, std::uint32_t, double>>& edits, double repetition,
+                double presence, double frequency, const std::vector<std::uint32_t>& allowed, bool log_sum) {
   std::vector<EditedToken> tokens;
   for (const auto& [id, count, bias] : edits) tokens.push_back({id, count, bias});
   std::vector<Candidate> best(k);
   Stage stage(*device.ops);
   const LogitEdits changes{tokens, repetition, presence, frequency, allowed};
-  best.resize(device.ops->top_k(best, stage.tensor(logits), changes));
+  double sum = 0.0;
+  best.resize(device.ops->top_k(best, stage.tensor(logits), changes, log_sum ? &sum : nullptr));
   py::list found;
-  for (const Candidate& candidate : best) found.append(py::make_tuple(candidate.id, candidate.logit));
-  return found;
+  for (const Candidate& c : best) found.append(py::make_tuple(c.id, c.logit, c.given));
+  return py::make_tuple(found, log_sum ? py::object(py::float_(sum)) : py::object(py::none()));
 }
 
 using Shared = std::optional<std::tuple<const Weight*, const Weight*, const Weight*>>;  // gate, up, down
@@ -324,7 +325,10 @@ void bind_device(py::module_& kernels) {
       .def("take_rows", &take_rows)
       .def("previous_rows", &previous_rows)
       .def("top_k", &top_k, py::arg("logits"), py::arg("k"), py::arg("edits"), py::arg("repetition") = 1.0,
-           py::arg("presence") = 0.0, py::arg("frequency") = 0.0, py::arg("allowed") = std::vector<std::uint32_t>());
+           py::arg("presence") = 0.0, py::arg("frequency") = 0.0, py::arg("allowed") = std::vector<std::uint32_t>(),
+           py::arg("log_sum") = false)
+      .def("read_memory", [](Device& d, std::size_t bytes, unsigned n) { return d.ops->read_memory(bytes, n); })
+      .def("multiply_int8", [](Device& d, unsigned n) { return d.ops->multiply_int8(n); });
   kernels.def("devices", &devices_here);
   kernels.def("possible_devices", &possible_devices);
 }

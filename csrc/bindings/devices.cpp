@@ -119,6 +119,7 @@ class DescribedModel {
 
 // What there is of a device that is here.
 struct Available {
+  std::string device;
   DeviceMemory memory;
   bool is_host;
 };
@@ -142,6 +143,8 @@ py::tuple self_check_of(const std::string& name) {
 
 void bind_devices(py::module_& module) {
   py::class_<Available>(module, "DeviceMemory", py::is_final())
+      .def_readonly("device", &Available::device)
+      .def_property_readonly("cache", [](const Available& a) { return a.memory.cache; })
       .def_property_readonly("free", [](const Available& a) { return a.memory.free; })
       .def_property_readonly("total", [](const Available& a) { return a.memory.total; })
       .def_readonly("is_host", &Available::is_host);
@@ -170,7 +173,7 @@ void bind_devices(py::module_& module) {
       "device_memory",
       [](const std::string& device) {
         const DeviceId found = find_device(device);
-        return Available{found.memory(), found.kind->uses_host_memory()};
+        return Available{found.name(), found.memory(), found.kind->uses_host_memory()};
       },
       py::arg("device") = "auto");
   py::class_<DescribedModel>(module, "Footprint", py::is_final())

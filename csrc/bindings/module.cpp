@@ -14,7 +14,7 @@
 #include "bindings/formats.h"
 #include "bindings/kernels.h"
 #include "devices/cpu/isa.h"
-#include "devices/cpu/peak.h"
+#include "devices/open.h"
 
 namespace py = pybind11;
 
@@ -76,28 +76,31 @@ unsigned to_repetitions(const py::int_& value) {
   return static_cast<unsigned>(std::min<std::size_t>(to_count("repetitions", value, 1), 1000));
 }
 
-// Peaks of this machine with the chosen instruction set.
+// What a device can do at most.
 void bind_machine(py::module_& module) {
   module.def("usable_threads", &usable_threads);
+  py::class_<MeasuredRate>(module, "MeasuredRate", py::is_final())
+      .def_readonly("count", &MeasuredRate::count)
+      .def_readonly("seconds", &MeasuredRate::seconds)
+      .def_property_readonly("per_second", &MeasuredRate::per_second);
   module.def(
-      "read_bandwidth",
-      [](const py::int_& n_bytes, const py::int_& threads, const py::int_& repetitions) {
+      "read_memory",
+      [](const py::int_& n_bytes, const std::string& device, const py::int_& threads, const py::int_& repetitions) {
         const std::size_t bytes = to_count("n_bytes", n_bytes, 1);
-        const unsigned team = to_threads(threads);
-        const unsigned times = to_repetitions(repetitions);
+        const unsigned team = to_threads(threads), times = to_repetitions(repetitions);
         const py::gil_scoped_release release;
-        return cpu::read_bandwidth(cpu::chosen_isa(), team, bytes, times);
+        return open_backend(device, team)->read_memory(bytes, times);
       },
-      py::arg("n_bytes"), py::kw_only(), py::arg("threads") = 0, py::arg("repetitions") = 5);
+      py::arg("n_bytes"), py::kw_only(), py::arg("device") = "auto", py::arg("threads") = 0,
+      py::arg("repetitions") = 5);
   module.def(
-      "int8_throughput",
-      [](const py::int_& threads, const py::int_& repetitions) {
-        const unsigned team = to_threads(threads);
-        const unsigned times = to_repetitions(repetitions);
+      "multiply_int8",
+      [](const std::string& device, const py::int_& threads, const py::int_& repetitions) {
+        const unsigned team = to_threads(threads), times = to_repetitions(repetitions);
         const py::gil_scoped_release release;
-        return cpu::int8_throughput(cpu::chosen_isa(), team, times);
+        return open_backend(device, team)->multiply_int8(times);
       },
-      py::kw_only(), py::arg("threads") = 0, py::arg("repetitions") = 5);
+      py::kw_only(), py::arg("device") = "auto", py::arg("threads") = 0, py::arg("repetitions") = 5);
 }
 
 }  // namespace

@@ -19,6 +19,7 @@ namespace qwen35 {
 struct DeviceMemory {
   std::size_t free = 0;
   std::size_t total = 0;
+  std::size_t cache = 0;  // the last one before this memory
 };
 
 // How many tokens of a prompt share a pass: the most that are of use, and the fewest, where memory is short.

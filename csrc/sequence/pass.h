@@ -67,6 +67,7 @@ class Stepper {
   void fetch_logits(Backend& ops, const Activations& s, std::span<const Head> heads);
   void use_logits(Backend& ops, const Head& head, Tensor row);
   Sampled draw(Backend& ops, const StepItem& item, Tensor row, const float* downloaded);
+  Sampled draw_best(Backend& ops, const StepItem& item, Tensor row, std::size_t needed);
 
   Model& model_;
   std::vector<Entry> entries_;

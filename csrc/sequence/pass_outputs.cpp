@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <exception>
 #include <optional>
+#include <utility>
 
 #include "base/error.h"
 #include "model/forward.h"
@@ -72,17 +73,35 @@ Sampled Stepper::draw(Backend& ops, const StepItem& item, Tensor row, const floa
   Sampler& sampler = *item.sampler;
   row.cols = sampler.existing(row.cols);
   const auto needed = sampler.candidates_needed();
-  if (needed && !item.logprobs) {
-    best_.resize(std::min(*needed, row.cols));
-    const std::size_t found = ops.top_k(best_, row, sampler.edits(row.cols));
-    return sampler.accept_drawn(sampler.draw({best_.data(), found}), std::nullopt);
-  }
+  if (needed && item.logprobs.value_or(0) <= kMostTopK) return draw_best(ops, item, row, *needed);
   if (downloaded == nullptr) {
     row_.resize(row.cols);
     ops.download(reinterpret_cast<std::byte*>(row_.data()), row.data.as<const std::byte>(), row.cols * sizeof(float));
     downloaded = row_.data();
   }
   return sampler.next({downloaded, row.cols}, item.logprobs);
+}
+
+// Of the best `needed` tokens alone. The most likely ones before edits come first, since edits overwrite the row.
+Sampled Stepper::draw_best(Backend& ops, const StepItem& item, Tensor row, std::size_t needed) {
+  Sampler& sampler = *item.sampler;
+  const LogitEdits edits = sampler.edits(row.cols);
+  std::optional<TokenLogprobs> logprobs;
+  if (item.logprobs) logprobs.emplace();
+  if (item.logprobs.value_or(0) > 0) {
+    best_.resize(std::min(*item.logprobs, row.cols));
+    best_.resize(ops.top_k(best_, row, {}));
+    for (const Candidate& c : best_) logprobs->top.emplace_back(c.id, c.logit);
+  }
+  double log_sum = 0.0;
+  best_.resize(std::min(needed, row.cols));
+  best_.resize(ops.top_k(best_, row, edits, logprobs ? &log_sum : nullptr));
+  const Drawn drawn = sampler.draw(best_);
+  if (logprobs) {
+    logprobs->token = static_cast<double>(drawn.logit) - log_sum;
+    for (auto& [id, logprob] : logprobs->top) logprob -= log_sum;
+  }
+  return sampler.accept_drawn(drawn.token, std::move(logprobs));
 }
 
 }  // namespace qwen35

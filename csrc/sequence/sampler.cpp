@@ -20,14 +20,6 @@ void require_range(const char* name, double value, double least, double most) {
   throw InputError(text.str());
 }
 
-double log_sum_exp(const std::vector<Candidate>& candidates) {
-  if (candidates.empty()) throw InputError("every token has logit -inf; there is no distribution");
-  const double largest = std::ranges::min_element(candidates, MoreLikely{})->logit;
-  double sum = 0.0;
-  for (const Candidate& c : candidates) sum += std::exp(c.logit - largest);
-  return largest + std::log(sum);
-}
-
 }  // namespace
 
 Sampler::Sampler(SamplerOptions options) : options_(std::move(options)), random_(options_.seed) {
@@ -162,32 +154,32 @@ void Sampler::keep_min_p() {
 }
 
 // Walks the survivors in order of id, so that the outcome does not depend on how they were found.
-Token Sampler::draw_candidate() {
+Drawn Sampler::draw_candidate() {
   if (candidates_.empty())
     throw InputError("every token has logit -inf or is excluded by the mask; there is none to choose");
-  const double largest = std::ranges::min_element(candidates_, MoreLikely{})->logit;
-  if (options_.temperature == 0.0) return std::ranges::min_element(candidates_, MoreLikely{})->id;
+  const Candidate best = *std::ranges::min_element(candidates_, MoreLikely{});
+  if (options_.temperature == 0.0) return {best.id, best.given};
   keep_top_k();
   keep_top_p();
   keep_min_p();
   sort_by_id();
   double sum = 0.0;
   for (Candidate& c : candidates_) {
-    c.logit = std::exp((c.logit - largest) / options_.temperature);  // from here on a weight
+    c.logit = std::exp((c.logit - best.logit) / options_.temperature);  // from here on a weight
     sum += c.logit;
   }
   double left = random_.unit() * sum;
-  Token drawn = candidates_.front().id;
+  Drawn drawn{candidates_.front().id, candidates_.front().given};
   for (const Candidate& c : candidates_) {
     if (c.logit == 0.0) continue;
-    drawn = c.id;  // the last one, should rounding leave a remainder
+    drawn = {c.id, c.given};  // the last one, should rounding leave a remainder
     if (left < c.logit) break;
     left -= c.logit;
   }
   return drawn;
 }
 
-Token Sampler::draw(std::span<const Candidate> best) {
+Drawn Sampler::draw(std::span<const Candidate> best) {
   candidates_.assign(best.begin(), best.end());
   return draw_candidate();
 }
@@ -197,10 +189,10 @@ Token Sampler::sample(std::span<const float> logits) {
   const LogitEdits changes = edits(row.size());
   if (const auto needed = candidates_needed()) {
     row_.assign(row.begin(), row.end());
-    return draw(top_k_.select(row_, *needed, changes));
+    return draw(top_k_.select(row_, *needed, changes)).token;
   }
   all_candidates(candidates_, row, changes);
-  return draw_candidate();
+  return draw_candidate().token;
 }
 
 Sampled Sampler::next(std::span<const float> logits, std::optional<std::size_t> n_logprobs) {
@@ -215,8 +207,10 @@ Sampled Sampler::accept_drawn(Token token, std::optional<TokenLogprobs> logprobs
 
 TokenLogprobs Sampler::logprobs(std::span<const float> logits, Token token, std::size_t n) const {
   std::vector<Candidate> all;
-  all_candidates(all, logits.first(existing(logits.size())), {});
-  const double normaliser = log_sum_exp(all);
+  const auto row = logits.first(existing(logits.size()));
+  all_candidates(all, row, {});
+  if (all.empty()) throw InputError("every token has logit -inf; there is no distribution");
+  const double normaliser = log_sum_exp(row);
   TokenLogprobs found{static_cast<double>(logits[static_cast<std::size_t>(token)]) - normaliser, {}};
   const std::size_t count = std::min(n, all.size());
   std::ranges::partial_sort(all, all.begin() + static_cast<std::ptrdiff_t>(count), MoreLikely{});

@@ -57,6 +57,12 @@ struct TokenLogprobs {
   Logprobs top;
 };
 
+// A token that was drawn, and its logit before bias and penalties.
+struct Drawn {
+  Token token;
+  float logit;
+};
+
 struct Sampled {
   Token token;
   bool is_stop;  // one of the sampler's stop_ids
@@ -91,7 +97,7 @@ class Sampler {  // used by one thread at a time; a copy goes on by itself
   // How many of the best candidates the draw needs, up to kMostTopK; nothing: all of them.
   std::optional<std::size_t> candidates_needed() const noexcept;
   LogitEdits edits(std::size_t existing) const;
-  Token draw(std::span<const Candidate> best);
+  Drawn draw(std::span<const Candidate> best);
 
   Sampled accept_drawn(Token token, std::optional<TokenLogprobs> logprobs);
   TokenLogprobs logprobs(std::span<const float> logits, Token token, std::size_t n) const;
@@ -105,7 +111,7 @@ class Sampler {  // used by one thread at a time; a copy goes on by itself
 
   bool penalises() const noexcept;
   void count(Token token, std::uint32_t change);
-  Token draw_candidate();
+  Drawn draw_candidate();
   void keep_top_k();
   void sort_by_id();
   void keep_top_p();

@@ -57,9 +57,15 @@ class DeviceMemory:
     """Bytes; 0 for what the system does not tell."""
 
     @property
+    def device(self) -> str:
+        """Whose memory it is: what "auto" stands for here."""
+    @property
     def free(self) -> int: ...
     @property
     def total(self) -> int: ...
+    @property
+    def cache(self) -> int:
+        """The last one before this memory; that of the machine itself is not told here."""
     @property
     def is_host(self) -> bool:
         """Whether this program's own memory is part of it."""
@@ -108,13 +114,25 @@ class Footprint:
 def device_memory(device: str = "auto") -> DeviceMemory:
     """Raises InputError for an unknown device, Unavailable for one that is not here."""
 
-def read_bandwidth(n_bytes: int, *, threads: int = 0, repetitions: int = 5) -> float:
-    """Bytes per second that the threads read from a buffer of n_bytes, each its own part; the best of the repetitions.
-    The memory's rate when the buffer is well above the last-level cache."""
+@final
+class MeasuredRate:
+    """How much a device did, as it counted itself, in how many seconds: its fastest run."""
 
-def int8_throughput(*, threads: int = 0, repetitions: int = 5) -> float:
-    """8-bit multiplications and additions (counted apart) per second out of registers, with the instructions that the
-    kernels use; the best of the repetitions."""
+    @property
+    def count(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def per_second(self) -> float: ...
+
+def read_memory(n_bytes: int, *, device: str = "auto", threads: int = 0, repetitions: int = 5) -> MeasuredRate:
+    """Bytes that the device reads from a buffer of n_bytes, or a little more, from end to end: the rate of its memory
+    where the buffer is well above the last cache. `threads` of a device that is this machine's processors. Raises
+    InputError, OutOfMemory, Unavailable."""
+
+def multiply_int8(*, device: str = "auto", threads: int = 0, repetitions: int = 5) -> MeasuredRate:
+    """8-bit multiplications and additions, counted apart, out of registers, with the instructions that the kernels
+    use."""
 
 @final
 class GgufFile:

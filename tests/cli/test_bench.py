@@ -6,6 +6,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
     }
     for name, size in sizes.items():
         monkeypatch.setitem(SIZES, name, size)
-    monkeypatch.setattr(machine, "measure", lambda threads: MACHINE)
+    monkeypatch.setattr(machine, "measure", lambda device, threads: MACHINE)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
 
@@ -137,6 +138,25 @@ def test_tables_show_every_test(bench: Bench, model: Path, style: str) -> None:
     else:
         rows = [line for line in out.splitlines() if line.startswith("| tiny")]
         assert [line.replace("\\|", "").split("|")[3].strip() for line in rows] == TESTS
+
+
+def test_a_card_is_shown_with_its_own_rates(bench: Bench, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own: dict[str, Any] = {"caches": {"L2": 50 << 20}, "read_gb_per_s": Peak(None, 4000), "int8_gops": Peak(None, 9e5)}
+    card = replace(MACHINE, device="cuda", card="A card", **own)
+    monkeypatch.setattr(machine, "measure", lambda device, threads: card)
+    code, out, err = bench(model, *SMALL)
+    assert code == 0, err
+    assert out.splitlines()[:4] == [
+        "cuda: A card · L2 50 MiB",
+        "beside A CPU · avx9, 2 threads",
+        "reads 4000.0 GB/s of memory, buffer 1.1 GB",
+        "multiplies 900,000 Gop/s of 8 bits",
+    ]
+    found = document(bench(model, *SMALL, "-o", "json"))
+    assert (found["machine"]["card"], found["machine"]["read_gb_per_s"]) == ("A card", {"one": None, "all": 4000})
+    assert all(
+        row["percent_of_limit"] == pytest.approx(row["gb_per_s"] / 40) for row in found["rows"] if row["gb_per_s"]
+    )
 
 
 def test_lines_are_whole_by_themselves(bench: Bench, model: Path) -> None:

@@ -27,6 +27,8 @@ NEEDED = {
     r"(matmul|swiglu)_[12]|moe_gather|moe_combine": ["IDP.4A", "LDG.E.128"],
     r"attend_.*": ["IMMA", "HMMA", "LDG.E.128"],
     r"gated_delta_net": ["LDG.E.128 or LD.E.128"],
+    r"read_memory": ["LDG.E.NA.128"],
+    r"multiply_int8": ["IMMA"],
 }
 
 

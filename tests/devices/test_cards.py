@@ -54,6 +54,26 @@ def test_a_card_that_computes_as_the_cpu_is_trusted() -> None:
     assert ask("_core.absence('cuda')") == ""
 
 
+def test_a_card_measures_itself() -> None:
+    """By its own memory and cache, through the same call as a processor."""
+    measure = "__import__('qwen35_local.engine.machine', fromlist=['measure']).measure"
+    found = ask(f"{measure}('auto', 1).as_dict()", memory=1 << 26, cache=1 << 22)
+    assert (found["device"], found["caches"], found["memory_bytes"]) == ("cuda", {"L2": 1 << 22}, 1 << 26)
+    assert found["card"].startswith("simt")
+    assert 0 < found["read_buffer_bytes"] < 0.4 * (1 << 26)
+    for rate in ("read_gb_per_s", "int8_gops"):
+        assert found[rate]["one"] is None and found[rate]["all"] > 0
+
+
+@pytest.mark.parametrize("measured", ["read_memory(4096, device='cuda')", "multiply_int8(device='cuda')"])
+def test_a_card_that_does_nothing_has_no_rate(measured: str) -> None:
+    """Once trusted, its kernels do nothing: it counts itself what it did."""
+    idle = "__import__('ctypes').CDLL('libcuda.so.1').simt_set(b'idle_after', 0)"
+    kind, message = ask(f"(_core.absence('cuda'), {idle}, _core.{measured}.count)")
+    assert kind == "DeviceError"
+    assert re.search(r"did 0 of \d+ steps of a measurement; do not trust this card", message)
+
+
 @pytest.mark.parametrize("launches", [0, 2, 9, 20])
 def test_a_card_that_computes_wrongly_is_absent(launches: int) -> None:
     """From some launch on its kernels do nothing."""

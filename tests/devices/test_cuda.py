@@ -1,5 +1,7 @@
 """The CUDA backend as a whole, where a card is here: one of NVIDIA's, or the one of tests/simt."""
 
+import ctypes
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 
 from qwen35_local import Model, Sampling, _core
+from qwen35_local._core import kernels
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.plan.footprint import DeviceFootprint, Stored
 from qwen35_local.plan.predict import kernels_per_token
@@ -90,6 +93,35 @@ def test_the_plan_covers_what_is_taken(tiny: Callable[..., Any], rows: int) -> N
     taken = before - _core.device_memory("cuda").free
     planned = footprint.parts(context, "q4", rows)
     assert planned.weights + planned.state <= taken <= planned.total - planned.program - planned.snapshots
+
+
+@pytest.mark.skipif("QWEN35_SIMT" not in os.environ, reason="the driver of tests/simt counts what crosses its bus")
+def test_a_row_of_logits_stays_on_the_card() -> None:
+    """Of 248,320 logits, penalised, masked, with their log-sum-exp: what comes to the host is a number for every 64 of
+    them and a list of 4,096 tokens, and what goes there is a bit for each."""
+    driver = ctypes.CDLL(os.environ["QWEN35_SIMT"])
+    driver.simt_get.restype = ctypes.c_long
+
+    def crossed() -> tuple[int, int]:
+        return driver.simt_get(b"to_host"), driver.simt_get(b"to_device")
+
+    vocabulary = 248_320
+    logits = np.random.default_rng(0).standard_normal((1, vocabulary)).astype(np.float32)
+    device = kernels.Device("cuda", 1)
+    edits = [(n, 1, 0.5) for n in range(0, 4000, 40)]
+    one = np.zeros(vocabulary // 32, np.uint32)
+    one[77] = 1 << 5
+    many = np.full(vocabulary // 32, 0x7FFFFFFF, np.uint32)
+    for allowed in (None, one, many):
+        options: dict[str, Any] = {} if allowed is None else {"allowed": allowed}
+        before = crossed()
+        tokens, log_sum = device.top_k(logits, 40, edits, presence=1.0, log_sum=True, **options)
+        to_host, to_device = (now - then for now, then in zip(crossed(), before, strict=True))
+        assert to_host <= 4 * vocabulary // 64 + 8 * 4096 + 4 * len(edits) + 64
+        row = logits.nbytes + 256  # which the test itself puts there
+        assert to_device <= row + 4 * len(edits) + (0 if allowed is None else vocabulary // 8)
+        assert len(tokens) == (1 if allowed is one else 40)
+        assert abs(log_sum - np.log(np.exp(logits.astype(np.float64)).sum())) < 2.0**-20
 
 
 def test_a_conversation_of_five_turns_is_the_cpus() -> None:

@@ -164,7 +164,7 @@ def test_buffer_is_above_the_cache_and_within_memory(caches: dict[str, int], fre
 
 def test_machine_describes_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "buffer_bytes", lambda caches, free: 1 << 20)
-    found = machine.measure(2).as_dict()
+    found = machine.measure("cpu", 2).as_dict()
     assert found["cpu"] and found["isa"] == _core.isa()
     assert found["threads"] == 2
     for rate in ("read_gb_per_s", "int8_gops"):

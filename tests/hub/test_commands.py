@@ -77,7 +77,7 @@ def test_bench_and_selftest_open_it_too(ollama: Path, monkeypatch: pytest.Monkey
 
     opened: list[object] = []
     monkeypatch.setattr(
-        machine, "measure", lambda threads: machine.Machine("", "", 1, {}, 1, 1, Peak(1, 1), Peak(1, 1))
+        machine, "measure", lambda device, threads: machine.Machine("", "", 1, {}, 1, 1, Peak(1, 1), Peak(1, 1))
     )
     monkeypatch.setattr(bench, "measure", lambda subject, *_: opened.append(subject.path))
     monkeypatch.setattr(selftest, "run", lambda models, *_, **__: opened.append(models[0].config["name"]) or [])

@@ -32,9 +32,9 @@ def test_the_core_raises_the_errors_of_the_package(tmp_path: Path) -> None:
             _core.GgufFile(path)
     for expected in (errors.InputError, errors.Qwen35Error, ValueError):
         with pytest.raises(expected, match="threads is -1, expected at least 0"):
-            _core.read_bandwidth(1, threads=-1)
+            _core.read_memory(1, threads=-1)
     with pytest.raises(errors.InputError) as caught:
-        _core.read_bandwidth(1, threads=-1)
+        _core.read_memory(1, threads=-1)
     assert type(caught.value) is errors.InputError
     assert not issubclass(errors.Cancelled, errors.InputError)
 

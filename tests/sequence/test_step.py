@@ -113,6 +113,25 @@ def test_logprobs_are_those_of_the_row(tiny: Any) -> None:
     assert result.sampled.logprob == dict(best)[result.sampled.token]
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("n", [0, 1, 4, TOKENS_USED + 9, 2000])
+def test_logprobs_of_a_row_that_stays_on_the_device(tiny: Any, n: int, masked: bool) -> None:
+    """Of the distribution before edits; a card adds its exponentials in fp32."""
+    model = _core.Model(tiny().path)
+    mask = np.array([0x5555AAAA] * (TOKENS_USED // 32), np.uint32) if masked else None
+    for mine, theirs in zip(samplers(), samplers(), strict=True):
+        mine.set_mask(mask)
+        theirs.set_mask(mask)
+        found = _core.Sequence(model).step(STREAMS[1], sampler=mine, logprobs=n).sampled
+        wanted = theirs.next(_core.Sequence(model).append(STREAMS[1])[-1], logprobs=n)
+        assert found is not None and found.logprob is not None and wanted.logprob is not None
+        assert found.token == wanted.token
+        assert [token for token, _ in found.top_logprobs] == [token for token, _ in wanted.top_logprobs]
+        apart = 0.0 if model.device.startswith("cpu") else 2.0**-20
+        ours, rows = ([one.logprob, *(p for _, p in one.top_logprobs)] for one in (found, wanted))
+        assert np.allclose(ours, rows, rtol=0, atol=apart)  # type: ignore[arg-type]
+
+
 def test_a_long_prompt_does_not_hold_up_a_token(tiny: Any) -> None:
     """Listed behind two prompts; the rows that are left go to the prompts in their order."""
     model = _core.Model(tiny().path)

@@ -138,6 +138,7 @@ class Device {
   CUstream_st default_stream;
   bool is_initialized = false, is_lost = false;
   long contexts = 0, launches = 0, graph_launches = 0;
+  std::size_t to_host = 0, to_device = 0;  // bytes that were copied
 
  private:
   void push(CUstream_st& stream, Queued queued);

@@ -164,6 +164,9 @@ CUresult cuDeviceGetAttribute(int* value, int attribute, CUdevice) {
       case kAttributeMultiprocessors:
         *value = static_cast<int>(settings().multiprocessors);
         return kSuccess;
+      case kAttributeCacheBytes:
+        *value = static_cast<int>(settings().cache);
+        return kSuccess;
       case kAttributeComputeMajor:
         *value = static_cast<int>(settings().compute / 10);
         return kSuccess;
@@ -306,8 +309,9 @@ SIMT_EXPORT int simt_set(const char* key, long value) {
   return setting ? 0 : 1;
 }
 
-// A setting, or: launches, graph_launches, allocations, pinned_allocations, used (bytes), waiting (work of all
-// streams), streams, events, graphs, contexts. -1 where there is none. A lost device stays lost: simt_revive.
+// A setting, or: launches, graph_launches, allocations, pinned_allocations, used (bytes), to_host and to_device (bytes
+// copied), waiting (work of all streams), streams, events, graphs, contexts. -1 where there is none. A lost device
+// stays lost: simt_revive.
 SIMT_EXPORT long simt_get(const char* key) {
   const std::lock_guard lock(device_mutex());
   const Device& d = device();
@@ -318,6 +322,8 @@ SIMT_EXPORT long simt_get(const char* key) {
       {"allocations", count(d.memory.count())},
       {"pinned_allocations", count(d.pinned.count())},
       {"used", count(d.memory.used())},
+      {"to_host", count(d.to_host)},
+      {"to_device", count(d.to_device)},
       {"waiting", count(d.waiting())},
       {"streams", count(d.streams.count())},
       {"events", count(d.events.count())},

@@ -9,6 +9,7 @@ namespace simt {
 //   devices          how many there are; all are the first
 //   compute          capability: 80, 86, 89, 90, 100, 120
 //   multiprocessors  of the device
+//   cache            bytes of the second-level cache
 //   driver_version   1000 major + 10 minor of the CUDA that the driver knows
 //   init_result      what cuInit answers
 //   load_result      what cuModuleLoadData answers
@@ -27,6 +28,7 @@ namespace simt {
   NAME(devices, 1)            \
   NAME(compute, 80)           \
   NAME(multiprocessors, 4)    \
+  NAME(cache, 1L << 20)       \
   NAME(driver_version, 13000) \
   NAME(init_result, 0)        \
   NAME(load_result, 0)        \

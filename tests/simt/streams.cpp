@@ -38,6 +38,7 @@ CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void* from, std::size_t byte
   return call_on(on, [&](Device& d, CUstream_st& stream) {
     if (!bytes) return kSuccess;
     if (!d.memory.holds(pointer(to), bytes)) return kErrorInvalidValue;
+    d.to_device += bytes;
     d.enqueue(stream, host_to_device(d, stream, pointer(to), from, bytes));
     return kSuccess;
   });
@@ -47,6 +48,7 @@ CUresult cuMemcpyDtoHAsync_v2(void* to, CUdeviceptr from, std::size_t bytes, CUs
   return call_on(on, [&](Device& d, CUstream_st& stream) {
     if (!bytes) return kSuccess;
     if (!d.memory.holds(pointer(from), bytes)) return kErrorInvalidValue;
+    d.to_host += bytes;
     d.enqueue(stream, [=] { std::memcpy(to, pointer(from), bytes); });
     if (!stream.capture && !d.pinned.holds(to, bytes)) d.finish(stream);  // pageable memory: returns when it is there
     return kSuccess;

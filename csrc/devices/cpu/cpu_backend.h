@@ -13,6 +13,7 @@
 #include "devices/cpu/kernels.h"
 #include "devices/cpu/panels.h"
 #include "devices/cpu/pass.h"
+#include "devices/cpu/peak.h"
 #include "devices/cpu/pools.h"
 #include "devices/cpu/work.h"
 
@@ -37,6 +38,12 @@ class CpuBackend final : public Backend {
   void upload(DevicePtr<std::byte> to, const std::byte* from, std::size_t bytes) override;
   void download(std::byte* to, DevicePtr<const std::byte> from, std::size_t bytes) override;
   void synchronize() override {}
+  MeasuredRate read_memory(std::size_t bytes, unsigned repetitions) override {
+    return cpu::read_memory(table_, workers_, bytes, repetitions);
+  }
+  MeasuredRate multiply_int8(unsigned repetitions) override {
+    return cpu::multiply_int8(table_, workers_, repetitions);
+  }
   const char* name() const noexcept override { return name_.c_str(); }
   DeviceLimits limits() const noexcept override { return kLimits; }
   const char* weight_layout() const noexcept override { return PackedWeight::kLayout; }
@@ -52,7 +59,7 @@ class CpuBackend final : public Backend {
   void do_route(const Routes& out, Tensor logits, Tensor h, const RouterWeights& weights) override;
   void do_take_rows(Tensor out, Tensor x) override;
   void do_previous_rows(Tensor out, Tensor x) override;
-  std::size_t do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits) override;
+  std::size_t do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits, double* log_sum) override;
 
   // cpu_delta.cpp
   void do_gated_delta_net(Tensor out, Tensor qkv, Tensor z, Tensor a, Tensor b, const DeltaParameters& parameters,

@@ -4,9 +4,9 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <limits>
 #include <memory>
 
-#include "base/workers.h"
 #include "devices/cpu/arena.h"
 
 namespace qwen35::cpu {
@@ -39,8 +39,7 @@ std::atomic<std::uint64_t> sink;
 
 }  // namespace
 
-double read_bandwidth(Isa isa, unsigned threads, std::size_t bytes, unsigned repetitions) {
-  Workers workers(threads);
+MeasuredRate read_memory(const Table& table, Workers& workers, std::size_t bytes, unsigned repetitions) {
   const std::size_t blocks = std::max<std::size_t>(bytes / kReadBlock, workers.count());
   // The memory that weights have; each part is touched first by the thread that reads it.
   const std::shared_ptr<std::byte> memory = allocate_bytes(blocks * kReadBlock);
@@ -48,33 +47,31 @@ double read_bandwidth(Isa isa, unsigned threads, std::size_t bytes, unsigned rep
     std::fill(memory.get() + begin * kReadBlock, memory.get() + end * kReadBlock, static_cast<std::byte>(worker + 1));
   };
   workers.each(blocks, first_touch);
-  double best = 0.0;
+  double best = std::numeric_limits<double>::infinity();
   for (const std::size_t ahead : kAhead) {
     const auto read = [&](std::size_t begin, std::size_t end, unsigned) {
       const std::byte* first = memory.get() + begin * kReadBlock;
-      sink.fetch_add(kernels(isa).read_sum(first, (end - begin) * kReadBlock, ahead), std::memory_order_relaxed);
+      sink.fetch_add(table.read_sum(first, (end - begin) * kReadBlock, ahead), std::memory_order_relaxed);
     };
-    const double time = shortest(repetitions, [&] { workers.each(blocks, read); });
-    best = std::max(best, static_cast<double>(blocks * kReadBlock) / time);
+    best = std::min(best, shortest(repetitions, [&] { workers.each(blocks, read); }));
   }
-  return best;
+  return {blocks * kReadBlock, best};
 }
 
-double int8_throughput(Isa isa, unsigned threads, unsigned repetitions) {
-  Workers workers(threads);
+MeasuredRate multiply_int8(const Table& table, Workers& workers, unsigned repetitions) {
   std::atomic<std::uint64_t> operations{0};
   const auto run = [&](std::size_t rounds) {
     operations = 0;
     workers.each_item(workers.count(), [&](std::size_t, unsigned) {
       std::uint32_t sum = 0;
-      operations.fetch_add(kernels(isa).multiply_int8(rounds, &sum), std::memory_order_relaxed);
+      operations.fetch_add(table.multiply_int8(rounds, &sum), std::memory_order_relaxed);
       sink.fetch_add(sum, std::memory_order_relaxed);
     });
   };
   std::size_t rounds = 1 << 12;
   while (seconds([&] { run(rounds); }) < kRunSeconds) rounds *= 2;
   const double best = shortest(repetitions, [&] { run(rounds); });
-  return static_cast<double>(operations.load()) / best;
+  return {operations.load(), best};
 }
 
 }  // namespace qwen35::cpu

@@ -1,18 +1,16 @@
-// What this machine can do at most, measured with the loops of an instruction set: the yardstick of `qwen35 bench`.
+// What this machine can do at most, measured with the loops of an instruction set.
 #pragma once
 
 #include <cstddef>
 
-#include "devices/cpu/isa.h"
+#include "backend/peak.h"
+#include "base/workers.h"
+#include "devices/cpu/kernels.h"
 
 namespace qwen35::cpu {
 
-// Bytes per second that `threads` threads read from a buffer of `bytes`, each its own part from end to end; the best of
-// `repetitions`. The buffer has to be well above the last-level cache for this to be the memory's rate.
-double read_bandwidth(Isa isa, unsigned threads, std::size_t bytes, unsigned repetitions);
-
-// 8-bit multiplications and additions (counted apart) per second of `threads` threads out of registers alone; the best
-// of `repetitions`.
-double int8_throughput(Isa isa, unsigned threads, unsigned repetitions);
+// As Backend::read_memory and multiply_int8. Each thread reads its own part of the buffer, whole blocks of kReadBlock.
+MeasuredRate read_memory(const Table& table, Workers& workers, std::size_t bytes, unsigned repetitions);
+MeasuredRate multiply_int8(const Table& table, Workers& workers, unsigned repetitions);
 
 }  // namespace qwen35::cpu

@@ -99,6 +99,8 @@ Context::Context(unsigned number) {
 
 Context::~Context() { destroy(); }
 
+std::size_t Context::cache_bytes() const { return static_cast<std::size_t>(attribute(device_, kAttributeCacheBytes)); }
+
 void Context::load_kernels() {
   const CUresult result = opened_driver().functions.cuModuleLoadData(&module_, kernel_image());
   if (result == kErrorInvalidImage || result == kErrorNoBinaryForGpu) {

@@ -36,6 +36,7 @@ class Context {
 
   CUstream stream() const noexcept { return stream_; }
   unsigned multiprocessors() const noexcept { return multiprocessors_; }
+  std::size_t cache_bytes() const;  // of the second-level cache
   const std::string& card() const noexcept { return card_; }
   std::uint64_t launches() const noexcept { return launched_; }  // of kernels, in graphs or not
 

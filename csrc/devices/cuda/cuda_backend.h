@@ -28,6 +28,8 @@ std::size_t top_k_bytes(std::size_t vocabulary);
 // What the order of pairs by expert takes.
 std::size_t sorted_bytes(std::size_t pairs, std::size_t experts);
 
+struct PickPlaces;  // cuda_top_k.cpp
+
 class CudaBackend final : public Backend {
  public:
   CudaBackend(unsigned number, unsigned threads);  // 0 threads of the host: as many as this process may use
@@ -43,6 +45,8 @@ class CudaBackend final : public Backend {
   void upload(DevicePtr<std::byte> to, const std::byte* from, std::size_t bytes) override;
   void download(std::byte* to, DevicePtr<const std::byte> from, std::size_t bytes) override;
   void synchronize() override;
+  MeasuredRate read_memory(std::size_t bytes, unsigned repetitions) override;
+  MeasuredRate multiply_int8(unsigned repetitions) override;
   const char* name() const noexcept override { return name_.c_str(); }
   DeviceLimits limits() const noexcept override { return kLimits; }
   const char* weight_layout() const noexcept override { return CudaWeight::kLayout; }
@@ -71,9 +75,13 @@ class CudaBackend final : public Backend {
   void do_route(const Routes& out, Tensor logits, Tensor h, const RouterWeights& weights) override;
   void do_take_rows(Tensor out, Tensor x) override;
   void do_previous_rows(Tensor out, Tensor x) override;
+  // cuda_peak.cpp
+  MeasuredRate fastest(unsigned repetitions, std::size_t blocks, std::uint64_t expected_of_round,
+                       const std::function<void(unsigned rounds, std::uint64_t* counts)>& run);
   // cuda_top_k.cpp
-  std::size_t do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits) override;
-  bool list_likely(Tensor logits, std::size_t k, const LogitEdits& edits);
+  std::size_t do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits, double* log_sum) override;
+  void find_maxima(Tensor logits, std::span<const std::uint32_t> allowed, const PickPlaces& at, double* log_sum);
+  bool list_likely(Tensor logits, std::size_t most, const LogitEdits& edits, const PickPlaces& at);
   void collect(const LogitEdits& edits, std::size_t listed);
   std::size_t rank_row(std::span<Candidate> out, Tensor logits, const LogitEdits& edits);
 

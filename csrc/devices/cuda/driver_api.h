@@ -31,6 +31,7 @@ inline constexpr CUresult kErrorIllegalAddress = 700;
 inline constexpr CUresult kErrorLaunchFailed = 719;
 
 inline constexpr int kAttributeMultiprocessors = 16;
+inline constexpr int kAttributeCacheBytes = 38;  // of the second-level cache
 inline constexpr int kAttributeComputeMajor = 75;
 inline constexpr int kAttributeComputeMinor = 76;
 inline constexpr int kAttributeSharedBytesOptin = 97;  // the most of a block, once asked for

@@ -46,6 +46,7 @@ DeviceMemory card_memory(unsigned number) {
   const Context context(number);
   DeviceMemory memory;
   QWEN35_CUDA(cuMemGetInfo, &memory.free, &memory.total);
+  memory.cache = context.cache_bytes();
   return memory;
 }
 

@@ -317,11 +317,36 @@ struct AttendArgs {
 inline constexpr unsigned kMaximaLogits = 64;
 inline constexpr unsigned kMostLikelyTokens = 4096;  // that are listed; more are counted only
 
+// A grammar's mask: bit i % 32 of word i / 32 allows token i.
+struct TokenMask {
+  const unsigned* words;  // null: every token is allowed
+  unsigned long long count;
+};
+
+// Of kMaximaLogits neighbours, or of a row: sum exp(logit - largest), 0 where the largest is -inf.
+struct BlockSum {
+  float largest;
+  float sum;
+};
+struct RowSum {
+  double sum;
+  float largest;
+  unsigned padding;
+};
+
 struct BlockMaximaArgs {
   const float* logits;  // [V]
-  float* largest;       // [V / kMaximaLogits]
-  unsigned cols;        // V
+  TokenMask allowed;
+  float* largest;  // [V / kMaximaLogits], of the allowed ones
+  BlockSum* sums;  // the same of all; null: not wanted
+  unsigned cols;   // V
   unsigned padding;
+};
+
+struct SumBlocksArgs {
+  const BlockSum* sums;
+  RowSum* out;
+  unsigned long long count;
 };
 
 struct LikelyToken {
@@ -333,12 +358,30 @@ struct LikelyTokensArgs {
   const float* logits;  // [V]
   LikelyToken* list;    // [kMostLikelyTokens]
   unsigned* count;      // of tokens that belong in the list
+  TokenMask allowed;
   const int* ids;
   float* named;  // logits of ids
   float least;
   unsigned cols;
   unsigned id_count;
   unsigned padding;
+};
+
+inline constexpr unsigned kByteOnes = 0x01010101u;
+inline constexpr unsigned kPeakLoads = 4;
+inline constexpr unsigned kPeakProducts = 8;  // of a round of multiply_int8, [16, 32] by [32, 8] each
+
+// `counts` has one number for every warp of the grid, which adds to it.
+struct ReadMemoryArgs {
+  const Byte* from;
+  unsigned long long* counts;  // of bytes, each of them 1
+  unsigned rounds;             // of kPeakLoads loads of 16 bytes by every thread of the grid
+  unsigned padding;
+};
+struct MultiplyInt8Args {
+  unsigned long long* counts;  // of multiplications
+  unsigned rounds;
+  unsigned ones;  // kByteOnes
 };
 
 struct TakeRowsArgs {

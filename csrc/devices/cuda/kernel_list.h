@@ -33,7 +33,10 @@
   NAME(gemm_combine, GemmCombineArgs, kGemmThreads)   \
   NAME(moe_reduce, MoeReduceArgs, kRowThreads)        \
   NAME(block_maxima, BlockMaximaArgs, kRowThreads)    \
-  NAME(likely_tokens, LikelyTokensArgs, kRowThreads)
+  NAME(sum_blocks, SumBlocksArgs, kRowThreads)        \
+  NAME(likely_tokens, LikelyTokensArgs, kRowThreads)  \
+  NAME(read_memory, ReadMemoryArgs, kRowThreads)      \
+  NAME(multiply_int8, MultiplyInt8Args, kRowThreads)
 
 namespace qwen35::cuda {
 

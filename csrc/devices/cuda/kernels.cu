@@ -6,6 +6,7 @@
 #include "devices/cuda/gemm_moe.cuh"
 #include "devices/cuda/matmul.cuh"
 #include "devices/cuda/moe.cuh"
+#include "devices/cuda/peak.cuh"
 #include "devices/cuda/quantise_page.cuh"
 #include "devices/cuda/rms_norm.cuh"
 #include "devices/cuda/route.cuh"

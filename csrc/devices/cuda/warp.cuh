@@ -36,13 +36,13 @@ DEVICE float lane_max(float v) {
 }
 
 // Over all threads of a block of kWarps warps. `parts` is shared memory; the threads meet before and after.
-template <unsigned kWarps>
-DEVICE float block_sum(float v, float (&parts)[kWarps]) {
+template <unsigned kWarps, class T>
+DEVICE T block_sum(T v, T (&parts)[kWarps]) {
   v = lane_sum(v);
   __syncthreads();
   if (lane_id() == 0) parts[warp_id()] = v;
   __syncthreads();
-  float sum = parts[0];
+  T sum = parts[0];
   for (unsigned w = 1; w < kWarps; ++w) sum += parts[w];
   return sum;
 }

@@ -250,9 +250,11 @@ void FakeBackend::do_previous_rows(Tensor out, Tensor x) {
   record_->operate(std::move(event));
 }
 
-std::size_t FakeBackend::do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits) {
+std::size_t FakeBackend::do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits, double* log_sum) {
   record_->operate({"top_k"});
-  const auto best = top_k_.select({row(logits, 0), logits.cols}, out.size(), edits);
+  const std::span<float> given{row(logits, 0), logits.cols};
+  if (log_sum != nullptr) *log_sum = log_sum_exp(given);
+  const auto best = top_k_.select(given, out.size(), edits);
   std::ranges::copy(best, out.begin());
   return best.size();
 }

@@ -27,6 +27,9 @@ class FakeBackend final : public Backend {
   void upload(DevicePtr<std::byte> to, const std::byte* from, std::size_t bytes) override;
   void download(std::byte* to, DevicePtr<const std::byte> from, std::size_t bytes) override;
   void synchronize() override {}
+  // As if every count took a second.
+  MeasuredRate read_memory(std::size_t bytes, unsigned) override { return {bytes, 1.0}; }
+  MeasuredRate multiply_int8(unsigned) override { return {1, 1.0}; }
   const char* name() const noexcept override { return "fake"; }
   DeviceLimits limits() const noexcept override {
     return {.query_heads = 128, .head_unit = 16, .conv_width = 4, .value_unit = 32};
@@ -50,7 +53,7 @@ class FakeBackend final : public Backend {
   void do_moe_combine(Tensor x, const ExpertActs& h, const ExpertWeights& experts, const Routes& routes) override;
   void do_take_rows(Tensor out, Tensor x) override;
   void do_previous_rows(Tensor out, Tensor x) override;
-  std::size_t do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits) override;
+  std::size_t do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits, double* log_sum) override;
 
   std::vector<Token> advance(const StepSegment& segment, std::uint32_t layer);
   void append(const StepSegment& segment, std::uint32_t layer);

@@ -90,8 +90,8 @@ def bench(
         ),
     ] = None,
 ) -> None:
-    """Prefill and decode speed, as a share of this machine's own memory and 8-bit rates: medians, and as spread the
-    90th less the 10th percentile over the median."""
+    """Prefill and decode speed, as a share of the memory and 8-bit rates that the device is measured at: medians, and
+    as spread the 90th less the 10th percentile over the median."""
     from qwen35_local.cli.bench_report import open_report
     from qwen35_local.cli.model import check_device, model_path, open_file
     from qwen35_local.engine import machine, speed
@@ -114,8 +114,8 @@ def bench(
     for model in made:
         check_memory(model, machine.memory_bytes()[0])
     with open_report(format, output) as report:
-        with working("measuring the machine"):
-            report.begin(found := machine.measure(threads))
+        with working("measuring the device"):
+            report.begin(found := machine.measure(device, threads))
         settings = Settings(tests, device, found.threads, repetitions, rival, profile)
         for file in named:
             measure(load(file, settings), settings, found, report)

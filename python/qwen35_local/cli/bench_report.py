@@ -160,6 +160,8 @@ class Rows(Report):
         self._machine = {
             "cpu": machine.cpu,
             "isa": machine.isa,
+            "device": machine.device,
+            "card": machine.card,
             "read_gb_per_s": machine.read_gb_per_s.all,
             "int8_gops": machine.int8_gops.all,
         }
@@ -192,12 +194,16 @@ class Csv(Rows):
 
 def machine_lines(machine: "Machine") -> list[str]:
     caches = ", ".join(f"{name} {binary_size(n)}" for name, n in machine.caches.items())
+    host = f"{printable_line(machine.cpu)} · {machine.isa}, {machine.threads} threads"
     read, int8 = machine.read_gb_per_s, machine.int8_gops
+    one_reads = f" (one core {read.one:.1f})" if read.one is not None else ""
+    one_multiplies = f" (one core {int8.one:,.0f})" if int8.one is not None else ""
     return [
-        f"{printable_line(machine.cpu)} · {machine.isa}, {machine.threads} threads"
+        (f"{machine.device}: {printable_line(machine.card)}" if machine.card else host)
         + (f" · {caches}" if caches else ""),
-        f"reads {read.all:.1f} GB/s of memory (one core {read.one:.1f}), buffer {size(machine.read_buffer_bytes)}",
-        f"multiplies {int8.all:,.0f} Gop/s of 8 bits (one core {int8.one:,.0f})",
+        *([f"beside {host}"] if machine.card else []),
+        f"reads {read.all:.1f} GB/s of memory{one_reads}, buffer {size(machine.read_buffer_bytes)}",
+        f"multiplies {int8.all:,.0f} Gop/s of 8 bits{one_multiplies}",
     ]
 
 

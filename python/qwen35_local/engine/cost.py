@@ -67,7 +67,7 @@ def cost(model: _core.Model) -> Cost:
     head = next((w for w in read if w.name == "output.weight"), table)
     experts = [w for w in read if w.name.endswith("_exps.weight")]
     dense = [w for w in read if w not in (table, head) and w not in experts]
-    footprint = _core.Footprint(c, [])
+    footprint = _core.Footprint(c, [], device=model.device.partition("-")[0])  # "cpu-avx512" is "cpu"
     parts = {kv: footprint.parts(footprint.page_tokens, kv, rows=1) for kv in KV_FORMATS}
     return Cost(
         dense_bytes=sum(w.n_bytes for w in dense),

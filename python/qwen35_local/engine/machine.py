@@ -1,4 +1,4 @@
-"""The machine under a benchmark: what it is, and the two rates that bound a model on it."""
+"""What a benchmark runs on: the machine, the device in it, and the two rates that bound a model there."""
 
 import platform
 import subprocess
@@ -11,22 +11,24 @@ from qwen35_local import _core
 
 _SPARE_SHARE = 0.4  # of the memory that is free, at most, for the buffer that is read
 _LEAST_BUFFER = 1 << 30
+_LEAST_BUFFER_OF_A_CARD = 1 << 28
 _CPU = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
 @dataclass(frozen=True)
 class Peak:
-    """A rate of one core, and of all threads that the benchmark uses."""
+    """A rate of one core (None of a card), and of the whole device: all threads that the benchmark uses."""
 
-    one: float
+    one: float | None
     all: float
 
 
 @dataclass(frozen=True)
 class Machine:
-    """`caches` in bytes by name ("L1d", "L2", "L3"), as one core sees them. `read_gb_per_s` is the rate at which memory
-    is read from a buffer of `read_buffer_bytes`; `int8_gops` that of 8-bit multiplications and additions, counted
-    apart, out of registers, with the instruction set that the kernels use. Units of 1e9."""
+    """The processor, and of the device that is measured: `caches` in bytes by name ("L1d", "L2", "L3"), of the
+    processor as one core sees them; its memory; `read_gb_per_s`, the rate at which that is read from a buffer of
+    `read_buffer_bytes`; `int8_gops`, that of 8-bit multiplications and additions, counted apart, out of registers, with
+    the instructions that the kernels use. Units of 1e9. `card` names a device that is not the processor."""
 
     cpu: str
     isa: str
@@ -36,17 +38,27 @@ class Machine:
     read_buffer_bytes: int
     read_gb_per_s: Peak
     int8_gops: Peak
+    device: str = "cpu"
+    card: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def measure(threads: int) -> Machine:
-    """Takes a few seconds. `threads` 0: as many as this process may use. Raises MemoryError."""
+def measure(device: str, threads: int) -> Machine:
+    """Takes a few seconds. `threads` 0: as many as this process may use. Raises InputError, OutOfMemory,
+    Unavailable."""
+    memory = _core.device_memory(device)
     team = threads or _core.usable_threads()
-    caches = cache_bytes()
-    free, total = memory_bytes()
-    buffer = buffer_bytes(caches, free)
+    if memory.is_host:
+        caches, (free, total), teams = cache_bytes(), memory_bytes(), [1, team]
+        buffer = buffer_bytes(caches, free)
+    else:
+        caches = {"L2": memory.cache} if memory.cache else {}
+        free, total, teams = memory.free, memory.total, [team]
+        buffer = buffer_bytes(caches, free, _LEAST_BUFFER_OF_A_CARD)
+    reads = [_core.read_memory(buffer, device=memory.device, threads=n).per_second / 1e9 for n in teams]
+    multiplies = [_core.multiply_int8(device=memory.device, threads=n).per_second / 1e9 for n in teams]
     return Machine(
         cpu=cpu_name(),
         isa=_core.isa(),
@@ -54,15 +66,21 @@ def measure(threads: int) -> Machine:
         caches=caches,
         memory_bytes=total,
         read_buffer_bytes=buffer,
-        read_gb_per_s=Peak(*(_core.read_bandwidth(buffer, threads=n) / 1e9 for n in (1, team))),
-        int8_gops=Peak(*(_core.int8_throughput(threads=n) / 1e9 for n in (1, team))),
+        read_gb_per_s=_peak(reads),
+        int8_gops=_peak(multiplies),
+        device=memory.device,
+        card=None if memory.is_host else dict(_core.device_facts(memory.device)).get("name", memory.device),
     )
 
 
-def buffer_bytes(caches: dict[str, int], free: int) -> int:
+def _peak(rates: list[float]) -> Peak:
+    return Peak(rates[0] if len(rates) > 1 else None, rates[-1])
+
+
+def buffer_bytes(caches: dict[str, int], free: int, least: int = _LEAST_BUFFER) -> int:
     """Two and a half times the last-level cache, so that at most two fifths of it can still be there when it is read
-    again; a gigabyte at least, less where memory is short."""
-    wanted = max(_LEAST_BUFFER, 5 * max(caches.values(), default=0) // 2)
+    again; `least` at least, less where memory is short."""
+    wanted = max(least, 5 * max(caches.values(), default=0) // 2)
     return min(wanted, int(_SPARE_SHARE * free)) if free else wanted
 
 
