@@ -80,6 +80,7 @@ void bind_gemm(py::module_& kernels) {
     for (const GemmKernels& set : gemm_kernels()) names.append(set.name);
     return names;
   });
+  kernels.attr("row_tile") = kRowTile;
   kernels.def("gemm", &gemm, py::arg("set"), py::arg("c").noconvert(), py::arg("a").noconvert(),
               py::arg("b").noconvert(), py::kw_only(), py::arg("subtract") = false);
   kernels.def("combine", &combine, py::arg("set"), py::arg("a").noconvert(), py::arg("rows").noconvert());

@@ -58,7 +58,7 @@ void check(const Moments& m, Workers& workers) {
 }  // namespace
 
 double damping_for(double tokens, std::size_t cols) noexcept {
-  return std::clamp(0.04 * static_cast<double>(cols) / tokens, 0.01, 0.1);
+  return std::clamp(0.2 * static_cast<double>(cols) / tokens, 0.01, 0.3);
 }
 
 Factor::Factor(const Moments& moments, double damping, Workers& workers) : cols_(moments.cols) {

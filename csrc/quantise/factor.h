@@ -16,8 +16,9 @@ struct Moments {
   double tokens;
 };
 
-// A part of the mean diagonal that is added to the diagonal: what few tokens leave unsure counts as noise. 0.01 from
-// four tokens a column on, in inverse proportion below, at most 0.1.
+// A part of the mean diagonal that is added to the diagonal: what few tokens leave unsure counts as noise. 0.2 columns
+// a token, from 0.01 to 0.3: on moments of power-law spectra, near the best for unseen tokens at 0.5 to 16 tokens a
+// column.
 double damping_for(double tokens, std::size_t cols) noexcept;
 
 // With H = R R^T, R upper triangular, the error of a row whose weights are off by d is the sum over columns j of

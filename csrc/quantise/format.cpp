@@ -125,21 +125,28 @@ constexpr Steps kNone{0.0f, 0.0f};
 
 template <class Block, class Levels>
 constexpr BlockFormat plain(Encoder encode, bool has_offset) noexcept {
-  return {kBlock,      kBlock,
-          has_offset,  false,
-          kOne,        has_offset ? kOne : kNone,
-          encode,      nearest_levels<Levels>,
-          read<Block>, write<Block, Levels, kBlock>};
+  return {.block = kBlock,
+          .group = kBlock,
+          .has_offset = has_offset,
+          .scales = kOne,
+          .offsets = has_offset ? kOne : kNone,
+          .encode = encode,
+          .nearest = nearest_levels<Levels>,
+          .read = read<Block>,
+          .write = write<Block, Levels, kBlock>};
 }
 
 template <class Block, class Levels>
 constexpr BlockFormat super(Encoder encode, std::size_t group, Steps scales, Steps offsets) noexcept {
-  const bool has_offset = offsets.least < 0.0f;
-  return {kSuperBlock, group,
-          has_offset,  has_offset,
-          scales,      offsets,
-          encode,      nearest_levels<Levels>,
-          read<Block>, write<Block, Levels, kSuperBlock>};
+  return {.block = kSuperBlock,
+          .group = group,
+          .has_offset = offsets.least < 0.0f,
+          .scales = scales,
+          .offsets = offsets,
+          .encode = encode,
+          .nearest = nearest_levels<Levels>,
+          .read = read<Block>,
+          .write = write<Block, Levels, kSuperBlock>};
 }
 
 constexpr Steps kSixBits{0.0f, 63.0f};

@@ -30,8 +30,7 @@ struct BlockFormat {
   std::size_t block;  // columns in a block
   std::size_t group;  // columns that share a scale
   bool has_offset;
-  bool offset_is_negative;  // `offset` >= 0 and every offsets[g] <= 0
-  Steps scales;             // {1, 1} where a block is one group
+  Steps scales;  // {1, 1} where a block is one group
   Steps offsets;
   Encoder encode;
   // The nearest levels of (x - offset) * inverse for kRowTile rows, where inverse is 1 / scale, or 0.

@@ -21,15 +21,18 @@ std::size_t round_up_to(std::size_t n, std::size_t unit) { return (n + unit - 1)
 // Panels of `width` outer neighbours, one behind the other: to[panel][k][lane]. Lanes beyond the end are zeros.
 void pack(std::size_t outer, std::size_t depth, const float* from, std::size_t outer_stride, std::size_t depth_stride,
           GemmKernels::Copy copy, std::size_t width, float* to) noexcept {
-  for (std::size_t first = 0; first < outer; first += width, from += width * outer_stride, to += width * depth) {
+  std::size_t first = 0;
+  if (outer_stride == 1) {  // whole panels by rows of the matrix, as it lies
+    copy(outer / width, depth, from, depth_stride, to);
+    first = outer / width * width;
+  }
+  for (; first < outer; first += width) {
     const std::size_t used = std::min(width, outer - first);
-    if (used == width && outer_stride == 1) {
-      copy(depth, from, depth_stride, to);
-      continue;
-    }
     for (std::size_t k = 0; k < depth; ++k) {
-      float* row = to + k * width;
-      for (std::size_t lane = 0; lane < used; ++lane) row[lane] = from[k * depth_stride + lane * outer_stride];
+      float* row = to + first * depth + k * width;
+      for (std::size_t lane = 0; lane < used; ++lane) {
+        row[lane] = from[k * depth_stride + (first + lane) * outer_stride];
+      }
       std::fill(row + used, row + width, 0.0f);
     }
   }

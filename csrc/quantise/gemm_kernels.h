@@ -6,11 +6,13 @@
 
 namespace qwen35 {
 
-// Rows of a weight matrix that the solver carries side by side, one per lane.
-inline constexpr std::size_t kRowTile = 64;
+// Rows of a weight matrix that the solver carries side by side, one per lane. Each tile of them reads the moments once
+// for each sweep: at 100 GFLOP/s a core, 1.5 GB/s.
+inline constexpr std::size_t kRowTile = 128;
 
 struct GemmKernels {
-  using Copy = void (*)(std::size_t depth, const float* from, std::size_t stride, float* to) noexcept;
+  using Copy = void (*)(std::size_t panels, std::size_t depth, const float* from, std::size_t stride,
+                        float* to) noexcept;
 
   const char* name;  // "portable", "avx2", "avx512"
   std::size_t rows;  // of the tile that `multiply` fills
@@ -18,7 +20,7 @@ struct GemmKernels {
   // c[rows, cols] += a^T b over packed panels a[depth, rows] and b[depth, cols]; rows of c are `stride` apart. Adds
   // from depth 0 upwards.
   void (*multiply)(std::size_t depth, const float* a, const float* b, float* c, std::size_t stride) noexcept;
-  // Packs `depth` runs of `rows` or of `cols` neighbours, `stride` apart, one behind the other.
+  // Packs panels of `rows` or of `cols` columns out of a matrix of `depth` rows, `stride` apart.
   Copy copy_rows;
   Copy copy_cols;
   // sum[kRowTile] += sum over k of a[k * a_stride] * rows[k][kRowTile].

@@ -56,13 +56,17 @@ struct GemmTile {
 };
 
 template <std::size_t kCount>
-void copy_runs(std::size_t depth, const float* from, std::size_t stride, float* to) noexcept {
-  for (std::size_t k = 0; k < depth; ++k) std::memcpy(to + k * kCount, from + k * stride, kCount * sizeof(float));
+void copy_panels(std::size_t panels, std::size_t depth, const float* from, std::size_t stride, float* to) noexcept {
+  for (std::size_t k = 0; k < depth; ++k) {
+    for (std::size_t p = 0; p < panels; ++p) {
+      std::memcpy(to + (p * depth + k) * kCount, from + k * stride + p * kCount, kCount * sizeof(float));
+    }
+  }
 }
 
 template <class Tile, std::size_t kRows>
 constexpr GemmKernels gemm_kernels_of(const char* name) noexcept {
-  return {name, kRows, Tile::kCols, Tile::multiply, copy_runs<kRows>, copy_runs<Tile::kCols>, Tile::combine};
+  return {name, kRows, Tile::kCols, Tile::multiply, copy_panels<kRows>, copy_panels<Tile::kCols>, Tile::combine};
 }
 
 }  // namespace

@@ -23,9 +23,10 @@ TileSolver::TileSolver(const BlockFormat& format, std::size_t block_bytes, const
       factor_(&factor),
       tile_(format, factor.cols()),
       sums_(kPanel),
-      changes_(kPanel),
-      basis_(kPanel),
+      changes_(format.group),
+      before_(format.group),
       product_(kPanel),
+      free_(kPanel),
       values_(kRowTile * format.block),
       importance_(values_.size()),
       encoded_(kRowTile * block_bytes) {}
@@ -52,8 +53,8 @@ void TileSolver::round_with_feedback() {
 }
 
 void TileSolver::aim_freely(Range columns) {
-  Columns& aims = product_;
-  Columns& differences = basis_;
+  Columns& aims = free_;
+  Columns& differences = product_;
   std::copy_n(&sum(columns.begin), columns.size(), aims.data());
   const float* matrix = factor_->feedback() + columns.begin * tile_.cols();
   for (std::size_t i = 0; i < columns.size(); ++i) {
@@ -72,7 +73,7 @@ void TileSolver::fit_scales(std::size_t block) {
   for (std::size_t lane = 0; lane < kRowTile; ++lane) {
     for (std::size_t i = 0; i < columns.size(); ++i) {
       // Feedback may aim beyond what halves hold.
-      values_[lane * columns.size() + i] = std::clamp(product_[i][lane], -kHalfMax, kHalfMax);
+      values_[lane * columns.size() + i] = std::clamp(free_[i][lane], -kHalfMax, kHalfMax);
       importance_[lane * columns.size() + i] = factor_->left()[columns.begin + i] * unit;
     }
   }
@@ -99,8 +100,6 @@ void TileSolver::sweep() {
     fill_zero(sums_.data(), panel_.size());
     fold(factor_->moments(), {0, cols}, tile_.difference.data(), panel_);
     for (std::size_t g = panel_.begin / format_->group; g < groups && g * format_->group < panel_.end; ++g) {
-      if (g % groups_per_block() == 0) refit_block(g / groups_per_block());
-      if (groups_per_block() > 1) refit_group(g);
       improve_group(g);
     }
   }
@@ -108,23 +107,35 @@ void TileSolver::sweep() {
 
 void TileSolver::improve_group(std::size_t group) {
   const Range columns = columns_of_group(group);
+  std::copy_n(&tile_.difference[columns.begin], columns.size(), before_.data());
+  refit_group(group);
+  improve_codes(group);
+  for (std::size_t i = 0; i < columns.size(); ++i) {
+    for (std::size_t lane = 0; lane < kRowTile; ++lane) {
+      changes_[i][lane] = tile_.difference[columns.begin + i][lane] - before_[i][lane];
+    }
+  }
+  fold(factor_->moments(), columns, changes_.data(), {columns.end, panel_.end});
+}
+
+void TileSolver::improve_codes(std::size_t group) {
+  const Range columns = columns_of_group(group);
   const float* matrix = factor_->moments() + columns.begin * tile_.cols();
   for (std::size_t col = columns.begin; col < columns.end; ++col) {
-    gemm_.kernels().combine(col - columns.begin, matrix + col, tile_.cols(), &change(columns.begin)[0],
-                            sum(col).data());
+    const std::size_t i = col - columns.begin;
+    gemm_.kernels().combine(i, matrix + col, tile_.cols(), changes_[0].data(), sum(col).data());
     const float step = 1.0f / factor_->moments()[col * tile_.cols() + col];
-    LaneArray target;
+    LaneArray before, target;
     for (std::size_t lane = 0; lane < kRowTile; ++lane) {
-      change(col)[lane] = tile_.value(col, group, lane);
-      target[lane] = change(col)[lane] + sum(col)[lane] * step;
+      before[lane] = tile_.value(col, group, lane);
+      target[lane] = before[lane] + sum(col)[lane] * step;
     }
     format_->nearest(target.data(), tile_.inverse[group].data(), tile_.offset[group].data(), tile_.level[col].data());
     for (std::size_t lane = 0; lane < kRowTile; ++lane) {
-      change(col)[lane] -= tile_.value(col, group, lane);
-      tile_.difference[col][lane] += change(col)[lane];
+      changes_[i][lane] = before[lane] - tile_.value(col, group, lane);
+      tile_.difference[col][lane] += changes_[i][lane];
     }
   }
-  fold(factor_->moments(), columns, &change(columns.begin), {columns.end, panel_.end});
 }
 
 void TileSolver::fold(const float* matrix, Range from, const LaneArray* rows, Range to) {

@@ -48,7 +48,7 @@ def test_an_element_has_its_bits_in_any_company(kernels: str) -> None:
 @pytest.mark.parametrize("depth", [0, 1, 7, 64])
 def test_combination_of_rows(kernels: str, depth: int) -> None:
     rng = np.random.default_rng(depth)
-    a, rows = random(rng, depth, 3)[:, 1], random(rng, depth, 64)
+    a, rows = random(rng, depth, 3)[:, 1], random(rng, depth, _core.kernels.row_tile)
     expected = a.astype(np.float64) @ rows.astype(np.float64)
     assert np.abs(_core.kernels.combine(kernels, a, rows) - expected).max() <= 1e-5
 

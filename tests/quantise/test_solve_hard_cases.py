@@ -81,8 +81,8 @@ def test_weights_of_any_size(dtype: str, size: float) -> None:
 def test_damping() -> None:
     h = moments()
     assert _core.Factor(h, tokens=1e6).damping == pytest.approx(0.01)
-    assert _core.Factor(h, tokens=2 * COLS).damping == pytest.approx(0.02)
-    assert _core.Factor(h, tokens=1).damping == pytest.approx(0.1)
+    assert _core.Factor(h, tokens=2 * COLS).damping == pytest.approx(0.1)
+    assert _core.Factor(h, tokens=1).damping == pytest.approx(0.3)
     assert _core.Factor(h, tokens=1, damping=0.5).damping == pytest.approx(0.5)
     assert _core.Factor(h, tokens=1, damping=0).damping == 0
     singular = np.ones((COLS, COLS), np.float32)
