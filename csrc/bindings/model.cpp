@@ -70,10 +70,11 @@ std::shared_ptr<LoadedModel> load(const py::object& file, const std::string& dev
   if (tensors) given.emplace(*tensors);
   const py::gil_scoped_release release;
   const unsigned count = asked == 0 ? usable_threads() : asked;
-  const std::size_t rows = pass_rows ? asked_rows : find_device(device).kind->pass_rows().most;
+  const DeviceId found = find_device(device);  // once: "auto" may be another device the next time
+  const std::size_t rows = pass_rows ? asked_rows : found.kind->pass_rows().most;
   std::optional<RepeatedTensors> source;
   if (given) source.emplace([&](std::string_view name) { return given->pattern(name); });
-  auto model = std::make_shared<Model>(*opened, open_backend(device, count), context, most_drafts, rows,
+  auto model = std::make_shared<Model>(*opened, found.kind->open(found.number, count), context, most_drafts, rows,
                                        source ? &*source : nullptr, check_signals);
   if (keeps_profile) model->lock_device().ops().keep_profile(model->weights().head);
   return std::make_shared<LoadedModel>(LoadedModel{std::move(model), opened->shared_directory(), count});
