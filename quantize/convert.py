@@ -1,26 +1,36 @@
 """`convert`: a checkpoint folder or a GGUF in, a quantised GGUF out, all of it or nothing."""
 
+import contextlib
 import errno
+import hashlib
 import math
 import os
 import re
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from qwen35_local import _core
+import numpy as np
+from numpy.typing import NDArray
+
+from qwen35_local import __version__, _core
 from qwen35_local.errors import FormatError, InputError
 from qwen35_local.partial_file import PartialFile, remove_stale
-from qwen35_local.quantize import recipe, writer
+from qwen35_local.quantize import writer
+from qwen35_local.quantize.calibrate import DEFAULT_MEMORY, Calibrator, Texts, TextsFor, layer_of
 from qwen35_local.quantize.checkpoint import open_checkpoint
-from qwen35_local.quantize.encode import Encoder
+from qwen35_local.quantize.encode import Encoder, Encoding, ImportanceOf
 from qwen35_local.quantize.gguf_source import open_gguf, plan_gguf
+from qwen35_local.quantize.importance import Importance
+from qwen35_local.quantize.kept import KeptTensors
 from qwen35_local.quantize.metadata import checkpoint_metadata
 from qwen35_local.quantize.plan import Plan, PlannedTensor, plan_checkpoint
+from qwen35_local.quantize.recipe import DEFAULT_TYPE, Mixture, Recipe, file_type
 from qwen35_local.quantize.report import Report, TensorReport, peak_memory
 from qwen35_local.quantize.rows import RowReader
+from qwen35_local.quantize.solve import Outcome, Solver
 
 _SPARE_BYTES = 16 << 20  # left free on the disk
 
@@ -39,7 +49,7 @@ class TensorProgress:
 def convert(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str] | None = None,
-    type: str = recipe.DEFAULT_TYPE,
+    type: str = DEFAULT_TYPE,
     *,
     name: str | None = None,
     progress: Callable[[TensorProgress], None] | None = None,
@@ -47,38 +57,59 @@ def convert(
     threads: int = 0,
     overwrite: bool = False,
     allow_requantize: bool = False,
+    recipe: Recipe = "qwen35",
+    types: Mapping[str, str] | None = None,
+    target_bytes: int | None = None,
+    target_bpw: float | None = None,
+    texts: TextsFor | None = None,
+    importance: Importance | None = None,
+    memory: int = DEFAULT_MEMORY,
 ) -> Report:
-    """Converts `source`, a Hugging Face folder or a GGUF, to the preset `type`, one of `recipe.FILE_TYPES`.
+    """Converts `source`, a Hugging Face folder or a GGUF, to the preset `type`, one of `FILE_TYPES`.
 
     `name`: the model's, written into the file; default the repository's or the folder's. `out`: a path, or a folder to
     put `<Model>-<type>.gguf` in; default the current folder. `progress` is called after every slice, in this thread.
     `threads` 0: as many as this process may use. `allow_requantize`: accept a GGUF of lower precision than `type`, and
-    a checkpoint whose norms another tool rounded. The output appears under its name only when it is complete. Raises
+    a checkpoint whose norms another tool rounded. `recipe`: "llama" gives the types of llama.cpp's own tool. `types`:
+    patterns of tensor names to types. `target_bytes` of all tensors, or `target_bpw` bits per weight, choose types for
+    that size. `texts` makes what to calibrate with: the matrices of the layers are
+    then rounded for the least error of what they compute of such texts; an interrupted conversion with texts is gone on
+    with by the same call. `importance`: weighs errors by column instead. `memory`: bytes that layers in
+    work may take with their moments. The output appears under its name only when it is complete. Raises
     Qwen35Error (bad input, nothing written) and passes on KeyboardInterrupt."""
     started = time.monotonic()
     source_path = Path(source)
     preset = type.upper()
-    recipe.file_type(preset)
+    file_type(preset)
+    if target_bytes is not None and target_bpw is not None:
+        raise InputError("a target in bytes and one in bits per weight were given; give one of them.")
+    mixture = Mixture(preset, recipe, types or {}, target_bytes, target_bpw)
     if threads < 0:
         raise InputError(f"threads is {threads}; expected 0 (all) or a positive number.")
-    own_name, plan = _plan(source_path, preset, allow_requantize)
+    own_name, plan = plan_of(source_path, mixture, allow_requantize)
     name = name or own_name
     plan.metadata["general.name"] = name
     target = _target(out, name, preset)
     _check_target(target, source_path, plan, overwrite=overwrite or dry_run)
-    errors: dict[str, float] = {}
+    written = _Written()
     file_bytes = writer.metadata_bytes(plan.metadata) + writer.data_bytes(plan.tensors)
     if not dry_run:
-        _check_space(target, file_bytes)
-        errors, file_bytes = _write(plan, target, progress, threads)
+        _check_space(target, file_bytes * (2 if texts else 1))
+        calibrating = _Calibrating(texts, memory) if texts else None
+        written = _write(plan, target, progress, threads, calibrating, importance)
     return Report(
         source=source_path,
         path=target,
         file_type=preset,
         name=name,
-        tensors=[TensorReport(t.name, t.dtype, t.n_values, t.n_bytes, errors.get(t.name)) for t in plan.tensors],
+        tensors=[
+            TensorReport(
+                t.name, t.dtype, t.n_values, t.n_bytes, written.errors.get(t.name), written.outcomes.get(t.name)
+            )
+            for t in plan.tensors
+        ],
         source_bytes=sum(tensor.source_bytes for tensor in plan.tensors),
-        file_bytes=file_bytes,
+        file_bytes=written.file_bytes or file_bytes,
         vision=plan.vision,
         warnings=plan.warnings,
         seconds=0.0 if dry_run else time.monotonic() - started,
@@ -87,17 +118,18 @@ def convert(
     )
 
 
-def _plan(source: Path, preset: str, allow_requantize: bool) -> tuple[str, Plan]:
+def plan_of(source: Path, mixture: Mixture, allow_requantize: bool) -> tuple[str, Plan]:
+    """The model's own name, and what will be written. Raises FormatError, InputError."""
     if source.is_dir():
         checkpoint = open_checkpoint(source, allow_rounded=allow_requantize)
         return checkpoint.name, plan_checkpoint(
-            checkpoint, preset, checkpoint_metadata(checkpoint, preset, checkpoint.name)
+            checkpoint, mixture, checkpoint_metadata(checkpoint, mixture.preset, checkpoint.name)
         )
     if source.is_file():
         if source.suffix == ".safetensors":
             raise InputError(f"{source}: give the folder of the checkpoint, not one of its files.")
         gguf = open_gguf(source)
-        return gguf.name, plan_gguf(gguf, preset, allow_requantize=allow_requantize)
+        return gguf.name, plan_gguf(gguf, mixture, allow_requantize=allow_requantize)
     raise InputError(f"{source}: no such folder or file; expected a Hugging Face checkpoint folder or a GGUF.")
 
 
@@ -133,48 +165,138 @@ def _check_space(target: Path, needed: int) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Calibrating:
+    """How a conversion is calibrated."""
+
+    texts: TextsFor
+    memory: int
+
+
+@dataclass(slots=True)
+class _Written:
+    """Of a file that was written: its bytes and, by tensor, the relative error and what calibration did."""
+
+    file_bytes: int = 0
+    errors: dict[str, float] = field(default_factory=dict)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+
+
 def _write(
-    plan: Plan, target: Path, progress: Callable[[TensorProgress], None] | None, threads: int
-) -> tuple[dict[str, float], int]:
-    """Writes the file; returns the relative error by tensor and the bytes of the file."""
-    reader = RowReader()
+    plan: Plan,
+    target: Path,
+    progress: Callable[[TensorProgress], None] | None,
+    threads: int,
+    calibrating: _Calibrating | None,
+    importance: Importance | None,
+) -> _Written:
+    reader, count = RowReader(), _Count(plan, progress)
+    weigh = None if importance is None else _weights_of(importance)
     try:
-        with PartialFile(target) as file:
-            encoder = Encoder(reader, threads)
-            try:
-                stream = writer.begin(file, plan.metadata, plan.tensors)
-                errors = _write_tensors(plan.tensors, stream, encoder, progress)
-            finally:
-                encoder.close()
-            size = file.seek_end()
-            _verify(file.path, plan)
-            file.commit()
+        with contextlib.closing(reader), contextlib.closing(Encoder(reader, threads, weigh)) as encoder:
+            if calibrating is None:
+                return _write_file(plan, target, encoder, count)
+            return _write_calibrated(plan, target, encoder, count, calibrating, threads)
     except OSError as error:
         reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else error.strerror
-        raise InputError(f"{target}: not written, {reason}; nothing was left behind.") from error
-    finally:
-        reader.close()
-    return errors, size
+        left = "nothing was left behind" if calibrating is None else "what is done is kept for the same command"
+        raise InputError(f"{target}: not written, {reason}; {left}.") from error
+
+
+def _weights_of(importance: Importance) -> ImportanceOf:
+    def weigh(tensor: PlannedTensor, expert: int) -> NDArray[np.float32] | None:
+        # The output is what every token needs: what few texts happen to ask of it says little.
+        found = None if tensor.name == "output.weight" else importance.of(tensor.name, tensor.experts, tensor.cols)
+        return None if found is None else np.ascontiguousarray(found.means[expert])
+
+    return weigh
+
+
+def _write_calibrated(
+    plan: Plan, target: Path, encoder: Encoder, count: "_Count", calibrating: _Calibrating, threads: int
+) -> _Written:
+    plan.tensors.sort(key=lambda tensor: layer_of(tensor.name))  # stable; -1 comes first
+    texts = calibrating.texts(plan.metadata)
+    kept = KeptTensors(target, _identity(plan, texts))
+    calibrator = Calibrator(plan, encoder, texts, kept.folder, memory=calibrating.memory, threads=threads)
+    count.expect(texts.count * len(calibrator.groups))
+    solver = Solver(encoder, calibrator, kept, progress=count.add_tokens, threads=threads)
+    try:
+        written = _write_file(plan, target, solver, count)
+    except (FormatError, InputError):  # it would come again
+        kept.remove()
+        raise
+    written.outcomes = solver.outcomes
+    kept.remove()
+    return written
+
+
+def _identity(plan: Plan, texts: Texts) -> dict[str, object]:
+    """What tells a conversion from all that would give other bytes."""
+    files = {str(run.entry.path): run.entry.path.stat() for tensor in plan.tensors for run in tensor.runs}
+    return {
+        "version": __version__,
+        "sources": {path: [stat.st_size, stat.st_mtime_ns] for path, stat in files.items()},
+        "tensors": {tensor.name: tensor.dtype for tensor in plan.tensors},
+        "texts": [hashlib.sha256(part.tobytes()).hexdigest() for part in (texts.calibration, texts.held_out)],
+        "length": texts.length,
+    }
+
+
+def _write_file(plan: Plan, target: Path, encoding: Encoding, count: "_Count") -> _Written:
+    """Writes the file with blocks of this encoding."""
+    with PartialFile(target) as file:
+        stream = writer.begin(file, plan.metadata, plan.tensors)
+        errors = _write_tensors(plan.tensors, stream, encoding, count)
+        size = file.seek_end()
+        _verify(file.path, plan)
+        file.commit()
+    return _Written(size, errors)
 
 
 def _write_tensors(
-    tensors: list[PlannedTensor],
-    stream: writer.GgufStream,
-    encoder: Encoder,
-    progress: Callable[[TensorProgress], None] | None,
+    tensors: list[PlannedTensor], stream: writer.GgufStream, encoding: Encoding, count: "_Count"
 ) -> dict[str, float]:
-    total, done = sum(tensor.source_bytes for tensor in tensors), 0
+    """Returns the relative error by tensor."""
     errors = {}
     for index, tensor in enumerate(tensors):
+        count.begin(tensor, index)
         power = error = 0.0
-        for part in encoder.encode(tensor):
+        for part in encoding.encode(tensor):
             stream.write(part.data.data)
-            power, error, done = power + part.power, error + part.error, done + part.source_bytes
-            if progress is not None:
-                progress(TensorProgress(tensor.name, index, len(tensors), done, total))
+            power, error = power + part.power, error + part.error
+            count.add_bytes(part.source_bytes)
         stream.end_tensor(tensor.n_bytes)
         errors[tensor.name] = math.sqrt(error / power) if power > 0 else 0.0
     return errors
+
+
+class _Count:
+    """How far a conversion is. Running the texts counts as much as reading the source."""
+
+    def __init__(self, plan: Plan, progress: Callable[[TensorProgress], None] | None) -> None:
+        self._progress = progress
+        self._tensors = len(plan.tensors)
+        self._source_bytes = self._total = sum(tensor.source_bytes for tensor in plan.tensors)
+        self._tensor, self._index, self._done, self._token_bytes = "", 0, 0.0, 0.0
+
+    def expect(self, tokens: int) -> None:
+        self._token_bytes = self._source_bytes / max(tokens, 1)
+        self._total = 2 * self._source_bytes
+
+    def begin(self, tensor: PlannedTensor, index: int) -> None:
+        self._tensor, self._index = tensor.name, index
+
+    def add_tokens(self, tokens: int) -> None:
+        self._add(tokens * self._token_bytes)
+
+    def add_bytes(self, n_bytes: int) -> None:
+        self._add(n_bytes)
+
+    def _add(self, n_bytes: float) -> None:
+        self._done += n_bytes
+        if self._progress is not None:
+            self._progress(TensorProgress(self._tensor, self._index, self._tensors, round(self._done), self._total))
 
 
 def _verify(path: Path, plan: Plan) -> None:

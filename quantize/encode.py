@@ -3,9 +3,10 @@
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,12 +32,25 @@ class Slice:
     error: float
 
 
+class Encoding(Protocol):
+    """A way to encode planned tensors."""
+
+    def encode(self, tensor: PlannedTensor) -> Iterator[Slice]:
+        """The slices of a tensor in order. Raises FormatError when a value is not finite or does not fit."""
+        ...
+
+
+# Weights [cols] of the squared errors of the columns of one expert's matrix (0 without experts), or None.
+ImportanceOf = Callable[[PlannedTensor, int], NDArray[np.float32] | None]
+
+
 class Encoder:
     """Encodes planned tensors in order. Each worker reads, converts, encodes and measures its own slice."""
 
-    def __init__(self, reader: RowReader, threads: int = 0) -> None:
+    def __init__(self, reader: RowReader, threads: int = 0, importance: ImportanceOf | None = None) -> None:
         """`threads` 0: as many as this process may use."""
         self._reader = reader
+        self._importance = importance
         self._threads = threads or _usable_cores()
         self._slice_values = min(_SLICE_VALUES, _VALUES_IN_FLIGHT // self._threads)
         self._pool = ThreadPoolExecutor(self._threads, "encode")
@@ -49,18 +63,21 @@ class Encoder:
     def encode(self, tensor: PlannedTensor) -> Iterator[Slice]:
         """The slices of a tensor in order. Raises FormatError when a value is not finite or does not fit."""
         waiting: deque[Future[Slice]] = deque()
-        for runs in self._slices(tensor):
-            waiting.append(self._pool.submit(self._encode_slice, tensor, runs))
-            if len(waiting) > self._threads:
-                yield waiting.popleft().result()
+        for expert in range(tensor.experts):
+            for runs in self.slices(tensor, expert):
+                waiting.append(self._pool.submit(self._encode_slice, tensor, expert, runs))
+                if len(waiting) > self._threads:
+                    yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
-    def _slices(self, tensor: PlannedTensor) -> Iterator[list[Run]]:
+    def slices(self, tensor: PlannedTensor, expert: int) -> Iterator[list[Run]]:
+        """The rows of one expert's matrix, of the only one without experts, in parts that are read at a time."""
+        rows = tensor.rows // tensor.experts
         limit = max(1, self._slice_values // tensor.cols)
         batch: list[Run] = []
         room = limit
-        for run in tensor.runs:
+        for run in _rows_within(tensor.runs, expert * rows, rows):
             first, left = run.first, run.count
             while left:
                 n = min(left, room)
@@ -72,12 +89,30 @@ class Encoder:
         if batch:
             yield batch
 
-    def _encode_slice(self, tensor: PlannedTensor, runs: list[Run]) -> Slice:
-        rows, cols = sum(run.count for run in runs), tensor.cols
-        read = sum(run.count * self._reader.row_bytes(run.entry.dtype, cols) for run in runs)
+    def source_bytes(self, tensor: PlannedTensor, runs: list[Run]) -> int:
+        """Bytes that are read for these rows."""
+        return sum(run.count * self._reader.row_bytes(run.entry.dtype, tensor.cols) for run in runs)
+
+    def _encode_slice(self, tensor: PlannedTensor, expert: int, runs: list[Run]) -> Slice:
+        cols = tensor.cols
+        read = self.source_bytes(tensor, runs)
         if tensor.is_copied and tensor.dtype not in FLOATS:
             parts = [self._reader.read_bytes(run.entry, run.first, run.count, cols).copy() for run in runs]
             return Slice(np.concatenate(parts), read, 1.0, 0.0)
+        values = self.values(tensor, runs)
+        importance = self._importance(tensor, expert) if self._importance else None
+        try:
+            data = _core.encode(values, tensor.dtype, importance=importance, threads=1)
+        except InputError as error:
+            raise InputError(f"tensor {tensor.name}: {error}; choose BF16 or F32.") from error
+        if tensor.dtype == "F32":
+            return Slice(data.reshape(-1), read, 1.0, 0.0)
+        return measured(tensor, values, data, read)
+
+    def values(self, tensor: PlannedTensor, runs: list[Run]) -> NDArray[np.float32]:
+        """The rows [rows, cols] as they are to be encoded, in memory that this thread's next call uses again. Raises
+        FormatError."""
+        rows, cols = sum(run.count for run in runs), tensor.cols
         values = self._buffer("values", rows, cols)
         at = 0
         for run in runs:
@@ -90,15 +125,7 @@ class Encoder:
         _change(values, tensor.change)
         if tensor.change is not Change.NONE:
             _check_finite(values, runs[0])
-        try:
-            data = _core.encode(values, tensor.dtype, threads=1)
-        except InputError as error:
-            raise InputError(f"tensor {tensor.name}: {error}; choose BF16 or F32.") from error
-        if tensor.dtype == "F32":
-            return Slice(data.reshape(-1), read, 1.0, 0.0)
-        difference = _core.decode(data.reshape(-1), tensor.dtype, values.size).reshape(rows, cols)
-        np.subtract(difference, values, out=difference)
-        return Slice(data.reshape(-1), read, _square(values), _square(difference))
+        return values
 
     def _tile_columns(self, values: NDArray[np.float32], tiling: HeadTiling) -> NDArray[np.float32]:
         rows, cols = values.shape
@@ -114,6 +141,22 @@ class Encoder:
             buffer = np.empty(rows * cols, np.float32)
             setattr(self._scratch, name, buffer)
         return buffer[: rows * cols].reshape(rows, cols)
+
+
+def measured(tensor: PlannedTensor, values: NDArray[np.float32], data: NDArray[np.uint8], read: int) -> Slice:
+    """Encoded rows with what encoding them cost."""
+    difference = _core.decode(data.reshape(-1), tensor.dtype, values.size).reshape(values.shape)
+    np.subtract(difference, values, out=difference)
+    return Slice(data.reshape(-1), read, _square(values), _square(difference))
+
+
+def _rows_within(runs: Sequence[Run], first: int, count: int) -> Iterator[Run]:
+    """Rows [first, first + count) of what the runs hold one behind the other."""
+    for run in runs:
+        begin, end = max(first, 0), min(first + count, run.count)
+        if begin < end:
+            yield Run(run.entry, run.first + begin, end - begin)
+        first -= run.count
 
 
 def _check_finite(values: NDArray[np.float32], run: Run) -> None:

@@ -91,15 +91,18 @@ def _check(source: GgufSource) -> None:
             raise FormatError(f"{source.path}: tensor {name} is none of the model that its metadata describe.")
 
 
-def plan_gguf(source: GgufSource, preset: str, *, allow_requantize: bool) -> Plan:
+_FEWEST_BITS = 5.0  # of a source that is rounded again
+
+
+def plan_gguf(source: GgufSource, mixture: recipe.Mixture, *, allow_requantize: bool) -> Plan:
     """The plan for another mixture of the same model; a tensor that already has its type is copied.
 
-    Raises InputError when most weights would have to be turned into a type with more bits than they have."""
+    Raises InputError when most weights have four bits already, or fewer than they would get."""
     config = source.config
-    model = recipe.Model(config.block_count, config.heads // config.kv_heads, config.is_moe)
+    model = recipe.Model.of(config)
     parts = [part for entry in source.entries.values() for part in _parts(entry)]
-    types = recipe.assign([(part.name, part.shape) for part in parts], preset, model)
-    warnings = source.notices + _check_precision(source, preset, allow_requantize)
+    types = mixture.assign([(part.name, part.shape) for part in parts], model)
+    warnings = source.notices + _check_precision(source, mixture.preset, allow_requantize)
     tensors = []
     for part in parts:
         dtype, stored = types[part.name], part.runs[0].entry.dtype
@@ -107,7 +110,7 @@ def plan_gguf(source: GgufSource, preset: str, *, allow_requantize: bool) -> Pla
         if grows and not allow_requantize:
             dtype = stored
         tensors.append(PlannedTensor(part.name, part.shape, dtype, part.shape[-1], part.runs))
-    return Plan({**source.metadata, **file_metadata(preset)}, tensors, source.vision, warnings)
+    return Plan({**source.metadata, **file_metadata(mixture.preset)}, tensors, model, source.vision, warnings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +152,10 @@ def _check_precision(source: GgufSource, preset: str, allow_requantize: bool) ->
     base = recipe.file_type(preset).base
     if main in FLOATS:
         return []
-    if _bits(main) < _bits(base) and not allow_requantize:
+    is_coarse = _bits(main) < _bits(base) or (_bits(main) < _FEWEST_BITS and main != base)
+    if is_coarse and not allow_requantize:
         raise InputError(
             f"{source.path}: most of its weights are {main}, which {preset} cannot improve; start from a file of "
             "higher precision, or insist with --allow-requantize."
         )
-    if _bits(main) < _bits("Q8_0"):
-        return [f"the source is mostly {main}: rounding twice costs accuracy that a BF16 or Q8_0 source would keep"]
-    return []
+    return [f"the source is mostly {main}: rounding twice costs accuracy that a BF16 source would keep"]

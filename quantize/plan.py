@@ -29,6 +29,11 @@ class PlannedTensor:
         return sum(run.count for run in self.runs)
 
     @property
+    def experts(self) -> int:
+        """How many matrices it holds."""
+        return self.shape[0] if len(self.shape) == 3 and self.name.endswith("_exps.weight") else 1
+
+    @property
     def n_values(self) -> int:
         return self.rows * self.cols
 
@@ -55,6 +60,7 @@ class Plan:
 
     metadata: Metadata
     tensors: list[PlannedTensor]
+    model: recipe.Model
     vision: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -64,12 +70,12 @@ class Plan:
         return sum(tensor.n_bytes for tensor in self.tensors)
 
 
-def plan_checkpoint(checkpoint: Checkpoint, preset: str, metadata: Metadata) -> Plan:
+def plan_checkpoint(checkpoint: Checkpoint, mixture: recipe.Mixture, metadata: Metadata) -> Plan:
     """The plan for a Hugging Face folder. Raises FormatError, InputError."""
     config = checkpoint.config
     table = tensor_table(config)
-    model = recipe.Model(config.block_count, config.heads // config.kv_heads, config.is_moe)
-    types = recipe.assign([(spec.name, spec.shape) for spec in table], preset, model)
+    model = recipe.Model.of(config)
+    types = mixture.assign([(spec.name, spec.shape) for spec in table], model)
     tensors = []
     for spec in table:
         runs = checkpoint.runs(spec)
@@ -81,4 +87,4 @@ def plan_checkpoint(checkpoint: Checkpoint, preset: str, metadata: Metadata) -> 
         is_done = spec.change is Change.PLUS_ONE and checkpoint.stored_gains is Stored.GAIN
         change = Change.NONE if is_done else spec.change
         tensors.append(PlannedTensor(spec.name, spec.shape, types[spec.name], n_values // rows, runs, change, columns))
-    return Plan(metadata, tensors, checkpoint.vision, checkpoint.warnings)
+    return Plan(metadata, tensors, model, checkpoint.vision, checkpoint.warnings)

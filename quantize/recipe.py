@@ -1,54 +1,68 @@
-"""Which type each tensor gets: the file types of llama.cpp's `llama-quantize`, without an importance matrix.
+"""Which type each tensor gets.
 
-Source: the selection rules of llama.cpp `src/llama-quant.cpp` at 007dbbf3 (docs/architecture.md 8.5). Two deliberate
-differences. `ssm_alpha` and `ssm_beta` are Q8_0 in every preset below that, because their error enters the recurrent
-state at every token and they are under 0.2 % of the bytes. The rules for eight experts, which no model of the family
-has, are left out.
+A preset has the name, and at most the bytes, of the file that llama.cpp's `llama-quantize` makes of the model with an
+importance matrix. `llama` gives its types too; `qwen35` spends the same bytes where this architecture loses most:
+sensitivities were measured one kind of tensor at a time (docs/quality.md).
 """
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, get_args
 
 from qwen35_local.errors import InputError
-from qwen35_local.quantize.rows import FLOATS
+from qwen35_local.quantize.allocate import Choice, allocate, n_bytes
+from qwen35_local.quantize.llama_types import Model as Model
+from qwen35_local.quantize.llama_types import fit, layer_of, llama_types, may_shrink, part_of
 
 DEFAULT_TYPE = "Q4_K_M"
+Recipe: TypeAlias = Literal["qwen35", "llama"]
+Tensors: TypeAlias = Sequence[tuple[str, tuple[int, ...]]]  # name and shape, slowest dimension first
 
 
 @dataclass(frozen=True, slots=True)
 class FileType:
-    """A named preset: its number in `general.file_type` and the type most tensors get."""
+    """A named preset: its number in `general.file_type`, the type most tensors get, and those that others may get."""
 
     number: int
     base: str
+    more: tuple[str, ...] = ()
 
 
+_K = ("Q5_K", "Q6_K", "Q8_0")
 FILE_TYPES = {
     "F32": FileType(0, "F32"),
     "F16": FileType(1, "F16"),
     "BF16": FileType(32, "BF16"),
     "Q8_0": FileType(7, "Q8_0"),
     "Q6_K": FileType(18, "Q6_K"),
-    "Q5_K_M": FileType(17, "Q5_K"),
-    "Q4_K_M": FileType(15, "Q4_K"),
-    "Q4_K_S": FileType(14, "Q4_K"),
-    "Q4_0": FileType(2, "Q4_0"),
-    "IQ4_XS": FileType(30, "IQ4_XS"),
+    "Q5_K_M": FileType(17, "Q5_K", _K[1:]),
+    "Q4_K_M": FileType(15, "Q4_K", _K),
+    "Q4_K_S": FileType(14, "Q4_K", _K),
+    "Q4_0": FileType(2, "Q4_0", ("Q4_1", *_K)),
+    "IQ4_XS": FileType(30, "IQ4_XS", ("Q4_K", *_K)),
+    "Q3_K_M": FileType(12, "Q3_K", ("IQ4_XS", "Q4_K", *_K)),
 }
+_ALL = ("Q3_K", "IQ4_XS", "Q4_K", *_K)  # for a size of one's own
 
-_BLOCK = {"Q4_K": 256, "Q5_K": 256, "Q6_K": 256, "IQ4_XS": 256}  # all other block types: 32
-_NARROWER = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0", "IQ4_XS": "IQ4_NL"}
-_LAYER = re.compile(r"blk\.(\d+)\.")
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """What the rules look at besides names and shapes. `blocks` counts the MTP block."""
-
-    blocks: int
-    queries_per_kv_head: int
-    is_moe: bool
+# Of KL divergence, per value and unit of relative squared error of one kind of tensor at a time.
+_SENSITIVITY = {
+    "ssm_out": 2.0,
+    "attn_v": 1.84,
+    "attn_k": 1.23,
+    "attn_qkv": 0.90,
+    "attn_gate": 0.78,
+    "ffn_down": 0.56,
+    "attn_output": 0.40,
+    "ffn_gate": 0.24,
+    "ffn_up": 0.22,
+    "attn_q": 0.15,
+}
+# Their error enters the state at every token, and they are few: before all others.
+_STATE, _OF_STATE = ("ssm_alpha.weight", "ssm_beta.weight"), 1e6
+# The block that drafts: no text shows what it loses, and it drafts badly if it loses much. Where half of what can be
+# spent is enough.
+_OF_DRAFTS = "Q8_0"
 
 
 def file_type(name: str) -> FileType:
@@ -59,78 +73,105 @@ def file_type(name: str) -> FileType:
     return found
 
 
-def assign(tensors: Sequence[tuple[str, tuple[int, ...]]], preset: str, model: Model) -> dict[str, str]:
-    """Tensor name to type for tensors given as (name, shape), shapes slowest dimension first. Raises InputError."""
-    base = file_type(preset).base
-    names = {name for name, _ in tensors}
-    values = sorted((n for n, _ in tensors if _is_value(n)), key=_layer)
-    downs = sorted((n for n, _ in tensors if _part(n).startswith("ffn_down")), key=_layer)
-    value_rank = {name: rank for rank, name in enumerate(values)}
-    down_rank = {name: _layer(name) if model.is_moe else rank for rank, name in enumerate(downs)}
-    types = {}
-    for name, shape in tensors:
-        if not _may_shrink(name, shape):
-            types[name] = "F32"
-        elif base in FLOATS:
-            types[name] = base
-        else:
-            wanted = base
-            if name == "output.weight" or (name == "token_embd.weight" and "output.weight" not in names):
-                wanted = "Q8_0" if base == "Q8_0" else "Q6_K"
-            elif _part(name) in ("ssm_alpha.weight", "ssm_beta.weight"):
-                wanted = "Q8_0"
-            elif name in value_rank:
-                wanted = _value_type(preset.upper(), base, value_rank[name], len(values), model)
-            elif name in down_rank:
-                wanted = _down_type(preset.upper(), base, down_rank[name], model.blocks)
-            types[name] = _fit(wanted, shape[-1])
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """What was asked of the types of a file. `overrides`: pattern of names, with `*`, to a type; the last that matches
+    counts. `target_bytes`, `target_bpw`: of all tensors together, at most one of them, instead of the preset's own."""
+
+    preset: str = DEFAULT_TYPE
+    recipe: Recipe = "qwen35"
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    target_bytes: int | None = None
+    target_bpw: float | None = None
+
+    def assign(self, tensors: Tensors, model: Model) -> dict[str, str]:
+        """Tensor name to type. Raises InputError."""
+        kind, preset = file_type(self.preset), self.preset.upper()
+        if self.recipe not in get_args(Recipe):
+            raise InputError(f"unknown recipe {self.recipe!r}; choose qwen35 or llama.")
+        given = _overridden(tensors, self.overrides)
+        types = llama_types(tensors, preset, kind.base, model, has_importance=True)
+        target = self._target(tensors)
+        if target is not None:
+            return _mixture(tensors, types, given, _ALL, model, target, is_free=True)
+        if kind.more and self.recipe == "qwen35":
+            budget = sum(n_bytes(types[name], _count(shape)) for name, shape in tensors)
+            types = _mixture(tensors, types, given, (kind.base, *kind.more), model, budget, is_free=False)
+        return {**types, **given}
+
+    def _target(self, tensors: Tensors) -> int | None:
+        if self.target_bpw is None:
+            return self.target_bytes
+        return int(self.target_bpw * sum(_count(shape) for _, shape in tensors) / 8)
+
+
+def assign(tensors: Tensors, preset: str, model: Model) -> dict[str, str]:
+    """Tensor name to type in a preset. Raises InputError."""
+    return Mixture(preset).assign(tensors, model)
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    n = 1
+    for size in shape:
+        n *= size
+    return n
+
+
+def _overridden(tensors: Tensors, overrides: Mapping[str, str]) -> dict[str, str]:
+    types: dict[str, str] = {}
+    for pattern, dtype in overrides.items():
+        found = [
+            (name, shape) for name, shape in tensors if fnmatch.fnmatchcase(name, pattern) and may_shrink(name, shape)
+        ]
+        if not found:
+            raise InputError(
+                f"no matrix is called {pattern!r}; names are like blk.0.ffn_down.weight, with * for parts."
+            )
+        types |= {name: fit(dtype, shape[-1]) for name, shape in found}
     return types
 
 
-def _part(name: str) -> str:
-    return _LAYER.sub("", name)
+def _mixture(
+    tensors: Tensors,
+    llama: Mapping[str, str],
+    given: Mapping[str, str],
+    ladder: tuple[str, ...],
+    model: Model,
+    budget: int,
+    *,
+    is_free: bool,
+) -> dict[str, str]:
+    """Types of at most `budget` bytes. The table of embeddings, which nothing is multiplied with, and the output keep
+    what llama-quantize gives them."""
+    types = {**llama, **given}
+    choices: list[Choice] = []
+    drafts: list[Choice] = []
+    for name, shape in tensors:
+        if name in given or not may_shrink(name, shape) or layer_of(name) < 0:
+            continue
+        n = _count(shape)
+        if shape[-1] % 256:
+            types[name] = fit(ladder[0], shape[-1])
+        elif part_of(name) in _STATE:
+            choices.append(Choice(name, n, _OF_STATE, (ladder[0], "Q8_0", "F32")))
+        elif layer_of(name) >= model.layers:
+            drafts.append(Choice(name, n, 0.0, (ladder[0], _OF_DRAFTS)))
+        else:
+            choices.append(Choice(name, n, _sensitivity(name, model), ladder))
+    least = {**types, **{choice.name: choice.types[0] for choice in (*choices, *drafts)}}
+    left = budget - sum(n_bytes(least[name], _count(shape)) for name, shape in tensors)
+    if is_free and left < 0:
+        raise InputError(f"{budget:,} bytes are too few: the smallest mixture of this model takes {budget - left:,}.")
+    more = sum(n_bytes(_OF_DRAFTS, choice.n_values) - n_bytes(choice.types[0], choice.n_values) for choice in drafts)
+    if 2 * more <= left:
+        least |= {choice.name: _OF_DRAFTS for choice in drafts}
+        left -= more
+    return least | allocate(choices, left + sum(n_bytes(choice.types[0], choice.n_values) for choice in choices))
 
 
-def _layer(name: str) -> int:
-    found = _LAYER.match(name)
-    return int(found[1]) if found else -1
-
-
-def _is_value(name: str) -> bool:
-    return _part(name) in ("attn_v.weight", "attn_qkv.weight")
-
-
-def _may_shrink(name: str, shape: tuple[int, ...]) -> bool:
-    part = _part(name)
-    if len(shape) < 2 or not part.endswith("weight") or part.endswith("_norm.weight"):
-        return False
-    return part not in ("ffn_gate_inp.weight", "ssm_conv1d.weight")
-
-
-def _more_bits(rank: int, count: int) -> bool:
-    return rank < count // 8 or rank >= 7 * count // 8 or (rank - count // 8) % 3 == 2
-
-
-def _value_type(preset: str, base: str, rank: int, count: int, model: Model) -> str:
-    """`attn_v` and `attn_qkv`, which one KV head's worth of errors reaches every query head through."""
-    if preset in ("Q4_K_M", "Q5_K_M") and _more_bits(rank, count):
-        return "Q6_K"
-    if (preset == "Q4_K_S" and rank < 4) or (preset == "IQ4_XS" and model.queries_per_kv_head >= 4):
-        return "Q5_K"
-    return base
-
-
-def _down_type(preset: str, base: str, rank: int, blocks: int) -> str:
-    if preset in ("Q4_K_M", "Q5_K_M") and _more_bits(rank, blocks):
-        return "Q6_K"
-    if preset in ("Q4_K_S", "IQ4_XS") and rank < blocks // 8:
-        return "Q5_K"
-    return base
-
-
-def _fit(wanted: str, cols: int) -> str:
-    """`wanted`, or what stands in for it when rows are not whole blocks."""
-    if cols % _BLOCK.get(wanted, 32) == 0:
-        return wanted
-    narrower = _NARROWER.get(wanted, wanted)
-    return narrower if cols % 32 == 0 else "F16"
+def _sensitivity(name: str, model: Model) -> float:
+    """Experts count by how often they are used; the last quarter and the first sixteenth of layers a little more."""
+    part, layer = part_of(name).removesuffix(".weight"), layer_of(name)
+    of_kind = _SENSITIVITY[part.removesuffix("_exps").removesuffix("_shexp")]
+    depth = 1.2 if layer >= model.layers * 3 // 4 else 1.1 if layer < model.layers // 16 else 1.0
+    return of_kind * depth * (model.share_of_experts if part.endswith("_exps") else 1.0)

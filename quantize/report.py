@@ -4,19 +4,22 @@ import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from qwen35_local.quantize.solve import Outcome
+
 _STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True, slots=True)
 class TensorReport:
     """One tensor of the output. `relative_rmse` is the root of (squared error / squared values), 0 where it is kept
-    as it was and None when nothing was encoded."""
+    as it was and None when nothing was encoded. `calibration`: of a tensor that was calibrated."""
 
     name: str
     dtype: str
     n_values: int
     n_bytes: int
     relative_rmse: float | None
+    calibration: Outcome | None = None
 
 
 @dataclass(frozen=True, slots=True)

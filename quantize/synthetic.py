@@ -150,7 +150,7 @@ def of_config(name: str, config: ModelConfig, preset: str, *, size: str = "") ->
     """Any model of the family. Raises InputError for an unknown type."""
     preset = preset.upper()
     listed = [(spec.name, spec.shape) for spec in tensor_table(config)]
-    model = recipe.Model(config.block_count, config.heads // config.kv_heads, config.is_moe)
+    model = recipe.Model.of(config)
     types = recipe.assign(listed, preset, model)
     tensors = tuple(SyntheticTensor(name, shape, types[name]) for name, shape in listed)
     return Synthetic(name, size, config, preset, tensors, {tensor.name: tensor for tensor in tensors})

@@ -20,7 +20,10 @@ RUN = {
     "qwen35 chat": "qwen35 chat",
     "qwen35 chat [MODEL]": "qwen35 chat {demo}",
     "qwen35 chat --temperature 0 --think": "qwen35 chat --temperature 0 --think",
-    "qwen35 quantize MODEL [OUT] --type Q4_K_M": "qwen35 quantize {checkpoint} {folder}/out.gguf --type Q4_K_M",
+    "qwen35 quantize MODEL [OUT] --type Q4_K_M": (
+        "qwen35 quantize {checkpoint} {folder}/out.gguf --type Q4_K_M --calibration-tokens 8192"
+    ),
+    "qwen35 imatrix MODEL OUT.gguf": "qwen35 imatrix {checkpoint} {folder}/out.gguf --calibration-tokens 8192",
     "qwen35 perplexity MODEL FILE": "qwen35 perplexity {demo} {text}",
     "qwen35 perplexity qwen35-demo-TYPE.gguf --ids IDS.npy --targets MASK.npy --ctx 1024 "
     "--against qwen35-demo-BF16.gguf": (

@@ -9,8 +9,20 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 CXX_LAYERS = {
-    "bindings": {"sequence", "devices", "quantise", "model", "dialect", "gguf", "backend", "tensor", "base"},
+    "bindings": {
+        "sequence",
+        "calibration",
+        "devices",
+        "quantise",
+        "model",
+        "dialect",
+        "gguf",
+        "backend",
+        "tensor",
+        "base",
+    },
     "sequence": {"model", "backend", "tensor", "base"},
+    "calibration": {"model", "backend", "quantise", "tensor", "base"},
     "model": {"backend", "dialect", "gguf", "tensor", "base"},
     "devices": {"backend", "tensor", "base"},
     "quantise": {"tensor", "base"},
@@ -46,7 +58,7 @@ PYTHON_LAYERS = {
     "api": {"plan", "engine", "hub", "chat", "quantize", "models", "_core", "progress", "units", *OUTSIDE},
     "plan": {"quantize", "models", "_core", "units", *OUTSIDE},
     "engine": {"chat", "text", "models", "_core", "process", "progress", *OUTSIDE},
-    "quantize": {"models", "_core", "progress", *OUTSIDE},
+    "quantize": {"chat", "text", "models", "_core", "progress", *OUTSIDE},
     "hub": {"models", "_core", "progress", *OUTSIDE},
     "chat": OUTSIDE,
     "text": OUTSIDE,

@@ -1,6 +1,10 @@
 // Every operation of a backend: checked, timed when a profile is kept, and then the device's.
 #include "backend/backend.h"
 
+#include <algorithm>
+#include <iterator>
+#include <vector>
+
 #include "backend/check.h"
 #include "base/error.h"
 
@@ -30,6 +34,13 @@ void Backend::timed(Operation operation, Call&& call) {
   call();
   synchronize();  // what was only enqueued belongs to this operation
   profile_->add(operation, std::chrono::steady_clock::now() - begin, waited() - waited_before);
+}
+
+void Backend::show(Tensor x, std::initializer_list<const Weight*> weights) const {
+  if (observer_ == nullptr) return;
+  std::vector<const Weight*> present;
+  std::ranges::copy_if(weights, std::back_inserter(present), [](const Weight* w) { return w != nullptr; });
+  observer_->see(x, present);
 }
 
 const Step& Backend::step() const {
@@ -70,6 +81,11 @@ void Backend::matmul(Tensor x, std::span<const Projection> projections) {
     check_layout("matmul", {p.w});
     check::matmul("matmul", p.out, x, *p.w);
   }
+  if (observer_ != nullptr) {
+    std::vector<const Weight*> weights;
+    for (const Projection& p : projections) weights.push_back(p.w);
+    observer_->see(x, weights);
+  }
   const bool is_head = projections.size() == 1 && projections.front().w == head_;
   timed(is_head ? Operation::kHead : Operation::kMatmul, [&] { do_matmul(x, projections); });
 }
@@ -77,6 +93,7 @@ void Backend::matmul(Tensor x, std::span<const Projection> projections) {
 void Backend::matmul_add(Tensor x, Tensor h, const Weight& w) {
   check_layout("matmul_add", {&w});
   check::matmul("matmul_add", x, h, w);
+  show(h, {&w});
   timed(Operation::kMatmulAdd, [&] { do_matmul_add(x, h, w); });
 }
 
@@ -84,6 +101,7 @@ void Backend::swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& up)
   check_layout("swiglu", {&gate, &up});
   check::matmul("swiglu", out, h, gate);
   check::matmul("swiglu", out, h, up);
+  show(h, {&gate, &up});
   timed(Operation::kSwiglu, [&] { do_swiglu(out, h, gate, up); });
 }
 
@@ -113,12 +131,16 @@ void Backend::route(const Routes& out, Tensor logits, Tensor h, const RouterWeig
 void Backend::moe_gather(const ExpertActs& out, Tensor h, const ExpertWeights& experts, const Routes& routes) {
   check_layout("moe_gather", experts);
   check::moe_gather(out, h, experts, routes);
+  show(h, {experts.gate, experts.up, experts.shared ? experts.shared->gate : nullptr,
+           experts.shared ? experts.shared->up : nullptr});
   timed(Operation::kMoeGather, [&] { do_moe_gather(out, h, experts, routes); });
 }
 
 void Backend::moe_combine(Tensor x, const ExpertActs& h, const ExpertWeights& experts, const Routes& routes) {
   check_layout("moe_combine", experts);
   check::moe_combine(x, h, experts, routes.top_k);
+  if (observer_ != nullptr) observer_->see_routed(h.routed, experts, routes);
+  if (experts.shared) show(h.shared, {experts.shared->down});
   timed(Operation::kMoeCombine, [&] { do_moe_combine(x, h, experts, routes); });
 }
 

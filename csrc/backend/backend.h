@@ -116,6 +116,16 @@ struct Rope {
   }
 };
 
+// Sees the inputs of products before they are computed, while the device is its caller's.
+class ProductObserver {
+ public:
+  virtual ~ProductObserver() = default;
+  // Every row of x goes through each of `weights`.
+  virtual void see(Tensor x, std::span<const Weight* const> weights) = 0;
+  // Row i of x [T K, F] goes through the matrix `down` of expert routes.experts[i], and counts routes.weights[i].
+  virtual void see_routed(Tensor x, const ExpertWeights& experts, const Routes& routes) = 0;
+};
+
 // Called with bytes that nobody will read again.
 using Consumed = std::function<void(const std::byte* data, std::size_t bytes)>;
 
@@ -253,6 +263,9 @@ class Backend {
   void keep_profile(const Weight* head);
   Profile* profile() noexcept { return profile_.get(); }  // null when none is kept
 
+  // From now on; null ends it.
+  void show_products_to(ProductObserver* observer) noexcept { observer_ = observer; }
+
  private:
   virtual void do_reserve(const ModelShape& model, const Step& step) = 0;
   virtual void do_run(const Step& step, const std::function<void()>& pass) = 0;
@@ -281,7 +294,10 @@ class Backend {
 
   const Step& step() const;  // throws Error outside of a pass
 
+  void show(Tensor x, std::initializer_list<const Weight*> weights) const;
+
   const Step* step_ = nullptr;  // of the pass that runs
+  ProductObserver* observer_ = nullptr;
   std::unique_ptr<Profile> profile_;
   const Weight* head_ = nullptr;
 };

@@ -16,6 +16,7 @@
 namespace qwen35 {
 
 void bind_devices(pybind11::module_& module);
+void bind_calibration(pybind11::module_& module);
 void bind_model(pybind11::module_& module);  // Model, Sequence, Snapshot
 void bind_sampler(pybind11::module_& module);
 void bind_quantise(pybind11::module_& module);  // Factor, solve, weighted_error

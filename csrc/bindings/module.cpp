@@ -170,6 +170,7 @@ PYBIND11_MODULE(_core, module) {
   qwen35::bind_fake(kernels);
   qwen35::bind_gemm(kernels);
   qwen35::bind_model(module);
+  qwen35::bind_calibration(module);
   qwen35::bind_sampler(module);
   qwen35::bind_quantise(module);
 }

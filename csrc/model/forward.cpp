@@ -50,17 +50,21 @@ struct Pass {  // what every block needs, so that a block's own arguments are it
 
 void forward(Backend& ops, const Weights& model, const Config& config, const Rope& rope, const Activations& s,
              std::size_t outputs) {
-  Pass pass{ops, config, rope, s};
   ops.embed(s.x, *model.embedding);
+  forward_layers(ops, model, config, rope, s);
+  Tensor last = s.x;
+  if (outputs != s.x.rows) ops.take_rows(last = s.h.first_rows(outputs), s.x);
+  ops.rms_norm(s.last.first_rows(outputs), last, model.norm, config.eps);
+}
+
+void forward_layers(Backend& ops, const Weights& model, const Config& config, const Rope& rope, const Activations& s) {
+  Pass pass{ops, config, rope, s};
   for (const LayerWeights& layer : model.layers) {
     ops.rms_norm(s.h, s.x, layer.mixer_norm, config.eps);
     std::visit([&](const auto& w) { pass.mix(w, layer.index); }, layer.mixer);
     ops.rms_norm(s.h, s.x, layer.feed_forward_norm, config.eps);
     std::visit([&](const auto& w) { pass.feed(w); }, layer.feed_forward);
   }
-  Tensor last = s.x;
-  if (outputs != s.x.rows) ops.take_rows(last = s.h.first_rows(outputs), s.x);
-  ops.rms_norm(s.last.first_rows(outputs), last, model.norm, config.eps);
 }
 
 void append_pairs(Backend& ops, const MtpWeights& block, const Config& config, const Rope& rope, const Activations& s) {

@@ -15,6 +15,9 @@ namespace qwen35 {
 void forward(Backend& ops, const Weights& model, const Config& config, const Rope& rope, const Activations& s,
              std::size_t outputs);
 
+// The layers of `model` alone: s.x is what comes into the first, and then what leaves the last.
+void forward_layers(Backend& ops, const Weights& model, const Config& config, const Rope& rope, const Activations& s);
+
 // The pairs of the current step, into the keys and values of the block that drafts: the row of token p + 1 pairs its
 // embedding with the hidden state of p, which previous_rows left in s.h. Nothing attends to them here, so that this is
 // all the block needs of a text that is given (docs/architecture.md 5).

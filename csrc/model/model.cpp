@@ -31,18 +31,25 @@ std::uint32_t check_drafts(std::size_t drafts) {
 }
 
 Model::Model(const ModelFile& file, std::unique_ptr<Backend> backend, std::size_t context_tokens, std::size_t drafts,
-             std::size_t pass_rows, TensorSource* source, const std::function<void()>& pause)
+             std::size_t pass_rows, TensorSource* source, const std::function<void()>& pause,
+             const std::optional<LayerRange>& part)
     : backend_(std::move(backend)),
       config_(naming(file, [&] { return configure(file, *backend_); })),
       rope_table_(make_rope(config_, context_tokens)),
       context_tokens_(context_tokens == 0 ? config_.context_tokens : context_tokens),
       drafts_(check_drafts(drafts)),
       pass_rows_(pass_rows),
-      weights_(load(file, source, pause)) {
+      weights_(load(file, source, pause, part)) {
   const auto bytes = std::as_bytes(std::span(rope_table_.inv_freq));
   inv_freq_ = backend_->allocate(bytes.size());
   backend_->upload(inv_freq_->data(), bytes.data(), bytes.size());
   backend_->synchronize();
+}
+
+std::uint32_t Model::attention_layers() const noexcept {
+  return static_cast<std::uint32_t>(std::ranges::count_if(weights_.layers, [](const LayerWeights& layer) {
+    return std::holds_alternative<AttentionWeights>(layer.mixer);
+  }));
 }
 
 Rope Model::rope() const noexcept {
@@ -50,9 +57,14 @@ Rope Model::rope() const noexcept {
           config_.rope.sections, rope_table_.magnitude};
 }
 
-Weights Model::load(const ModelFile& file, TensorSource* source, const std::function<void()>& pause) {
+Weights Model::load(const ModelFile& file, TensorSource* source, const std::function<void()>& pause,
+                    const std::optional<LayerRange>& part) {
+  if (part && (part->count == 0 || part->end() > config_.layers)) {
+    throw InputError("layers " + std::to_string(part->first) + " to " + std::to_string(part->end()) +
+                     ", expected some of the " + std::to_string(config_.layers) + " of this model");
+  }
   const auto from = [&](TensorSource& tensors) {
-    return naming(file, [&] { return load_weights(file.directory(), config_, *backend_, tensors, pause); });
+    return naming(file, [&] { return load_weights(file.directory(), config_, *backend_, tensors, pause, part); });
   };
   if (source != nullptr) return from(*source);
   if (file.file().extent() == GgufExtent::kHeader) {
@@ -106,7 +118,7 @@ KvPool& Model::DeviceLock::kv_pool(KvPools& pools, KvFormat format, std::size_t 
 }
 
 KvPool& Model::DeviceLock::kv_pool(KvFormat format) {
-  return kv_pool(model_.kv_pools_, format, model_.config_.attention_layers());
+  return kv_pool(model_.kv_pools_, format, model_.attention_layers());
 }
 
 KvPool& Model::DeviceLock::draft_pool(KvFormat format) {
@@ -116,7 +128,7 @@ KvPool& Model::DeviceLock::draft_pool(KvFormat format) {
 StatePool& Model::DeviceLock::state_pool() {
   auto& pool = model_.state_pool_;
   if (pool == nullptr) {
-    const auto layers = static_cast<std::uint32_t>(model_.config_.delta_layers());
+    const auto layers = static_cast<std::uint32_t>(model_.weights_.layers.size()) - model_.attention_layers();
     pool = model_.backend_->state_pool({.layers = layers,
                                         .shape = model_.config_.delta,
                                         .uncertain = model_.drafts_,

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "backend/backend.h"
@@ -28,9 +29,11 @@ class Model {
   // kMostUncertain. `pass_rows`: tokens of a pass, unless a caller asks for another number. `source` gives the tensors'
   // bytes where the file is a header alone. Nothing of the file or the source is needed afterwards. Throws FormatError
   // when the file is not a complete model of the family or changes meanwhile, InputError when the context cannot be
-  // had. `pause` is called between tensors; what it throws ends the load.
+  // had. `pause` is called between tensors; what it throws ends the load. With a `part`
+  // only LayerPass can run the model.
   Model(const ModelFile& file, std::unique_ptr<Backend> backend, std::size_t context_tokens, std::size_t drafts,
-        std::size_t pass_rows, TensorSource* source, const std::function<void()>& pause);
+        std::size_t pass_rows, TensorSource* source, const std::function<void()>& pause,
+        const std::optional<LayerRange>& part = std::nullopt);
 
   bool was_mapped() const noexcept { return was_mapped_; }  // no: the system cannot map the file, and it was read
   const Config& config() const noexcept { return config_; }
@@ -75,7 +78,9 @@ class Model {
   DeviceLock lock_device() { return DeviceLock(*this); }
 
  private:
-  Weights load(const ModelFile& file, TensorSource* source, const std::function<void()>& pause);
+  Weights load(const ModelFile& file, TensorSource* source, const std::function<void()>& pause,
+               const std::optional<LayerRange>& part);
+  std::uint32_t attention_layers() const noexcept;  // that are loaded
 
   std::unique_ptr<Backend> backend_;
   Config config_;

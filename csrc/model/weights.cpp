@@ -102,7 +102,7 @@ class Binder {
     Buffer& buffer = *weights_.vectors.emplace_back(backend.allocate(bytes.size()));
     backend.upload(buffer.data(), bytes.data(), bytes.size());
     backend.synchronize();  // `values` goes away
-    list(name, rows, count, bytes.size());
+    list(name, rows, count, bytes.size(), nullptr);
     return buffer.data().as<const float>();
   }
 
@@ -129,12 +129,12 @@ class Binder {
     const auto give_back = [&source](const std::byte* data, std::size_t bytes) { source.give_back(data, bytes); };
     const Weight* weight = weights_.matrices.emplace_back(pack(encoded, give_back)).get();
     source.give_back(encoded.data, tensor->bytes);
-    list(name, weight->rows(), weight->cols(), weight->bytes());
+    list(name, weight->rows(), weight->cols(), weight->bytes(), weight);
     return weight;
   }
 
-  void list(const std::string& name, std::size_t rows, std::size_t cols, std::size_t bytes) {
-    weights_.directory.push_back({name, rows, cols, bytes});
+  void list(const std::string& name, std::size_t rows, std::size_t cols, std::size_t bytes, const Weight* matrix) {
+    weights_.directory.push_back({name, rows, cols, bytes, matrix});
     weights_.bytes += bytes;
   }
 
@@ -252,10 +252,20 @@ void bind_model(Binder& bind, const Config& c, Weights& w) {
   for (std::size_t i = 0; i < c.mtp_layers; ++i) w.mtp.push_back(bind_mtp(bind, c, c.layers + i, w));
 }
 
+// Pools of a part hold its layers alone, so their indices begin at 0.
+void bind_part(Binder& bind, const Config& c, const LayerRange& part, Weights& w) {
+  if (part.first == 0) w.embedding = bind.matrix("token_embd.weight", c.vocabulary, c.hidden);
+  std::uint32_t delta = 0, attention = 0;
+  for (std::size_t layer = part.first; layer < part.end(); ++layer) {
+    LayerWeights& bound = w.layers.emplace_back(bind_layer(bind, c, layer));
+    bound.index = c.is_attention(layer) ? attention++ : delta++;
+  }
+}
+
 }  // namespace
 
 Weights load_weights(const GgufDirectory& file, const Config& config, Backend& backend, TensorSource& source,
-                     const std::function<void()>& pause) {
+                     const std::function<void()>& pause, const std::optional<LayerRange>& part) {
   Weights checked;
   Binder check(file, nullptr, checked);
   bind_model(check, config, checked);
@@ -264,7 +274,11 @@ Weights load_weights(const GgufDirectory& file, const Config& config, Backend& b
   Weights weights;
   const Packing packing{backend, source, pause};
   Binder pack(file, &packing, weights);
-  bind_model(pack, config, weights);
+  if (part) {
+    bind_part(pack, config, *part, weights);
+  } else {
+    bind_model(pack, config, weights);
+  }
   return weights;
 }
 

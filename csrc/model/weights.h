@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -75,6 +76,15 @@ struct PackedTensor {
   std::size_t rows;
   std::size_t cols;
   std::size_t bytes;
+  const Weight* matrix;  // null for a vector
+};
+
+// Consecutive layers of a model.
+struct LayerRange {
+  std::size_t first;
+  std::size_t count;
+
+  std::size_t end() const noexcept { return first + count; }
 };
 
 struct Weights {
@@ -93,8 +103,9 @@ struct Weights {
 
 // The directory is a model's, of types that can be decoded (dialect/model_file.h). Throws FormatError naming the
 // tensors that are missing, unexpected, or of another shape or type than the config asks.
-// `pause` is called before each tensor and may throw.
+// `pause` is called before each tensor and may throw. With a `part`, those layers alone are loaded, the embedding with
+// the first of the model, and no head.
 Weights load_weights(const GgufDirectory& file, const Config& config, Backend& backend, TensorSource& source,
-                     const std::function<void()>& pause);
+                     const std::function<void()>& pause, const std::optional<LayerRange>& part = std::nullopt);
 
 }  // namespace qwen35

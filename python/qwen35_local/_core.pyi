@@ -248,6 +248,40 @@ def weighted_error(
     """tr(D H D^T) of fp32 [rows, cols] and their encoded blocks, for any symmetric `h` [cols, cols]."""
 
 @final
+class Calibration:
+    """Layers [first, first + count) of a model on the CPU, texts through them, and second moments of what their
+    matrices multiply. `header`: a GGUF of which the metadata and the list of tensors are read; `tensors` makes the
+    encoded bytes of a tensor, by its name."""
+
+    def __init__(
+        self,
+        header: str | PathLike[str] | GgufFile,
+        *,
+        tensors: Callable[[str], NDArray[np.uint8]],
+        first: int,
+        count: int,
+        texts: int,
+        length: int,
+        diagonal: bool = False,
+        threads: int = 0,
+    ) -> None:
+        """For at most `texts` texts of `length` tokens at a time. `diagonal`: of the moments, keep mean squares alone.
+        Raises FormatError, InputError."""
+
+    def run(self, tokens: NDArray[np.int32], x: NDArray[np.float32], *, into: int | None = None) -> None:
+        """Runs texts [n, length] from their first token. `x` [n, length, D]: what comes into the first layer, replaced
+        by what leaves the last; the model's first layer embeds the tokens and reads no x. `into`: 0 or 1, the part that
+        moments are added to."""
+
+    @property
+    def inputs(self) -> list[tuple[tuple[str, ...], int, int]]:
+        """Of each distinct input in part 0: the tensors that multiply it, columns, and experts that are kept apart."""
+
+    def moments(self, name: str, *, part: int = 0, expert: int = 0) -> tuple[NDArray[np.float32], float]:
+        """The mean of x x^T [cols, cols], or of x^2 [cols], of what came into a tensor, and over how many rows. Rows of
+        an expert's down projection count by the square of the router's weight. Raises InputError."""
+
+@final
 class Model:
     """Weights on a device, immutable and shareable between sequences and threads; nothing of the file is used any more.
 

@@ -145,14 +145,40 @@ def test_interrupt_leaves_nothing(folder: Path) -> None:
         write = module._write
         def stop(progress):
             os.kill(os.getpid(), signal.SIGINT)
-        module._write = lambda plan, target, progress, threads: write(plan, target, stop, threads)
+        module._write = lambda plan, target, progress, *rest: write(plan, target, stop, *rest)
         sys.argv = ["qwen35", "quantize", *sys.argv[1:]]
         main()
     """
-    done = python(code, folder / "m", folder / "out.gguf")
+    done = python(code, folder / "m", folder / "out.gguf", "--calibrate", "none")
     assert done.returncode == 130, done.stderr
     assert "Traceback" not in done.stderr
     assert names(folder) == ["m"]
+
+
+def test_what_a_calibrated_conversion_has_done_outlives_an_interruption(folder: Path) -> None:
+    code = """
+        import os, signal, sys
+        from qwen35_local import _core
+        from qwen35_local.cli.main import main
+        solve, done = _core.solve, []
+        def stop(*args, **options):
+            done.append(1)
+            if len(done) == 5:
+                os.kill(os.getpid(), signal.SIGINT)
+            return solve(*args, **options)
+        _core.solve = stop
+        sys.argv = ["qwen35", "quantize", *sys.argv[1:]]
+        main()
+    """
+    arguments = (folder / "m", folder / "out.gguf", "--calibration-tokens", 8192)
+    stopped = python(code, *arguments)
+    assert stopped.returncode == 130, stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    assert "the same command goes on with it" in stopped.stderr
+    assert names(folder) == [".out.gguf.qwen35-conversion", "m"]
+    done = python(code.replace("== 5", "== -1"), *arguments)
+    assert done.returncode == 0, done.stderr
+    assert names(folder) == ["m", "out.gguf"]
 
 
 @POSIX
@@ -164,7 +190,7 @@ def test_a_limit_on_file_size_is_reported(folder: Path) -> None:
         sys.argv = ["qwen35", "quantize", *sys.argv[1:]]
         main()
     """
-    done = python(code, folder / "m", folder / "out.gguf")
+    done = python(code, folder / "m", folder / "out.gguf", "--calibrate", "none")
     assert done.returncode == 2, done.stderr
     assert "the disk is full; nothing was left behind" in done.stderr
     assert done.stderr.count("\n") == 1

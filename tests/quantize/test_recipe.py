@@ -1,12 +1,17 @@
 """Which type each tensor gets, against the rules of llama-quantize worked out by hand for published sizes."""
 
+import itertools
+import math
+
 import pytest
 
 from qwen35_local.cli.quantize import TYPES
 from qwen35_local.errors import InputError
 from qwen35_local.models.config import ModelConfig
+from qwen35_local.models.registry import SIZES
 from qwen35_local.models.tensors import tensor_table
 from qwen35_local.quantize import recipe
+from qwen35_local.quantize.allocate import ERRORS, Choice, allocate, n_bytes
 
 SMALL = ModelConfig(  # the 0.8B with its MTP block
     vocabulary=248320,
@@ -34,9 +39,16 @@ MOE = ModelConfig(  # the 35B-A3B with its MTP block
 )
 
 
-def types(config: ModelConfig, preset: str) -> dict[str, str]:
-    model = recipe.Model(config.block_count, config.heads // config.kv_heads, config.is_moe)
-    return recipe.assign([(spec.name, spec.shape) for spec in tensor_table(config)], preset, model)
+def tensors(config: ModelConfig) -> list[tuple[str, tuple[int, ...]]]:
+    return [(spec.name, spec.shape) for spec in tensor_table(config)]
+
+
+def types(config: ModelConfig, preset: str, recipe_name: recipe.Recipe = "llama") -> dict[str, str]:
+    return recipe.Mixture(preset, recipe_name).assign(tensors(config), recipe.Model.of(config))
+
+
+def size(config: ModelConfig, found: dict[str, str]) -> int:
+    return sum(n_bytes(found[name], math.prod(shape)) for name, shape in tensors(config))
 
 
 def layers(found: dict[str, str], part: str, dtype: str) -> list[int]:
@@ -73,12 +85,12 @@ def test_small_preset() -> None:
     found = types(SMALL, "Q4_K_S")
     assert layers(found, "ffn_down", "Q5_K") == [0, 1, 2]
     assert sorted(layers(found, "attn_qkv", "Q5_K") + layers(found, "attn_v", "Q5_K")) == [0, 1, 2, 3]
-    assert set(found.values()) == {"F32", "Q8_0", "Q4_K", "Q5_K", "Q6_K"}
+    assert set(found.values()) == {"F32", "Q4_K", "Q5_K", "Q6_K"}
 
 
-def test_iq4_xs_lifts_values_and_the_first_downs() -> None:
+def test_iq4_xs_lifts_values_and_not_the_first_downs_with_an_importance_matrix() -> None:
     found = types(SMALL, "IQ4_XS")
-    assert layers(found, "ffn_down", "Q5_K") == [0, 1, 2]
+    assert layers(found, "ffn_down", "Q5_K") == []
     assert len(layers(found, "attn_qkv", "Q5_K")) == 18
     assert len(layers(found, "attn_v", "Q5_K")) == 7
 
@@ -104,12 +116,92 @@ def test_what_is_never_shrunk(preset: str) -> None:
         "ffn_gate_inp_shexp.weight",
     )
     assert {dtype for name, dtype in found.items() if name.endswith(kept)} == {"F32"}
-    if recipe.FILE_TYPES[preset].base not in ("F32", "F16", "BF16"):
-        assert {d for name, d in found.items() if "ssm_alpha" in name or "ssm_beta" in name} == {"Q8_0"}
 
 
 def test_help_lists_every_type() -> None:
     assert TYPES.split(", ") == list(recipe.FILE_TYPES)
+
+
+def test_q4_0_lifts_the_first_downs_with_an_importance_matrix() -> None:
+    assert layers(types(SMALL, "Q4_0"), "ffn_down", "Q4_1") == [0, 1, 2]
+
+
+def test_three_bits() -> None:
+    found = types(SMALL, "Q3_K_M")
+    assert layers(found, "ffn_down", "Q5_K") == [0]
+    assert layers(found, "ffn_down", "Q4_K") == list(range(1, 25))
+    assert sorted(layers(found, "attn_qkv", "Q5_K") + layers(found, "attn_v", "Q5_K")) == [0, 1]
+    assert layers(found, "attn_output", "Q4_K") == [3, 7, 11, 15, 19, 23, 24]
+    assert layers(found, "ffn_up", "Q3_K") == list(range(25))
+
+
+@pytest.mark.parametrize("preset", [name for name, kind in recipe.FILE_TYPES.items() if kind.more])
+@pytest.mark.parametrize("name", SIZES)
+def test_own_mixture_takes_no_more_bytes_than_llama_quantize(name: str, preset: str) -> None:
+    config = SIZES[name].config
+    own, theirs = size(config, types(config, preset, "qwen35")), size(config, types(config, preset))
+    assert 0.999 * theirs < own <= theirs
+
+
+def test_own_mixture_spends_bits_where_this_family_loses_most() -> None:
+    found = types(SIZES["Qwen3.5-27B"].config, "Q4_K_M", "qwen35")
+    assert {d for name, d in found.items() if "ssm_alpha" in name or "ssm_beta" in name} == {"F32"}
+    assert {d for name, d in found.items() if name.startswith("blk.64.") and "norm" not in name} == {"Q8_0"}
+    assert {d for name, d in found.items() if "ssm_out" in name} <= {"Q5_K", "Q6_K"}
+    assert layers(found, "attn_q", "Q8_0") == [64]
+    assert not layers(found, "ffn_up", "Q5_K")
+
+
+def test_every_token_goes_through_the_shared_expert_and_few_through_another() -> None:
+    found = types(SIZES["Qwen3.5-35B-A3B"].config, "Q4_K_M", "qwen35")
+    bits = ["Q4_K", "Q5_K", "Q6_K", "Q8_0"]
+    for part in ("gate", "up", "down"):
+        for layer in range(40):
+            shared, routed = (found[f"blk.{layer}.ffn_{part}_{kind}.weight"] for kind in ("shexp", "exps"))
+            assert bits.index(shared) > bits.index(routed)
+
+
+def test_target_is_kept() -> None:
+    config, model = SIZES["Qwen3.5-9B"].config, recipe.Model.of(SIZES["Qwen3.5-9B"].config)
+    for bits in (4.1, 4.5, 5.5):
+        found = recipe.Mixture(target_bpw=bits).assign(tensors(config), model)
+        n_values = sum(math.prod(shape) for _, shape in tensors(config))
+        assert 0.998 * bits < size(config, found) * 8 / n_values <= bits
+    with pytest.raises(InputError, match="too few"):
+        recipe.Mixture(target_bytes=1 << 30).assign(tensors(config), model)
+
+
+def test_types_by_pattern() -> None:
+    model = recipe.Model.of(SMALL)
+    mixture = recipe.Mixture("Q4_K_M", overrides={"*.ffn_down.*": "Q5_K", "blk.0.ffn_down.weight": "Q8_0"})
+    found = mixture.assign(tensors(SMALL), model)
+    assert layers(found, "ffn_down", "Q8_0") == [0]
+    assert layers(found, "ffn_down", "Q5_K") == list(range(1, 25))
+    with pytest.raises(InputError, match="no matrix is called 'nothing'"):
+        recipe.Mixture(overrides={"nothing": "Q5_K"}).assign(tensors(SMALL), model)
+
+
+def test_allocation_finds_what_trying_everything_finds() -> None:
+    choices = [
+        Choice("a", 1024, 2.0, ("Q4_K", "Q5_K", "Q6_K")),
+        Choice("b", 2048, 0.3, ("Q4_K", "Q5_K", "Q6_K")),
+        Choice("c", 512, 0.9, ("Q4_K", "Q5_K", "Q6_K")),
+    ]
+
+    def loss(found: dict[str, str]) -> float:
+        return sum(c.sensitivity * ERRORS[found[c.name]] * c.n_values for c in choices)
+
+    every = [
+        {c.name: t for c, t in zip(choices, chosen, strict=True)}
+        for chosen in itertools.product(*(c.types for c in choices))
+    ]
+    for found in every:
+        budget = sum(n_bytes(found[c.name], c.n_values) for c in choices)
+        within = [e for e in every if sum(n_bytes(e[c.name], c.n_values) for c in choices) <= budget]
+        own = allocate(choices, budget)
+        assert sum(n_bytes(own[c.name], c.n_values) for c in choices) <= budget
+        # Greedy steps along the hull: within one tensor's step of the best.
+        assert loss(own) <= min(map(loss, within)) + 2.0 * (ERRORS["Q4_K"] - ERRORS["Q5_K"]) * 1024
 
 
 def test_unknown_type_is_refused() -> None:

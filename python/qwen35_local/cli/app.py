@@ -37,7 +37,20 @@ def options(
     pass
 
 
-for name in ("chat", "quantize", "perplexity", "info", "plan", "bench", "selftest", "doctor", "pull", "list", "rm"):
+for name in (
+    "chat",
+    "quantize",
+    "imatrix",
+    "perplexity",
+    "info",
+    "plan",
+    "bench",
+    "selftest",
+    "doctor",
+    "pull",
+    "list",
+    "rm",
+):
     app.command(name)(getattr(import_module(f"qwen35_local.cli.{name}"), name))
 
 

@@ -5,19 +5,20 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from qwen35_local.cli.argument import MODEL_HELP
-from qwen35_local.cli.options import ThreadsInFull
+from qwen35_local.cli.options import ThreadsInFull, count
 from qwen35_local.cli.terminal import printable
-from qwen35_local.units import counted, file_size
+from qwen35_local.units import counted, file_size, parse_bytes
 
 if TYPE_CHECKING:
     from qwen35_local.quantize import Report, TensorProgress
+    from qwen35_local.quantize.recipe import Recipe
 
-TYPES = "F32, F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_K_S, Q4_0, IQ4_XS"
+TYPES = "F32, F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_K_S, Q4_0, IQ4_XS, Q3_K_M"
 
 
 def quantize(
@@ -31,7 +32,33 @@ def quantize(
         Path | None,
         typer.Argument(help="The file to write, or its folder. Default: MODEL-TYPE.gguf here.", show_default=False),
     ] = None,
-    type: Annotated[str, typer.Option("--type", "-t", help=f"One of {TYPES}.")] = "Q4_K_M",
+    type: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--type",
+            "-t",
+            help=f"One of {TYPES}; and PATTERN=TYPE for some tensors, as in '*.ssm_out.*=Q6_K'. Default: Q4_K_M.",
+            show_default=False,
+        ),
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="Which tensors get more bits: qwen35, by what this family loses; llama, as llama.cpp.")
+    ] = "qwen35",
+    target_size: Annotated[
+        str | None, typer.Option(help="Choose types for tensors of so many bytes, as in 15.5G.", show_default=False)
+    ] = None,
+    target_bpw: Annotated[
+        float | None, typer.Option(help="Choose types for so many bits per weight.", show_default=False)
+    ] = None,
+    calibrate: Annotated[
+        str,
+        typer.Option(metavar="builtin|FILE|none", help="Texts to round for: of this program, or your own, or none."),
+    ] = "builtin",
+    imatrix: Annotated[
+        Path | None,
+        typer.Option(help="Round by an importance matrix of llama-imatrix instead of --calibrate.", show_default=False),
+    ] = None,
+    calibration_tokens: Annotated[int, count("--calibration-tokens", low=8192, help="Tokens of them.")] = 65536,
     name: Annotated[
         str | None,
         typer.Option(help="The model's name. Default: the repository's or the folder's.", show_default=False),
@@ -50,14 +77,25 @@ def quantize(
 ) -> None:
     """Convert a checkpoint to a quantised GGUF that this program and llama.cpp can load."""
     from qwen35_local.cli.model import source_path
-    from qwen35_local.quantize import convert
+    from qwen35_local.quantize import convert, importance
+    from qwen35_local.quantize.texts import BUILT_IN, NONE, texts_from
 
     source = source_path(model)
-    with conversion_bar() as progress:
+    preset, types = _types(type or [])
+    texts = None
+    if imatrix is None and calibrate != NONE and preset not in ("F32", "F16", "BF16", "Q8_0"):
+        texts = texts_from(calibrate if calibrate == BUILT_IN else Path(calibrate), calibration_tokens)
+    with conversion_bar() as progress, _going_on(is_kept=texts is not None and not dry_run):
         report = convert(
             source,
             out,
-            type,
+            preset,
+            recipe=cast("Recipe", recipe),
+            types=types,
+            target_bytes=None if target_size is None else parse_bytes("--target-size", target_size),
+            target_bpw=target_bpw,
+            texts=texts,
+            importance=None if imatrix is None else importance.read(imatrix),
             name=name,
             progress=progress,
             dry_run=dry_run,
@@ -71,6 +109,33 @@ def quantize(
         typer.echo(json.dumps(report.to_json(), indent=2))
     else:
         _print(report)
+
+
+def _types(given: list[str]) -> tuple[str, dict[str, str]]:
+    """The preset, and types by pattern of tensor names. Raises InputError."""
+    from qwen35_local import _core
+    from qwen35_local.errors import InputError
+
+    preset, types = "Q4_K_M", dict[str, str]()
+    for word in given:
+        pattern, equals, dtype = word.rpartition("=")
+        if not equals:
+            preset = word.upper()
+        elif dtype.upper() not in _core.block_types():
+            raise InputError(f"--type {word}: {dtype!r} is no type of tensors; one is Q6_K.")
+        else:
+            types[pattern] = dtype.upper()
+    return preset, types
+
+
+@contextmanager
+def _going_on(*, is_kept: bool) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        if is_kept:
+            typer.echo("what is done is kept: the same command goes on with it", err=True)
+        raise
 
 
 @contextmanager
@@ -111,6 +176,14 @@ def _print(report: "Report") -> None:
         lines.append(f"  {dtype:<7}{file_size(n_bytes):>10}  {n_bytes / total:6.1%}  {counted(count, 'tensor')}")
     if report.vision:
         lines.append(f"left out: {counted(len(report.vision), 'vision tensor')} ({printable(report.vision[0])} ...)")
+    calibrated = [t.calibration for t in report.tensors if t.calibration is not None]
+    if calibrated:
+        kept, of = sum(c.kept for c in calibrated), sum(c.matrices for c in calibrated)
+        mean = sum(c.error_ratio for c in calibrated) / len(calibrated)
+        lines.append(
+            f"calibrated: {kept} of {of} matrices were solved with less error on held-out texts, the others are "
+            f"rounded by importance; {mean:.2f} of that error in the mean"
+        )
     worst = report.worst()
     if worst:
         lines.append("largest relative errors (root of squared error over squared weights):")

@@ -83,7 +83,7 @@ def of_config(name: str, argument: str, config: ModelConfig, preset: str, extras
     if not extras.mtp:
         config = replace(config, mtp_layers=0)
     listed = [(spec.name, spec.shape) for spec in tensor_table(config)]
-    model = recipe.Model(config.block_count, config.heads // config.kv_heads, config.is_moe)
+    model = recipe.Model.of(config)
     types = recipe.assign(listed, preset, model)
     tensors = tuple(Stored(tensor, shape, types[tensor]) for tensor, shape in listed)
     footprint = DeviceFootprint(

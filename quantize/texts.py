@@ -1,0 +1,53 @@
+"""What to calibrate with: texts of this package, or a file, as the model's own tokenizer and template make them."""
+
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from qwen35_local.chat.template import Template
+from qwen35_local.errors import InputError, TemplateError
+from qwen35_local.quantize.calibrate import Texts, TextsFor
+from qwen35_local.quantize.calibration import windows
+from qwen35_local.quantize.plan import Metadata
+from qwen35_local.text import plain_text
+from qwen35_local.text.tokenizer import Tokenizer
+
+BUILT_IN, NONE = "builtin", "none"
+LENGTH = 512  # tokens of a text
+DEFAULT_TOKENS = 65536
+_HELD_OUT = 8  # one text in so many
+_FEWEST = 16  # texts
+
+
+def texts_from(source: str | Path, tokens: int = DEFAULT_TOKENS) -> TextsFor:
+    """At most `tokens` tokens of the texts of this package (`BUILT_IN`), or of a file of text. The result raises
+    InputError, FormatError and OSError."""
+
+    most = max(1, tokens // LENGTH)
+
+    def built_in(metadata: Metadata) -> Texts:
+        tokenizer, template = Tokenizer(metadata), _template(metadata)
+        calibration = windows(tokenizer, template, LENGTH)
+        held_out = windows(tokenizer, template, LENGTH, part="held_out")
+        return Texts(np.stack([*islice(calibration, most)]), np.stack([*islice(held_out, -(-most // _HELD_OUT))]))
+
+    def of_file(metadata: Metadata) -> Texts:
+        ids = np.asarray(Tokenizer(metadata).encode(plain_text.read(Path(source)).text), np.int32)
+        if len(ids) < _FEWEST * LENGTH:
+            raise InputError(
+                f"{source}: {len(ids)} tokens; at least {_FEWEST * LENGTH} are needed to calibrate with, and "
+                f"{DEFAULT_TOKENS} are better."
+            )
+        whole = ids[: len(ids) // LENGTH * LENGTH].reshape(-1, LENGTH)
+        is_held_out = np.arange(len(whole)) % _HELD_OUT == _HELD_OUT - 1
+        return Texts(whole[~is_held_out][:most], whole[is_held_out][: -(-most // _HELD_OUT)])
+
+    return built_in if source == BUILT_IN else of_file
+
+
+def _template(metadata: Metadata) -> Template | None:
+    try:
+        return Template.for_file(metadata)
+    except TemplateError:
+        return None

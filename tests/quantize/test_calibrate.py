@@ -1,0 +1,127 @@
+"""Layers run some at a time give what the whole model gives, and the moments of what went through them."""
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_checkpoints
+from tiny_checkpoints import Tiny
+
+from qwen35_local import _core
+from qwen35_local.errors import InputError
+from qwen35_local.quantize.calibrate import Calibrator, Texts
+from qwen35_local.quantize.encode import Encoder
+from qwen35_local.quantize.plan import Plan
+from qwen35_local.quantize.recipe import Mixture
+from qwen35_local.quantize.rows import RowReader
+
+convert = importlib.import_module("qwen35_local.quantize.convert")
+LENGTH = 12
+KINDS = {"dense": Tiny(layers=4), "moe": Tiny(layers=4, is_moe=True, is_tied=False)}
+
+
+@pytest.fixture(params=KINDS)
+def tiny(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    tiny_checkpoints.write(tmp_path / "m", KINDS[request.param])
+    return tmp_path / "m"
+
+
+def texts(plan: Plan) -> Texts:
+    random = np.random.default_rng(1)
+    vocabulary = next(tensor.shape[0] for tensor in plan.tensors if tensor.name == "token_embd.weight")
+    calibration, held_out = (random.integers(0, vocabulary, (n, LENGTH)).astype(np.int32) for n in (5, 2))
+    return Texts(calibration, held_out)
+
+
+def planned(folder: Path) -> Plan:
+    _, plan = convert.plan_of(folder, Mixture("Q8_0"), False)
+    plan.metadata["general.name"] = "tiny"
+    return plan
+
+
+def calibrator(plan: Plan, folder: Path, memory: int, threads: int = 1) -> Calibrator:
+    folder.mkdir()
+    return Calibrator(plan, Encoder(RowReader(), 1), texts(plan), folder, memory=memory, threads=threads)
+
+
+def test_rows_that_leave_the_last_layer_are_those_of_the_whole_model(tiny: Path, tmp_path: Path) -> None:
+    plan = planned(tiny)
+    found = calibrator(plan, tmp_path / "w", memory=0)
+    assert [(group.first, group.count) for group in found.groups] == [(0, 1), (1, 1), (2, 1), (3, 1)]
+    for group in found.groups:
+        found.measure(group)
+    rows = np.load(tmp_path / "w" / "rows-4.npy")
+    convert.convert(tiny, tmp_path / "m.gguf", "Q8_0")
+    model = _core.Model(tmp_path / "m.gguf", device="cpu")
+    norm = _core.GgufFile(tmp_path / "m.gguf").decode("output_norm.weight")
+    all_texts = np.concatenate([texts(plan).calibration, texts(plan).held_out])
+    for ids, left in zip(all_texts, rows, strict=True):
+        hidden = _core.Sequence(model).step(ids, hidden="all").hidden
+        scaled = left / np.sqrt((left * left).mean(-1, keepdims=True) + model.config["rms_eps"]) * norm
+        np.testing.assert_allclose(scaled, hidden, rtol=0, atol=2e-6 * np.abs(hidden).max())
+
+
+def test_any_grouping_and_threads_give_the_same_moments(tiny: Path, tmp_path: Path) -> None:
+    plan = planned(tiny)
+    whole = calibrator(plan, tmp_path / "whole", memory=1 << 30, threads=3)
+    assert len(whole.groups) == 1
+    all_moments = whole.measure(whole.groups[0])
+    parts = calibrator(plan, tmp_path / "parts", memory=0)
+    for group in parts.groups:
+        moments = parts.measure(group)
+        for tensor in plan.tensors:
+            if tensor.name.startswith(f"blk.{group.first}.") and tensor.name in moments:
+                for expert in range(tensor.experts):
+                    for of in (type(moments).held_out, type(moments).mean_squares):
+                        np.testing.assert_array_equal(
+                            of(moments, tensor.name, expert), of(all_moments, tensor.name, expert), tensor.name
+                        )
+
+
+def test_moments_of_the_first_layer_are_those_of_its_normed_embeddings(tiny: Path, tmp_path: Path) -> None:
+    plan = planned(tiny)
+    found = calibrator(plan, tmp_path / "w", memory=0)
+    run = found.measure(found.groups[0])._measured
+    convert.convert(tiny, tmp_path / "m.gguf", "Q8_0")
+    file = _core.GgufFile(tmp_path / "m.gguf")
+    x = file.decode("token_embd.weight")[texts(plan).calibration.reshape(-1)]
+    h = x / np.sqrt((x.astype(np.float64) ** 2).mean(-1, keepdims=True) + 1e-6) * file.decode("blk.0.attn_norm.weight")
+    wanted = h.T @ h / len(h)
+    got, rows = run.moments("blk.0.attn_qkv.weight")
+    assert rows == texts(plan).calibration.size
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
+    names, _, experts = run.inputs[0]
+    assert set(names) == {f"blk.0.{part}.weight" for part in ("attn_qkv", "attn_gate", "ssm_alpha", "ssm_beta")}
+    assert experts == 1
+
+
+def test_every_row_reaches_as_many_experts_as_the_router_chooses(tmp_path: Path) -> None:
+    tiny_checkpoints.write(tmp_path / "m", KINDS["moe"])
+    plan = planned(tmp_path / "m")
+    found = calibrator(plan, tmp_path / "w", memory=0)
+    run = found.measure(found.groups[0])._measured
+    name, experts = next((t.name, t.experts) for t in plan.tensors if t.name == "blk.0.ffn_down_exps.weight")
+    rows = [run.moments(name, expert=expert)[1] for expert in range(experts)]
+    assert sum(rows) == texts(plan).calibration.size * experts * plan.model.share_of_experts
+
+
+def test_bad_calls(tiny: Path, tmp_path: Path) -> None:
+    plan = planned(tiny)
+    found = calibrator(plan, tmp_path / "w", memory=0)
+    with pytest.raises(InputError, match="expected some of the 4"):
+        _core.Calibration(found._header, tensors=found._encoded, first=3, count=2, texts=1, length=8)
+    with pytest.raises(InputError, match=r"is not a contiguous array of uint8"):
+        _core.Calibration(found._header, tensors=lambda _: np.zeros(3, np.uint8), first=0, count=1, texts=1, length=8)
+    run = _core.Calibration(found._header, tensors=found._encoded, first=0, count=1, texts=1, length=8)
+    width = found._width
+    with pytest.raises(InputError, match="expected 1 to 1 texts of 8"):
+        run.run(np.zeros(9, np.int32), np.zeros((9, width), np.float32))
+    with pytest.raises(InputError, match="expected 8 rows"):
+        run.run(np.zeros(8, np.int32), np.zeros((7, width), np.float32))
+    with pytest.raises(InputError, match="not in the vocabulary"):
+        run.run(np.full(8, -1, np.int32), np.zeros((8, width), np.float32))
+    with pytest.raises(InputError, match="nothing has gone through"):
+        run.moments("blk.0.attn_qkv.weight")
+    with pytest.raises(InputError, match="no tensor"):
+        run.moments("blk.1.attn_qkv.weight")
