@@ -25,7 +25,7 @@ def each_count(name, run, arithmetic):
 @pytest.mark.parametrize("dtype", ["Q4_0", "Q4_K", "Q6_K", "F16"])
 def test_matmul(name, dtype):
     rng = np.random.default_rng(1)
-    matrix = Matrix(rng, dtype, 72, 768)  # of three stages of the tensor cores' kernels and more
+    matrix = Matrix(rng, dtype, 72, 768)  # six stages of gemm's
     x = activations(rng, ALL, matrix.cols)
 
     def run(device, count):
@@ -77,9 +77,9 @@ def test_gated_delta_net(name):
 
 
 @pytest.mark.parametrize(("kv", "arithmetic"), [("f16", "fp32"), ("q4", "quantised")])
-@pytest.mark.parametrize("first", [0, 460])
+@pytest.mark.parametrize("first", [0, 760])
 def test_attend(name, kv, arithmetic, first):
-    """From the first row on, and over pages that are quantised."""
+    """From the first row on, and on both sides of position 768, from which a quantised page is read."""
     case = Attention(5, first + ALL, 4, 2, 32)
 
     def run(device, count):

@@ -25,13 +25,17 @@ def compile_with(*arguments: str | Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.fixture(scope="session")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
-    """program("words", "tsan") builds programs/words.cu with that sanitizer."""
+def require_compiler() -> None:
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         pytest.skip("the fibers are written for x86-64 Linux")
     if shutil.which("g++") is None:
         pytest.skip("needs g++")
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    """program("words", "tsan") builds programs/words.cu with that sanitizer."""
+    require_compiler()
     folder = tmp_path_factory.mktemp("simt")
 
     @functools.cache
@@ -63,3 +67,36 @@ def driver(program: object, tmp_path_factory: pytest.TempPathFactory) -> Path:
     core = [CORE / "devices/cuda/driver.cpp", CORE / "devices/cuda/library.cpp"]
     compile_with(*FLAGS, HERE / "programs/driver.cpp", *core, "-o", folder / "driver", "-ldl")
     return folder
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """image("tsan", "gemm.cuh", text) builds the driver's library with that sanitizer, and with `text` in place of this
+    file of csrc/devices/cuda; without it, the kernels as they stand. Only the kernels are compiled each time."""
+    require_compiler()
+    flags = [*FLAGS, "-ftls-model=initial-exec", "-fno-math-errno", "-fno-strict-aliasing"]
+    sources = [path for path in sorted(HERE.glob("*.cpp")) if path.name != "kernels.cpp"]
+
+    @functools.cache
+    def driver(kind: str) -> list[Path]:
+        folder = tmp_path_factory.mktemp(f"driver_{kind}")
+        objects = [folder / f"{path.stem}.o" for path in sources]
+        for path, to in zip(sources, objects, strict=True):
+            compile_with(*flags, *SANITIZERS[kind], "-c", path, "-o", to)
+        return objects
+
+    @functools.cache
+    def build(kind: str, file: str = "", text: str = "") -> Path:
+        folder = tmp_path_factory.mktemp("image")
+        if file:
+            (folder / "devices/cuda").mkdir(parents=True)
+            (folder / "devices/cuda" / file).write_text(text)
+        race = ["-fsanitize=thread"] if kind == "tsan" else []
+        kernels = [f"-I{folder}", *flags, *SANITIZERS[kind], *race, "-O0", HERE / "kernels.cpp"]
+        compile_with(*kernels, "-c", "-o", folder / "kernels.o")
+        library = folder / "libcuda.so.1"
+        objects = [folder / "kernels.o", *driver(kind)]
+        compile_with("-shared", "-Wl,-soname,libcuda.so.1", *race, *objects, "-o", library)
+        return library
+
+    return build
