@@ -23,6 +23,12 @@ RUN = {
     "qwen35 quantize MODEL [OUT] --type Q4_K_M": (
         "qwen35 quantize {checkpoint} {folder}/out.gguf --type Q4_K_M --calibration-tokens 8192"
     ),
+    "qwen35 quantize runs/natural/latest natural-BF16.gguf --type BF16": (
+        "qwen35 quantize {checkpoint} {folder}/out.gguf --type BF16"
+    ),
+    "qwen35 perplexity natural-BF16.gguf --ids IDS/held-out.npy --ctx 1024": (
+        "qwen35 perplexity {demo} --ids {ids} --ctx 64"
+    ),
     "qwen35 imatrix MODEL OUT.gguf": "qwen35 imatrix {checkpoint} {folder}/out.gguf --calibration-tokens 8192",
     "qwen35 perplexity MODEL FILE": "qwen35 perplexity {demo} {text}",
     "qwen35 perplexity qwen35-demo-TYPE.gguf --ids IDS.npy --targets MASK.npy --ctx 1024 "
@@ -72,7 +78,9 @@ NOT_RUN = {
     "qwen35 bench --synthetic 2b --type Q4_0 -p 512 -n 64 -d 0 --batch 1,4 -r 5 --against llama-bench": LLAMA,
     "qwen35 bench --synthetic 0.8b --type Q8_0 -p 512 -n 32 -d 0 --batch 1 -r 2 --against llama-bench": LLAMA,
     "python -m models.demo.training.train --minutes 113 --out runs/one": "trains for two hours",
-    "python -m models.demo.training.MODULE": "stands for the four above",
+    "python -m models.demo.training.corpus FOLDER IDS": "reads packages of Debian; tests/models/demo/test_corpus.py",
+    "python -m models.demo.training.train --text IDS --no-quantised --minutes 50 --out runs/natural": "trains for long",
+    "python -m models.demo.training.MODULE": "stands for those above",
     "pip install -Ccmake.define.QWEN35_CUDA=ON .": INSTALLS,
     "python -m build": INSTALLS,
     "python3 -m venv .venv && .venv/bin/pip install -q . && .venv/bin/qwen35 chat": INSTALLS,
