@@ -19,9 +19,16 @@ from qwen35_local import __version__, _core
 from qwen35_local.errors import FormatError, InputError
 from qwen35_local.partial_file import PartialFile, remove_stale
 from qwen35_local.quantize import writer
-from qwen35_local.quantize.calibrate import DEFAULT_MEMORY, Calibrator, Texts, TextsFor, layer_of
+from qwen35_local.quantize.calibrate import (
+    DEFAULT_MEMORY,
+    Calibrator,
+    Texts,
+    TextsFor,
+    estimated_seconds,
+    layer_of,
+)
 from qwen35_local.quantize.checkpoint import open_checkpoint
-from qwen35_local.quantize.encode import Encoder, Encoding, ImportanceOf
+from qwen35_local.quantize.encode import Encoder, Encoding, ImportanceOf, usable_cores
 from qwen35_local.quantize.gguf_source import open_gguf, plan_gguf
 from qwen35_local.quantize.importance import Importance
 from qwen35_local.quantize.kept import KeptTensors
@@ -64,6 +71,7 @@ def convert(
     texts: TextsFor | None = None,
     importance: Importance | None = None,
     memory: int = DEFAULT_MEMORY,
+    announce: Callable[[int, float], None] | None = None,
 ) -> Report:
     """Converts `source`, a Hugging Face folder or a GGUF, to the preset `type`, one of `FILE_TYPES`.
 
@@ -75,7 +83,8 @@ def convert(
     that size. `texts` makes what to calibrate with: the matrices of the layers are
     then rounded for the least error of what they compute of such texts; an interrupted conversion with texts is gone on
     with by the same call. `importance`: weighs errors by column instead. `memory`: bytes that layers in
-    work may take with their moments. The output appears under its name only when it is complete. Raises
+    work may take with their moments. `announce` is given the tokens of the texts and about
+    how many seconds they take, before the first. The output appears under its name only when it is complete. Raises
     Qwen35Error (bad input, nothing written) and passes on KeyboardInterrupt."""
     started = time.monotonic()
     source_path = Path(source)
@@ -95,7 +104,7 @@ def convert(
     file_bytes = writer.metadata_bytes(plan.metadata) + writer.data_bytes(plan.tensors)
     if not dry_run:
         _check_space(target, file_bytes * (2 if texts else 1))
-        calibrating = _Calibrating(texts, memory) if texts else None
+        calibrating = _Calibrating(texts, memory, announce) if texts else None
         written = _write(plan, target, progress, threads, calibrating, importance)
     return Report(
         source=source_path,
@@ -171,6 +180,7 @@ class _Calibrating:
 
     texts: TextsFor
     memory: int
+    announce: Callable[[int, float], None] | None
 
 
 @dataclass(slots=True)
@@ -215,8 +225,13 @@ def _weights_of(importance: Importance) -> ImportanceOf:
 def _write_calibrated(
     plan: Plan, target: Path, encoder: Encoder, count: "_Count", calibrating: _Calibrating, threads: int
 ) -> _Written:
-    plan.tensors.sort(key=lambda tensor: layer_of(tensor.name))  # stable; -1 comes first
     texts = calibrating.texts(plan.metadata)
+    if texts is None:
+        plan.warnings.append("not calibrated: the model's tokenizer cannot write the texts of this program")
+        return _write_file(plan, target, encoder, count)
+    if calibrating.announce is not None:
+        calibrating.announce(texts.count, estimated_seconds(plan, texts.count, threads or usable_cores()))
+    plan.tensors.sort(key=lambda tensor: layer_of(tensor.name))  # stable; -1 comes first
     kept = KeptTensors(target, _identity(plan, texts))
     calibrator = Calibrator(plan, encoder, texts, kept.folder, memory=calibrating.memory, threads=threads)
     count.expect(texts.count * len(calibrator.groups))

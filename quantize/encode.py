@@ -51,7 +51,7 @@ class Encoder:
         """`threads` 0: as many as this process may use."""
         self._reader = reader
         self._importance = importance
-        self._threads = threads or _usable_cores()
+        self._threads = threads or usable_cores()
         self._slice_values = min(_SLICE_VALUES, _VALUES_IN_FLIGHT // self._threads)
         self._pool = ThreadPoolExecutor(self._threads, "encode")
         self._scratch = threading.local()
@@ -180,7 +180,8 @@ def _square(values: NDArray[np.float32]) -> float:
     return float(np.vdot(values, values))
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
+    """That this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -33,6 +33,7 @@ def measure_importance(
     _, plan = plan_of(Path(source), Mixture("Q8_0"), allow_requantize=True)
     plan.metadata.setdefault("general.name", "model")
     given = texts(plan.metadata)
+    assert given is not None, "whoever measures importance has texts"
     reader = RowReader()
     with (
         contextlib.closing(reader),

@@ -61,8 +61,8 @@ _SENSITIVITY = {
 # Their error enters the state at every token, and they are few: before all others.
 _STATE, _OF_STATE = ("ssm_alpha.weight", "ssm_beta.weight"), 1e6
 # The block that drafts: no text shows what it loses, and it drafts badly if it loses much. Where half of what can be
-# spent is enough.
-_OF_DRAFTS = "Q8_0"
+# spent is enough, and a small part of the whole.
+_OF_DRAFTS, _LARGEST_PART_OF_DRAFTS = "Q8_0", 1 / 32
 
 
 def file_type(name: str) -> FileType:
@@ -155,7 +155,7 @@ def _mixture(
         elif part_of(name) in _STATE:
             choices.append(Choice(name, n, _OF_STATE, (ladder[0], "Q8_0", "F32")))
         elif layer_of(name) >= model.layers:
-            drafts.append(Choice(name, n, 0.0, (ladder[0], _OF_DRAFTS)))
+            drafts.append(Choice(name, n, 0.0, ("Q4_K" if is_free else ladder[0], _OF_DRAFTS)))
         else:
             choices.append(Choice(name, n, _sensitivity(name, model), ladder))
     least = {**types, **{choice.name: choice.types[0] for choice in (*choices, *drafts)}}
@@ -163,7 +163,7 @@ def _mixture(
     if is_free and left < 0:
         raise InputError(f"{budget:,} bytes are too few: the smallest mixture of this model takes {budget - left:,}.")
     more = sum(n_bytes(_OF_DRAFTS, choice.n_values) - n_bytes(choice.types[0], choice.n_values) for choice in drafts)
-    if 2 * more <= left:
+    if 2 * more <= left and more <= _LARGEST_PART_OF_DRAFTS * budget:
         least |= {choice.name: _OF_DRAFTS for choice in drafts}
         left -= more
     return least | allocate(choices, left + sum(n_bytes(choice.types[0], choice.n_values) for choice in choices))

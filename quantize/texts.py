@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from qwen35_local.chat.template import Template
-from qwen35_local.errors import InputError, TemplateError
+from qwen35_local.errors import FormatError, InputError, TemplateError
 from qwen35_local.quantize.calibrate import Texts, TextsFor
 from qwen35_local.quantize.calibration import windows
 from qwen35_local.quantize.plan import Metadata
@@ -20,9 +20,9 @@ _HELD_OUT = 8  # one text in so many
 _FEWEST = 16  # texts
 
 
-def texts_from(source: str | Path, tokens: int = DEFAULT_TOKENS) -> TextsFor:
-    """At most `tokens` tokens of the texts of this package (`BUILT_IN`), or of a file of text. The result raises
-    InputError, FormatError and OSError."""
+def texts_from(source: str | Path | None, tokens: int = DEFAULT_TOKENS) -> TextsFor:
+    """At most `tokens` tokens of the texts of this package (`BUILT_IN`; None: if the model's tokenizer can write them),
+    or of a file of text. The result raises InputError, FormatError and OSError."""
 
     most = max(1, tokens // LENGTH)
 
@@ -32,8 +32,14 @@ def texts_from(source: str | Path, tokens: int = DEFAULT_TOKENS) -> TextsFor:
         held_out = windows(tokenizer, template, LENGTH, part="held_out")
         return Texts(np.stack([*islice(calibration, most)]), np.stack([*islice(held_out, -(-most // _HELD_OUT))]))
 
+    def built_in_if_possible(metadata: Metadata) -> Texts | None:
+        try:
+            return built_in(metadata)
+        except FormatError:
+            return None
+
     def of_file(metadata: Metadata) -> Texts:
-        ids = np.asarray(Tokenizer(metadata).encode(plain_text.read(Path(source)).text), np.int32)
+        ids = np.asarray(Tokenizer(metadata).encode(plain_text.read(Path(str(source))).text), np.int32)
         if len(ids) < _FEWEST * LENGTH:
             raise InputError(
                 f"{source}: {len(ids)} tokens; at least {_FEWEST * LENGTH} are needed to calibrate with, and "
@@ -43,6 +49,8 @@ def texts_from(source: str | Path, tokens: int = DEFAULT_TOKENS) -> TextsFor:
         is_held_out = np.arange(len(whole)) % _HELD_OUT == _HELD_OUT - 1
         return Texts(whole[~is_held_out][:most], whole[is_held_out][: -(-most // _HELD_OUT)])
 
+    if source is None:
+        return built_in_if_possible
     return built_in if source == BUILT_IN else of_file
 
 

@@ -170,7 +170,7 @@ def test_chat_of_a_name_downloads_it_once_it_is_agreed_to(
     assert "`qwen35 pull 4b --yes`" in refusal(*asked)
     monkeypatch.setattr(question, "can_ask", lambda: True)
     monkeypatch.setattr(question, "agreed", lambda text, is_advised: True)
-    assert "4b in Q4_K_M: 7.29 MB, fits with" in run(*asked).stderr
+    assert "4b in Q4_K_M: 7.28 MB, fits with" in run(*asked).stderr
     sent = hub.sent
     assert "4b: found in the hub's cache" in run(*asked).stderr
     assert hub.sent == sent
@@ -220,7 +220,7 @@ def test_list(disk: Stores, ollama: Path) -> None:
     assert len(lines) == 3
     assert lines[0].split() == ["qwen3.5:27b", "-", "0", "bytes", "Ollama;", *lines[0].split()[5:]]
     assert "ollama pull qwen3.5:27b" in lines[0]
-    assert lines[1].split() == ["qwen3.5:9b", "Q4_K_M", "7.29", "MB", "Ollama"]
+    assert lines[1].split() == ["qwen3.5:9b", "Q4_K_M", "7.28", "MB", "Ollama"]
     assert len(run("list", "--all").stdout.splitlines()) == 4
     row = next(row for row in listed() if row["name"] == "qwen3.5:9b")
     assert row == {

@@ -81,7 +81,7 @@ def test_a_pulled_model_is_there(hub: LoopbackHub, cache: Path) -> None:
     assert path.read_bytes() == DEMO
     tenths = [line.split(" ")[0] for line in done.stderr.splitlines() if "MB/s" in line]
     assert tenths == [str(n) for n in range(10, 101, 10)]
-    assert "100 % (7.29 MB of 7.29 MB), " in done.stderr
+    assert "100 % (7.28 MB of 7.28 MB), " in done.stderr
     again = run("9b")
     assert again.stdout == done.stdout
     assert "all of it is here already" in again.stderr
@@ -100,7 +100,7 @@ def test_interrupted_says_where_it_goes_on(
         patched.setattr(pull, "download", stop)
         with pytest.raises(KeyboardInterrupt):
             command.pull("9b", None, False, True)
-    assert "stopped at 41 % (3.00 MB of 7.29 MB); the same command goes on there" in capsys.readouterr().err
+    assert "stopped at 41 % (3.00 MB of 7.28 MB); the same command goes on there" in capsys.readouterr().err
     begun = cache / "models--unsloth--Qwen3.5-9B-GGUF" / "blobs" / f"{pull_digest(hub)}.incomplete"
     begun.parent.mkdir(parents=True)
     begun.write_bytes(DEMO[:3_000_000])

@@ -305,7 +305,7 @@ def test_byte_order_marks(name: str, dense: Folders) -> None:
         assert "UTF-16" in message
 
 
-LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 7294720\n"
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 7284736\n"
 NOT_WEIGHTS = {
     "pointer": (LFS.encode(), "Git LFS pointer.*git lfs pull"),
     "page": (b"\n<!DOCTYPE html>\n<html><head></head></html>", "saved web page"),

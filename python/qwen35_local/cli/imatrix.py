@@ -26,11 +26,11 @@ def imatrix(
     from qwen35_local.cli.progress import bar
     from qwen35_local.errors import InputError
     from qwen35_local.quantize.measure import measure_importance
-    from qwen35_local.quantize.texts import BUILT_IN, texts_from
+    from qwen35_local.quantize.texts import texts_from
 
     if out.exists() and not force:
         raise InputError(f"{out}: exists; choose another name, or replace it with --force")
-    texts = texts_from(calibrate if calibrate == BUILT_IN else Path(calibrate), tokens)
+    texts = texts_from(calibrate, tokens)
     with bar("measuring", "tok") as progress:
         found = measure_importance(
             source_path(model), out, texts, dataset=calibrate, threads=threads, progress=progress

@@ -51,9 +51,13 @@ def quantize(
         float | None, typer.Option(help="Choose types for so many bits per weight.", show_default=False)
     ] = None,
     calibrate: Annotated[
-        str,
-        typer.Option(metavar="builtin|FILE|none", help="Texts to round for: of this program, or your own, or none."),
-    ] = "builtin",
+        str | None,
+        typer.Option(
+            metavar="builtin|FILE|none",
+            help="Texts to round for: of this program, or your own, or none. Default: builtin.",
+            show_default=False,
+        ),
+    ] = None,
     imatrix: Annotated[
         Path | None,
         typer.Option(help="Round by an importance matrix of llama-imatrix instead of --calibrate.", show_default=False),
@@ -78,13 +82,13 @@ def quantize(
     """Convert a checkpoint to a quantised GGUF that this program and llama.cpp can load."""
     from qwen35_local.cli.model import source_path
     from qwen35_local.quantize import convert, importance
-    from qwen35_local.quantize.texts import BUILT_IN, NONE, texts_from
+    from qwen35_local.quantize.texts import NONE, texts_from
 
     source = source_path(model)
     preset, types = _types(type or [])
     texts = None
     if imatrix is None and calibrate != NONE and preset not in ("F32", "F16", "BF16", "Q8_0"):
-        texts = texts_from(calibrate if calibrate == BUILT_IN else Path(calibrate), calibration_tokens)
+        texts = texts_from(calibrate, calibration_tokens)
     with conversion_bar() as progress, _going_on(is_kept=texts is not None and not dry_run):
         report = convert(
             source,
@@ -96,6 +100,7 @@ def quantize(
             target_bpw=target_bpw,
             texts=texts,
             importance=None if imatrix is None else importance.read(imatrix),
+            announce=_announce,
             name=name,
             progress=progress,
             dry_run=dry_run,
@@ -126,6 +131,16 @@ def _types(given: list[str]) -> tuple[str, dict[str, str]]:
         else:
             types[pattern] = dtype.upper()
     return preset, types
+
+
+def _announce(tokens: int, seconds: float) -> None:
+    """Before a wait of minutes; how long it is, and how to do without."""
+    if seconds >= 60:
+        typer.echo(
+            f"calibrating on {tokens:,} tokens, about {round(seconds / 60):,} minutes; --calibrate none takes seconds "
+            "and loses more of the model",
+            err=True,
+        )
 
 
 @contextmanager
