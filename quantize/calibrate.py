@@ -21,7 +21,7 @@ from qwen35_local.quantize.plan import Metadata, Plan, PlannedTensor
 _LAYER = re.compile(r"blk\.(\d+)\.")
 _RUN_TYPE = "Q8_0"
 _ROWS_AT_A_TIME = 2048
-DEFAULT_MEMORY = 1 << 30
+DEFAULT_MEMORY = 3 << 28  # bytes: with the rest of the process under 2 GiB for a model of 0.8B
 _PARTS = 2  # what is calibrated with, and what is held out
 
 Floats = NDArray[np.float32]
