@@ -16,9 +16,9 @@ from qwen35_local import _core
 from qwen35_local.partial_file import PartialFile
 from qwen35_local.quantize import recipe, writer
 from qwen35_local.quantize.encode import Encoder
+from qwen35_local.quantize.llama_types import layer_of
 from qwen35_local.quantize.plan import Metadata, Plan, PlannedTensor
 
-_LAYER = re.compile(r"blk\.(\d+)\.")
 _RUN_TYPE = "Q8_0"
 _ROWS_AT_A_TIME = 2048
 DEFAULT_MEMORY = 3 << 28  # bytes: with the rest of the process under 2 GiB for a model of 0.8B
@@ -189,13 +189,6 @@ class Calibrator:
         """The rows that came into a group are not needed any more."""
         self._path(group.first).unlink(missing_ok=True)
 
-    def close(self) -> None:
-        """Removes what lies in the folder."""
-        self._header.unlink(missing_ok=True)
-        for group in self.groups:
-            self._path(group.first).unlink(missing_ok=True)
-            self._path(group.end).unlink(missing_ok=True)
-
     def _steps(self, at_a_time: int) -> Iterable[tuple[int, int, int]]:
         """(first text, end, part): never of two parts at once."""
         split = len(self._texts.calibration)
@@ -237,12 +230,6 @@ def estimated_seconds(plan: Plan, tokens: int, cores: int) -> float:
         if _FIRST_OF_INPUT.fullmatch(tensor.name):
             seconds += tensor.cols**2 * tokens * max(used * tensor.experts, 1.0) / _MOMENTS
     return seconds / cores
-
-
-def layer_of(tensor: str) -> int:
-    """-1 for a tensor outside of the layers."""
-    found = _LAYER.match(tensor)
-    return int(found[1]) if found else -1
 
 
 def _as_run(plan: Plan) -> dict[str, PlannedTensor]:

@@ -25,13 +25,13 @@ from qwen35_local.quantize.calibrate import (
     Texts,
     TextsFor,
     estimated_seconds,
-    layer_of,
 )
 from qwen35_local.quantize.checkpoint import open_checkpoint
 from qwen35_local.quantize.encode import Encoder, Encoding, ImportanceOf, usable_cores
 from qwen35_local.quantize.gguf_source import open_gguf, plan_gguf
 from qwen35_local.quantize.importance import Importance
 from qwen35_local.quantize.kept import KeptTensors
+from qwen35_local.quantize.llama_types import layer_of
 from qwen35_local.quantize.metadata import checkpoint_metadata
 from qwen35_local.quantize.plan import Plan, PlannedTensor, plan_checkpoint
 from qwen35_local.quantize.recipe import DEFAULT_TYPE, Mixture, Recipe, file_type
@@ -80,12 +80,12 @@ def convert(
     `threads` 0: as many as this process may use. `allow_requantize`: accept a GGUF of lower precision than `type`, and
     a checkpoint whose norms another tool rounded. `recipe`: "llama" gives the types of llama.cpp's own tool. `types`:
     patterns of tensor names to types. `target_bytes` of all tensors, or `target_bpw` bits per weight, choose types for
-    that size. `texts` makes what to calibrate with: the matrices of the layers are
-    then rounded for the least error of what they compute of such texts; an interrupted conversion with texts is gone on
-    with by the same call. `importance`: weighs errors by column instead. `memory`: bytes that layers in
-    work may take with their moments. `announce` is given the tokens of the texts and about
-    how many seconds they take, before the first. The output appears under its name only when it is complete. Raises
-    Qwen35Error (bad input, nothing written) and passes on KeyboardInterrupt."""
+    that size. `texts` makes what to calibrate with: the matrices of the layers are then rounded for the least error of
+    what they compute of such texts; an interrupted conversion with texts is gone on with by the same call.
+    `importance`: weighs errors by column instead. `memory`: bytes that layers in work may take with their moments.
+    `announce` is given the tokens of the texts and about how many seconds they take, before the first. The output
+    appears under its name only when it is complete. Raises Qwen35Error (bad input, nothing written) and passes on
+    KeyboardInterrupt."""
     started = time.monotonic()
     source_path = Path(source)
     preset = type.upper()
@@ -111,12 +111,7 @@ def convert(
         path=target,
         file_type=preset,
         name=name,
-        tensors=[
-            TensorReport(
-                t.name, t.dtype, t.n_values, t.n_bytes, written.errors.get(t.name), written.outcomes.get(t.name)
-            )
-            for t in plan.tensors
-        ],
+        tensors=written.reports(plan),
         source_bytes=sum(tensor.source_bytes for tensor in plan.tensors),
         file_bytes=written.file_bytes or file_bytes,
         vision=plan.vision,
@@ -190,6 +185,12 @@ class _Written:
     file_bytes: int = 0
     errors: dict[str, float] = field(default_factory=dict)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+
+    def reports(self, plan: Plan) -> list[TensorReport]:
+        return [
+            TensorReport(t.name, t.dtype, t.n_values, t.n_bytes, self.errors.get(t.name), self.outcomes.get(t.name))
+            for t in plan.tensors
+        ]
 
 
 def _write(

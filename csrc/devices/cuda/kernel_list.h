@@ -3,6 +3,7 @@
 #pragma once
 
 #include "devices/cuda/kernel_args.h"
+#include "devices/cuda/sampling_args.h"
 
 #define QWEN35_CUDA_KERNELS(NAME)                     \
   NAME(embed, EmbedArgs, kRowThreads)                 \

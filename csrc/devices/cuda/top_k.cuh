@@ -3,6 +3,7 @@
 
 #include "devices/cuda/kernel_args.h"
 #include "devices/cuda/math.cuh"
+#include "devices/cuda/sampling_args.h"
 #include "devices/cuda/warp.cuh"
 
 namespace qwen35::cuda {

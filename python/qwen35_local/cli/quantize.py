@@ -20,6 +20,31 @@ if TYPE_CHECKING:
 
 TYPES = "F32, F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_K_S, Q4_0, IQ4_XS, Q3_K_M"
 
+Types = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--type",
+        "-t",
+        help=f"One of {TYPES}; and PATTERN=TYPE for some tensors, as in '*.ssm_out.*=Q6_K'. Default: Q4_K_M.",
+        show_default=False,
+    ),
+]
+Calibrate = Annotated[
+    str | None,
+    typer.Option(
+        metavar="builtin|FILE|none",
+        help="Texts to round for: of this program, or your own, or none. Default: builtin.",
+        show_default=False,
+    ),
+]
+AllowRequantize = Annotated[
+    bool,
+    typer.Option(
+        "--allow-requantize",
+        help="Accept a source that was rounded before: a GGUF of lower precision, norms of MLX.",
+    ),
+]
+
 
 def quantize(
     model: Annotated[
@@ -32,15 +57,7 @@ def quantize(
         Path | None,
         typer.Argument(help="The file to write, or its folder. Default: MODEL-TYPE.gguf here.", show_default=False),
     ] = None,
-    type: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--type",
-            "-t",
-            help=f"One of {TYPES}; and PATTERN=TYPE for some tensors, as in '*.ssm_out.*=Q6_K'. Default: Q4_K_M.",
-            show_default=False,
-        ),
-    ] = None,
+    type: Types = None,
     recipe: Annotated[
         str, typer.Option(help="Which tensors get more bits: qwen35, by what this family loses; llama, as llama.cpp.")
     ] = "qwen35",
@@ -50,14 +67,7 @@ def quantize(
     target_bpw: Annotated[
         float | None, typer.Option(help="Choose types for so many bits per weight.", show_default=False)
     ] = None,
-    calibrate: Annotated[
-        str | None,
-        typer.Option(
-            metavar="builtin|FILE|none",
-            help="Texts to round for: of this program, or your own, or none. Default: builtin.",
-            show_default=False,
-        ),
-    ] = None,
+    calibrate: Calibrate = None,
     imatrix: Annotated[
         Path | None,
         typer.Option(help="Round by an importance matrix of llama-imatrix instead of --calibrate.", show_default=False),
@@ -69,13 +79,7 @@ def quantize(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the source, print sizes, write nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing output file.")] = False,
-    allow_requantize: Annotated[
-        bool,
-        typer.Option(
-            "--allow-requantize",
-            help="Accept a source that was rounded before: a GGUF of lower precision, norms of MLX.",
-        ),
-    ] = False,
+    allow_requantize: AllowRequantize = False,
     threads: ThreadsInFull = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
