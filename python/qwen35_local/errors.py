@@ -42,6 +42,14 @@ class Cancelled(Qwen35Error):
     """Another thread cancelled the call."""
 
 
+class Busy(Qwen35Error):
+    """More replies are waiting than may. `retry_after`: in how many seconds it is worth asking again."""
+
+    def __init__(self, message: str, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
     """What a file's content is refused for begins with the file's name."""

@@ -1,6 +1,7 @@
 """Conversations in, events out: the one stream that every face of the program is a view of."""
 
 import secrets
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from qwen35_local.engine.decoding import Decoding
 from qwen35_local.engine.encoding import Encoded, Vision, encode
 from qwen35_local.engine.generation import REPLY_TOKENS, Generation
 from qwen35_local.engine.idle import Idle
+from qwen35_local.engine.job import Failed, Job, Reading, Sink
 from qwen35_local.engine.live import Live, Loaded
 from qwen35_local.engine.model_input import Keys
 from qwen35_local.engine.reply import (
@@ -99,6 +101,7 @@ class Engine:
         self._live = Live(model, lambda loaded: cached_sequence(_core.Sequence(loaded, kv=kv), self.cache))
         self._idle = Idle(self._live.cancel)
         self._idle_tokens = 0
+        self._turn = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -215,6 +218,30 @@ class Engine:
         self._check_room(encoded)
         generations = [Generation(completion, VerbatimParser(), self.tokenizer, reply) for reply in replies]
         yield from self._answer(encoded, generations, completion.logprobs, progress)
+
+    def submit(self, asked: Request | Completion, sink: Sink, *, user: str = "") -> Job:
+        """Asks for a reply and returns at once; what it tells goes to `sink`, on another thread. Raises ContextFull and
+        InputError as `reply` does, and Busy when too many are waiting."""
+        job = Job(sink, user)
+
+        def progress(done: int, total: int) -> None:
+            sink(Reading(done, total))
+            if job.is_cancelled:
+                self.cancel()
+
+        def run() -> None:
+            try:
+                with self._turn:
+                    events = self.reply if isinstance(asked, Request) else self.complete
+                    for event in events(asked, progress=progress):  # type: ignore[operator]
+                        sink(event)
+                        if job.is_cancelled:
+                            self.cancel()
+            except Exception as error:
+                sink(Failed(error))
+
+        threading.Thread(target=run, daemon=True).start()
+        return job
 
     def _answer(
         self, encoded: Encoded, generations: Sequence[Generation], logprobs: int | None, progress: Progress

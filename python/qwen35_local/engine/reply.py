@@ -9,10 +9,11 @@ from qwen35_local.chat import events
 from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDone, ToolCallStart
 from qwen35_local.chat.messages import Message
 from qwen35_local.chat.presets import CHOICES, LOGPROBS, STOP, Sampling
+from qwen35_local.chat.wishes import FREE_CHOICE, OutputFormat, ToolChoice
 from qwen35_local.errors import InputError
 from qwen35_local.fields import describe
 
-Reason: TypeAlias = Literal["stop", "tool_calls", "length", "context", "cancelled"]
+Reason: TypeAlias = Literal["stop", "tool_calls", "length", "context", "cancelled", "loop"]
 WhenFull: TypeAlias = Literal["stop", "compact"]
 
 
@@ -30,7 +31,8 @@ class Request:
     `max_tokens` 0 means 32,768. `when_full`: what happens when the conversation does not fit the context. `stop`: the
     answer ends before the first of these strings. `logprobs`: None for none, else of every token and of so many of the
     most likely ones in its place. `n`: how many replies; the i-th of them, from 0, is what the seed plus i gives alone.
-    Raises InputError on a value of another kind."""
+    `output_format` binds the answer, not the thinking. Thinking is closed after `thinking_tokens`. `breaks_loops`:
+    whether a reply that repeats itself is brought to an end. Raises InputError on a value of another kind."""
 
     messages: Sequence[Message]
     sampling: Sampling
@@ -42,6 +44,10 @@ class Request:
     stop: Sequence[str] = ()
     logprobs: int | None = None
     n: int = 1
+    tool_choice: ToolChoice = FREE_CHOICE
+    output_format: OutputFormat | None = None
+    thinking_tokens: int | None = None
+    breaks_loops: bool = True
 
     def __post_init__(self) -> None:
         _check(self.stop, self.logprobs, self.n)
@@ -57,6 +63,8 @@ class Completion:
     stop: Sequence[str] = ()
     logprobs: int | None = None
     n: int = 1
+    output_format: OutputFormat | None = None
+    breaks_loops: bool = False
 
     def __post_init__(self) -> None:
         _check(self.stop, self.logprobs, self.n)
@@ -167,6 +175,7 @@ class Done:
     stop_string: str | None = None
     logprobs: tuple[Logprobs, ...] = ()
     choice: int = 0
+    notes: tuple[str, ...] = ()
 
 
 Event: TypeAlias = events.Event | Logprobs | Compacted | Done
@@ -183,6 +192,7 @@ class Reply:
         self.message = Message("assistant", reasoning="")
         self.stop_string: str | None = None
         self.logprobs: list[Logprobs] = []
+        self.notes: list[str] = []
         self._started = time.monotonic()
         self._first_token_seconds = 0.0
 
@@ -226,4 +236,13 @@ class Reply:
             first_token_seconds=self._first_token_seconds,
             seconds=time.monotonic() - self._started,
         )
-        return Done(reason, self.message, usage, reuse, self.stop_string, tuple(self.logprobs), self.choice)
+        return Done(
+            reason,
+            self.message,
+            usage,
+            reuse,
+            self.stop_string,
+            tuple(self.logprobs),
+            self.choice,
+            tuple(self.notes),
+        )

@@ -1,0 +1,30 @@
+"""What may be asked of a reply beside the conversation: the form of the answer, and which tools are called."""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+FormatKind: TypeAlias = Literal["json_object", "json_schema", "regex", "lark"]
+ChoiceMode: TypeAlias = Literal["auto", "none", "required"]
+
+
+@dataclass(frozen=True)
+class OutputFormat:
+    """The form of an answer. `definition`: the JSON text of a schema, a regular expression or a Lark grammar in the
+    dialect of llguidance; "" for any JSON object."""
+
+    kind: FormatKind
+    definition: str = ""
+
+
+@dataclass(frozen=True)
+class ToolChoice:
+    """`auto`: the model decides; `none`: no call; `required`: at least one. `names`: only these may be called, all of
+    them when None. The prompt shows every tool in any case, so that it is read once. `is_parallel`: whether one reply
+    may have several calls."""
+
+    mode: ChoiceMode = "auto"
+    names: tuple[str, ...] | None = None
+    is_parallel: bool = True
+
+
+FREE_CHOICE = ToolChoice()
