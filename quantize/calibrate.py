@@ -63,8 +63,9 @@ class LayerGroup:
 class Moments:
     """What was measured in a group of layers."""
 
-    def __init__(self, measured: "_core.Calibration") -> None:
+    def __init__(self, measured: "_core.Calibration", threads: int = 0) -> None:
         self._measured = measured
+        self._threads = threads
         self._experts = {name: experts for names, _, experts in measured.inputs for name in names}
         self._inputs = {name: names[0] for names, _, _ in measured.inputs for name in names}
         self._factor: tuple[tuple[str, int], _core.Factor] | None = None
@@ -78,7 +79,7 @@ class Moments:
         key = (self._inputs[name], self._of(name, expert))
         if self._factor is None or self._factor[0] != key:
             self._factor = None  # before the next takes memory
-            self._factor = (key, _core.Factor(*self._blended(name, expert)))
+            self._factor = (key, _core.Factor(*self._blended(name, expert), threads=self._threads))
         return self._factor[1]
 
     def seen(self) -> Iterable[tuple[str, list[tuple[Floats, float]]]]:
@@ -183,7 +184,7 @@ class Calibrator:
             if progress is not None:
                 progress((end - first) * self._texts.length)
         after.flush()
-        return Moments(run)
+        return Moments(run, self._threads)
 
     def forget(self, group: LayerGroup) -> None:
         """The rows that came into a group are not needed any more."""

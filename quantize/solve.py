@@ -114,5 +114,5 @@ class Solver:
                 (solved, _core.solve(values, tensor.dtype, factor, threads=self._threads)),
             ):
                 matrix.slices.append(measured(tensor, values, data, read))
-                matrix.error += _core.weighted_error(values, data, tensor.dtype, judge)
+                matrix.error += _core.weighted_error(values, data, tensor.dtype, judge, threads=self._threads)
         return plain, solved

@@ -1,6 +1,7 @@
 """Layers run some at a time give what the whole model gives, and the moments of what went through them."""
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from tiny_checkpoints import Tiny
 
 from qwen35_local import _core
 from qwen35_local.errors import InputError
+from qwen35_local.models import reference
+from qwen35_local.models.config import ModelConfig
 from qwen35_local.quantize.calibrate import Calibrator, Texts
 from qwen35_local.quantize.encode import Encoder
 from qwen35_local.quantize.plan import Plan
@@ -104,6 +107,43 @@ def test_every_row_reaches_as_many_experts_as_the_router_chooses(tmp_path: Path)
     name, experts = next((t.name, t.experts) for t in plan.tensors if t.name == "blk.0.ffn_down_exps.weight")
     rows = [run.moments(name, expert=expert)[1] for expert in range(experts)]
     assert sum(rows) == texts(plan).calibration.size * experts * plan.model.share_of_experts
+
+
+def test_rows_of_an_expert_count_by_the_square_of_the_weight_that_they_were_given(tmp_path: Path) -> None:
+    tiny_checkpoints.write(tmp_path / "m", KINDS["moe"])
+    plan = planned(tmp_path / "m")
+    found = calibrator(plan, tmp_path / "w", memory=0)
+    run = found.measure(found.groups[0])._measured
+    convert.convert(tmp_path / "m", tmp_path / "m.gguf", "Q8_0")
+    wanted = sum(rows.T @ rows for rows in weighted_rows(tmp_path / "m.gguf", texts(plan).calibration))
+    moments = [run.moments("blk.0.ffn_down_exps.weight", expert=expert) for expert in range(KINDS["moe"].experts)]
+    got = sum(mean * count for mean, count in moments)
+    # Inputs of products are rounded to 8 bits, 1 % of a row, and a row near a tie goes to another expert. A weight is
+    # 0.5 in the mean: without it, or with it and not its square, moments are two to four times as large.
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=0.1 * np.abs(wanted).max())
+    assert np.trace(got) == pytest.approx(np.trace(wanted), rel=0.03)
+
+
+def weighted_rows(path: Path, ids: np.ndarray) -> list[np.ndarray]:  # type: ignore[type-arg]
+    """Of each expert of the first layer: the inputs of its down projection, each times the router's weight."""
+    file = _core.GgufFile(path)
+    config = ModelConfig.from_gguf(file.metadata, vocabulary=320, embeddings_are_tied=False)
+    page = reference.Reference({info.name: file.decode(info.name) for info in file.tensors}, config)
+    rows: list[list[np.ndarray]] = [[] for _ in range(config.experts)]  # type: ignore[type-arg]
+
+    def experts(w: Mapping[str, np.ndarray], h: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+        if w is page.blocks[0]:
+            chosen, weights = reference.route(h @ w["ffn_gate_inp.weight"].T, config.experts_per_token)
+            for token, place in np.ndindex(chosen.shape):
+                gate, up = (w[f"ffn_{part}_exps.weight"][chosen[token, place]] for part in ("gate", "up"))
+                inner = reference.swiglu(h[token : token + 1], gate, up)[0]
+                rows[chosen[token, place]].append(weights[token, place] * inner)
+        return np.zeros_like(h)
+
+    page._experts = experts  # type: ignore[method-assign]
+    for text in ids:
+        page.hidden(text.tolist(), page.new_state())
+    return [np.stack(of_expert) for of_expert in rows]
 
 
 def test_bad_calls(tiny: Path, tmp_path: Path) -> None:

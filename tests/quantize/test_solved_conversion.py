@@ -1,7 +1,7 @@
 """Conversions with texts: matrices solved, accepted by texts held out, and gone on with after an interruption."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +56,26 @@ def test_threads_and_memory_do_not_change_a_byte(folder: Path, tmp_path: Path) -
     for name, options in {"one": {"threads": 1, "memory": 0}, "three": {"threads": 3}}.items():
         convert(folder, tmp_path / name, "Q4_K_S", texts=texts, **options)  # type: ignore[arg-type]
     assert (tmp_path / "one").read_bytes() == (tmp_path / "three").read_bytes()
+
+
+def test_no_part_of_it_takes_more_threads_than_it_was_given(folder: Path, tmp_path: Path) -> None:
+    teams: set[tuple[str, object]] = set()
+
+    def noting(name: str) -> Callable[..., object]:
+        real = getattr(_core, name)
+
+        def call(*given: object, threads: int = 0, **options: object) -> object:
+            teams.add((name, threads))
+            return real(*given, threads=threads, **options)
+
+        return call
+
+    parts = ("Calibration", "Factor", "encode", "solve", "weighted_error")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in parts:
+            patch.setattr(_core, name, noting(name))
+        convert(folder, tmp_path / "out.gguf", "Q4_0", texts=texts, threads=1)
+    assert teams == {(name, 1) for name in parts}
 
 
 @pytest.mark.parametrize("at", [0.1, 0.4, 0.7, 0.95])
