@@ -41,6 +41,7 @@ ALONE = {"process", "progress", "units"}
 
 PYTHON_LAYERS = {
     "cli": {
+        "server",
         "api",
         "plan",
         "engine",
@@ -55,6 +56,7 @@ PYTHON_LAYERS = {
         "units",
         *OUTSIDE,
     },
+    "server": {"api", "engine", "hub", "chat", "text", "models", "_core", "progress", "units", *OUTSIDE},
     "api": {"plan", "engine", "hub", "chat", "quantize", "models", "_core", "progress", "units", *OUTSIDE},
     "plan": {"quantize", "models", "_core", "units", *OUTSIDE},
     "engine": {"chat", "text", "models", "_core", "process", "progress", *OUTSIDE},
@@ -76,6 +78,9 @@ PYTHON_LAYERS = {
 
 # Outside libraries and the only layer that may import them. models/demo/training is not part of the package.
 THIRD_PARTY = {
+    "starlette": "server",
+    "uvicorn": "server",
+    "msgspec": "server",
     "rich": "cli",
     "typer": "cli",
     "prompt_toolkit": "cli",
