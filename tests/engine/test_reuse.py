@@ -147,7 +147,7 @@ def wrote_call(talk: Talk, text: str, call: ToolCall) -> None:
     ids = [n for part in parts for n in ([special[part]] if part in special else engine.tokenizer.encode(part))]
     ids += [*engine.tokenizer.encode("</function>\n"), special["</tool_call>"]]
     for token in ids:
-        engine._cached.step(engine.model, [Draw(engine._cached.sequence, token, _core.Sampler(temperature=0.0))])
+        engine._cached.step(engine.model, [Draw(engine._cached.sequence, [token], _core.Sampler(temperature=0.0))])
     from qwen35_local.engine.reply import Reply
 
     reply = Reply()

@@ -34,15 +34,15 @@ class Start(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """A token to evaluate at the end of a sequence, and the sampler that draws what follows it."""
+    """Tokens [n] to evaluate at the end of a sequence, and the sampler that draws what follows them."""
 
     sequence: _core.Sequence
-    token: int
+    tokens: Seq[int]
     sampler: _core.Sampler
     logprobs: int | None = None
 
     def item(self) -> _core.StepItem:
-        return _core.StepItem(self.sequence, [self.token], sampler=self.sampler, logprobs=self.logprobs)
+        return _core.StepItem(self.sequence, self.tokens, sampler=self.sampler, logprobs=self.logprobs)
 
 
 class CachedSequence:
@@ -154,12 +154,24 @@ class CachedSequence:
             raise
 
     def step(self, model: _core.Model, draws: Seq[Draw]) -> list[_core.Sampled]:
-        """Evaluates one more token of this sequence, of others beside it, or of both, in one pass; returns what their
-        samplers draw. Raises Cancelled, and what ended any of them."""
+        """Evaluates the next tokens of this sequence, of others beside it, or of both, in one pass where they fit into
+        one; returns what their samplers draw. Raises Cancelled, and what ended any of them."""
         self.check_cancelled()
         self.logits = None
+        sampled: dict[int, _core.Sampled] = {}
+        rest = dict(enumerate(draws))
         with self._torn_by_failure():
-            return [drawn(result) for result in model.step([draw.item() for draw in draws])]
+            while rest:
+                results = model.step([draw.item() for draw in rest.values()])
+                for (i, draw), result in zip(list(rest.items()), results, strict=True):
+                    if result.error is not None:
+                        raise result.error
+                    if result.sampled is None:
+                        rest[i] = draw._replace(tokens=draw.tokens[result.evaluated :])
+                    else:
+                        sampled[i] = result.sampled
+                        del rest[i]
+        return [sampled[i] for i in range(len(draws))]
 
     def checkpoint(self, label: str) -> None:
         """Keeps a snapshot of this point, unless there is one."""

@@ -1,4 +1,4 @@
-"""Replies of one prompt, decoded side by side: a pass of the model is one more token of each."""
+"""Replies of one prompt, decoded side by side: a pass of the model is one more sampled token of each."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -87,12 +87,12 @@ class Decoding:
         return fork
 
     def _draw(self, line: _Line) -> Draw:
-        return Draw(line.sequence, line.generation.reply.written[-1], line.generation.sampler, self._logprobs)
+        return Draw(line.sequence, line.generation.pending, line.generation.sampler, self._logprobs)
 
     def _take(self, line: _Line, sampled: _core.Sampled) -> Iterator[Event]:
         generation = line.generation
         yield from generation.take(sampled)
-        if generation.reason is None and len(line.sequence) + 1 >= self._model.context_tokens:
+        if generation.reason is None and len(line.sequence) + len(generation.pending) >= self._model.context_tokens:
             generation.reason = "context"
         if generation.reason is not None:
             yield from self._end(generation)

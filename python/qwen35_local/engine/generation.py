@@ -41,6 +41,8 @@ class Generation:
             stop_ids=tokenizer.end_ids,
         )
         self.reply = reply
+        self.pending: list[int] = []
+        """Tokens of the reply that the next pass evaluates: the sampled one, and those that were put behind it."""
         self._limit = request.max_tokens or REPLY_TOKENS
         self._tokenizer = tokenizer
         self._text = TokenStream(tokenizer)
@@ -56,6 +58,7 @@ class Generation:
             self.reason = "stop"
             return []
         reply.written.append(sampled.token)
+        self.pending = [sampled.token]
         shown: list[events.Event] = []
         for piece in self._text.push(sampled.token):
             shown += self._before_stop(self._parser.feed(piece.text, is_token=piece.is_special))

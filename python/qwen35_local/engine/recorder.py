@@ -45,7 +45,7 @@ class Recorder(CachedSequence):
         self.logits = None
         (draw,) = draws  # the self-test asks for one reply at a time
         with self._torn_by_failure():
-            result = self._evaluate(ModelInput(np.array([draw.token], np.int32)), "last", draw.sampler)
+            result = self._evaluate(ModelInput(np.array(draw.tokens, np.int32)), "last", draw.sampler)
         self.rows.append(result.logits[-1])
         return [drawn(result)]
 
