@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from qwen35_local.api.model import Model
     from qwen35_local.api.reply import Reply
     from qwen35_local.api.stream import Stream
-    from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDone, ToolCallStart
+    from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDelta, ToolCallDone, ToolCallStart
     from qwen35_local.chat.messages import Message, ToolCall
     from qwen35_local.chat.presets import Sampling
     from qwen35_local.engine.reply import Logprobs, TokenLogprob, Usage
@@ -34,7 +34,8 @@ else:
         "Model": "api.model",
         "Reply": "api.reply",
         "Stream": "api.stream",
-        **dict.fromkeys(("ReasoningDelta", "TextDelta", "ToolCallDone", "ToolCallStart"), "chat.events"),
+        **dict.fromkeys(("ReasoningDelta", "TextDelta"), "chat.events"),
+        **dict.fromkeys(("ToolCallStart", "ToolCallDelta", "ToolCallDone"), "chat.events"),
         **dict.fromkeys(("Message", "ToolCall"), "chat.messages"),
         "Sampling": "chat.presets",
         **dict.fromkeys(("Logprobs", "TokenLogprob", "Usage"), "engine.reply"),
@@ -76,6 +77,7 @@ __all__ = [
     "TextDelta",
     "TokenLogprob",
     "ToolCall",
+    "ToolCallDelta",
     "ToolCallDone",
     "ToolCallStart",
     "Unavailable",

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen35_local.chat.arguments import ToolSchemas, argument_text
+from qwen35_local.chat.argument_text import ArgumentText
+from qwen35_local.chat.arguments import ToolSchemas
 
 ROOT: dict[str, Any] = {
     "$defs": {"Colour": {"enum": ["red", "blue"]}, "Loop": {"anyOf": [{"$ref": "#/$defs/Loop"}, {"type": "integer"}]}},
@@ -70,6 +71,11 @@ def test_values_by_schema(parameter: str, text: str, value: Any) -> None:
     assert read == value and type(read) is type(value)
 
 
+def argument_text(written: str) -> str:
+    text = ArgumentText()
+    return text.push(written) + text.finish()
+
+
 @pytest.mark.parametrize(
     ("written", "value"),
     [
@@ -96,6 +102,14 @@ def test_values_by_schema(parameter: str, text: str, value: Any) -> None:
 )
 def test_one_line_break_on_each_side_is_layout(written: str, value: str) -> None:
     assert argument_text(written) == value
+
+
+@given(st.text("\r\n a"), st.integers(0, 9), st.integers(0, 9))
+def test_the_text_of_an_argument_does_not_depend_on_how_it_came(written: str, first: int, second: int) -> None:
+    text = ArgumentText()
+    first, second = sorted((first, second))
+    told = [text.push(written[:first]), text.push(written[first:second]), text.push(written[second:]), text.finish()]
+    assert "".join(told) == str(text) == argument_text(written)
 
 
 @given(st.text() | st.text("\r\n a"))

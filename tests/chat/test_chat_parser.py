@@ -8,7 +8,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from outputs import parse_output
 
-from qwen35_local.chat.events import Event, ReasoningDelta, TextDelta, ToolCallDone, ToolCallStart, merged
+from qwen35_local.chat.events import (
+    Event,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallDone,
+    ToolCallStart,
+    merged,
+)
 from qwen35_local.chat.messages import Message, ToolCall
 from qwen35_local.chat.parser import OutputParser
 from qwen35_local.chat.template import Template
@@ -232,8 +240,66 @@ def is_whole(output: str, kept: str) -> bool:
 def test_nothing_is_lost(output: str, in_reasoning: bool) -> None:
     """What the events hold, plus tags and white space around them, is the output."""
     events = parse_output(output, TOOLS, in_reasoning=in_reasoning)
-    parts = [e.raw if isinstance(e, ToolCallDone) else e.text for e in events if not isinstance(e, ToolCallStart)]
+    shown = [e for e in events if not isinstance(e, ToolCallStart | ToolCallDelta)]
+    parts = [e.raw if isinstance(e, ToolCallDone) else e.text for e in shown]
     assert is_whole(output, "".join(parts))
+
+
+def told_arguments(events: list[Event]) -> list[str]:
+    """What was told of the arguments of each call that was one."""
+    told: dict[int, str] = {}
+    for event in events:
+        if isinstance(event, ToolCallStart):  # of a call that turned out to be none the index comes again
+            told[event.index] = ""
+        elif isinstance(event, ToolCallDelta):
+            told[event.index] += event.text
+    return [told[event.index] for event in events if isinstance(event, ToolCallDone)]
+
+
+@given(outputs, st.booleans())
+@example(call_text(text="a", days="3"), False)
+def test_the_arguments_are_told_as_their_json(output: str, in_reasoning: bool) -> None:
+    events = parse_output(output, TOOLS, in_reasoning=in_reasoning)
+    calls = [event.call for event in events if isinstance(event, ToolCallDone)]
+    assert told_arguments(events) == [json.dumps(call.arguments, ensure_ascii=False) for call in calls]
+
+
+@given(st.dictionaries(st.sampled_from([*PROPERTIES, 'a"b']), st.text('\n\r"\\ é\x00<a3') | st.just('["\\n"]')))
+def test_any_argument_is_told_as_its_json(arguments: dict[str, str]) -> None:
+    events = parse_output(call_text(**arguments), TOOLS)
+    (told,) = told_arguments(events)
+    (call,) = (event.call for event in events if isinstance(event, ToolCallDone))
+    assert list(call.arguments) == list(arguments)
+    assert told == json.dumps(call.arguments, ensure_ascii=False)
+
+
+def test_a_string_is_told_while_it_is_written_and_a_number_once_it_is_whole() -> None:
+    def told(piece: str) -> str:
+        return "".join(event.text for event in parser.feed(piece) if isinstance(event, ToolCallDelta))
+
+    parser = OutputParser(TOOLS)
+    assert told("<tool_call>\n<function=look>\n<parameter=text>") == '{"text": "'
+    assert told('\nHe said "no') == 'He said \\"no'
+    assert told("\n") == ""  # may be the line break before the closing tag
+    assert told("more<") == "\\nmore"
+    assert told("/parameter>\n<parameter=days>") == '", "days": '
+    assert told("\n12") == told("3\n") == ""
+    assert told("</parameter>\n</function>\n") == "123"
+    assert told("</tool_call>") == "}"
+
+
+def test_a_parameter_that_is_written_twice_keeps_its_first_value() -> None:
+    twice = call_text(city="Bern").replace("</function>", "<parameter=city>\nBasel\n</parameter>\n</function>")
+    events = parse_output(twice, TOOLS)
+    assert brief(events) == called(city="Bern")
+    assert told_arguments(events) == ['{"city": "Bern"}']
+
+
+def test_half_a_character_of_json_can_be_written() -> None:
+    (told,) = told_arguments(
+        parse_output(r'<tool_call>{"name": "look", "arguments": {"text": "\ud83d"}}</tool_call>', TOOLS)
+    )
+    assert told.encode() == rb'{"text": "\ud83d"}'
 
 
 def test_what_is_whole() -> None:

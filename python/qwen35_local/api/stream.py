@@ -23,8 +23,9 @@ class Stream(Iterator[Piece]):
     """A reply while it is written, or several side by side: iterate for the pieces, `result()` for the whole.
 
     The pieces are `TextDelta` and `ReasoningDelta`, whose `text` is more of the answer and of the thinking,
-    `ToolCallStart` and `ToolCallDone`, and `Logprobs` if they were asked for; `choice` says of which reply, from 0 on,
-    each of them is. The model starts with the first piece, as soon as no other reply of it is in progress.
+    `ToolCallStart`, `ToolCallDelta` and `ToolCallDone`, and `Logprobs` if they were asked for; `choice` says of which
+    reply, from 0 on, each of them is. The model starts with the first piece, as soon as no other reply of it is in
+    progress.
 
     Used as a context manager, or dropped, a stream lets go of the model. One thread iterates; `cancel` and `close` may
     be called from any other."""

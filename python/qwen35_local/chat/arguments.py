@@ -45,18 +45,15 @@ class ToolSchemas:
 
     def read(self, tool: str, parameter: str, text: str) -> JsonValue:
         """The value an argument's text stands for; the text itself when tool or parameter is unknown."""
+        return read_value(text, self._types(tool, parameter))
+
+    def is_text(self, tool: str, parameter: str) -> bool:
+        """Whether any text of the argument stands for itself."""
+        return self._types(tool, parameter) <= {"string"}
+
+    def _types(self, tool: str, parameter: str) -> frozenset[str]:
         root = self._parameters.get(tool, {})
-        schema = _object(root.get("properties")).get(parameter)
-        return read_value(text, allowed_types(schema, root))
-
-
-def argument_text(written: str) -> str:
-    """The argument in what stands between its tags: one line break after the opening tag and one before the closing
-    one are layout. The first says how lines end: CR LF only where it is CR LF, so that a value which ends in a CR of
-    its own keeps it. A value that starts on the line of its tag has no such layout and is taken whole."""
-    if written.startswith("\r\n"):
-        return re.sub(r"\r?\n\Z", "", written[2:])
-    return written[1:].removesuffix("\n") if written.startswith("\n") else written
+        return allowed_types(_object(root.get("properties")).get(parameter), root)
 
 
 def read_value(text: str, types: frozenset[str]) -> JsonValue:

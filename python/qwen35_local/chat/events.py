@@ -1,9 +1,10 @@
 """What a model's output consists of. `Event` is the closed union of the types below. `choice`: of which of
 several replies."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import TypeAlias, cast
 
 from qwen35_local.chat.messages import ToolCall
 
@@ -35,6 +36,16 @@ class ToolCallStart:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """More of the arguments of the call that has begun, as JSON: joined they are `call_json.json_text` of the arguments
+    that its ToolCallDone has. A string comes as it is written, anything else once it is whole."""
+
+    index: int
+    text: str
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCallDone:
     """A call is complete. `raw`: exactly what the model wrote. `is_closed`: False when the output stopped inside the
     call, whose last argument may then be cut short: do not run it if the model was stopped for length."""
@@ -46,26 +57,16 @@ class ToolCallDone:
     choice: int = 0
 
 
-Event: TypeAlias = ReasoningDelta | TextDelta | ToolCallStart | ToolCallDone
+Event: TypeAlias = ReasoningDelta | TextDelta | ToolCallStart | ToolCallDelta | ToolCallDone
 
 
 def merged(events: Iterable[Event]) -> list[Event]:
     """The same events with neighbouring deltas of one type joined: equal for every way of cutting an output."""
     result: list[Event] = []
-    texts: list[str] = []
-    kind: type[ReasoningDelta] | type[TextDelta] | None = None
-    for event in events:
-        if isinstance(event, (ReasoningDelta, TextDelta)):
-            if kind is not None and not isinstance(event, kind):
-                result.append(kind("".join(texts)))
-                texts = []
-            kind = type(event)
-            texts.append(event.text)
-            continue
-        if kind is not None:
-            result.append(kind("".join(texts)))
-            kind, texts = None, []
-        result.append(event)
-    if kind is not None:
-        result.append(kind("".join(texts)))
+    for kind, run in groupby(events, type):
+        if issubclass(kind, (ReasoningDelta, TextDelta, ToolCallDelta)):
+            first, *others = cast(Iterator[ReasoningDelta | TextDelta | ToolCallDelta], run)
+            result.append(replace(first, text="".join([first.text, *(event.text for event in others)])))
+        else:
+            result += run
     return result

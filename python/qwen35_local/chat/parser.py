@@ -16,15 +16,22 @@ that speaks of a tag in plain letters has written text.
 
 import re
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
-from qwen35_local import json_file
-from qwen35_local.chat.arguments import ToolSchemas, argument_text
-from qwen35_local.chat.events import Event, ReasoningDelta, TextDelta, ToolCallDone, ToolCallStart, merged
+from qwen35_local.chat.arguments import ToolSchemas
+from qwen35_local.chat.events import (
+    Event,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallDone,
+    ToolCallStart,
+    merged,
+)
 from qwen35_local.chat.lookahead import Lookahead
-from qwen35_local.chat.messages import JsonValue, ToolCall
+from qwen35_local.chat.messages import ToolCall
+from qwen35_local.chat.unfinished_call import UnfinishedCall, json_call
 
 _SPACE = " \t\r\n"
 _JSON_SIGN = re.compile(r'["\\{}<]')
@@ -49,22 +56,6 @@ class _State(Enum):
     VALUE = auto()
     AFTER = auto()  # after </function> or a JSON object
     JSON = auto()
-
-
-@dataclass(slots=True)
-class _Call:
-    """A call being read."""
-
-    has_opener: bool = True
-    """<tool_call> was written; a bare <function= counts only with the name of a tool that was offered."""
-    raw: list[str] = field(default_factory=list)
-    tool: str = ""
-    arguments: dict[str, JsonValue] = field(default_factory=dict)
-    parameter: str = ""
-    value: list[str] = field(default_factory=list)
-    depth: int = 0
-    is_in_string: bool = False
-    is_escaped: bool = False
 
 
 class OutputParser:
@@ -94,7 +85,7 @@ class OutputParser:
         self._text = Lookahead(tokens)
         self._events: list[Event] = []
         self._n_calls = 0
-        self._call = _Call()
+        self._call = UnfinishedCall()
 
     @property
     def in_reasoning(self) -> bool:
@@ -171,7 +162,7 @@ class OutputParser:
             self._space.clear()
             self._skipped = "\n"
             return
-        self._call = _Call(has_opener=tag == "<tool_call>")
+        self._call = UnfinishedCall(has_opener=tag == "<tool_call>")
         self._state = _State.CALL if self._call.has_opener else _State.NAME
         self._take(len(tag))
 
@@ -221,15 +212,16 @@ class OutputParser:
         if header is None:
             return False
         if header:
-            self._call.parameter = _bare(self._keep(header))
-            self._call.value.clear()
+            parameter = _bare(self._keep(header))
+            is_text = self._schemas.is_text(self._call.tool, parameter)
+            self._tell(self._call.begin_value(parameter, is_text=is_text))
             self._state = _State.VALUE
             return True
         return self._stop_inside() if self._text.at_end and self._text.may_become_name() else self._not_a_call()
 
     def _step_value(self) -> bool:
         while True:
-            self._call.value.append(self._keep(self._text.take_until("<")))
+            self._tell(self._call.add_to_value(self._keep(self._text.take_until("<"))))
             if not self._text:
                 if not self._text.at_end:
                     return False
@@ -247,12 +239,16 @@ class OutputParser:
                     self._take(len(tag))
                 self._state = _State.BODY
                 return True
-            self._call.value.append(self._take(1))
+            self._tell(self._call.add_to_value(self._take(1)))
 
     def _end_value(self) -> None:
         call = self._call
-        text = argument_text("".join(call.value))
-        call.arguments[call.parameter] = self._schemas.read(call.tool, call.parameter, text)
+        self._tell(call.end_value(self._schemas.read(call.tool, call.parameter, call.value_text())))
+
+    def _tell(self, text: str) -> None:
+        """More of the JSON of the call's arguments."""
+        if text:
+            self._events.append(ToolCallDelta(self._n_calls, text))
 
     def _step_after(self) -> bool:
         tag = self._text.tag_after_space(("</tool_call>", "<function="))
@@ -296,11 +292,13 @@ class OutputParser:
                     return self._end_json()
 
     def _end_json(self) -> bool:
-        call = _json_call("".join(self._call.raw).removeprefix("<tool_call>"))
+        call = json_call("".join(self._call.raw).removeprefix("<tool_call>"))
         if call is None:
             return self._not_a_call()
-        self._call.tool, self._call.arguments = call
+        self._call.tool, arguments = call
         self._events.append(ToolCallStart(self._n_calls, self._call.tool))
+        for name, value in arguments.items():
+            self._tell(self._call.add(name, value))
         self._state = _State.AFTER
         return True
 
@@ -324,6 +322,7 @@ class OutputParser:
         return self._complete_call(is_closed=False)
 
     def _complete_call(self, *, is_closed: bool) -> bool:
+        self._tell(self._call.end())
         call = ToolCall(self._call.tool, self._call.arguments)
         self._events.append(ToolCallDone(self._n_calls, call, "".join(self._call.raw), is_closed))
         self._n_calls += 1
@@ -363,19 +362,3 @@ class OutputParser:
 def _bare(header: str) -> str:
     """The name in `name>`, quoted or not."""
     return header.removesuffix(">").strip().strip("\"'")
-
-
-def _json_call(text: str) -> tuple[str, dict[str, JsonValue]] | None:
-    """Name and arguments of `{"name": ..., "arguments": ...}`, None when it is something else."""
-    try:
-        body = json_file.parse_written(text)
-        arguments = body.get("arguments", body.get("parameters")) if isinstance(body, dict) else None
-        if isinstance(arguments, str):
-            arguments = json_file.parse_written(arguments or "{}")
-    except ValueError:
-        return None
-    if not isinstance(body, dict) or not isinstance(body.get("name"), str) or not body["name"]:
-        return None
-    if arguments is None:
-        arguments = {}
-    return (body["name"], arguments) if isinstance(arguments, dict) else None

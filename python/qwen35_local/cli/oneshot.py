@@ -4,7 +4,7 @@ import json
 import sys
 from typing import Any
 
-from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDone, ToolCallStart
+from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDelta, ToolCallDone, ToolCallStart
 from qwen35_local.chat.messages import Message
 from qwen35_local.cli.endings import advising, explanation
 from qwen35_local.cli.interrupt import interruptible
@@ -98,6 +98,8 @@ def event_dict(event: Event) -> dict[str, Any]:
             return {"type": "text", "text": text}
         case ToolCallStart(name=name):
             return {"type": "tool_call_start", "name": name}
+        case ToolCallDelta(text=text):
+            return {"type": "tool_call_delta", "text": text}
         case ToolCallDone(call=call):
             return {"type": "tool_call", "name": call.name, "arguments": dict(call.arguments)}
         case Done():

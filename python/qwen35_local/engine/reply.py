@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 from qwen35_local.chat import events
-from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDone, ToolCallStart
+from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDelta, ToolCallDone, ToolCallStart
 from qwen35_local.chat.messages import Message
 from qwen35_local.chat.presets import CHOICES, LOGPROBS, STOP, Sampling
 from qwen35_local.chat.wishes import FREE_CHOICE, OutputFormat, ToolChoice
@@ -220,7 +220,7 @@ class Reply:
                 self.message = replace(message, tool_calls=(*message.tool_calls, call))
             case Logprobs():
                 self.logprobs.append(event)
-            case ToolCallStart():
+            case ToolCallStart() | ToolCallDelta():
                 pass
         return event
 
