@@ -39,6 +39,7 @@ def options(
 
 for name in (
     "chat",
+    "serve",
     "quantize",
     "imatrix",
     "perplexity",

@@ -1,0 +1,129 @@
+"""`qwen35 serve`: a model for the programs of this machine, over HTTP."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qwen35_local.cli.argument import DEMO_HELP
+from qwen35_local.cli.options import Device, KvOrAuto, Memory, Threads, count, gibibytes, parsed_as
+from qwen35_local.errors import InputError
+from qwen35_local.fields import number
+
+PORT = 8035
+_MOST_SECONDS = number(0, 1e6)
+
+
+def seconds(help: str) -> object:
+    return typer.Option(parser=parsed_as(_MOST_SECONDS), metavar="SECONDS", help=help)
+
+
+def serve(
+    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help=DEMO_HELP, show_default=False)] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; another than this machine's own needs a key.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, count(high=65535, help="0: any that is free.")] = PORT,
+    unix_socket: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Listen on a unix socket instead.", show_default=False)
+    ] = None,
+    api_key_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A key a line; requests need one of them.", show_default=False)
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None, typer.Option(metavar="ORIGIN", help="Of a web page that may ask. May be given again.")
+    ] = None,
+    alias: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What clients see as the model.", show_default=False)
+    ] = None,
+    timeout: Annotated[float, seconds("Longest reply; 0: no limit.")] = 0,
+    grace: Annotated[float, seconds("When asked to end: how long running replies may go on.")] = 10,
+    ctx: Annotated[int, count(help="Context in tokens; 0: the model's own, if it fits.")] = 0,
+    memory: Memory = None,
+    kv: Annotated[KvOrAuto, typer.Option(help="How keys and values are kept; auto: the widest that fits.")] = "auto",
+    cache: Annotated[
+        float | None, gibibytes("Memory for points to go back to; unset: up to 1.", show_default=False)
+    ] = None,
+    cache_disk: Annotated[float, gibibytes("And disk, beyond that; 0: none.")] = 8,
+    threads: Threads = 0,
+    device: Device = "auto",
+) -> None:
+    """Serve a model over HTTP, to clients of OpenAI's API. Only programs of this machine reach it, unless --host says
+    otherwise."""
+    from qwen35_local.api.opening import Wish
+    from qwen35_local.cli.keep import home_to_keep_in, scratch_folder
+    from qwen35_local.cli.model import check_device, memory_bytes, open_engine
+    from qwen35_local.server.limits import Limits
+    from qwen35_local.server.log import Log
+    from qwen35_local.server.run import Server, listen, listen_at, run
+    from qwen35_local.server.security import Guard, is_loopback
+    from qwen35_local.server.service import Service
+
+    check_device(device)
+    keys = read_keys(api_key_file) if api_key_file is not None else []
+    for origin in allow_origin or ():
+        if re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", origin) is None:
+            raise InputError(f"--allow-origin {origin}: expected an origin, as in http://localhost:3000.")
+    if unix_socket is None and not is_loopback(host) and not keys:
+        raise InputError(
+            f"--host {host} lets other machines in, so that a key is needed: write one into a file and give it with "
+            "--api-key-file FILE. Without --host only programs of this machine reach the server."
+        )
+    opened = listen(host, port) if unix_socket is None else listen_at(unix_socket)
+    try:
+        home = home_to_keep_in() if cache_disk else None
+        wish = Wish(
+            device=device,
+            context_tokens=ctx,
+            threads=threads,
+            kv=kv,
+            memory_bytes=memory_bytes(memory),
+            cache_bytes=None if cache is None else int(cache * 2**30),
+            disk_folder=scratch_folder(home) if home is not None else None,
+            disk_bytes=int(cache_disk * 2**30),
+        )
+        engine = open_engine(model, wish)
+        limits = Limits(reply_seconds=timeout, grace_seconds=grace)
+        service = Service(engine, alias or engine.name, limits, Log(write_line))
+        guard = Guard(None if unix_socket is not None else host, keys, allow_origin or ())
+        where = f"unix socket {unix_socket}" if unix_socket is not None else address(opened.getsockname())
+
+        def started() -> None:
+            write_line(f"{service.name} · {engine.summary}")
+            write_line(f"serving at {where}; Ctrl-C ends it")
+
+        run(Server(service, guard, opened), started)
+    finally:
+        opened.close()
+        if unix_socket is not None:
+            unix_socket.unlink(missing_ok=True)
+
+
+def address(name: tuple[str, int]) -> str:
+    """The URL of a socket."""
+    host, port = name[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def write_line(text: str) -> None:
+    """A line of the log."""
+    from qwen35_local.cli.terminal import printable_line
+
+    sys.stderr.write(printable_line(text, 1200) + "\n")
+    sys.stderr.flush()
+
+
+def read_keys(path: Path) -> list[str]:
+    """The keys in a file, one a line; empty lines and those that begin with # are not. Raises InputError."""
+    from qwen35_local import bounded_file
+
+    try:
+        text = bounded_file.read(path, 1 << 20, accepts_pipe=True).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--api-key-file {path}: cannot be read ({error}).") from None
+    keys = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    if not keys or not all(8 <= len(key) <= 512 and key.isascii() and key.isprintable() for key in keys):
+        raise InputError(f"--api-key-file {path}: expected a key a line, each of 8 to 512 printable ASCII characters.")
+    return keys

@@ -1,0 +1,46 @@
+"""The application: which path is answered by what."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from qwen35_local.server import openai_routes
+from qwen35_local.server.dialect import ErrorShape
+from qwen35_local.server.front import Front
+from qwen35_local.server.json_text import encoded
+from qwen35_local.server.openai_errors import error_body
+from qwen35_local.server.security import Guard
+from qwen35_local.server.service import Service
+from qwen35_local.server.wire import JSON
+
+Routes: TypeAlias = Callable[[Service], list[Route]]
+
+ROUTES: list[Routes] = [openai_routes.routes]
+"""Of each dialect."""
+
+SHAPES: list[tuple[str, ErrorShape]] = [("", error_body)]
+"""How errors look below a path; the first that fits."""
+
+
+def application(service: Service, guard: Guard) -> ASGIApp:
+    """The ASGI application of the server."""
+
+    async def health(request: Request) -> Response:
+        is_ready = not service.is_closing
+        body: dict[str, Any] = {"status": "ok" if is_ready else "closing"}
+        return Response(encoded(body), 200 if is_ready else 503, media_type=JSON)
+
+    routes = [Route("/health", health), Route("/v1/health", health)]
+    for of_dialect in ROUTES:
+        routes += of_dialect(service)
+    router = Router(routes, redirect_slashes=False, default=_nothing_here)
+    return Front(router, service, guard, SHAPES)
+
+
+async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
+    raise HTTPException(404)

@@ -1,0 +1,91 @@
+"""A conversation as clients send it, brought into the form that the family's template knows.
+
+Clients write several system messages, the role `developer`, arguments of calls that are no JSON, and cut away old turns
+up to the user's question. The template refuses all of that.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from qwen35_local import json_file
+from qwen35_local.chat.messages import Message, read_messages
+from qwen35_local.server.errors import bad
+from qwen35_local.server.limits import Limits
+
+BILLING = "x-anthropic-billing-header"
+"""How a block of a system prompt begins that some agents put first, with other digits for every request: read as text
+it would make every prompt a new one."""
+
+CONTINUATION = "Continue."
+
+
+def conversation(entries: Sequence[Any], limits: Limits) -> list[Message]:
+    """Messages in OpenAI's form, as the template takes them. Raises InputError naming the message, Refused."""
+    if len(entries) > limits.messages:
+        raise bad("messages", f"messages has {len(entries)} entries; expected at most {limits.messages}.")
+    if not entries:
+        raise bad("messages", "messages is an empty list; expected at least one message.")
+    return normalised(read_messages([_repaired(entry) for entry in entries]))
+
+
+def normalised(messages: Sequence[Message]) -> list[Message]:
+    """System messages at the beginning become one, without the billing block; a later one is shown in its place as the
+    user's, so that what was read before it stays as it is. Where no user asks anything, a word to go on is added."""
+    first = next((n for n, message in enumerate(messages) if message.role != "system"), len(messages))
+    system = "\n\n".join(text for message in messages[:first] if (text := system_text(message)))
+    turns = [replace(m, role="user") if m.role == "system" else m for m in messages[first:]]
+    if not any(message.role == "user" for message in turns):
+        turns.insert(0, Message("user", CONTINUATION))
+    return [Message("system", system), *turns] if system else turns
+
+
+def system_text(message: Message) -> str:
+    """The text of a system message, without blocks that only count requests."""
+    parts = [part for part in message.parts if isinstance(part, str) and not part.lstrip().startswith(BILLING)]
+    return "\n".join(parts)
+
+
+def _repaired(entry: Any) -> Any:
+    """A message whose calls have arguments that are an object, also where a model once wrote something else."""
+    if not isinstance(entry, Mapping):
+        return entry
+    repaired = dict(entry)
+    if repaired.get("role") == "assistant":
+        legacy = repaired.pop("function_call", None)
+        calls = repaired.get("tool_calls") or ([{"function": legacy}] if legacy else [])
+        if isinstance(calls, list):
+            repaired["tool_calls"] = [_repaired_call(call) for call in calls]
+    content = repaired.get("content")
+    if isinstance(content, list):
+        repaired["content"] = [_refusal_as_text(part) for part in content]
+    return repaired
+
+
+def _refusal_as_text(part: Any) -> Any:
+    is_refusal = isinstance(part, Mapping) and part.get("type") == "refusal" and isinstance(part.get("refusal"), str)
+    return {"type": "text", "text": part["refusal"]} if is_refusal else part
+
+
+def _repaired_call(call: Any) -> Any:
+    if not isinstance(call, Mapping):
+        return call
+    custom = call.get("custom")
+    if isinstance(custom, Mapping):
+        return {
+            "id": call.get("id"),
+            "function": {"name": custom.get("name"), "arguments": {"input": custom.get("input", "")}},
+        }
+    function = call.get("function", call)
+    if not isinstance(function, Mapping) or not isinstance(function.get("arguments"), str):
+        return call
+    return {"id": call.get("id"), "function": {**function, "arguments": arguments(function["arguments"])}}
+
+
+def arguments(text: str) -> dict[str, Any]:
+    """The arguments of a call as an object; text that is none becomes the one argument `raw`."""
+    try:
+        value = json_file.parse_written(text) if text.strip() else {}
+    except ValueError:
+        return {"raw": text}
+    return value if isinstance(value, dict) else {"raw": text}

@@ -1,0 +1,194 @@
+"""`/v1/chat/completions`: the answer, in one piece or as chunks."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDone, ToolCallStart
+from qwen35_local.chat.messages import ToolCall
+from qwen35_local.engine.job import Reading
+from qwen35_local.engine.reply import Done, Event, Logprobs, Reason, TokenLogprob, Usage
+from qwen35_local.server.dialect import EVENT_STREAM
+from qwen35_local.server.errors import Refused
+from qwen35_local.server.json_text import encoded
+from qwen35_local.server.openai_errors import error_body
+from qwen35_local.server.openai_tools import INPUT
+from qwen35_local.server.service import Service
+
+LEAST_LOGPROB = -9999.0
+"""Stands for minus infinity, which JSON does not have."""
+
+REASONS: dict[Reason, str] = {
+    "stop": "stop",
+    "tool_calls": "tool_calls",
+    "length": "length",
+    "context": "length",
+    "loop": "length",
+    "cancelled": "stop",
+}
+
+
+@dataclass
+class _Choice:
+    """One reply of a stream. `calls`: ids of its calls by index, `begun` those the client knows of."""
+
+    has_begun: bool = False
+    logprobs: list[Logprobs] = field(default_factory=list)
+    calls: dict[int, str] = field(default_factory=dict)
+
+
+class ChatEncoder:
+    """`custom`: tools whose calls are of type custom. `shows_usage`: a stream ends with a chunk of what it took."""
+
+    media_type = EVENT_STREAM
+
+    def __init__(
+        self,
+        service: Service,
+        n: int,
+        custom: frozenset[str],
+        *,
+        shows_usage: bool,
+        shows_progress: bool,
+        streams: bool,
+    ) -> None:
+        self._custom = custom
+        self._shows_usage = shows_usage
+        self._shows_progress = shows_progress
+        self._head = {
+            "id": "chatcmpl-" + secrets.token_hex(12),
+            "object": "chat.completion.chunk" if streams else "chat.completion",
+            "created": int(service.clock()),
+            "model": service.name,
+            "system_fingerprint": service.fingerprint,
+        }
+        self._choices = [_Choice() for _ in range(n)]
+        self._usages: list[Usage] = []
+
+    def start(self) -> bytes:
+        return b""
+
+    def event(self, event: Event) -> bytes:
+        match event:
+            case ReasoningDelta(text=text):
+                return self._delta(event.choice, {"reasoning_content": text, "reasoning": text})
+            case TextDelta(text=text):
+                return self._delta(event.choice, {"content": text})
+            case ToolCallDone(index=index, call=call):
+                return self._delta(event.choice, {"tool_calls": [self._call(event.choice, index, call)]})
+            case Logprobs():
+                self._choices[event.choice].logprobs.append(event)
+            case Done():
+                return self._done(event)
+            case ToolCallStart():
+                pass  # told with its arguments: until then it may turn out to be no call
+        return b""
+
+    def ping(self, reading: Reading | None) -> bytes:
+        if reading is None:
+            return b": ping\n\n"
+        comment = b": reading the prompt, %d of %d tokens\n\n" % (reading.done, reading.total)
+        if not self._shows_progress:
+            return comment
+        progress = {"total": reading.total, "cache": 0, "processed": reading.done, "time_ms": 0}
+        return comment + _line({**self._head, "choices": [], "prompt_progress": progress})
+
+    def end(self) -> bytes:
+        last = b"data: [DONE]\n\n"
+        if not self._shows_usage:
+            return last
+        return _line({**self._head, "choices": [], "usage": usage_body(self._usages)}) + last
+
+    def failure(self, refused: Refused) -> bytes:
+        return _line(error_body(refused)) + b"data: [DONE]\n\n"
+
+    def whole(self, replies: Sequence[Done]) -> bytes:
+        choices = [self._whole_choice(done) for done in replies]
+        usage = usage_body([done.usage for done in replies])
+        return encoded({**self._head, "choices": choices, "usage": usage})
+
+    def _whole_choice(self, done: Done) -> dict[str, Any]:
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": done.message.text if done.message.text or not done.message.tool_calls else None,
+            "refusal": None,
+        }
+        if done.message.reasoning:
+            message |= {"reasoning_content": done.message.reasoning, "reasoning": done.message.reasoning}
+        if done.message.tool_calls:
+            calls = [self._call(done.choice, n, call) for n, call in enumerate(done.message.tool_calls)]
+            for call in calls:
+                del call["index"]
+            message["tool_calls"] = calls
+        return {
+            "index": done.choice,
+            "message": message,
+            "logprobs": {"content": list(map(logprob_body, done.logprobs)), "refusal": None} if done.logprobs else None,
+            **finish(done),
+        }
+
+    def _delta(self, choice: int, delta: dict[str, Any], finish: dict[str, Any] | None = None) -> bytes:
+        state = self._choices[choice]
+        if not state.has_begun:
+            state.has_begun = True
+            delta = {"role": "assistant", **delta}
+        told, state.logprobs = state.logprobs, []
+        logprobs = {"content": list(map(logprob_body, told)), "refusal": None} if told else None
+        body = {"index": choice, "delta": delta, "logprobs": logprobs, **(finish or {"finish_reason": None})}
+        return _line({**self._head, "choices": [body], **({"usage": None} if self._shows_usage else {})})
+
+    def _done(self, done: Done) -> bytes:
+        self._usages.append(done.usage)
+        begins = b"" if self._choices[done.choice].has_begun else self._delta(done.choice, {"content": ""})
+        return begins + self._delta(done.choice, {}, finish(done))
+
+    def _call(self, choice: int, index: int, call: ToolCall) -> dict[str, Any]:
+        identifier = self._choices[choice].calls.setdefault(index, "call_" + secrets.token_hex(12))
+        if call.name in self._custom:
+            custom = {"name": call.name, "input": free_text(call)}
+            return {"index": index, "id": identifier, "type": "custom", "custom": custom}
+        function = {"name": call.name, "arguments": arguments_text(call)}
+        return {"index": index, "id": identifier, "type": "function", "function": function}
+
+
+def finish(done: Done) -> dict[str, Any]:
+    """`stop_reason`: what `finish_reason` has no word for, the stop string too."""
+    more = done.stop_string or (done.reason if done.reason in ("context", "loop") else None)
+    return {"finish_reason": REASONS[done.reason], **({"stop_reason": more} if more else {})}
+
+
+def arguments_text(call: ToolCall) -> str:
+    """The arguments of a call, as JSON."""
+    return encoded(dict(call.arguments)).decode()
+
+
+def free_text(call: ToolCall) -> str:
+    """The input of a custom tool."""
+    value = call.arguments.get(INPUT)
+    return value if isinstance(value, str) else arguments_text(call)
+
+
+def usage_body(usages: Sequence[Usage]) -> dict[str, Any]:
+    """Of replies to one prompt, which is counted once."""
+    prompt = max((usage.prompt_tokens for usage in usages), default=0)
+    generated = sum(usage.generated_tokens for usage in usages)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": generated,
+        "total_tokens": prompt + generated,
+        "prompt_tokens_details": {"cached_tokens": usages[0].reused_tokens if usages else 0},
+        "completion_tokens_details": {"reasoning_tokens": sum(usage.reasoning_tokens for usage in usages)},
+    }
+
+
+def logprob_body(told: Logprobs) -> dict[str, Any]:
+    return {**_token(told.token), "top_logprobs": list(map(_token, told.top))}
+
+
+def _token(token: TokenLogprob) -> dict[str, Any]:
+    return {"token": token.text, "logprob": max(token.logprob, LEAST_LOGPROB), "bytes": list(token.data)}
+
+
+def _line(value: Any) -> bytes:
+    return b"data: " + encoded(value) + b"\n\n"

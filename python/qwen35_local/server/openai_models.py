@@ -1,0 +1,58 @@
+"""`/v1/models`: the one model, and what clients look for to know what it can do."""
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from qwen35_local.server.errors import Refused
+from qwen35_local.server.json_text import encoded
+from qwen35_local.server.service import Service
+from qwen35_local.server.wire import JSON
+
+
+def described(service: Service) -> dict[str, Any]:
+    """OpenAI's fields, llama.cpp's `meta` and modalities, and vLLM's `max_model_len`."""
+    engine = service.engine
+    return {
+        "id": service.name,
+        "object": "model",
+        "created": service.started_at,
+        "owned_by": "qwen35-local",
+        "max_model_len": engine.context_tokens,
+        "architecture": {"input_modalities": ["text"], "output_modalities": ["text"]},
+        "meta": {
+            "vocab_type": 2,
+            "n_vocab": engine.tokenizer.vocab_size,
+            "n_ctx": engine.context_tokens,
+            "n_ctx_train": engine.context_tokens,
+            "n_embd": 0,
+            "size": engine.model.weight_bytes,
+        },
+    }
+
+
+def routes(service: Service) -> list[Route]:
+    async def listed(request: Request) -> Response:
+        model = described(service)
+        capabilities = ["completion", "tools", "thinking"]
+        brief = {"name": service.name, "model": service.name, "type": "model", "capabilities": capabilities}
+        body = {"object": "list", "data": [model], "models": [brief]}
+        return Response(encoded(body), media_type=JSON)
+
+    async def one(request: Request) -> Response:
+        name = request.path_params["name"]
+        if name != service.name:
+            raise Refused(
+                404,
+                f"there is no model {name[:200]!a}; this server has {service.name!a}.",
+                param="model",
+                code="model_not_found",
+            )
+        return Response(encoded(described(service)), media_type=JSON)
+
+    return [
+        *(Route(path, listed) for path in ("/v1/models", "/models")),
+        *(Route(f"{path}/{{name:path}}", one) for path in ("/v1/models", "/models")),
+    ]

@@ -1,0 +1,61 @@
+"""What every dialect uses: the engine, its name, limits, counters, and what is running."""
+
+import time
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Protocol
+
+from qwen35_local import __version__, _core
+from qwen35_local.engine.engine import Engine
+from qwen35_local.server.counters import Counters
+from qwen35_local.server.errors import Refused
+from qwen35_local.server.limits import Limits
+from qwen35_local.server.log import Log
+
+_MOST_NAMES = 1_000
+
+
+class Running(Protocol):
+    """An exchange that can be ended from outside."""
+
+    def end(self, refused: Refused) -> None: ...
+
+
+class Service:
+    """One engine for all. `name`: what clients see as the model."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        name: str,
+        limits: Limits,
+        log: Log,
+        *,
+        slots: int = 1,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.engine = engine
+        self.name = name
+        self.limits = limits
+        self.log = log
+        self.slots = slots
+        self.clock = clock
+        self.started_at = int(clock())
+        self.counters = Counters()
+        self.running: set[Running] = set()
+        self.is_closing = False
+        self._unknown: set[tuple[str, str]] = set()
+
+    @property
+    def fingerprint(self) -> str:
+        """The same one and the same seed give the same text: model, format of keys and values, device and build."""
+        engine = self.engine
+        parts = (engine.identity, engine.kv, engine.model.device, __version__, _core.__file__)
+        return "fp_" + sha256("\0".join(map(str, parts)).encode()).hexdigest()[:16]
+
+    def note_unknown(self, path: str, names: list[str]) -> None:
+        """Says once for each field of a request that it is not known, and so has no effect."""
+        for name in names:
+            if (path, name) not in self._unknown and len(self._unknown) < _MOST_NAMES:
+                self._unknown.add((path, name))
+                self.log.write(f"{path}: the field {name[:100]!a} is not known and has no effect")
