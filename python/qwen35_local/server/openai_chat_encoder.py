@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDone, ToolCallStart
+from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDelta, ToolCallDone, ToolCallStart
 from qwen35_local.chat.messages import ToolCall
+from qwen35_local.chat.unfinished_call import json_text
 from qwen35_local.engine.job import Reading
 from qwen35_local.engine.reply import Done, Event, Logprobs, Reason, TokenLogprob, Usage
 from qwen35_local.server.dialect import EVENT_STREAM
@@ -31,11 +32,12 @@ REASONS: dict[Reason, str] = {
 
 @dataclass
 class _Choice:
-    """One reply of a stream. `calls`: ids of its calls by index, `begun` those the client knows of."""
+    """One reply of a stream. `names`: of its calls by index; `told`: the arguments that the client has of them."""
 
     has_begun: bool = False
     logprobs: list[Logprobs] = field(default_factory=list)
-    calls: dict[int, str] = field(default_factory=dict)
+    names: dict[int, str] = field(default_factory=dict)
+    told: dict[int, str] = field(default_factory=dict)
 
 
 class ChatEncoder:
@@ -75,14 +77,19 @@ class ChatEncoder:
                 return self._delta(event.choice, {"reasoning_content": text, "reasoning": text})
             case TextDelta(text=text):
                 return self._delta(event.choice, {"content": text})
+            case ToolCallStart(index=index, name=name):
+                # Told with its arguments: until then it may turn out to be no call.
+                self._choices[event.choice].names[index] = name
+            case ToolCallDelta(index=index, text=text):
+                return self._arguments(event.choice, index, text)
             case ToolCallDone(index=index, call=call):
-                return self._delta(event.choice, {"tool_calls": [self._call(event.choice, index, call)]})
+                return self._call_done(event.choice, index, call)
             case Logprobs():
                 self._choices[event.choice].logprobs.append(event)
             case Done():
                 return self._done(event)
-            case ToolCallStart():
-                pass  # told with its arguments: until then it may turn out to be no call
+            case _:
+                pass
         return b""
 
     def ping(self, reading: Reading | None) -> bytes:
@@ -117,10 +124,10 @@ class ChatEncoder:
         if done.message.reasoning:
             message |= {"reasoning_content": done.message.reasoning, "reasoning": done.message.reasoning}
         if done.message.tool_calls:
-            calls = [self._call(done.choice, n, call) for n, call in enumerate(done.message.tool_calls)]
-            for call in calls:
-                del call["index"]
-            message["tool_calls"] = calls
+            message["tool_calls"] = [
+                self._call(call.name, free_text(call) if call.name in self._custom else arguments_text(call))
+                for call in done.message.tool_calls
+            ]
         return {
             "index": done.choice,
             "message": message,
@@ -143,13 +150,32 @@ class ChatEncoder:
         begins = b"" if self._choices[done.choice].has_begun else self._delta(done.choice, {"content": ""})
         return begins + self._delta(done.choice, {}, finish(done))
 
-    def _call(self, choice: int, index: int, call: ToolCall) -> dict[str, Any]:
-        identifier = self._choices[choice].calls.setdefault(index, "call_" + secrets.token_hex(12))
+    def _arguments(self, choice: int, index: int, text: str) -> bytes:
+        """More of a call's arguments; the first of them bring its name. Those of a custom tool are told at its end."""
+        state = self._choices[choice]
+        name = state.names[index]
+        if name in self._custom:
+            return b""
+        if index in state.told:
+            state.told[index] += text
+            return self._delta(choice, {"tool_calls": [{"index": index, "function": {"arguments": text}}]})
+        state.told[index] = text
+        return self._delta(choice, {"tool_calls": [{"index": index, **self._call(name, text)}]})
+
+    def _call_done(self, choice: int, index: int, call: ToolCall) -> bytes:
+        state = self._choices[choice]
+        state.names[index] = call.name
         if call.name in self._custom:
-            custom = {"name": call.name, "input": free_text(call)}
-            return {"index": index, "id": identifier, "type": "custom", "custom": custom}
-        function = {"name": call.name, "arguments": arguments_text(call)}
-        return {"index": index, "id": identifier, "type": "function", "function": function}
+            return self._delta(choice, {"tool_calls": [{"index": index, **self._call(call.name, free_text(call))}]})
+        whole, told = arguments_text(call), state.told.get(index)
+        return b"" if told == whole else self._arguments(choice, index, whole.removeprefix(told or ""))
+
+    def _call(self, name: str, text: str) -> dict[str, Any]:
+        """`text`: its arguments, or the input of a custom tool."""
+        identifier = "call_" + secrets.token_hex(12)
+        if name in self._custom:
+            return {"id": identifier, "type": "custom", "custom": {"name": name, "input": text}}
+        return {"id": identifier, "type": "function", "function": {"name": name, "arguments": text}}
 
 
 def finish(done: Done) -> dict[str, Any]:
@@ -160,7 +186,7 @@ def finish(done: Done) -> dict[str, Any]:
 
 def arguments_text(call: ToolCall) -> str:
     """The arguments of a call, as JSON."""
-    return encoded(dict(call.arguments)).decode()
+    return json_text(dict(call.arguments))
 
 
 def free_text(call: ToolCall) -> str:

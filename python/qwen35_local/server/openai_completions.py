@@ -1,0 +1,172 @@
+"""`/v1/completions`: text that goes on, with no conversation around it."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from qwen35_local.chat.events import TextDelta
+from qwen35_local.engine.job import Reading
+from qwen35_local.engine.reply import Completion, Done, Event, Logprobs, Usage
+from qwen35_local.fields import FLAG, describe, integer
+from qwen35_local.server.body import Body
+from qwen35_local.server.dialect import EVENT_STREAM, Asked
+from qwen35_local.server.errors import Refused, bad
+from qwen35_local.server.json_text import encoded
+from qwen35_local.server.openai_chat_encoder import LEAST_LOGPROB, finish, usage_body
+from qwen35_local.server.openai_errors import error_body
+from qwen35_local.server.openai_format import read_format
+from qwen35_local.server.openai_sampling import read_max_tokens, read_n, read_sampling, read_stop, read_user
+from qwen35_local.server.service import Service
+
+DEFAULT_TOKENS = 16
+"""What OpenAI's API documents."""
+
+_NEUTRAL: dict[str, tuple[Any, ...]] = {"suffix": ("",), "tools": ([],), "messages": ()}
+_LOGPROBS = integer(0, 20)
+
+
+def read(body: Body, service: Service) -> Asked:
+    """What is asked, and how the answer is written. Raises Refused, InputError."""
+    body.unsupported(_NEUTRAL, " by completions")
+    prompts = _prompts(body, service)
+    n = read_n(body)
+    if len(prompts) * n > service.limits.prompts:
+        most = service.limits.prompts
+        raise bad("prompt", f"{len(prompts)} prompts of {n} replies each; expected at most {most} replies in all.")
+    logprobs = body.find("logprobs", _LOGPROBS)
+    echoes = body.find("echo", FLAG, False)
+    if echoes and logprobs is not None:
+        raise bad("echo", "echo with logprobs is not supported: the prompt has none; leave one of them out.")
+    sampling = read_sampling(body, service, thinks=False)
+    stop, format = read_stop(body), read_format(body)
+    max_tokens = read_max_tokens(body, "max_tokens", "n_predict") or (
+        0 if body.any("max_tokens") == -1 else DEFAULT_TOKENS
+    )
+    streams = body.find("stream", FLAG, False)
+    options = body.object("stream_options")
+    shows_usage = options is not None and options.find("include_usage", FLAG, False)
+    texts = [service.engine.tokenizer.decode(tokens) if echoes else "" for tokens in prompts]
+    encoder = CompletionEncoder(service, [text for text in texts for _ in range(n)], shows_usage=shows_usage)
+    requests = tuple(
+        Completion(tokens, sampling, max_tokens, stop, logprobs, n, output_format=format) for tokens in prompts
+    )
+    return Asked(requests, encoder, streams, read_user(body))
+
+
+def _prompts(body: Body, service: Service) -> list[list[int]]:
+    """The tokens of each prompt: a text, token ids, or a list of either. Tags of the template in a text are tokens."""
+    value = body.any("prompt")
+    many = value if isinstance(value, list) and value and isinstance(value[0], str | list) else [value]
+    if len(many) > service.limits.prompts:
+        raise bad("prompt", f"prompt has {len(many)} entries; expected at most {service.limits.prompts}.")
+    tokenizer = service.engine.tokenizer
+    token = integer(0, tokenizer.n_used - 1)
+    prompts = []
+    for prompt in many:
+        if isinstance(prompt, str):
+            prompts.append(tokenizer.encode_prompt([(prompt, True)]))
+        elif isinstance(prompt, list):
+            wrong = next((entry for entry in prompt if not token.fits(entry)), None)
+            if wrong is not None:
+                raise bad("prompt", f"prompt holds {describe(wrong)}; expected token ids, {token.expected}.")
+            prompts.append(prompt)
+        else:
+            raise body.refuse("prompt", "a text, token ids, or a list of either")
+        if not prompts[-1]:
+            raise bad("prompt", "a prompt is empty; expected at least one token.")
+    return prompts
+
+
+@dataclass
+class _Choice:
+    """`offset`: characters written so far."""
+
+    prompt: str
+    offset: int
+    has_begun: bool = False
+    logprobs: list[Logprobs] = field(default_factory=list)
+
+
+class CompletionEncoder:
+    """`prompts`: of each choice, what is repeated before its text."""
+
+    media_type = EVENT_STREAM
+
+    def __init__(self, service: Service, prompts: Sequence[str], *, shows_usage: bool) -> None:
+        self._head = {
+            "id": "cmpl-" + secrets.token_hex(12),
+            "object": "text_completion",
+            "created": int(service.clock()),
+            "model": service.name,
+            "system_fingerprint": service.fingerprint,
+        }
+        self._choices = [_Choice(prompt, len(prompt)) for prompt in prompts]
+        self._shows_usage = shows_usage
+        self._usages: list[Usage] = []
+
+    def start(self) -> bytes:
+        return b""
+
+    def event(self, event: Event) -> bytes:
+        match event:
+            case TextDelta(text=text):
+                return self._piece(event.choice, text)
+            case Logprobs():
+                self._choices[event.choice].logprobs.append(event)
+            case Done():
+                self._usages.append(event.usage)
+                return self._piece(event.choice, "", finish(event))
+            case _:
+                pass
+        return b""
+
+    def ping(self, reading: Reading | None) -> bytes:
+        return b": ping\n\n"
+
+    def end(self) -> bytes:
+        last = b"data: [DONE]\n\n"
+        if not self._shows_usage:
+            return last
+        return _line({**self._head, "choices": [], "usage": usage_body(self._usages)}) + last
+
+    def failure(self, refused: Refused) -> bytes:
+        return _line(error_body(refused)) + b"data: [DONE]\n\n"
+
+    def whole(self, replies: Sequence[Done]) -> bytes:
+        choices = []
+        for done in replies:
+            choice = self._choices[done.choice]
+            logprobs = logprobs_body(done.logprobs, choice.offset) if done.logprobs else None
+            text = choice.prompt + done.message.text
+            choices.append({"index": done.choice, "text": text, "logprobs": logprobs, **finish(done)})
+        return encoded({**self._head, "choices": choices, "usage": usage_body([done.usage for done in replies])})
+
+    def _piece(self, number: int, text: str, end: dict[str, Any] | None = None) -> bytes:
+        choice = self._choices[number]
+        told, choice.logprobs = choice.logprobs, []
+        logprobs = logprobs_body(told, choice.offset) if told else None
+        choice.offset += sum(len(one.token.text) for one in told)
+        if not choice.has_begun:
+            choice.has_begun = True
+            text = choice.prompt + text
+        body = {"index": number, "text": text, "logprobs": logprobs, **(end or {"finish_reason": None})}
+        return _line({**self._head, "choices": [body]})
+
+
+def logprobs_body(told: Sequence[Logprobs], offset: int) -> dict[str, Any]:
+    """The legacy form: lists side by side. `offset`: characters before the first of them."""
+    offsets = []
+    for one in told:
+        offsets.append(offset)
+        offset += len(one.token.text)
+    return {
+        "tokens": [one.token.text for one in told],
+        "token_logprobs": [max(one.token.logprob, LEAST_LOGPROB) for one in told],
+        "top_logprobs": [{best.text: max(best.logprob, LEAST_LOGPROB) for best in one.top} for one in told],
+        "text_offset": offsets,
+    }
+
+
+def _line(value: Any) -> bytes:
+    return b"data: " + encoded(value) + b"\n\n"
