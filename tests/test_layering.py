@@ -56,7 +56,7 @@ PYTHON_LAYERS = {
         "units",
         *OUTSIDE,
     },
-    "server": {"api", "engine", "hub", "chat", "text", "models", "_core", "progress", "units", *OUTSIDE},
+    "server": {"api", "engine", "hub", "chat", "text", "quantize", "models", "_core", "progress", "units", *OUTSIDE},
     "api": {"plan", "engine", "hub", "chat", "quantize", "models", "_core", "progress", "units", *OUTSIDE},
     "plan": {"quantize", "models", "_core", "units", *OUTSIDE},
     "engine": {"chat", "text", "models", "_core", "process", "progress", *OUTSIDE},

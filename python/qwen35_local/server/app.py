@@ -10,9 +10,15 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from qwen35_local.server import openai_routes
+from qwen35_local.server.anthropic import errors as anthropic_errors
+from qwen35_local.server.anthropic import routes as anthropic_routes
 from qwen35_local.server.dialect import ErrorShape
 from qwen35_local.server.front import Front
 from qwen35_local.server.json_text import encoded
+from qwen35_local.server.llama_cpp import errors as llama_cpp_errors
+from qwen35_local.server.llama_cpp import routes as llama_cpp_routes
+from qwen35_local.server.ollama import errors as ollama_errors
+from qwen35_local.server.ollama import routes as ollama_routes
 from qwen35_local.server.openai_errors import error_body
 from qwen35_local.server.security import Guard
 from qwen35_local.server.service import Service
@@ -20,10 +26,16 @@ from qwen35_local.server.wire import JSON
 
 Routes: TypeAlias = Callable[[Service], list[Route]]
 
-ROUTES: list[Routes] = [openai_routes.routes]
+ROUTES: list[Routes] = [openai_routes.routes, anthropic_routes.routes, ollama_routes.routes, llama_cpp_routes.routes]
 """Of each dialect."""
 
-SHAPES: list[tuple[str, ErrorShape]] = [("", error_body)]
+SHAPES: list[tuple[str, ErrorShape]] = [
+    (anthropic_routes.PATH, anthropic_errors.error_body),
+    (ollama_routes.PATH, ollama_errors.error_body),
+    ("/completions", error_body),  # of OpenAI's API, as llama.cpp too has it
+    *((path, llama_cpp_errors.error_body) for path in llama_cpp_routes.PATHS),
+    ("", error_body),
+]
 """How errors look below a path; the first that fits."""
 
 

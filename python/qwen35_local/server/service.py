@@ -12,7 +12,7 @@ from qwen35_local.server.errors import Refused
 from qwen35_local.server.limits import Limits
 from qwen35_local.server.log import Log
 
-_MOST_NAMES = 1_000
+_MOST_NOTES = 1_000
 
 
 class Running(Protocol):
@@ -44,7 +44,7 @@ class Service:
         self.counters = Counters()
         self.running: set[Running] = set()
         self.is_closing = False
-        self._unknown: set[tuple[str, str]] = set()
+        self._noted: set[str] = set()
 
     @property
     def fingerprint(self) -> str:
@@ -56,6 +56,10 @@ class Service:
     def note_unknown(self, path: str, names: list[str]) -> None:
         """Says once for each field of a request that it is not known, and so has no effect."""
         for name in names:
-            if (path, name) not in self._unknown and len(self._unknown) < _MOST_NAMES:
-                self._unknown.add((path, name))
-                self.log.write(f"{path}: the field {name[:100]!a} is not known and has no effect")
+            self.note_once(f"{path}: the field {name[:100]!a} is not known and has no effect")
+
+    def note_once(self, text: str) -> None:
+        """A line of the log that is not written a second time."""
+        if text not in self._noted and len(self._noted) < _MOST_NOTES:
+            self._noted.add(text)
+            self.log.write(text)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from qwen35_local.engine.engine import Engine
 from qwen35_local.errors import InputError
 from qwen35_local.fields import describe
 
@@ -27,6 +28,10 @@ class Thinking:
         if tokens == 0 or self.is_on is False:
             return OFF
         return Thinking(self.is_on, tokens)
+
+    def of(self, engine: Engine) -> bool:
+        """Whether this model then thinks."""
+        return engine.thinks_by_default if self.is_on is None else self.is_on
 
 
 OFF = Thinking(False)

@@ -1,0 +1,233 @@
+"""Anthropic's Messages API: what its own client makes of the answers, and the bytes of the rest."""
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+from conversations import CAPITAL, SUM, WEATHER_QUESTION, events_of
+
+anthropic = pytest.importorskip("anthropic", reason="the official client is not installed: pip install '.[clients]'")
+
+WEATHER = {
+    "name": "get_weather",
+    "description": "Get the weather in a city.",
+    "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+}
+ASKED: dict[str, Any] = {
+    "model": "any-name-at-all",
+    "max_tokens": 400,
+    "extra_body": {"temperature": 0},
+    "messages": [{"role": "user", "content": CAPITAL}],
+}
+DIRECT = ASKED | {"thinking": {"type": "disabled"}}
+CALL = ASKED | {"tools": [WEATHER], "messages": [{"role": "user", "content": WEATHER_QUESTION}]}
+
+
+@pytest.fixture(scope="module")
+def client(server: Any) -> Any:
+    with anthropic.Anthropic(base_url=server.url, api_key="any", max_retries=0) as client:
+        yield client
+
+
+def test_a_message_thinks_and_answers(client: Any) -> None:
+    message = client.messages.create(**ASKED)
+    thought, answer = message.content
+    assert (thought.type, answer.type) == ("thinking", "text")
+    assert thought.thinking
+    assert thought.signature
+    assert "Rome" in answer.text
+    assert (message.stop_reason, message.stop_sequence, message.role) == ("end_turn", None, "assistant")
+    assert message.model == ASKED["model"]
+    usage = message.usage
+    assert usage.output_tokens > usage.output_tokens_details.thinking_tokens > 0
+    count = client.messages.count_tokens(model="any", messages=ASKED["messages"]).input_tokens
+    assert usage.input_tokens + usage.cache_read_input_tokens == count > 10
+
+
+def test_a_stream_adds_up_to_the_message(client: Any) -> None:
+    whole = client.messages.create(**ASKED)
+    with client.messages.stream(**ASKED) as stream:
+        kinds = [event.type for event in stream]
+        streamed = stream.get_final_message()
+    assert [block.to_dict() for block in streamed.content] == [block.to_dict() for block in whole.content]
+    assert (streamed.stop_reason, streamed.usage.output_tokens) == (whole.stop_reason, whole.usage.output_tokens)
+    assert kinds[0] == "message_start"
+    assert kinds[-1] == "message_stop"
+    assert {"content_block_start", "content_block_delta", "content_block_stop", "message_delta"} <= set(kinds)
+
+
+def test_the_asynchronous_client(server: Any, client: Any) -> None:
+    async def ask() -> tuple[Any, str]:
+        async with anthropic.AsyncAnthropic(base_url=server.url, api_key="any", max_retries=0) as other:
+            message = await other.messages.create(**DIRECT)
+            async with other.messages.stream(**DIRECT) as stream:
+                return message, "".join([text async for text in stream.text_stream])
+
+    message, streamed = asyncio.run(ask())
+    assert [block.type for block in message.content] == ["text"]
+    assert message.content[0].text == streamed == client.messages.create(**DIRECT).content[0].text
+
+
+def test_a_tool_is_called_and_its_result_is_read(client: Any) -> None:
+    first = client.messages.create(**CALL)
+    assert first.stop_reason == "tool_use"
+    use = first.content[-1]
+    assert (use.type, use.name, use.input) == ("tool_use", "get_weather", {"city": "Rome"})
+    assert use.id.startswith("toolu_")
+    result = {
+        "type": "tool_result",
+        "tool_use_id": use.id,
+        "content": [{"type": "text", "text": json.dumps({"sky": "sunny", "temperature": 21})}],
+    }
+    turns = [*CALL["messages"], {"role": "assistant", "content": first.content}, {"role": "user", "content": [result]}]
+    second = client.messages.create(**CALL | {"messages": turns})
+    text = "".join(block.text for block in second.content if block.type == "text")
+    assert "sunny" in text
+    assert second.usage.cache_read_input_tokens >= first.usage.input_tokens + first.usage.cache_read_input_tokens - 4
+
+
+def test_a_call_is_streamed_as_json(client: Any) -> None:
+    with client.messages.stream(**CALL) as stream:
+        pieces = [event.partial_json for event in stream if event.type == "input_json"]
+        message = stream.get_final_message()
+    assert json.loads("".join(pieces)) == message.content[-1].input == {"city": "Rome"}
+    assert message.stop_reason == "tool_use"
+
+
+def test_a_stop_sequence_is_told(client: Any) -> None:
+    message = client.messages.create(**DIRECT, stop_sequences=["Zebra", "Rome"])
+    assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "Rome")
+    assert "Rome" not in message.content[0].text
+
+
+def test_too_few_tokens(client: Any) -> None:
+    message = client.messages.create(**DIRECT | {"max_tokens": 2})
+    assert (message.stop_reason, message.usage.output_tokens) == ("max_tokens", 2)
+
+
+def test_thinking_that_is_not_to_be_shown_has_its_signature_alone(client: Any) -> None:
+    asked = ASKED | {"thinking": {"type": "adaptive", "display": "omitted"}}
+    shown = client.messages.create(**ASKED).content[0]
+    whole = client.messages.create(**asked).content[0]
+    with client.messages.stream(**asked) as stream:
+        streamed = stream.get_final_message().content[0]
+    for block in (whole, streamed):
+        assert (block.type, block.thinking, block.signature) == ("thinking", "", shown.signature)
+
+
+@pytest.mark.parametrize(
+    ("thinking", "thinks"),
+    [
+        ({"type": "disabled"}, False),
+        ({"type": "adaptive"}, True),
+        ({"type": "enabled", "budget_tokens": 1024}, True),
+    ],
+)
+def test_thinking_is_switched(client: Any, thinking: dict[str, Any], thinks: bool) -> None:
+    kinds = [block.type for block in client.messages.create(**ASKED | {"thinking": thinking}).content]
+    assert kinds == ["thinking", "text"][not thinks :]
+
+
+def test_a_conversation_that_goes_on_is_not_read_again(client: Any) -> None:
+    said: list[Any] = [{"role": "user", "content": "Hello! My name is Ann."}]
+    first = client.messages.create(**ASKED | {"messages": said})
+    read = first.usage.input_tokens + first.usage.cache_read_input_tokens
+    said += [
+        {"role": "assistant", "content": first.content},
+        {"role": "user", "content": [{"type": "text", "text": "What is my name?"}]},
+    ]
+    second = client.messages.create(**ASKED | {"messages": said})
+    assert "Ann" in second.content[-1].text
+    assert second.usage.cache_read_input_tokens >= read - 4
+    assert second.usage.input_tokens < 40
+
+
+def test_the_billing_line_does_not_defeat_the_cache(client: Any) -> None:
+    def asked(digits: str) -> Any:
+        system = [
+            {"type": "text", "text": f"x-anthropic-billing-header: cc_version=2.1.36; cch={digits};"},
+            {"type": "text", "text": "You answer shortly.", "cache_control": {"type": "ephemeral"}},
+        ]
+        return client.messages.create(**DIRECT, system=system)
+
+    first, second = asked("a1b2c"), asked("fffff")
+    assert second.usage.input_tokens == 0
+    assert second.content == first.content
+
+
+def test_system_is_a_text_or_blocks(client: Any) -> None:
+    def count(system: Any) -> int:
+        tokens = client.messages.count_tokens(model="any", messages=ASKED["messages"], system=system).input_tokens
+        assert isinstance(tokens, int)
+        return tokens
+
+    assert count("You answer shortly.") == count([{"type": "text", "text": "You answer shortly."}])
+
+
+def raw(asked: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """The body that the client makes of its arguments."""
+    return {key: value for key, value in asked.items() if key != "extra_body"} | asked["extra_body"] | more
+
+
+def test_events_as_they_are_written(http: httpx.Client) -> None:
+    answer = http.post("/v1/messages", json=raw(CALL, stream=True), headers={"anthropic-version": "2023-06-01"})
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    named = events_of(answer.text)
+    assert all(name == data["type"] for name, data in named)
+    told = [data for name, data in named if name != "ping"]
+    start = told[0]["message"]
+    assert (start["content"], start["stop_reason"], start["usage"]["output_tokens"]) == ([], None, 0)
+    order = [data["type"] for data in told]
+    assert order[:2] == ["message_start", "content_block_start"]
+    assert order[-3:] == ["content_block_stop", "message_delta", "message_stop"]
+    starts = [data for data in told if data["type"] == "content_block_start"]
+    assert [data["index"] for data in starts] == list(range(len(starts)))
+    assert starts[0]["content_block"] == {"type": "thinking", "thinking": "", "signature": ""}
+    assert starts[-1]["content_block"] | {"id": ""} == {
+        "type": "tool_use",
+        "id": "",
+        "name": "get_weather",
+        "input": {},
+    }
+    thinking = [data["delta"]["type"] for data in told if data["type"] == "content_block_delta" and not data["index"]]
+    assert set(thinking[:-1]) == {"thinking_delta"}
+    assert thinking[-1] == "signature_delta"
+    ending = told[-2]
+    assert ending["delta"] == {"stop_reason": "tool_use", "stop_sequence": None}
+    assert ending["usage"]["output_tokens"] > 5
+
+
+def test_what_the_start_says_of_the_prompt_is_what_the_end_says(http: httpx.Client) -> None:
+    asked = raw(DIRECT, stream=True, messages=[{"role": "user", "content": SUM}])
+    told = dict(events_of(http.post("/v1/messages", json=asked).text))
+    start, end = told["message_start"]["message"]["usage"], told["message_delta"]["usage"]
+    for key in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"):
+        assert start[key] == end[key]
+
+
+def test_a_result_that_is_an_error_says_so(http: httpx.Client) -> None:
+    def tokens(**more: Any) -> int:
+        use = {"type": "tool_use", "id": "toolu_1", "name": "get_weather", "input": {"city": "Rome"}}
+        result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "no such city", **more}
+        turns = [
+            {"role": "user", "content": "?"},
+            {"role": "assistant", "content": [use]},
+            {"role": "user", "content": [result]},
+        ]
+        counted = http.post("/v1/messages/count_tokens", json={"model": "m", "messages": turns, "tools": [WEATHER]})
+        return int(counted.json()["input_tokens"])
+
+    assert tokens(is_error=True) > tokens() == tokens(is_error=False)
+
+
+def test_errors_are_of_the_types_that_the_client_knows(server: Any, client: Any) -> None:
+    with pytest.raises(anthropic.BadRequestError) as bad:
+        client.messages.create(**ASKED | {"extra_body": {"temperature": "warm"}})
+    assert bad.value.type == "invalid_request_error"
+    assert "temperature" in str(bad.value)
+    with pytest.raises(anthropic.BadRequestError, match=r"prompt is too long: \d+ tokens > 4096 maximum"):
+        client.messages.create(**ASKED | {"messages": [{"role": "user", "content": "word " * 9000}]})
+    with pytest.raises(anthropic.NotFoundError):
+        client.messages.batches.list()

@@ -1,0 +1,194 @@
+"""Ollama's API: what its own client makes of the answers, and the lines as they are written."""
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+from conversations import CAPITAL, WEATHER_QUESTION
+
+ollama = pytest.importorskip("ollama", reason="the official client is not installed: pip install '.[clients]'")
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Get the weather in a city.",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+GREEDY = {"temperature": 0}
+ASKED: dict[str, Any] = {"model": "any", "messages": [{"role": "user", "content": CAPITAL}], "options": GREEDY}
+
+
+@pytest.fixture(scope="module")
+def client(server: Any) -> Any:
+    return ollama.Client(host=server.url)
+
+
+def lines_of(http: httpx.Client, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+    answer = http.post(path, json=body)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    assert answer.text.endswith("\n")
+    return [json.loads(line) for line in answer.text.splitlines()]
+
+
+def test_a_chat_thinks_and_answers(client: Any) -> None:
+    response = client.chat(**ASKED)
+    assert "Rome" in response.message.content
+    assert response.message.thinking
+    assert (response.done, response.done_reason, response.model) == (True, "stop", "any")
+    assert response.prompt_eval_count > 10
+    assert response.eval_count > 5
+    assert response.total_duration >= response.eval_duration > 0
+
+
+def test_a_stream_adds_up_to_the_answer(client: Any) -> None:
+    whole = client.chat(**ASKED)
+    parts = list(client.chat(**ASKED, stream=True))
+    assert "".join(part.message.content or "" for part in parts) == whole.message.content
+    assert "".join(part.message.thinking or "" for part in parts) == whole.message.thinking
+    assert [part.done for part in parts] == [False] * (len(parts) - 1) + [True]
+    assert parts[-1].eval_count == whole.eval_count
+
+
+def test_the_asynchronous_client(server: Any, client: Any) -> None:
+    async def ask() -> tuple[Any, str]:
+        other = ollama.AsyncClient(host=server.url)
+        whole = await other.chat(**ASKED, think=False)
+        return whole, "".join([p.message.content async for p in await other.chat(**ASKED, think=False, stream=True)])
+
+    whole, streamed = asyncio.run(ask())
+    assert whole.message.content == streamed == client.chat(**ASKED, think=False).message.content
+
+
+@pytest.mark.parametrize(
+    ("think", "thinks"), [(True, True), (False, False), ("low", True), ("high", True), ("none", False)]
+)
+def test_thinking_is_switched(http: httpx.Client, think: Any, thinks: bool) -> None:
+    answer = http.post("/api/chat", json=ASKED | {"think": think, "stream": False}).json()
+    assert bool(answer["message"].get("thinking")) is thinks
+
+
+def test_a_tool_is_called_and_its_result_is_read(client: Any) -> None:
+    messages: list[Any] = [{"role": "user", "content": WEATHER_QUESTION}]
+    first = client.chat("any", messages, tools=[WEATHER], options=GREEDY)
+    (call,) = first.message.tool_calls
+    assert (call.function.name, call.function.arguments) == ("get_weather", {"city": "Rome"})
+    result = json.dumps({"sky": "sunny", "temperature": 21})
+    messages += [first.message, {"role": "tool", "tool_name": "get_weather", "content": result}]
+    second = client.chat("any", messages, tools=[WEATHER], options=GREEDY)
+    assert "sunny" in second.message.content
+    assert second.prompt_eval_count > first.prompt_eval_count
+
+
+def test_a_call_is_told_when_it_is_whole(http: httpx.Client) -> None:
+    messages = [{"role": "user", "content": WEATHER_QUESTION}]
+    lines = lines_of(http, "/api/chat", ASKED | {"messages": messages, "tools": [WEATHER]})
+    calls = [call for line in lines for call in line["message"].get("tool_calls", [])]
+    assert [call["function"] for call in calls] == [{"index": 0, "name": "get_weather", "arguments": {"city": "Rome"}}]
+    assert lines[-1]["done_reason"] == "stop"
+
+
+def test_generate_answers_a_prompt(client: Any) -> None:
+    whole = client.generate("any", CAPITAL, options=GREEDY, think=False)
+    assert "Rome" in whole.response
+    parts = list(client.generate("any", CAPITAL, options=GREEDY, think=False, stream=True))
+    assert "".join(part.response for part in parts) == whole.response
+    assert client.generate("any", CAPITAL, options=GREEDY).thinking
+
+
+def test_generate_goes_on_from_a_raw_prompt(client: Any) -> None:
+    prompt = f"<|im_start|>user\n{CAPITAL}<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+    raw = client.generate("any", prompt, raw=True, options=GREEDY)
+    assert raw.response == client.generate("any", CAPITAL, options=GREEDY, think=False).response
+    assert raw.thinking is None
+
+
+def test_options_are_followed(client: Any) -> None:
+    short = client.chat(**ASKED | {"options": GREEDY | {"num_predict": 3}}, think=False)
+    assert (short.eval_count, short.done_reason) == (3, "length")
+    stopped = client.chat(**ASKED | {"options": GREEDY | {"stop": ["Rome"]}}, think=False)
+    assert "Rome" not in stopped.message.content
+    story = {"messages": [{"role": "user", "content": "Tell me a short story."}], "think": False}
+    warm = {"temperature": 2, "top_k": 50, "top_p": 1, "num_predict": 30}
+    first, again, other = (
+        client.chat(**ASKED | story | {"options": warm | {"seed": seed}}).message.content for seed in (7, 7, 8)
+    )
+    assert first == again != other
+
+
+def test_a_context_that_was_not_loaded_is_told_once(server: Any, http: httpx.Client) -> None:
+    for _ in range(3):
+        asked = ASKED | {"options": {"num_ctx": 131072, "num_predict": 1, "num_gpu": 99, "zebra": 1}}
+        assert http.post("/api/chat", json=asked).status_code == 200
+    assert len([line for line in server.lines if "num_ctx above" in line]) == 1
+    assert len([line for line in server.lines if "options.zebra" in line]) == 1
+    assert not [line for line in server.lines if "num_gpu" in line]
+
+
+def test_logprobs(client: Any) -> None:
+    whole = client.chat(**ASKED, think=False, logprobs=True, top_logprobs=2)
+    assert "".join(entry.token for entry in whole.logprobs) == whole.message.content
+    assert all(len(entry.top_logprobs) == 2 and entry.logprob <= 0 for entry in whole.logprobs)
+    parts = client.chat(**ASKED, think=False, logprobs=True, top_logprobs=2, stream=True)
+    streamed = [entry for part in parts for entry in part.logprobs or ()]
+    assert streamed == list(whole.logprobs)
+
+
+def test_nothing_said_loads_the_model(http: httpx.Client, client: Any) -> None:
+    for path, body in (
+        ("/api/chat", {"model": "any"}),
+        ("/api/chat", {"model": "any", "messages": [], "keep_alive": "5m"}),
+        ("/api/generate", {"model": "any"}),
+        ("/api/generate", {"model": "any", "prompt": "", "keep_alive": 0}),
+    ):
+        answer = http.post(path, json=body).json()
+        assert (answer["done"], answer["done_reason"]) == (True, "load")
+    assert client.generate("any").done_reason == "load"
+
+
+def test_the_model_is_listed_and_described(client: Any, http: httpx.Client) -> None:
+    (listed,) = client.list().models
+    assert listed.model == "demo"
+    assert listed.size > 1 << 20
+    assert len(listed.digest) == 64
+    assert listed.details.quantization_level == "Q4_K_M"
+    (running,) = client.ps().models
+    assert (running.model, running.context_length) == ("demo", 4096)
+    shown = client.show("demo")
+    assert {"completion", "tools", "thinking"} <= set(shown.capabilities)
+    architecture = shown.modelinfo["general.architecture"]
+    assert shown.modelinfo[f"{architecture}.context_length"] == 4096
+    assert "im_start" in shown.template
+    assert shown.parameters.split()[:2] == ["temperature", "0.3"]
+    version = http.get("/api/version").json()["version"]
+    assert [part.isdigit() for part in version.split(".")] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/pull"),
+        ("POST", "/api/push"),
+        ("POST", "/api/create"),
+        ("POST", "/api/copy"),
+        ("DELETE", "/api/delete"),
+        ("POST", "/api/embed"),
+        ("POST", "/api/embeddings"),
+    ],
+)
+def test_what_is_not_here_says_so(http: httpx.Client, method: str, path: str) -> None:
+    answer = http.request(method, path, json={"model": "demo"})
+    assert answer.status_code == 501
+    assert answer.json()["error"].startswith(f"{path} is not supported: ")
+
+
+def test_errors_are_told_as_the_client_expects(client: Any) -> None:
+    with pytest.raises(ollama.ResponseError, match=r"^options\.temperature is") as bad:
+        client.chat(**ASKED | {"options": {"temperature": -1}})
+    assert bad.value.status_code == 400
+    with pytest.raises(ollama.ResponseError, match="not supported"):
+        client.pull("demo")
