@@ -92,6 +92,11 @@ class OutputParser:
         """Whether what comes next still belongs to the thinking, as far as is known."""
         return self._in_reasoning
 
+    @property
+    def in_call(self) -> bool:
+        """Whether what comes next belongs to a call, as far as is known."""
+        return self._state is not _State.PROSE
+
     def feed(self, text: str, *, is_token: bool = False) -> list[Event]:
         """The events that more output decides; often none. `is_token`: `text` is the spelling of one special token."""
         self._text.append(text, is_token=is_token)

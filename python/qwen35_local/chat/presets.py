@@ -37,6 +37,9 @@ MAX_TOKENS = integer(0, 2**31 - 1)
 LOGPROBS = integer(0, 1000)
 """How many of the most likely tokens are told beside the sampled one."""
 
+THINKING_TOKENS = integer(1, 2**31 - 1)
+"""After so many the thinking of a reply is brought to an end."""
+
 CHOICES = integer(1, 128)
 """How many replies one prompt may have."""
 

@@ -7,6 +7,7 @@ class VerbatimParser:
     """Passes text on. Stands in for `OutputParser` where tags have no meaning."""
 
     in_reasoning = False
+    in_call = False
 
     def feed(self, text: str, *, is_token: bool = False) -> list[Event]:
         return [TextDelta(text)] if text else []

@@ -102,6 +102,7 @@ class Engine:
         self._idle = Idle(self._live.cancel)
         self._idle_tokens = 0
         self._turn = threading.Lock()
+        self._wants_answer = False
 
     def __enter__(self) -> Self:
         return self
@@ -173,6 +174,11 @@ class Engine:
         """Ends the reply in progress with reason "cancelled"; may be called from a signal handler or another thread."""
         self._live.cancel()
 
+    def answer_now(self) -> None:
+        """Ends the thinking of the reply in progress, if it thinks; the answer follows. May be called from a signal
+        handler or another thread."""
+        self._wants_answer = True
+
     def reply(self, request: Request, *, progress: Progress = lambda done, total: None) -> Generator[Event, None, None]:
         """The model's next message, as it is written; the last event is Done. Of several (`request.n`) the events come
         mixed, each ends with a Done of its own, the prompt is read once, and the sequence goes on with the first. When
@@ -182,6 +188,7 @@ class Engine:
         InputError when a message is not valid, DeviceError."""
         self.close()
         self.recover()
+        self._wants_answer = False
         replies = [Reply(choice) for choice in range(request.n)]
         encoded, dropped = self._fitting(request)
 
@@ -193,7 +200,10 @@ class Engine:
                 tokens=self.tokenizer.special_tokens,
             )
 
-        generations = [Generation(request, parser(), self.tokenizer, reply) for reply in replies]
+        room = self.context_tokens - len(encoded.tokens)
+        generations = [
+            Generation(request, parser(), self.tokenizer, reply, room, lambda: self._wants_answer) for reply in replies
+        ]
         if dropped is not None:
             yield dropped
         over: list[int] = []
@@ -216,7 +226,8 @@ class Engine:
         tokens = list(completion.tokens)
         encoded = Encoded(Prompt(()), tokens, {len(tokens): "the end of the prompt"}, [len(tokens)])
         self._check_room(encoded)
-        generations = [Generation(completion, VerbatimParser(), self.tokenizer, reply) for reply in replies]
+        room = self.context_tokens - len(tokens)
+        generations = [Generation(completion, VerbatimParser(), self.tokenizer, reply, room) for reply in replies]
         yield from self._answer(encoded, generations, completion.logprobs, progress)
 
     def submit(self, asked: Request | Completion, sink: Sink, *, user: str = "") -> Job:
@@ -224,10 +235,15 @@ class Engine:
         InputError as `reply` does, and Busy when too many are waiting."""
         job = Job(sink, user)
 
-        def progress(done: int, total: int) -> None:
-            sink(Reading(done, total))
+        def obey() -> None:
             if job.is_cancelled:
                 self.cancel()
+            if job.wants_answer:
+                self.answer_now()
+
+        def progress(done: int, total: int) -> None:
+            sink(Reading(done, total))
+            obey()
 
         def run() -> None:
             try:
@@ -235,8 +251,7 @@ class Engine:
                     events = self.reply if isinstance(asked, Request) else self.complete
                     for event in events(asked, progress=progress):  # type: ignore[operator]
                         sink(event)
-                        if job.is_cancelled:
-                            self.cancel()
+                        obey()
             except Exception as error:
                 sink(Failed(error))
 

@@ -1,13 +1,15 @@
 """One reply as it is generated: sampled tokens to events, until something ends it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Protocol
 
 from qwen35_local import _core
 from qwen35_local.chat import events
 from qwen35_local.chat.events import TextDelta
+from qwen35_local.engine.loops import WITH_ANSWER, WITH_DATA, WITH_THINKING, LoopFinder
 from qwen35_local.engine.reply import Completion, Event, Logprobs, Reason, Reply, Request, TokenLogprob
+from qwen35_local.engine.thinking import Thinking
 from qwen35_local.text.stop_strings import StopStrings
 from qwen35_local.text.stream import TokenStream
 from qwen35_local.text.tokenizer import Tokenizer
@@ -22,6 +24,9 @@ class Parser(Protocol):
     @property
     def in_reasoning(self) -> bool: ...
 
+    @property
+    def in_call(self) -> bool: ...
+
     def feed(self, text: str, *, is_token: bool = False) -> list[events.Event]: ...
 
     def finish(self) -> list[events.Event]: ...
@@ -29,10 +34,22 @@ class Parser(Protocol):
 
 class Generation:
     """What becomes of the tokens of one reply. Stop strings are looked for in the answer, not in the thinking and not
-    in tool calls; what may still become one is held back, its logprobs too."""
+    in tool calls; what may still become one is held back, its logprobs too.
 
-    def __init__(self, request: Request | Completion, parser: Parser, tokenizer: Tokenizer, reply: Reply) -> None:
-        """Raises InputError when the sampling settings do not fit the vocabulary."""
+    What is put behind a sampled token is part of the reply like any other token, but was not drawn: it has no
+    logprobs."""
+
+    def __init__(
+        self,
+        request: Request | Completion,
+        parser: Parser,
+        tokenizer: Tokenizer,
+        reply: Reply,
+        room: int,
+        wants_answer: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`room`: tokens that the context has for the reply. `wants_answer`: whether the thinking shall end now; asked
+        after every token. Raises InputError when the sampling settings do not fit the vocabulary."""
         self.reason: Reason | None = None
         """What ended the reply, once something has."""
         self.sampler = _core.Sampler(
@@ -49,24 +66,28 @@ class Generation:
         self._parser = parser
         self._stops = StopStrings(request.stop)
         self._held: list[Logprobs] = []
+        budget = request.thinking_tokens if isinstance(request, Request) else None
+        self._thinking = Thinking(budget, min(self._limit, room), tokenizer, wants_answer)
+        self._loops = LoopFinder() if request.breaks_loops else None
+        self._is_bound = request.output_format is not None
 
     def take(self, sampled: _core.Sampled) -> list[Event]:
         """The events of one more token."""
         reply = self.reply
-        reply.count(in_reasoning=self._parser.in_reasoning)
         if sampled.is_stop:
+            reply.count(in_reasoning=self._parser.in_reasoning)
             self.reason = "stop"
             return []
-        reply.written.append(sampled.token)
-        self.pending = [sampled.token]
-        shown: list[events.Event] = []
-        for piece in self._text.push(sampled.token):
-            shown += self._before_stop(self._parser.feed(piece.text, is_token=piece.is_special))
+        self.pending = []
+        shown = self._write(sampled.token)
+        told = self._told(sampled, shows_text=bool(shown))
         if self._stops.found is not None:
             self._end_at_stop()
         elif len(reply.written) >= self._limit:
             self.reason = "length"
-        return [reply.add(event) for event in (*self._told(sampled, shows_text=bool(shown)), *shown)]
+        else:
+            shown += self._steer()
+        return [reply.add(event) for event in (*told, *shown)]
 
     def finish(self) -> list[Event]:
         """The events of what was still held back."""
@@ -81,6 +102,42 @@ class Generation:
         elif self.reason != "cancelled":
             self._end_at_stop()
         return [self.reply.add(event) for event in (*told, *shown)]
+
+    def _write(self, token: int) -> list[events.Event]:
+        """One more token of the reply, for the next pass to evaluate."""
+        was_thinking = self._parser.in_reasoning
+        self.reply.count(in_reasoning=was_thinking)
+        self.reply.written.append(token)
+        self.pending.append(token)
+        pieces = self._text.push(token)
+        shown: list[events.Event] = []
+        for piece in pieces:
+            shown += self._before_stop(self._parser.feed(piece.text, is_token=piece.is_special))
+        if self._loops is not None:
+            self._look_for_loop(token, "".join(piece.text for piece in pieces), was_thinking)
+        return shown
+
+    def _look_for_loop(self, token: int, text: str, was_thinking: bool) -> None:
+        assert self._loops is not None
+        if self._parser.in_reasoning != was_thinking:
+            self._loops = LoopFinder()
+        elif self._parser.in_call or (self._is_bound and not was_thinking):
+            self._loops.push(token, text, WITH_DATA)
+        else:
+            self._loops.push(token, text, WITH_THINKING if was_thinking else WITH_ANSWER)
+
+    def _steer(self) -> list[events.Event]:
+        """Ends thinking that has to end, and a reply that goes round in circles. No character and no call is cut."""
+        repeats = self._loops is not None and self._loops.is_looping
+        if self._parser.in_reasoning and not self._parser.in_call and not self._text.in_character:
+            why = self._thinking.why_to_end(self.reply, repeats=repeats)
+            if why is not None:
+                self.reply.notes.append(why)
+                self.sampler.accept(self._thinking.closing)
+                return [event for token in self._thinking.closing for event in self._write(token)]
+        if repeats and not self._text.in_character:
+            self.reason = "loop"
+        return []
 
     def _end_at_stop(self) -> None:
         self.reason = "stop"

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 from qwen35_local.chat import events
 from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDelta, ToolCallDone, ToolCallStart
 from qwen35_local.chat.messages import Message
-from qwen35_local.chat.presets import CHOICES, LOGPROBS, STOP, Sampling
+from qwen35_local.chat.presets import CHOICES, LOGPROBS, STOP, THINKING_TOKENS, Sampling
 from qwen35_local.chat.wishes import FREE_CHOICE, OutputFormat, ToolChoice
 from qwen35_local.errors import InputError
 from qwen35_local.fields import describe
@@ -31,8 +31,9 @@ class Request:
     `max_tokens` 0 means 32,768. `when_full`: what happens when the conversation does not fit the context. `stop`: the
     answer ends before the first of these strings. `logprobs`: None for none, else of every token and of so many of the
     most likely ones in its place. `n`: how many replies; the i-th of them, from 0, is what the seed plus i gives alone.
-    `output_format` binds the answer, not the thinking. Thinking is closed after `thinking_tokens`. `breaks_loops`:
-    whether a reply that repeats itself is brought to an end. Raises InputError on a value of another kind."""
+    `output_format` binds the answer, not the thinking. Thinking ends after `thinking_tokens`, with a sentence that says
+    so (`thinking.CLOSING`). `breaks_loops`: whether a reply that repeats itself is brought to an end. Raises InputError
+    on a value of another kind."""
 
     messages: Sequence[Message]
     sampling: Sampling
@@ -51,6 +52,11 @@ class Request:
 
     def __post_init__(self) -> None:
         _check(self.stop, self.logprobs, self.n)
+        if self.thinking_tokens is not None and not THINKING_TOKENS.fits(self.thinking_tokens):
+            given = describe(self.thinking_tokens)
+            raise InputError(
+                f"thinking_tokens: expected {THINKING_TOKENS.expected}, got {given}; thinking=False is none."
+            )
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,11 @@ class Utf8Stream:
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
+    @property
+    def in_character(self) -> bool:
+        """Whether bytes of an unfinished character are waiting."""
+        return bool(self._decoder.getstate()[0])
+
     def push(self, data: bytes) -> str:
         """Text that is complete now; the bytes of an unfinished character wait for the next call."""
         return self._decoder.decode(data)
@@ -37,6 +42,11 @@ class TokenStream:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._utf8 = Utf8Stream()
+
+    @property
+    def in_character(self) -> bool:
+        """Whether the last token left a character unfinished."""
+        return self._utf8.in_character
 
     def push(self, token_id: int) -> list[Piece]:
         """Text this token completes, often one word, sometimes none. Raises InputError on an id out of range."""

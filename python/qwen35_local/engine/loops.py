@@ -1,0 +1,89 @@
+"""Whether a reply goes round in circles: the same tokens again and again, or the same paragraph.
+
+An exact period is looked for among the last tokens, every `STEP` of them. What counts up, or differs in a word, is no
+period; of that the second rule sees what repeats as a paragraph. docs/conversations.md has what both find and what they
+let pass (`python -m models.demo.training.loops` measures it).
+"""
+
+from array import array
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+LONGEST_PERIOD = 256  # tokens
+STEP = 32
+SHORTEST_PARAGRAPH = 40  # characters, white space apart
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How much repetition is no loop yet. `tokens`: that a period has gone on for behind its first time, and `times`,
+    whichever is more; `paragraphs`: alike, 0: they are not looked at."""
+
+    tokens: int
+    times: int
+    paragraphs: int
+
+
+WITH_THINKING = Patience(tokens=512, times=4, paragraphs=8)
+WITH_ANSWER = Patience(tokens=2048, times=8, paragraphs=16)
+WITH_DATA = Patience(tokens=8192, times=16, paragraphs=0)
+"""Arguments of a call and what a grammar binds: tables of zeros are as good as any."""
+
+
+class LoopFinder:
+    """Follows the tokens of one thought or answer, each once; the cost of a token does not grow with their number."""
+
+    def __init__(self) -> None:
+        self.is_looping = False
+        self._tokens = array("i")
+        self._paragraphs: Counter[int] = Counter()  # by hash
+        self._paragraph: list[str] = []  # its lines so far
+        self._line = ""
+
+    def push(self, token: int, text: str, patience: Patience) -> bool:
+        """Whether it goes round in circles with one more token, whose text is `text`; once it does, that stays."""
+        self._tokens.append(token)
+        if patience.paragraphs and "\n" in text:
+            self._end_lines(text, patience)
+        elif patience.paragraphs:
+            self._line += text
+        if len(self._tokens) % STEP == 0:
+            self.is_looping |= period_of(np.frombuffer(self._tail(patience), np.int32), patience) > 0
+        return self.is_looping
+
+    def _tail(self, patience: Patience) -> "array[int]":
+        return self._tokens[-max(patience.tokens, patience.times * LONGEST_PERIOD) - LONGEST_PERIOD :]
+
+    def _end_lines(self, text: str, patience: Patience) -> None:
+        first, *others = text.split("\n")
+        self._line += first
+        for line in others:
+            if self._line.strip():
+                self._paragraph.append("".join(self._line.split()))
+            elif self._paragraph:
+                self._end_paragraph(patience)
+            self._line = line
+
+    def _end_paragraph(self, patience: Patience) -> None:
+        paragraph = "".join(self._paragraph)
+        self._paragraph = []
+        if len(paragraph) >= SHORTEST_PARAGRAPH:
+            self._paragraphs[hash(paragraph)] += 1
+            self.is_looping |= self._paragraphs[hash(paragraph)] >= patience.paragraphs
+
+
+def period_of(tokens: "np.ndarray[tuple[int], np.dtype[np.int32]]", patience: Patience) -> int:
+    """The shortest period that the last of `tokens` [n] have for as long as `patience` allows; 0: there is none."""
+    longest = min(LONGEST_PERIOD, len(tokens) - STEP)
+    if longest < 1:
+        return 0
+    recent, before = tokens[-STEP:], tokens[-STEP - longest : -1]
+    alike = (sliding_window_view(before, STEP) == recent).all(axis=1)  # row longest - p: period p
+    for period in (longest - np.flatnonzero(alike))[::-1].tolist():
+        long = max(patience.tokens, patience.times * period)
+        if len(tokens) >= long + period and bool((tokens[-long:] == tokens[-long - period : -period]).all()):
+            return int(period)
+    return 0
