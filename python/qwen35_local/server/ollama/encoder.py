@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from secrets import token_hex
 from typing import Any
 
 from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDone
@@ -96,10 +97,6 @@ class LineEncoder:
         }
 
 
-def loaded(encoder: LineEncoder) -> bytes:
-    return encoder.loaded()
-
-
 def stamp(seconds: float) -> str:
     """A time as Ollama writes it, with microseconds, in UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
@@ -107,7 +104,7 @@ def stamp(seconds: float) -> str:
 
 def _call(call: ToolCall, index: int) -> dict[str, Any]:
     return {
-        "id": f"call_{index}",
+        "id": f"call_{token_hex(8)}",
         "function": {"index": index, "name": call.name, "arguments": dict(call.arguments)},
     }
 

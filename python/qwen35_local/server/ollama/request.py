@@ -13,7 +13,7 @@ from qwen35_local.server.body import Body
 from qwen35_local.server.conversation import normalised
 from qwen35_local.server.dialect import Asked
 from qwen35_local.server.errors import bad
-from qwen35_local.server.ollama.encoder import LineEncoder, loaded
+from qwen35_local.server.ollama.encoder import LineEncoder
 from qwen35_local.server.openai_sampling import read_sampling, read_stop
 from qwen35_local.server.service import Service
 from qwen35_local.server.thinking import OFF, ON, Thinking, of_effort
@@ -68,7 +68,7 @@ def read_chat(body: Body, service: Service) -> Asked | bytes:
     )
     encoder = LineEncoder(model, service.clock, is_chat=True)
     if not messages:
-        return loaded(encoder)
+        return encoder.loaded()
     return Asked((request,), encoder, streams)
 
 
@@ -88,7 +88,7 @@ def read_generate(body: Body, service: Service) -> Asked | bytes:
     logprobs, output_format = _logprobs(body), _format(body)
     encoder = LineEncoder(model, service.clock, is_chat=False)
     if not prompt:
-        return loaded(encoder)
+        return encoder.loaded()
     if is_raw:
         body.ignore("think")
         tokens = service.engine.tokenizer.encode_prompt([(prompt, True)])

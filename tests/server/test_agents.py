@@ -1,0 +1,93 @@
+"""Agents' conversations over the wire: every turn reads only what is new, whatever the agent keeps of a reply."""
+
+import json
+import time
+from typing import Any
+
+import httpx
+import pytest
+from agents import CALLING, QUESTION, RESULT, TALKING, Agent, Turn
+from conversations import CAPITAL
+
+AROUND = 24  # tokens that the template puts around a turn and its results, the next turn's opening included
+
+
+class Meter:
+    """What the server read for a turn."""
+
+    def __init__(self, server: Any, http: httpx.Client) -> None:
+        self._server = server
+        self._http = http
+
+    def ask(self, agent: Agent, said: list[Any]) -> tuple[Turn, int]:
+        """The turn, and how many tokens of its prompt were read anew."""
+        counters, lines = self._server.service.counters, len(self._server.lines)
+        before = counters.prompt_tokens - counters.reused_tokens
+        turn = agent.ask(self._http, said)
+        while len(self._server.lines) == lines:  # the line is written when all is counted
+            time.sleep(0.001)
+        return turn, counters.prompt_tokens - counters.reused_tokens - before
+
+    def tokens(self, text: str) -> int:
+        return len(self._server.service.engine.tokenizer.encode(text))
+
+
+@pytest.fixture
+def meter(server: Any, http: httpx.Client) -> Meter:
+    return Meter(server, http)
+
+
+def named(agent: Agent) -> str:
+    return agent.name
+
+
+@pytest.mark.parametrize("agent", CALLING, ids=named)
+def test_the_result_of_a_tool_is_all_that_is_read(meter: Meter, agent: Agent) -> None:
+    said = agent.remark(QUESTION)
+    first, _ = meter.ask(agent, said)
+    assert first.called == "get_weather"
+    said += [*first.kept, *agent.result(first.kept)]
+    second, read = meter.ask(agent, said)
+    assert second.called is None
+    assert "sunny" in json.dumps(second.kept)
+    assert read <= meter.tokens(RESULT) + AROUND
+    assert second.prompt_tokens > first.prompt_tokens
+    if second.cached_tokens >= 0:
+        assert second.prompt_tokens - second.cached_tokens == read
+
+
+@pytest.mark.parametrize("agent", TALKING, ids=named)
+def test_a_second_turn_reads_the_answer_and_the_question(meter: Meter, agent: Agent) -> None:
+    said = agent.remark("Hello! My name is Ann.")
+    first, _ = meter.ask(agent, said)
+    question = agent.remark(CAPITAL)
+    second, read = meter.ask(agent, [*said, *first.kept, *question])
+    answer = texts(first.kept)
+    assert read <= meter.tokens(answer) + meter.tokens(texts(question)) + AROUND
+    assert second.prompt_tokens - read > 40
+
+
+@pytest.mark.parametrize("agent", TALKING, ids=named)
+def test_the_same_turn_again_reads_nothing(meter: Meter, agent: Agent) -> None:
+    said = agent.remark(CAPITAL)
+    first, _ = meter.ask(agent, said)
+    again, read = meter.ask(agent, said)
+    assert read == 0
+    assert texts(again.kept) == texts(first.kept)
+
+
+def texts(items: list[Any]) -> str:
+    """All that is said in messages of any dialect, without thinking."""
+    found: list[str] = []
+
+    def walk(value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                if key in ("text", "content", "arguments", "input") and value.get("type") != "reasoning":
+                    found.append(inner) if isinstance(inner, str) else walk(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                walk(inner)
+
+    walk(items)
+    return " ".join(found)

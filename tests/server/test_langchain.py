@@ -1,0 +1,72 @@
+"""LangChain's three chat classes over the dialects that they speak: texts, tools, and answers of a given form."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from conversations import CAPITAL, WEATHER_QUESTION
+
+_REASON = "LangChain is not installed: pip install '.[clients]'"
+messages = pytest.importorskip("langchain_core.messages", reason=_REASON)
+tools = pytest.importorskip("langchain_core.tools", reason=_REASON)
+
+pytestmark = pytest.mark.clients
+
+KINDS = ["openai", "anthropic", "ollama"]
+
+
+@tools.tool  # type: ignore[untyped-decorator]
+def get_weather(city: str) -> str:
+    """Get the weather in a city."""
+    return json.dumps({"sky": "sunny", "temperature": 21, "city": city})
+
+
+@pytest.fixture(params=KINDS)
+def model(request: pytest.FixtureRequest, server: Any) -> Any:
+    """As its documentation says to point it at another server."""
+    kind = request.param
+    library = pytest.importorskip(f"langchain_{kind}", reason=_REASON)
+    made: dict[str, Callable[[], Any]] = {
+        "openai": lambda: library.ChatOpenAI(
+            model="demo", base_url=f"{server.url}/v1", api_key="any", temperature=0, max_retries=0
+        ),
+        "anthropic": lambda: library.ChatAnthropic(
+            model="demo", base_url=server.url, api_key="any", max_tokens=400, max_retries=0
+        ),
+        "ollama": lambda: library.ChatOllama(model="demo", base_url=server.url, temperature=0),
+    }
+    return made[kind]()
+
+
+def test_answers(model: Any) -> None:
+    answer = model.invoke(CAPITAL)
+    assert "Rome" in answer.text
+    usage = answer.usage_metadata
+    assert usage["input_tokens"] > 10
+    assert usage["output_tokens"] > 5
+
+
+def test_streams(model: Any) -> None:
+    parts = list(model.stream(CAPITAL))
+    assert len(parts) > 3
+    assert "Rome" in "".join(part.text for part in parts)
+
+
+def test_calls_a_tool_and_reads_its_result(model: Any) -> None:
+    said: list[Any] = [messages.HumanMessage(WEATHER_QUESTION)]
+    able = model.bind_tools([get_weather])
+    reply = able.invoke(said)
+    (call,) = reply.tool_calls
+    assert (call["name"], call["args"]) == ("get_weather", {"city": "Rome"})
+    answer = able.invoke([*said, reply, get_weather.invoke(call)])
+    assert "sunny" in answer.text
+
+
+def test_streams_a_call(model: Any) -> None:
+    parts = list(model.bind_tools([get_weather]).stream(WEATHER_QUESTION))
+    whole = parts[0]
+    for part in parts[1:]:
+        whole += part
+    (call,) = whole.tool_calls
+    assert (call["name"], call["args"]) == ("get_weather", {"city": "Rome"})
