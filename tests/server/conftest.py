@@ -1,55 +1,13 @@
-"""The server over the embedded model, in this process, on a socket of its own."""
+"""The server over the embedded model."""
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import httpx
 import pytest
+from serving import Served, served
 
 from qwen35_local import Model
 from qwen35_local.engine.engine import Engine
-from qwen35_local.server.limits import Limits
-from qwen35_local.server.log import Log
-from qwen35_local.server.run import Server, listen
-from qwen35_local.server.security import Guard
-from qwen35_local.server.service import Service
-
-
-@dataclass
-class Served:
-    """A running server: where it is, what it uses, and what it logged."""
-
-    url: str
-    service: Service
-    lines: list[str]
-    stop: Callable[[], None]
-
-
-@contextmanager
-def served(engine: Engine, limits: Limits | None = None, **guard: object) -> Iterator[Served]:
-    """A server in a thread, until the end of this."""
-    lines: list[str] = []
-    service = Service(engine, "demo", limits or Limits(grace_seconds=1), Log(lines.append))
-    opened = listen("127.0.0.1", 0)
-    server = Server(service, Guard("127.0.0.1", **guard), opened)  # type: ignore[arg-type]
-    started = threading.Event()
-
-    def work() -> None:
-        import asyncio
-
-        asyncio.run(server.serve(started.set))
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    assert started.wait(20)
-    try:
-        yield Served(f"http://127.0.0.1:{opened.getsockname()[1]}", service, lines, server.stop)
-    finally:
-        server.stop()
-        thread.join(20)
-        assert not thread.is_alive()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from conftest import Served
+from serving import Served
 
 openai = pytest.importorskip("openai", reason="needs the [clients] extra")
 

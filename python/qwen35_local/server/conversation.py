@@ -10,7 +10,8 @@ from typing import Any
 
 from qwen35_local import json_file
 from qwen35_local.chat.messages import Message, read_messages
-from qwen35_local.server.errors import bad
+from qwen35_local.errors import InputError
+from qwen35_local.server.errors import bad, refusal
 from qwen35_local.server.limits import Limits
 
 BILLING = "x-anthropic-billing-header"
@@ -21,12 +22,15 @@ CONTINUATION = "Continue."
 
 
 def conversation(entries: Sequence[Any], limits: Limits) -> list[Message]:
-    """Messages in OpenAI's form, as the template takes them. Raises InputError naming the message, Refused."""
+    """Messages in OpenAI's form, as the template takes them. Raises Refused."""
     if len(entries) > limits.messages:
         raise bad("messages", f"messages has {len(entries)} entries; expected at most {limits.messages}.")
     if not entries:
         raise bad("messages", "messages is an empty list; expected at least one message.")
-    return normalised(read_messages([_repaired(entry) for entry in entries]))
+    try:
+        return normalised(read_messages([_repaired(entry) for entry in entries]))
+    except InputError as error:
+        raise refusal(error, "messages") from error
 
 
 def normalised(messages: Sequence[Message]) -> list[Message]:

@@ -36,13 +36,15 @@ class Encoder(Protocol):
 @dataclass(frozen=True)
 class Asked:
     """What a request asks of the engine: several prompts have their choices one after the other. `user`: whose it is,
-    in the client's own words. `reports_reading`: tells the encoder of every part of the prompt that was read."""
+    in the client's own words. `reports_reading`: tells the encoder of every part of the prompt that was read. `param`:
+    the field that an error of the engine is about."""
 
     requests: tuple[Request | Completion, ...]
     encoder: Encoder
     streams: bool
     user: str = ""
     reports_reading: bool = False
+    param: str = "messages"
 
 
 class Dialect(Protocol):

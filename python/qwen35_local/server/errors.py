@@ -53,4 +53,4 @@ def refusal(error: Exception, param: str | None = None) -> Refused:
 def _named(message: str) -> str | None:
     """The field that a message begins with, as in "messages[3].content: expected ..."."""
     head = message.partition(":")[0].partition(" ")[0]
-    return head if head.startswith(("messages[", "tools[")) else None
+    return head if head.startswith(("messages[", "input[", "tools[")) else None

@@ -96,7 +96,7 @@ class Exchange:
             try:
                 job = self._service.engine.submit(request, self._sink(first), user=self._user)
             except Exception as error:
-                raise refusal(error) from error
+                raise refusal(error, self._asked.param) from error
             self._jobs.append(job)
             first += request.n
         if self._is_gone or self._refused is not None:
@@ -164,7 +164,7 @@ class Exchange:
             raise Refused(408, "the client reads too slowly.", code="slow_reader")
         for one in told:
             if isinstance(one, Failed):
-                raise self._refused or refusal(one.error)
+                raise self._refused or refusal(one.error, self._asked.param)
             if isinstance(one, Done):
                 self._replies[one.choice] = one
                 if one.reason == "cancelled" and self._refused is not None:

@@ -51,7 +51,7 @@ def read(body: Body, service: Service) -> Asked:
     requests = tuple(
         Completion(tokens, sampling, max_tokens, stop, logprobs, n, output_format=format) for tokens in prompts
     )
-    return Asked(requests, encoder, streams, read_user(body))
+    return Asked(requests, encoder, streams, read_user(body), param="prompt")
 
 
 def _prompts(body: Body, service: Service) -> list[list[int]]:

@@ -34,7 +34,7 @@ def routes(service: Service) -> list[Route]:
             if read.is_kept:
                 store.keep(answer, read.items, (*read.before, done.message), read.size)
 
-        return Asked((read.request,), ResponseEncoder(service, read, keep), streams, read_user(body))
+        return Asked((read.request,), ResponseEncoder(service, read, keep), streams, read_user(body), param="input")
 
     def count(body: Body, service: Service) -> bytes:
         request = read_request(body, service, store).request

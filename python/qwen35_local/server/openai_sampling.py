@@ -139,7 +139,7 @@ def _bias(body: Body, service: Service) -> dict[int, float]:
         pairs = list(value.items())
     else:
         raise body.refuse("logit_bias", "an object of numbers by token id")
-    most = service.engine.tokenizer.vocab_size
+    most = service.engine.tokenizer.n_used
     result: dict[int, float] = {}
     for token, bias in pairs:
         if not (

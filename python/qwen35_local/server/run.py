@@ -121,14 +121,12 @@ class Server:
 
     def stop(self) -> None:
         """Begins the end, or, while it ends, hurries it; from any thread, or from a signal handler."""
-        if self._loop is None:
+        if self._loop is None or self._ending is None:
             return
-        if self._service.is_closing:
-            self._loop.call_soon_threadsafe(self._end_all)
+        is_further = self._service.is_closing
         self._service.is_closing = True
-        if self._ending is not None:
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._ending.set)
+        with suppress(RuntimeError):  # it has ended
+            self._loop.call_soon_threadsafe(self._end_all if is_further else self._ending.set)
 
     async def _finish(self) -> None:
         """Waits for running answers, for a time, and ends the rest."""

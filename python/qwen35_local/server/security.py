@@ -5,12 +5,14 @@ a browser cannot forge are the headers Host, Origin and Sec-Fetch-Site.
 """
 
 import hmac
+import re
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 
 from qwen35_local.server.errors import Refused
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_HOST = re.compile(r"(\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]+))(:\d{1,5})?")
 OPEN_PATHS = ("/", "/health", "/favicon.ico")
 """Answered without a key, since they tell nothing."""
 
@@ -97,11 +99,9 @@ def is_preflight(method: str, headers: Mapping[str, str]) -> bool:
 
 
 def host_name(header: str) -> str:
-    """The name in a Host header, without its port."""
-    name = header.strip().lower()
-    if name.startswith("["):
-        return name[1:].partition("]")[0]
-    return name.partition(":")[0]
+    """The name in a Host header, without its port; "" when it is not of that form."""
+    found = _HOST.fullmatch(header.strip().lower())
+    return "" if found is None else found["v6"] or found["name"]
 
 
 def _is_address(name: str) -> bool:
