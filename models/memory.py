@@ -24,7 +24,7 @@ _LEAST_SNAPSHOTS = 2
 @dataclass(frozen=True)
 class Memory:
     """Bytes by part, together the most that a process or device holds when the context is full. `kv`: keys and values
-    of all positions; `state`: the recurrent state of one sequence; `scratch`: activations, what operations keep, and
+    of all positions; `state`: the recurrent state of every sequence; `scratch`: activations, what operations keep, and
     the ends of allocated blocks; `program`: interpreter, libraries, tokenizer. `vision` and `mtp` are 0 unless they are
     there or asked for."""
 
@@ -104,24 +104,42 @@ class Footprint(ABC):
         *,
         budget: int | None = None,
         snapshots: int | None = None,
+        parallel: int = 1,
+        others_tokens: int = 0,
     ) -> Memory:
         """`snapshots` is what is spent on them; None takes what is left of `budget`, an eighth of it and 1 GiB at most
-        and two snapshots at least."""
+        and two snapshots at least. Of `parallel` conversations one may have all of the context while the others have
+        `others_tokens` each, a page at least."""
         parts = self.parts(context_tokens, kv, rows)
+        if parallel > 1:
+            other = self.parts(min(max(others_tokens, self.page_tokens), context_tokens), kv, rows)
+            parts = replace(parts, kv=parts.kv + (parallel - 1) * other.kv, state=parallel * parts.state)
         if snapshots is None:
             rest = parts.total - parts.snapshots
             wanted = _SNAPSHOT_BYTES if budget is None else min(_SNAPSHOT_BYTES, budget // 8, budget - rest)
             snapshots = max(wanted, _LEAST_SNAPSHOTS * parts.snapshots)
         return replace(parts, snapshots=snapshots)
 
-    def fits(self, context_tokens: int, kv: KvFormat, budget: int, rows: int | None = None) -> bool:
-        return self.memory(context_tokens, kv, rows, budget=budget).total <= budget
+    def fits(self, context_tokens: int, kv: KvFormat, budget: int, rows: int | None = None, parallel: int = 1) -> bool:
+        return self.memory(context_tokens, kv, rows, budget=budget, parallel=parallel).total <= budget
 
-    def longest(self, kv: KvFormat, budget: int, rows: int | None = None) -> int:
+    def longest(self, kv: KvFormat, budget: int, rows: int | None = None, parallel: int = 1) -> int:
         """Tokens of the longest context, in whole pages or `most_context`; 0 when not even one page fits."""
         pages = range(1, -(-self.most_context // self.page_tokens) + 1)
-        too_much = bisect_right(pages, False, key=lambda n: not self.fits(self._tokens(n), kv, budget, rows))
+        too_much = bisect_right(pages, False, key=lambda n: not self.fits(self._tokens(n), kv, budget, rows, parallel))
         return self._tokens(too_much)
+
+    def others(self, context_tokens: int, kv: KvFormat, budget: int, rows: int, parallel: int) -> int:
+        """Tokens of context that every other of several conversations can have beside one that has all of it."""
+        pages = range(1, -(-context_tokens // self.page_tokens) + 1)
+
+        def is_too_much(n: int) -> bool:
+            tokens = n * self.page_tokens
+            memory = self.memory(context_tokens, kv, rows, budget=budget, parallel=parallel, others_tokens=tokens)
+            return memory.total > budget
+
+        most = max(1, bisect_right(pages, False, key=is_too_much))
+        return min(most * self.page_tokens, context_tokens)
 
     def _tokens(self, pages: int) -> int:
         return min(pages * self.page_tokens, self.most_context)
@@ -129,7 +147,8 @@ class Footprint(ABC):
 
 @dataclass(frozen=True)
 class Plan:
-    """A context, a KV format and passes of `rows` tokens in a memory of `budget` bytes, and what they take."""
+    """A context, a KV format and passes of `rows` tokens in a memory of `budget` bytes, and what they take.
+    `kv_tokens`: of all of `parallel` conversations together."""
 
     footprint: Footprint
     context_tokens: int
@@ -137,6 +156,8 @@ class Plan:
     rows: int
     budget: int
     memory: Memory
+    parallel: int = 1
+    kv_tokens: int | None = None
 
     @property
     def fits(self) -> bool:
@@ -160,6 +181,7 @@ def solve(
     context_tokens: int | None = None,
     kv: KvChoice = "auto",
     formats: Sequence[KvFormat] = KV_FORMATS,
+    parallel: int = 1,
 ) -> Plan:
     """What to choose where a choice is left: the widest of `formats` that fits the context (`kv` "auto"), and without a
     context the longest that fits: with "auto" in the widest format that reaches the model's own context. Then the most
@@ -174,14 +196,16 @@ def solve(
         wanted = min(footprint.config.context_tokens, footprint.most_context)
         least = min(LEAST_CONTEXT_TOKENS, wanted)
         for rows in footprint.pass_rows:
-            longest = {each: footprint.longest(each, budget, rows) for each in allowed}
+            longest = {each: footprint.longest(each, budget, rows, parallel) for each in allowed}
             chosen = next((each for each in allowed if longest[each] >= wanted), allowed[-1])
             if longest[chosen] >= least:
                 break
         context_tokens = max(longest[chosen], least)
     else:
         tokens = context_tokens
-        chosen = next((each for each in allowed if footprint.fits(tokens, each, budget, rows)), allowed[-1])
-        rows = next((each for each in more if footprint.fits(tokens, chosen, budget, each)), rows)
-    memory = footprint.memory(context_tokens, chosen, rows, budget=budget)
-    return Plan(footprint, context_tokens, chosen, min(rows, context_tokens), budget, memory)
+        chosen = next((each for each in allowed if footprint.fits(tokens, each, budget, rows, parallel)), allowed[-1])
+        rows = next((each for each in more if footprint.fits(tokens, chosen, budget, each, parallel)), rows)
+    others = footprint.others(context_tokens, chosen, budget, rows, parallel) if parallel > 1 else 0
+    memory = footprint.memory(context_tokens, chosen, rows, budget=budget, parallel=parallel, others_tokens=others)
+    kv_tokens = context_tokens + (parallel - 1) * others
+    return Plan(footprint, context_tokens, chosen, min(rows, context_tokens), budget, memory, parallel, kv_tokens)

@@ -1,14 +1,12 @@
 """Replies of chosen tokens: the mask of the sampler leaves it one token at a time."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 
 from qwen35_local import _core
-from qwen35_local.engine.cached_sequence import CachedSequence, Draw
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.generation import Generation
+from qwen35_local.engine.reply import Event
 
 
 class Script:
@@ -16,19 +14,20 @@ class Script:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.tokens: list[int] = []
-        begin, step = Generation.__init__, CachedSequence.step
+        begin, take = Generation.__init__, Generation.take
 
         def scripted_begin(generation: Generation, *arguments: object) -> None:
             begin(generation, *arguments)  # type: ignore[arg-type]
             self._allow(generation.sampler)
 
-        def scripted_step(cached: CachedSequence, model: _core.Model, draws: Sequence[Draw]) -> list[_core.Sampled]:
-            for draw in draws:
-                self._allow(draw.sampler)
-            return step(cached, model, draws)
+        def scripted_take(generation: Generation, sampled: _core.Sampled) -> list[Event]:
+            events = take(generation, sampled)
+            if generation.reason is None:
+                self._allow(generation.sampler)
+            return events
 
         monkeypatch.setattr(Generation, "__init__", scripted_begin)
-        monkeypatch.setattr(CachedSequence, "step", scripted_step)
+        monkeypatch.setattr(Generation, "take", scripted_take)
 
     def say(self, engine: Engine, *parts: str) -> None:
         """The reply: parts that spell a special token are that token, the others text."""

@@ -1,4 +1,4 @@
-"""One reply at a time: whose turn it is, and what ends a reply, over an engine that only says what it is told to."""
+"""What ends a reply, over an engine that only says what it is told to."""
 
 import gc
 import threading
@@ -7,13 +7,12 @@ from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
-from qwen35_local.api.reply_queue import ReplyQueue
 from qwen35_local.api.stream import Stream
 from qwen35_local.chat.events import TextDelta
 from qwen35_local.chat.messages import Message
+from qwen35_local.engine.job import Job
 from qwen35_local.engine.reply import Done, Event, Usage
 from qwen35_local.errors import InputError
-from qwen35_local.progress import Progress
 
 WAIT_S = 20.0  # far beyond what any step here takes; only a fault lasts as long
 
@@ -24,31 +23,24 @@ class Engine:
     def __init__(self, words: int = 3, begin: Callable[[], None] = lambda: None) -> None:
         self.words = words
         self.begin = begin
-        self.is_cancelled = False
         self.active = 0
-        self.most_active = 0
-        self.queue = ReplyQueue(self.cancel)
-
-    def cancel(self) -> None:
-        self.is_cancelled = True
+        self.began = 0
 
     def stream(self) -> Stream:
-        return Stream(self._reply, self.queue)
+        return Stream(self._reply)
 
-    def _reply(self, progress: Progress) -> Generator[Event, None, None]:
-        self.is_cancelled = False  # as the real one does
+    def _reply(self, job: Job) -> Generator[Event, None, None]:
         self.active += 1
-        self.most_active = max(self.most_active, self.active)
+        self.began += 1
         try:
             self.begin()
-            progress(0, 1)
             said = ""
             for n in range(self.words):
-                if self.is_cancelled:
+                if job.is_cancelled:
                     break
                 said += f"{n} "
                 yield TextDelta(f"{n} ")
-            yield Done("cancelled" if self.is_cancelled else "stop", Message("assistant", said), Usage())
+            yield Done("cancelled" if job.is_cancelled else "stop", Message("assistant", said), Usage())
         finally:
             self.active -= 1
 
@@ -95,7 +87,6 @@ def test_a_reply_that_ended_is_not_cancelled_afterwards() -> None:
     assert stream.result().finish_reason == "stop"
     stream.cancel()
     assert stream.result().finish_reason == "stop"
-    assert not engine.is_cancelled
 
 
 def test_a_stream_that_is_cancelled_first_never_begins() -> None:
@@ -104,34 +95,7 @@ def test_a_stream_that_is_cancelled_first_never_begins() -> None:
     stream.cancel()
     assert list(stream) == []
     assert stream.result().finish_reason == "cancelled"
-    assert engine.most_active == 0
-
-
-def test_a_cancellation_that_comes_while_the_engine_starts_is_not_lost() -> None:
-    engine = Engine(words=100)
-    stream = engine.stream()
-    engine.begin = stream.cancel  # after that the engine could forget it
-    real_cancel = engine.cancel
-    calls: list[int] = []
-
-    def cancel() -> None:
-        calls.append(1)
-        if len(calls) > 1:  # the first one is lost
-            real_cancel()
-
-    engine.queue._cancel_current = cancel  # type: ignore[method-assign]
-    assert stream.result().finish_reason == "cancelled"
-    assert len(calls) == 2
-
-
-def test_an_unfinished_stream_in_the_same_thread_is_named() -> None:
-    engine = Engine()
-    first = engine.stream()
-    next(first)
-    with pytest.raises(InputError, match=r"another stream .* unfinished in this thread; .*close\(\) it first"):
-        next(engine.stream())
-    first.close()
-    assert engine.stream().result().finish_reason == "stop"
+    assert engine.began == 0
 
 
 def test_a_stream_that_is_dropped_lets_go_of_the_model() -> None:
@@ -162,31 +126,6 @@ def test_a_failure_frees_the_model_and_is_the_result() -> None:
     assert engine.stream().result().finish_reason == "stop"
 
 
-def test_threads_wait_in_order_and_one_is_cancelled_alone() -> None:
-    engine = Engine(words=4)
-    first = engine.stream()
-    next(first)
-    streams = [engine.stream() for _ in range(4)]
-    ends: dict[int, str] = {}
-
-    def read(n: int) -> None:
-        ends[n] = streams[n].result().finish_reason
-
-    threads = []
-    for n in range(4):
-        threads.append(in_thread(lambda n=n: read(n)))  # type: ignore[misc]
-        while len(engine.queue._waiting) < n + 1:
-            threads[-1].join(0.001)
-    streams[1].cancel()
-    assert ended(threads[1])
-    assert ends == {1: "cancelled"}
-    assert first.result().finish_reason == "stop"
-    assert all(map(ended, threads))
-    assert ends == {1: "cancelled", 0: "stop", 2: "stop", 3: "stop"}
-    assert list(ends) == [1, 0, 2, 3]
-    assert engine.most_active == 1
-
-
 def test_close_from_another_thread_waits_for_the_step_in_progress() -> None:
     entered, go_on = threading.Event(), threading.Event()
 
@@ -214,29 +153,6 @@ def test_close_inside_a_step_of_the_same_thread_does_not_wait_for_itself() -> No
     stream = engine.stream()
     engine.begin = stream.close
     assert stream.result().finish_reason == "cancelled"
-
-
-def test_a_closed_queue_ends_the_reply_and_refuses_more() -> None:
-    engine = Engine(words=100)
-    stream, waiting = engine.stream(), engine.stream()
-    next(stream)
-    failures: list[Exception] = []
-
-    def wait() -> None:
-        try:
-            waiting.result()
-        except InputError as error:
-            failures.append(error)
-
-    waiter = in_thread(wait)
-    while not engine.queue._waiting:
-        waiter.join(0.001)
-    engine.queue.close()
-    assert ended(waiter)
-    assert "closed" in str(failures[0])
-    assert stream.result().finish_reason == "cancelled"
-    with pytest.raises(InputError, match=r"the model is closed; load it again with Model.from_file"):
-        next(engine.stream())
 
 
 def test_the_context_of_a_stream_closes_it() -> None:

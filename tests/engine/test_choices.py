@@ -11,10 +11,10 @@ import pytest
 from qwen35_local import _core
 from qwen35_local.chat.messages import Message
 from qwen35_local.chat.presets import Sampling
-from qwen35_local.engine.cached_sequence import CachedSequence, Draw, append_alone
-from qwen35_local.engine.decoding import SIDE_BY_SIDE
+from qwen35_local.engine.cached_sequence import Part, evaluate
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.reply import Compacted, Completion, Done, Event, Request, Reuse
+from qwen35_local.engine.task import SIDE_BY_SIDE
 from qwen35_local.errors import InputError
 from qwen35_local.models.kv import KvFormat
 
@@ -89,11 +89,11 @@ def test_seeds_follow_each_other() -> None:
 def test_the_prompt_is_read_once(demo: _core.Model) -> None:
     read: list[int] = []
 
-    def append(sequence: _core.Sequence, rows: Any, wants_logits: bool) -> Any:
-        read.append(len(rows))
-        return append_alone(sequence, rows, wants_logits)
+    def counted(model: _core.Model, parts: Sequence[Part]) -> list[_core.StepResult]:
+        read.extend(len(part.rows) for part in parts if part.sampler is None)
+        return evaluate(model, parts)
 
-    engine = Engine(demo, cached_sequence=lambda sequence, cache: CachedSequence(sequence, cache, append=append))
+    engine = Engine(demo, evaluate=counted)
     request = Request([Message("user", "Tell me a short story.")], WARM, max_tokens=20, n=3)
     first, *others = dones(told(engine.reply(request)))
     assert first.usage.evaluated_tokens == first.usage.prompt_tokens == sum(read)
@@ -105,36 +105,36 @@ def test_the_prompt_is_read_once(demo: _core.Model) -> None:
     assert sum(read) == first.usage.prompt_tokens
 
 
-def test_a_pass_is_one_token_of_each(talker: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = Engine(_core.Model(talker))
-    step, widths = CachedSequence.step, []
+def test_a_pass_is_one_token_of_each(talker: Path) -> None:
+    widths: list[int] = []
 
-    def counted(cached: CachedSequence, model: _core.Model, draws: Sequence[Draw]) -> list[_core.Sampled]:
-        widths.append(len(draws))
-        return step(cached, model, draws)
+    def counted(model: _core.Model, parts: Sequence[Part]) -> list[_core.StepResult]:
+        widths.append(len(parts))
+        return evaluate(model, parts)
 
-    monkeypatch.setattr(CachedSequence, "step", counted)
+    engine = Engine(_core.Model(talker), evaluate=counted)
     endless = replace(WARM, logit_bias={engine.tokenizer.token_id("<|im_end|>"): -100.0})
+    engine.prefill(Request([Message("user", "Which?")], endless))
     ends = dones(told(engine.reply(Request([Message("user", "Which?")], endless, max_tokens=5, n=N))))
     assert {done.reason for done in ends} == {"length"}
     assert widths == [SIDE_BY_SIDE] * 4 + [N - SIDE_BY_SIDE] * 4
 
 
-def test_their_states_take_the_place_of_snapshots(talker: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_their_states_take_the_place_of_snapshots(talker: Path) -> None:
     """As many at a time as half of the budget has states for; memory stays within it, which is whole again then."""
+    widths: list[int] = []
+
+    def counted(model: _core.Model, parts: Sequence[Part]) -> list[_core.StepResult]:
+        widths.append(len(parts))
+        if len(parts) > 1:
+            assert cache.n_bytes <= cache.budget_bytes <= budget - len(parts) * state
+        return evaluate(model, parts)
+
     model = _core.Model(talker)
     state = _core.Sequence(model).snapshot().n_bytes
     budget = 7 * state
-    engine = Engine(model, cache_bytes=budget)
-    cache, step, widths = engine._cached.cache, CachedSequence.step, []
-
-    def counted(cached: CachedSequence, model: _core.Model, draws: Sequence[Draw]) -> list[_core.Sampled]:
-        widths.append(len(draws))
-        if len(draws) > 1:
-            assert cache.n_bytes <= cache.budget_bytes <= budget - len(draws) * state
-        return step(cached, model, draws)
-
-    monkeypatch.setattr(CachedSequence, "step", counted)
+    engine = Engine(model, cache_bytes=budget, evaluate=counted)
+    cache = engine.cache
     for word in ("Which?", "Why?", "Where?", "Who?"):  # leave snapshots
         dones(told(engine.reply(Request([Message("user", word)], WARM, max_tokens=5))))
     assert cache.n_bytes > budget - 3 * state
@@ -218,20 +218,21 @@ def test_the_context_ends_each(talker: Path) -> None:
             assert done.usage.prompt_tokens + done.usage.generated_tokens == 64
 
 
-def test_an_error_in_one_ends_all_and_the_engine_lives(talker: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = Engine(_core.Model(talker))
+def test_an_error_in_one_ends_all_and_the_engine_lives(talker: Path) -> None:
+    forbids = [False]
+
+    def forbidding(model: _core.Model, parts: Sequence[Part]) -> list[_core.StepResult]:
+        if forbids[0] and len(parts) > 1 and parts[1].sampler is not None:
+            parts[1].sampler.set_mask(np.zeros(1, np.uint32))
+        return evaluate(model, parts)
+
+    engine = Engine(_core.Model(talker), evaluate=forbidding)
     request = Request([Message("user", "Which?")], WARM, max_tokens=20, n=3)
     whole = told(engine.reply(request))
-    step = CachedSequence.step
-
-    def forbid_all(cached: CachedSequence, model: _core.Model, draws: Sequence[Draw]) -> list[_core.Sampled]:
-        draws[1].sampler.set_mask(np.zeros(1, np.uint32))
-        return step(cached, model, draws)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(CachedSequence, "step", forbid_all)
-        with pytest.raises(InputError):
-            list(engine.reply(request))
+    forbids[0] = True
+    with pytest.raises(InputError):
+        list(engine.reply(request))
+    forbids[0] = False
     assert told_alike(told(engine.reply(request)), whole)
 
 

@@ -1,14 +1,13 @@
 """An engine whose device fails: the reply is lost, and the next one comes from a model that was loaded again."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from qwen35_local import _core, hub
 from qwen35_local.chat.messages import Message
 from qwen35_local.chat.presets import Sampling
-from qwen35_local.engine.cache import PrefixCache
-from qwen35_local.engine.cached_sequence import CachedSequence, append_alone
+from qwen35_local.engine.cached_sequence import Part, evaluate
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.live import Loaded
 from qwen35_local.engine.reply import Done, Request
@@ -26,7 +25,7 @@ class Faults:
         self.loads = 0
 
     def engine(self) -> Engine:
-        return Engine(_core.Model(hub.embedded_model(), threads=1), cached_sequence=self.sequence, reload=self.reload)
+        return Engine(_core.Model(hub.embedded_model(), threads=1), evaluate=self.evaluate, reload=self.reload)
 
     def reload(self) -> Loaded:
         self.loads += 1
@@ -36,13 +35,10 @@ class Faults:
         self.are_due = False
         return Loaded(_core.Model(hub.embedded_model(), threads=1), None, "again", "another device")
 
-    def sequence(self, sequence: _core.Sequence, cache: PrefixCache) -> CachedSequence:
-        def append(on: _core.Sequence, rows: object, wants_logits: bool) -> object:
-            if self.are_due:
-                raise DeviceError("lost")
-            return append_alone(on, rows, wants_logits)  # type: ignore[arg-type]
-
-        return CachedSequence(sequence, cache, append=append)  # type: ignore[arg-type]
+    def evaluate(self, model: _core.Model, parts: Sequence[Part]) -> list[_core.StepResult]:
+        if self.are_due:
+            raise DeviceError("lost")
+        return evaluate(model, parts)
 
 
 def request(*messages: Message) -> Request:
@@ -105,7 +101,7 @@ def test_a_model_that_cannot_be_loaded_is_tried_again() -> None:
 
 def test_without_a_way_to_load_again_the_error_stays() -> None:
     faults = Faults()
-    engine = Engine(_core.Model(hub.embedded_model(), threads=1), cached_sequence=faults.sequence)
+    engine = Engine(_core.Model(hub.embedded_model(), threads=1), evaluate=faults.evaluate)
     faults.are_due = True
     for _ in range(2):
         with pytest.raises(DeviceError, match="lost"):

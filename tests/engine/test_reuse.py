@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 from qwen35_local import _core
 from qwen35_local.chat.messages import Message, ToolCall
 from qwen35_local.chat.presets import Sampling
-from qwen35_local.engine.cache import Logits
-from qwen35_local.engine.cached_sequence import Draw
+from qwen35_local.engine.cached_sequence import Part, evaluate
 from qwen35_local.engine.engine import Engine
-from qwen35_local.engine.model_input import ModelInput
 from qwen35_local.engine.reply import Compacted, Done, Request
 from qwen35_local.errors import InputError
 
@@ -146,8 +144,7 @@ def wrote_call(talk: Talk, text: str, call: ToolCall) -> None:
     parts = text.replace("</think>", "|</think>|").replace("<tool_call>", "|<tool_call>|").split("|")
     ids = [n for part in parts for n in ([special[part]] if part in special else engine.tokenizer.encode(part))]
     ids += [*engine.tokenizer.encode("</function>\n"), special["</tool_call>"]]
-    for token in ids:
-        engine._cached.step(engine.model, [Draw(engine._cached.sequence, [token], _core.Sampler(temperature=0.0))])
+    engine._cached.read([*encoded.tokens, *ids], {})
     from qwen35_local.engine.reply import Reply
 
     reply = Reply()
@@ -184,26 +181,25 @@ def test_what_is_settled_is_not_settled_again(talk: Talk) -> None:
     talk.ask("Tell me a short story.")
     request = replace(talk.request, messages=[SYSTEM, *talk.messages[:-1]])
     for _ in "12":
-        before = talk.engine._idle_tokens
+        before = talk.engine._scheduler.idle_tokens
         talk.engine.prefill_ahead(request, talk.messages[-1])
         talk.engine.finish_idle()
-        assert talk.engine._idle_tokens == before
+        assert talk.engine._scheduler.idle_tokens == before
         talk.engine.prefill(replace(talk.request, messages=[SYSTEM, Message("user", "Hello!")]))
     expected = talk.new_tokens("Thank you!")
     assert talk.ask("Thank you!")[1] == expected
 
 
-def test_idle_work_goes_on_in_short_passes(demo: _core.Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine, lengths = Engine(demo), list[int]()
-    append = engine._cached._append
+def test_idle_work_goes_on_in_short_passes(demo: _core.Model) -> None:
+    lengths: list[int] = []
 
-    def noted(sequence: _core.Sequence, rows: ModelInput, wants_logits: bool) -> Logits | None:
-        lengths.append(len(rows))
-        return append(sequence, rows, wants_logits)
+    def noted(model: _core.Model, parts: Sequence[Part]) -> list[_core.StepResult]:
+        lengths.extend(len(part.rows) for part in parts)
+        return evaluate(model, parts)
 
-    monkeypatch.setattr(engine._cached, "_append", noted)
+    engine = Engine(demo, evaluate=noted)
     request = Request([SYSTEM, Message("user", "What is 12 + 30? " * 60)], GREEDY, max_tokens=4)
-    engine.prefill(request)
+    list(engine.reply(request))
     assert 64 < max(lengths) <= demo.pass_rows
     lengths.clear()
     engine.prefill_ahead(request, Message("assistant", "Words. " * 100))

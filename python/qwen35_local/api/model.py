@@ -2,7 +2,8 @@
 
 import os
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from operator import index
 from pathlib import Path
@@ -11,22 +12,24 @@ from typing import Any, Self
 
 from qwen35_local.api.opening import KEYWORDS, Opening, Wish, local_path
 from qwen35_local.api.reply import Reply
-from qwen35_local.api.reply_queue import ReplyQueue
 from qwen35_local.api.stream import Stream
 from qwen35_local.chat.messages import Message, read_messages
 from qwen35_local.chat.presets import MAX_TOKENS, Sampling
 from qwen35_local.chat.tools import read_tools
 from qwen35_local.engine.engine import Engine
-from qwen35_local.engine.reply import Completion, Request
+from qwen35_local.engine.job import Job
+from qwen35_local.engine.reply import Completion, Event, Request
 from qwen35_local.errors import InputError
 from qwen35_local.models.kv import KvChoice, KvFormat
+
+_CLOSED = "the model is closed; load it again with Model.from_file"
 
 
 class Model:
     """A loaded model.
 
-    Replies of one model are written one at a time: calls from several threads wait for each other in the order in
-    which they were made, and none changes another's answer. Every method may be called from any thread.
+    Every method may be called from any thread. As many replies as it was loaded for (`parallel`) are written side by
+    side, others wait in the order in which they were asked for, and none changes another's answer.
 
     What was read is kept: a prompt that begins like an earlier one is read from where they part (`Usage`), and that
     never changes an answer.
@@ -36,7 +39,7 @@ class Model:
     def __init__(self, engine: Engine, path: Path, notices: Iterable[str] = ()) -> None:
         """For `from_file`, which makes models."""
         self._loaded: Engine | None = engine
-        self._queue = ReplyQueue(engine.cancel)
+        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
         self.path = path
         """The GGUF it was loaded from."""
         self.notices = tuple(notices)
@@ -53,6 +56,7 @@ class Model:
         threads: int = 0,
         memory_bytes: int | None = None,
         cache_bytes: int | None = None,
+        parallel: int = 1,
     ) -> Self:
         """Loads a model. Nothing is printed, asked or downloaded.
 
@@ -62,7 +66,8 @@ class Model:
         or "metal". `context_tokens` 0: the model's own, or as much of it as fits into memory; beyond its own YaRN
         stretches the positions. `kv`: how keys and values are kept, "f16", "q8", "k8v4" or "q4"; "auto" is the widest
         that fits. `threads` 0: as many as this process may use. `memory_bytes` stands in for the memory that is free,
-        `cache_bytes` for what is spent on points to go back to (None: as planned).
+        `cache_bytes` for what is spent on points to go back to (None: as planned). `parallel`: how many replies, 1 to
+        256, are written side by side; memory is planned for all of them.
 
         Raises InputError (no such model, it does not fit, an option that cannot be), FormatError (the file is broken or
         no model of the family), Unavailable (no such device here), OutOfMemory, OSError."""
@@ -75,6 +80,7 @@ class Model:
             kv=kv,
             memory_bytes=memory_bytes,
             cache_bytes=cache_bytes,
+            parallel=parallel,
         )
         path = local_path(name, notices.append)
         return cls(Opening(wish, KEYWORDS, notices.append).engine(path), path, notices)
@@ -88,11 +94,12 @@ class Model:
         self.close()
 
     def close(self) -> None:
-        """Ends the reply in progress, as `Stream.close` does, and frees the model. Later calls raise InputError."""
-        self._queue.close()
-        if self._loaded is not None:
-            self._loaded.close()
-            self._loaded = None
+        """Ends every reply in progress, as `Stream.close` does, and frees the model. Later calls raise InputError."""
+        engine, self._loaded = self._loaded, None
+        for stream in list(self._streams):
+            stream.close()
+        if engine is not None:
+            engine.close()
 
     def __repr__(self) -> str:
         return f"<Model {self._loaded.name}: {self._loaded.summary}>" if self._loaded else "<Model: closed>"
@@ -100,7 +107,7 @@ class Model:
     @property
     def _engine(self) -> Engine:
         if self._loaded is None:
-            raise InputError("the model is closed; load it again with Model.from_file")
+            raise InputError(_CLOSED)
         return self._loaded
 
     @property
@@ -176,7 +183,6 @@ class Model:
 
         `prompt`: text, or ids [n], as `tokenize` gives them. A chat template is not applied; `chat` does that. The rest
         is as in `chat_stream`; `sampling` None is the preset without thinking."""
-        engine = self._engine
         tokens = self._prompt(prompt)
         completion = Completion(
             tokens,
@@ -186,7 +192,7 @@ class Model:
             logprobs=logprobs,
             n=n,
         )
-        return Stream(lambda progress: engine.complete(completion, progress=progress), self._queue, n)
+        return self._stream(lambda engine, job: engine.complete(completion, job=job), n)
 
     def chat(
         self,
@@ -261,7 +267,20 @@ class Model:
             logprobs=logprobs,
             n=n,
         )
-        return Stream(lambda progress: engine.reply(request, progress=progress), self._queue, n)
+        return self._stream(lambda engine, job: engine.reply(request, job=job), n)
+
+    def _stream(self, begin: Callable[[Engine, Job], Generator[Event, None, None]], n: int) -> Stream:
+        this = weakref.ref(self)
+
+        def start(job: Job) -> Generator[Event, None, None]:
+            model = this()
+            if model is None:
+                raise InputError(_CLOSED)
+            return begin(model._engine, job)
+
+        stream = Stream(start, n)
+        self._streams.add(stream)
+        return stream
 
     def _prompt(self, prompt: str | Sequence[int]) -> list[int]:
         tokenizer = self._engine.tokenizer

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from qwen35_local import _core
 from qwen35_local.engine import machine
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.load import load
+from qwen35_local.engine.scheduler import Limits
 from qwen35_local.errors import FormatError, InputError
 from qwen35_local.fields import integer
 from qwen35_local.hub.resolve import Absent, Checkpoint, resolve
@@ -19,6 +21,7 @@ from qwen35_local.quantize import FILE_TYPES, TensorProgress, convert
 from qwen35_local.units import size
 
 _COUNT = integer(0, (1 << 53) - 1)
+_PARALLEL = integer(1, 256)
 
 # Free memory is an estimate, and a refusal that is wrong is worse than a machine that has to swap a little.
 _BENEFIT_OF_DOUBT = 1.05
@@ -42,7 +45,8 @@ KEYWORDS = OptionNames("context_tokens", "kv", "memory_bytes", "=")
 class Wish:
     """How a model is to be opened. `context_tokens` 0: the model's own, or as much of it as fits into memory. `kv`
     "auto": `first_kv` where that fits, else the widest format that does. `memory_bytes` stands in for what is free.
-    `cache_bytes`: of the host's memory for snapshots; None: as planned. More of them go to `disk_folder`, up to
+    `cache_bytes`: of the host's memory for snapshots; None: as planned. `parallel` replies are written side by side,
+    `queue` more may wait (`Limits`). More of them go to `disk_folder`, up to
     `disk_bytes`."""
 
     device: str = "auto"
@@ -54,6 +58,9 @@ class Wish:
     cache_bytes: int | None = None
     disk_folder: Path | None = None
     disk_bytes: int = 0
+    parallel: int = 1
+    queue: float = inf
+    prefill_share: float = 0.9
 
     def __post_init__(self) -> None:
         """Raises InputError for a value that cannot be."""
@@ -61,6 +68,8 @@ class Wish:
             value = getattr(self, name)
             if value is not None and not _COUNT.fits(value):
                 raise InputError(f"{name} is {value!r}; expected {_COUNT.expected}")
+        if not _PARALLEL.fits(self.parallel):
+            raise InputError(f"parallel is {self.parallel!r}; expected {_PARALLEL.expected}")
         if self.kv != "auto" and self.kv not in KV_FORMATS:
             raise InputError(f"kv is {self.kv!r}; expected auto or one of {', '.join(KV_FORMATS)}")
 
@@ -95,6 +104,7 @@ class Opening:
             host_cache_bytes=None if host is None else host.snapshots if wish.cache_bytes is None else wish.cache_bytes,
             disk_folder=wish.disk_folder,
             disk_bytes=wish.disk_bytes,
+            limits=Limits(wish.parallel, wish.queue, wish.prefill_share, None if plan is None else plan.kv_tokens),
         )
         if not engine.template.text:
             self._notice(f"{path.name} carries no chat template; the family's own is used ({engine.template.name})")
@@ -139,10 +149,10 @@ class Opening:
         wanted = wish.context_tokens or footprint.config.context_tokens
         generous = budget if given else int(_BENEFIT_OF_DOUBT * budget)
         for choice in (self._first_kv or wish.kv, wish.kv):
-            whole = solve(footprint, generous, context_tokens=wanted, kv=choice)
+            whole = solve(footprint, generous, context_tokens=wanted, kv=choice, parallel=wish.parallel)
             if whole.fits:
                 return whole
-        part = solve(footprint, budget, kv=wish.kv)
+        part = solve(footprint, budget, kv=wish.kv, parallel=wish.parallel)
         if wish.context_tokens or not part.fits:
             raise self._refusal(subject, whole if wish.context_tokens else part, budget, source)
         self._notice(

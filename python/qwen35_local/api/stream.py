@@ -1,7 +1,6 @@
 """A reply while it is written."""
 
 import threading
-import weakref
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -9,14 +8,13 @@ from types import TracebackType
 from typing import Self, TypeAlias
 
 from qwen35_local.api.reply import Reply
-from qwen35_local.api.reply_queue import ReplyQueue, Ticket
 from qwen35_local.chat import events
+from qwen35_local.engine.job import Job
 from qwen35_local.engine.reply import Compacted, Done, Logprobs
 from qwen35_local.engine.reply import Event as EngineEvent
-from qwen35_local.progress import Progress
 
 Piece: TypeAlias = events.Event | Logprobs
-Start: TypeAlias = Callable[[Progress], Generator[EngineEvent, None, None]]
+Start: TypeAlias = Callable[[Job], Generator[EngineEvent, None, None]]
 
 
 class Stream(Iterator[Piece]):
@@ -24,19 +22,17 @@ class Stream(Iterator[Piece]):
 
     The pieces are `TextDelta` and `ReasoningDelta`, whose `text` is more of the answer and of the thinking,
     `ToolCallStart`, `ToolCallDelta` and `ToolCallDone`, and `Logprobs` if they were asked for; `choice` says of which
-    reply, from 0 on, each of them is. The model starts with the first piece, as soon as no other reply of it is in
-    progress.
+    reply, from 0 on, each of them is. The model starts with the first piece, as soon as it has a place for one more
+    reply.
 
     Used as a context manager, or dropped, a stream lets go of the model. One thread iterates; `cancel` and `close` may
     be called from any other."""
 
-    def __init__(self, start: Start, queue: ReplyQueue, n: int = 1) -> None:
-        """For `Model`, which makes streams. `start(progress)` gives the engine's events of `n` replies, Done last."""
-        self._queue = queue
-        this = weakref.ref(self)
-        self._ticket = Ticket(lambda: None if (stream := this()) is None else stream.close())
+    def __init__(self, start: Start, n: int = 1) -> None:
+        """For `Model`, which makes streams. `start(job)` gives the engine's events of `n` replies, Done last."""
+        self._job = Job()
         self._end = _End(n)
-        self._events = _run(start, queue, self._ticket, self._end)
+        self._events = _run(start, self._job, self._end)
         self._step = threading.RLock()
         self._is_stepping = False
 
@@ -44,8 +40,7 @@ class Stream(Iterator[Piece]):
         return self
 
     def __next__(self) -> Piece:
-        """Raises InputError when the prompt does not fit the context, or another stream of the model is unfinished in
-        this thread."""
+        """Raises InputError when the prompt does not fit the context."""
         with self._step:
             self._is_stepping = True
             try:
@@ -78,7 +73,11 @@ class Stream(Iterator[Piece]):
     def cancel(self) -> None:
         """Ends the reply within one pass of the model, with `finish_reason` "cancelled"; from any thread, or from a
         signal handler. Does not wait. Nothing happens to a reply that has ended, nor to others of the same model."""
-        self._queue.cancel(self._ticket)
+        self._job.cancel()
+
+    def answer_now(self) -> None:
+        """Ends the thinking, if the reply is still at it; the answer follows. As `cancel` otherwise."""
+        self._job.answer_now()
 
     def close(self) -> None:
         """Ends the reply as `cancel` does, and returns when the model is free for the next one."""
@@ -102,19 +101,12 @@ class _End:
         return replace(first, others=tuple(others))
 
 
-def _run(start: Start, queue: ReplyQueue, ticket: Ticket, end: _End) -> Iterator[Piece]:
-    def progress(done: int, total: int) -> None:
-        if ticket.is_cancelled:  # the engine forgets a cancellation that came before it began
-            queue.cancel(ticket)
-
-    if not queue.enter(ticket):
+def _run(start: Start, job: Job, end: _End) -> Iterator[Piece]:
+    if job.is_cancelled:
         return
-    try:
-        with closing(start(progress)) as reply:
-            for event in reply:
-                if isinstance(event, Done):
-                    end.replies[event.choice] = Reply.of(event)
-                elif not isinstance(event, Compacted):
-                    yield event
-    finally:
-        queue.leave(ticket)
+    with closing(start(job)) as reply:
+        for event in reply:
+            if isinstance(event, Done):
+                end.replies[event.choice] = Reply.of(event)
+            elif not isinstance(event, Compacted):
+                yield event

@@ -7,7 +7,6 @@ snapshots are there never changes an answer, only what it costs.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -194,15 +193,11 @@ class PrefixCache:
             node, depth = child, depth + len(child.edge)
         return node.entry is not None and (node.entry.logits is not None or not with_logits)
 
-    @contextmanager
-    def lent(self, n_bytes: int) -> Iterator[None]:
-        """So much of the budget is somebody else's meanwhile; snapshots beyond the rest leave."""
+    def lend(self, n_bytes: int) -> None:
+        """So much of the budget is somebody else's until it is lent back, as a negative number; snapshots beyond the
+        rest leave."""
         self.budget_bytes -= n_bytes
-        try:
-            self._evict(None)
-            yield
-        finally:
-            self.budget_bytes += n_bytes
+        self._evict(None)
 
     def remove(self, entry: Entry) -> None:
         if entry not in self._nodes:

@@ -1,10 +1,9 @@
 """One live sequence, and the snapshots it can go back to: what lets a conversation be read once."""
 
-import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Seq
-from contextlib import contextmanager
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -12,12 +11,11 @@ from qwen35_local import _core
 from qwen35_local.engine.cache import NO_KEYS, Logits, PrefixCache, common_prefix, is_prefix
 from qwen35_local.engine.model_input import Keys, ModelInput, Tokens, keys
 from qwen35_local.errors import Cancelled, InputError
-from qwen35_local.progress import Progress
 
 Prompt: TypeAlias = ModelInput | Tokens | Seq[int]
-Append: TypeAlias = Callable[[_core.Sequence, ModelInput, bool], Logits | None]
 
 CHECKPOINT_TOKENS = 4096  # a long prefill leaves a snapshot every so many tokens
+PARKED_TOKENS = 32
 LIVE = "what was read last"
 
 
@@ -33,16 +31,34 @@ class Start(NamedTuple):
     wanted: Keys = NO_KEYS
 
 
-class Draw(NamedTuple):
-    """Tokens [n] to evaluate at the end of a sequence, and the sampler that draws what follows them."""
+class Part(NamedTuple):
+    """What a sequence takes part in a pass with: rows to evaluate at its end, whether the logits [V] that follow the
+    last one are wanted, and a sampler that draws what follows it."""
 
     sequence: _core.Sequence
-    tokens: Seq[int]
-    sampler: _core.Sampler
+    rows: ModelInput
+    wants_logits: bool = False
+    sampler: _core.Sampler | None = None
     logprobs: int | None = None
 
     def item(self) -> _core.StepItem:
-        return _core.StepItem(self.sequence, self.tokens, sampler=self.sampler, logprobs=self.logprobs)
+        return _core.StepItem(
+            self.sequence,
+            self.rows.tokens,
+            inputs=self.rows.inputs,
+            logits="last" if self.wants_logits else "none",
+            sampler=self.sampler,
+            logprobs=self.logprobs,
+        )
+
+
+Evaluate: TypeAlias = Callable[[_core.Model, Seq[Part]], list[_core.StepResult]]
+"""Evaluates parts, each to its end, and says what became of each."""
+
+
+def evaluate(model: _core.Model, parts: Seq[Part]) -> list[_core.StepResult]:
+    """All in one pass. Raises what the device does; the sequences are torn then."""
+    return model.step([part.item() for part in parts], rows=max(sum(len(part.rows) for part in parts), 1))
 
 
 class CachedSequence:
@@ -56,19 +72,21 @@ class CachedSequence:
         *,
         chunk_tokens: int | None = None,
         checkpoint_tokens: int = CHECKPOINT_TOKENS,
-        append: Append | None = None,
     ) -> None:
-        """`chunk_tokens` share a pass; None: the model's `pass_rows`. `append(sequence, rows, wants_logits)` evaluates
-        one chunk and returns the logits [V] that follow it, if they are wanted; None: the sequence's own."""
+        """At most `chunk_tokens` of a prompt share a pass; None: the model's `pass_rows`."""
         self.cache = PrefixCache() if cache is None else cache
         self.chunk_tokens = chunk_tokens or sequence.pass_rows
         self.checkpoint_tokens = checkpoint_tokens
         self._sequence = sequence
-        self._append = append or append_alone
         self.logits: Logits | None = None
         """What follows the last token, [V], where it was wanted."""
-        self._is_whole = True  # False: a call failed midway
-        self._stop = threading.Event()
+        self._is_whole = True  # False: a pass has begun, or failed midway
+        self.left_at = 0.0
+        """When its last conversation ended, by the monotonic clock; 0: it had none."""
+        self._goal = ModelInput(np.empty(0, np.int32))
+        self._wants_logits = False
+        self._checkpoints: dict[int, str] = {}
+        self._last_checkpoint = 0
 
     def __len__(self) -> int:
         return len(self._sequence)
@@ -110,68 +128,101 @@ class CachedSequence:
             self.logits, self._is_whole = None, True
         return Start(usable, LIVE if usable else "", *parts)
 
+    def usable(self, prompt: ModelInput, wants_logits: bool) -> int:
+        """How many rows of a prompt it holds itself and can go on from."""
+        return self._usable(self.keys if self._is_whole else NO_KEYS, prompt.keys, wants_logits)
+
     def _usable(self, held: Keys, wanted: Keys, wants_logits: bool) -> int:
         """How many of the wanted rows the sequence itself can go on from."""
         can_go_on = len(held) < len(wanted) or not wants_logits or self.logits is not None
         return len(held) if can_go_on and is_prefix(held, wanted) else 0
 
-    def read(
-        self, prompt: Prompt, checkpoints: Mapping[int, str], progress: Progress = lambda done, total: None
-    ) -> Logits:
-        """Evaluates what is missing of `prompt` [n] after `seek(prompt)`, leaving a snapshot at each index of
-        `checkpoints` it passes, under that label, and every `checkpoint_tokens`; returns the logits [V] that follow.
+    def aim(self, prompt: Prompt, checkpoints: Mapping[int, str], *, wants_logits: bool = True) -> None:
+        """After `seek(prompt)`: parts that follow are of `prompt` [n], and leave a snapshot at each index of
+        `checkpoints` they pass, under that label, and every `checkpoint_tokens`."""
+        self._goal, self._wants_logits = _input(prompt), wants_logits
+        self._checkpoints = dict(checkpoints)
+        self._last_checkpoint = len(self._sequence)
 
-        Raises InputError when it does not fit the context, Cancelled after `cancel()`; the sequence then
-        holds a prefix of `prompt`, with a snapshot at its end."""
-        self._read_rest(_input(prompt), checkpoints, progress, wants_logits=True)
+    @property
+    def goal(self) -> ModelInput:
+        return self._goal
+
+    @property
+    def is_there(self) -> bool:
+        """Whether all of the prompt is evaluated."""
+        return len(self._sequence) >= len(self._goal)
+
+    def mark(self, position: int, label: str) -> None:
+        """One more place of the prompt that leaves a snapshot."""
+        self._checkpoints.setdefault(position, label)
+
+    def next_part(self, most: int) -> Part:
+        """What is to be evaluated next, of at most so many rows. `took` tells what became of it."""
+        at = len(self._sequence)
+        ends = [at + min(most, self.chunk_tokens), self._last_checkpoint + self.checkpoint_tokens, len(self._goal)]
+        end = min(ends + [position for position in self._checkpoints if position > at])
+        is_last = end == len(self._goal)
+        self.begin_pass()
+        return Part(self._sequence, self._goal.part(at, end), self._wants_logits and is_last)
+
+    def begin_pass(self) -> None:
+        """What follows the last token will be another; a pass that does not come back leaves the sequence torn."""
+        self.logits, self._is_whole = None, False
+
+    def end_pass(self) -> None:
+        self._is_whole = True
+
+    def took(self, result: _core.StepResult) -> None:
+        """The end of a pass with `next_part`. Raises what ended it."""
+        if result.error is not None:
+            self._is_whole = isinstance(result.error, Cancelled)  # only that leaves a sequence that can go on
+            raise result.error
+        self._is_whole = True
+        at = len(self._sequence)
+        if at == len(self._goal) and self._wants_logits:
+            self.logits = result.logits[-1]
+        if at in self._checkpoints or at == self._last_checkpoint + self.checkpoint_tokens:
+            self.checkpoint(self._checkpoints.get(at) or f"{at:,} tokens into the prompt")
+            self._last_checkpoint = at
+
+    def taken_logits(self) -> Logits:
+        """What follows the prompt, [V], once all of it is evaluated."""
         if self.logits is None:
-            raise InputError("the sequence stood at the end of the prompt without logits; seek(prompt) before read")
+            raise InputError("the sequence stood at the end of the prompt without logits; seek(prompt) before aim")
         return self.logits
 
-    def read_ahead(self, prompt: Prompt, checkpoints: Mapping[int, str]) -> None:
-        """As `read`, after `seek(prompt, wants_logits=False)`; nobody wants the logits yet."""
-        self._read_rest(_input(prompt), checkpoints, lambda done, total: None, wants_logits=False)
+    def interrupt(self) -> None:
+        """Nothing more of the prompt is evaluated for now; a snapshot is left where that is."""
+        if self._is_whole and len(self._sequence) > self._last_checkpoint:
+            self.checkpoint(f"{len(self._sequence):,} tokens into the prompt, where it was interrupted")
 
-    def _read_rest(
-        self, wanted: ModelInput, checkpoints: Mapping[int, str], progress: Progress, *, wants_logits: bool
-    ) -> None:
-        at = last_checkpoint = len(self._sequence)
-        progress(at, len(wanted))
-        try:
-            while at < len(wanted):
-                self.check_cancelled()
-                ends = [at + self.chunk_tokens, last_checkpoint + self.checkpoint_tokens, len(wanted)]
-                end = min(ends + [position for position in checkpoints if position > at])
-                self._read_chunk(wanted.part(at, end), wants_logits and end == len(wanted))
-                at = end
-                progress(at, len(wanted))
-                if at in checkpoints or at == last_checkpoint + self.checkpoint_tokens:
-                    self.checkpoint(checkpoints.get(at) or f"{at:,} tokens into the prompt")
-                    last_checkpoint = at
-        except Cancelled:
-            if len(self._sequence) > last_checkpoint:
-                self.checkpoint(f"{len(self._sequence):,} tokens into the prompt, where it was interrupted")
-            raise
+    def leave(self) -> None:
+        """Its conversation has ended for now."""
+        self.left_at = time.monotonic()
 
-    def step(self, model: _core.Model, draws: Seq[Draw]) -> list[_core.Sampled]:
-        """Evaluates the next tokens of this sequence, of others beside it, or of both, in one pass where they fit into
-        one; returns what their samplers draw. Raises Cancelled, and what ended any of them."""
-        self.check_cancelled()
-        self.logits = None
-        sampled: dict[int, _core.Sampled] = {}
-        rest = dict(enumerate(draws))
-        with self._torn_by_failure():
-            while rest:
-                results = model.step([draw.item() for draw in rest.values()])
-                for (i, draw), result in zip(list(rest.items()), results, strict=True):
-                    if result.error is not None:
-                        raise result.error
-                    if result.sampled is None:
-                        rest[i] = draw._replace(tokens=draw.tokens[result.evaluated :])
-                    else:
-                        sampled[i] = result.sampled
-                        del rest[i]
-        return [sampled[i] for i in range(len(draws))]
+    def park(self) -> None:
+        """Leaves a snapshot of what it holds, unless reading that again takes next to nothing."""
+        held = self.keys
+        if self._is_whole and len(held):
+            entry = self.cache.find(held, wants_logits=False).entry
+            if len(held) - (0 if entry is None else len(entry.keys)) >= PARKED_TOKENS:
+                self.checkpoint(LIVE)
+
+    def empty(self) -> None:
+        """Lets go of its keys and values; a snapshot of them goes to the cache."""
+        self.park()
+        self._sequence.truncate(0)
+        self.logits, self._is_whole = None, True
+
+    def read(self, prompt: Prompt, checkpoints: Mapping[int, str]) -> Logits:
+        """Evaluates what is missing of `prompt` [n] after `seek(prompt)`; returns the logits [V] that follow."""
+        self.aim(prompt, checkpoints)
+        while not self.is_there:
+            part = self.next_part(self.chunk_tokens)
+            logits: Literal["last", "none"] = "last" if part.wants_logits else "none"
+            self.took(self._sequence.step(part.rows.tokens, inputs=part.rows.inputs, logits=logits))
+        return self.taken_logits()
 
     def checkpoint(self, label: str) -> None:
         """Keeps a snapshot of this point, unless there is one."""
@@ -179,48 +230,8 @@ class CachedSequence:
             self.cache.insert(self._sequence.snapshot(), label, self.logits)
 
     def cancel(self) -> None:
-        """Stops what is being read, and whatever would be read before `resume()`; may be called from a signal handler
-        or another thread."""
-        self._stop.set()
+        """Ends its part of the pass in progress; may be called from a signal handler or another thread."""
         self._sequence.cancel()
-
-    def resume(self) -> None:
-        """Takes a `cancel()` back."""
-        self._stop.clear()
-
-    def check_cancelled(self) -> None:
-        if self._stop.is_set():
-            raise Cancelled(f"cancelled; the sequence stands at token {len(self._sequence)}")
-
-    def _read_chunk(self, rows: ModelInput, wants_logits: bool) -> None:
-        self.logits = None
-        with self._torn_by_failure():
-            self.logits = self._append(self._sequence, rows, wants_logits)
-
-    @contextmanager
-    def _torn_by_failure(self) -> Iterator[None]:
-        """Only a cancelled call leaves a sequence that can go on."""
-        try:
-            yield
-        except Cancelled:
-            raise
-        except BaseException:
-            self._is_whole = False
-            raise
-
-
-def drawn(result: _core.StepResult) -> _core.Sampled:
-    """What the sampler of an item drew. Raises what ended the item."""
-    if result.error is not None:
-        raise result.error
-    if result.sampled is None:
-        raise InputError("the pass had no room for one of its tokens; give it fewer sequences")
-    return result.sampled
-
-
-def append_alone(sequence: _core.Sequence, rows: ModelInput, wants_logits: bool) -> Logits | None:
-    logits = sequence.append(rows.tokens, inputs=rows.inputs, logits="last" if wants_logits else "none")
-    return logits[-1] if wants_logits else None
 
 
 def _input(prompt: Prompt) -> ModelInput:

@@ -48,6 +48,12 @@ class Encoded:
     def model_input(self) -> ModelInput:
         return ModelInput(np.array(self.tokens, np.int32), tuple(self.inputs))
 
+    def part(self, n: int) -> "Encoded":
+        """The first n rows."""
+        marks = {at: label for at, label in self.checkpoints.items() if at <= n}
+        ends = [end for end in self.ends if end <= n]
+        return Encoded(self.prompt, self.tokens[:n], marks, ends, [run for run in self.inputs if run[0] < n])
+
     @property
     def last_turn_at(self) -> int:
         return self.ends[-2] if len(self.ends) > 1 else 0

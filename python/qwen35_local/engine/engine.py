@@ -2,6 +2,7 @@
 
 import secrets
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,13 +16,11 @@ from qwen35_local.chat.prompt import Prompt
 from qwen35_local.chat.template import Template
 from qwen35_local.chat.verbatim import VerbatimParser
 from qwen35_local.engine.cache import Disk, Entry, Logits, PrefixCache
-from qwen35_local.engine.cached_sequence import CachedSequence, Start
+from qwen35_local.engine.cached_sequence import CachedSequence, Evaluate, Start, evaluate
 from qwen35_local.engine.compaction import shortened
-from qwen35_local.engine.decoding import Decoding
 from qwen35_local.engine.encoding import Encoded, Vision, encode
 from qwen35_local.engine.generation import REPLY_TOKENS, Generation
-from qwen35_local.engine.idle import Idle
-from qwen35_local.engine.job import Failed, Job, Reading, Sink
+from qwen35_local.engine.job import Failed, Job, Reading, Sink, Told
 from qwen35_local.engine.live import Live, Loaded
 from qwen35_local.engine.model_input import Keys
 from qwen35_local.engine.reply import (
@@ -36,7 +35,9 @@ from qwen35_local.engine.reply import (
     Reuse,
 )
 from qwen35_local.engine.reply_log import ReplyLog, Written
-from qwen35_local.errors import Cancelled, DeviceError, TemplateError
+from qwen35_local.engine.scheduler import Limits, Scheduler
+from qwen35_local.engine.task import Task
+from qwen35_local.errors import TemplateError
 from qwen35_local.fields import TEXT, Fields
 from qwen35_local.models.kv import KvFormat
 from qwen35_local.progress import Progress
@@ -45,7 +46,7 @@ from qwen35_local.text.tokenizer import Tokenizer
 # Settings that a file may bring, and their keys under `general.sampling`.
 _OWN_SAMPLING = {"temperature": "temp", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
 
-IDLE_CHUNK_TOKENS = 64  # how soon idle work gives way
+ONE_AT_A_TIME = Limits()
 
 
 @dataclass
@@ -71,7 +72,9 @@ class Engine:
         cache_bytes: int = 1 << 30,
         host_cache_bytes: int | None = None,
         disk: Disk | None = None,
+        limits: Limits = ONE_AT_A_TIME,
         cached_sequence: Callable[[_core.Sequence, PrefixCache], CachedSequence] = CachedSequence,
+        evaluate: Evaluate = evaluate,
         identity: str | None = None,
         device_note: str = "",
         vision: Vision | None = None,
@@ -79,9 +82,10 @@ class Engine:
     ) -> None:
         """`metadata` and `tokenizer`: the model's, where the caller has them already. `kv`: format of keys and values.
         `cache_bytes`: memory for snapshots beyond the newest, and `host_cache_bytes` of the host's where the device has
-        its own (`PrefixCache`); `disk`: where they go then. `identity`: of the model (`store.identity`); without one it
-        is like no other. `device_note`: why it is on no better device. `vision`: what an image in a message stands for;
-        without it there may be none. `reload` loads the model again when its device has failed.
+        its own (`PrefixCache`); `disk`: where they go then. `limits`: how many replies are written at a time.
+        `evaluate` stands for a pass of the model. `identity`: of the model (`store.identity`); without one it is like
+        no other. `device_note`: why it is on no better device. `vision`: what an image in a message stands for; without
+        it there may be none. `reload` loads the model again when its device has failed.
         Raises FormatError or TemplateError when the file's tokenizer or template cannot be used."""
         if metadata is None:
             metadata = model.metadata
@@ -99,10 +103,9 @@ class Engine:
         self.reply_log = ReplyLog()
         self._reload = reload
         self._live = Live(model, lambda loaded: cached_sequence(_core.Sequence(loaded, kv=kv), self.cache))
-        self._idle = Idle(self._live.cancel)
-        self._idle_tokens = 0
-        self._turn = threading.Lock()
-        self._wants_answer = False
+        self._scheduler = Scheduler(self._live, self.cache, limits, evaluate, self._reuse)
+        self._thread: threading.Thread | None = None
+        self._thread_lock = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -111,22 +114,27 @@ class Engine:
         self.close()
 
     def close(self) -> None:
-        """Ends idle work. The engine stays usable."""
-        self._idle.stop()
-        self._live.resume()
+        """Ends idle work, and returns between two passes. The engine stays usable."""
+        self._scheduler.drop_idle()
+        with self._scheduler.at_rest():
+            pass
 
     @property
     def model(self) -> _core.Model:
         return self._live.model
 
     @property
+    def limits(self) -> Limits:
+        return self._scheduler.limits
+
+    @property
     def _cached(self) -> CachedSequence:
-        return self._live.cached
+        return self._live.slots(1)[0]
 
     @property
     def has_failed(self) -> bool:
         """Whether the device failed: what it held is lost, and nothing goes on before `recover()`."""
-        return self._live.has_failed or isinstance(self._idle.failure, DeviceError)
+        return self._live.has_failed
 
     def recover(self) -> None:
         """Loads the model again, on a device as it was asked for, when it has failed; what was read is read again.
@@ -134,11 +142,13 @@ class Engine:
         if not self.has_failed or self._reload is None:
             return
         self.close()
-        self._idle.failure = None
-        self.cache.clear()
-        self.cache.disk = None
-        loaded = self._live.replace(self._reload)
-        self.cache.disk, self.identity, self._device_note = loaded.disk, loaded.identity, loaded.device_note
+        with self._scheduler.at_rest():
+            if not self.has_failed:
+                return  # another thread was first
+            self.cache.clear()
+            self.cache.disk = None
+            loaded = self._live.replace(self._reload)
+            self.cache.disk, self.identity, self._device_note = loaded.disk, loaded.identity, loaded.device_note
 
     @property
     def context_tokens(self) -> int:
@@ -170,122 +180,131 @@ class Engine:
             return Sampling(**self._own_sampling)
         return preset(self.template.name, "thinking" if thinking else "instruct")
 
+    @property
+    def running(self) -> list[Task]:
+        """What is at work now."""
+        return self._scheduler.running
+
+    @property
+    def n_waiting(self) -> int:
+        """How many replies wait for a place."""
+        return self._scheduler.n_waiting
+
     def cancel(self) -> None:
-        """Ends the reply in progress with reason "cancelled"; may be called from a signal handler or another thread."""
-        self._live.cancel()
+        """Ends the replies in progress with reason "cancelled"; from a signal handler or another thread too."""
+        self._scheduler.cancel_all()
 
     def answer_now(self) -> None:
-        """Ends the thinking of the reply in progress, if it thinks; the answer follows. May be called from a signal
-        handler or another thread."""
-        self._wants_answer = True
+        """Ends the thinking of the replies in progress; their answers follow. As `cancel` otherwise."""
+        for task in self._scheduler.running:
+            task.job.answer_now()
 
-    def reply(self, request: Request, *, progress: Progress = lambda done, total: None) -> Generator[Event, None, None]:
+    def submit(self, asked: Request | Completion, sink: Sink, *, user: str = "") -> Job:
+        """Asks for a reply and returns at once; what it tells goes to `sink`, on another thread. Raises ContextFull,
+        InputError and DeviceError as `reply` does, and Busy when as many as may are waiting."""
+        self.recover()
+        task, dropped = self._task(asked, Job(sink, user))
+        self._scheduler.add(task)
+        if dropped is not None:
+            sink(dropped)
+        self._work()
+        return task.job
+
+    def reply(
+        self, request: Request, *, progress: Progress = lambda done, total: None, job: Job | None = None
+    ) -> Generator[Event, None, None]:
         """The model's next message, as it is written; the last event is Done. Of several (`request.n`) the events come
         mixed, each ends with a Done of its own, the prompt is read once, and the sequence goes on with the first. When
         `request.when_full` is "compact" and the conversation does not fit, the first event is Compacted.
 
-        `progress(done, total)` counts prompt tokens. Raises ContextFull when the conversation does not fit,
-        InputError when a message is not valid, DeviceError."""
-        self.close()
-        self.recover()
-        self._wants_answer = False
-        replies = [Reply(choice) for choice in range(request.n)]
-        encoded, dropped = self._fitting(request)
-
-        def parser() -> OutputParser:
-            return OutputParser(
-                request.tools,
-                in_reasoning=encoded.prompt.starts_in_reasoning,
-                in_answer=encoded.prompt.starts_in_answer,
-                tokens=self.tokenizer.special_tokens,
-            )
-
-        room = self.context_tokens - len(encoded.tokens)
-        generations = [
-            Generation(request, parser(), self.tokenizer, reply, room, lambda: self._wants_answer) for reply in replies
-        ]
-        if dropped is not None:
-            yield dropped
-        over: list[int] = []
-        for event in self._answer(encoded, generations, request.logprobs, progress):
-            if isinstance(event, Done):
-                self._keep(encoded, replies[event.choice])
-                if 0 in over:  # of replies that say the same, the one that the sequence holds is meant
-                    self._keep(encoded, replies[0])
-                over.append(event.choice)
-            yield event
+        `progress(done, total)` counts prompt tokens; `job`: to end it from outside. Raises ContextFull when the
+        conversation does not fit, InputError when a message is not valid, DeviceError."""
+        return self._follow(request, progress, job or Job())
 
     def complete(
-        self, completion: Completion, *, progress: Progress = lambda done, total: None
+        self, completion: Completion, *, progress: Progress = lambda done, total: None, job: Job | None = None
     ) -> Generator[Event, None, None]:
         """What follows the tokens of a prompt, all of it as text; else as `reply`. Raises ContextFull,
         InputError and DeviceError."""
+        return self._follow(completion, progress, job or Job())
+
+    def _follow(self, asked: Request | Completion, progress: Progress, job: Job) -> Generator[Event, None, None]:
+        """Drives the scheduler as far as the caller asks for events."""
         self.close()
         self.recover()
-        replies = [Reply(choice) for choice in range(completion.n)]
-        tokens = list(completion.tokens)
-        encoded = Encoded(Prompt(()), tokens, {len(tokens): "the end of the prompt"}, [len(tokens)])
-        self._check_room(encoded)
-        room = self.context_tokens - len(tokens)
-        generations = [Generation(completion, VerbatimParser(), self.tokenizer, reply, room) for reply in replies]
-        yield from self._answer(encoded, generations, completion.logprobs, progress)
+        told: deque[Told] = deque()
+        job.sink = told.append
+        task, dropped = self._task(asked, job)
+        if dropped is not None:
+            yield dropped
+        self._scheduler.add(task)
+        try:
+            while told or not task.is_settled:
+                if not told:
+                    self._scheduler.drive(lambda: bool(told) or task.is_settled)
+                    continue
+                match told.popleft():
+                    case Failed(error):
+                        raise error
+                    case Reading(done, total):
+                        progress(done, total)
+                    case event:
+                        yield event
+        finally:
+            self._scheduler.settle(task)
 
-    def submit(self, asked: Request | Completion, sink: Sink, *, user: str = "") -> Job:
-        """Asks for a reply and returns at once; what it tells goes to `sink`, on another thread. Raises ContextFull and
-        InputError as `reply` does, and Busy when too many are waiting."""
-        job = Job(sink, user)
-
-        def obey() -> None:
-            if job.is_cancelled:
-                self.cancel()
-            if job.wants_answer:
-                self.answer_now()
-
-        def progress(done: int, total: int) -> None:
-            sink(Reading(done, total))
-            obey()
-
-        def run() -> None:
-            try:
-                with self._turn:
-                    events = self.reply if isinstance(asked, Request) else self.complete
-                    for event in events(asked, progress=progress):  # type: ignore[operator]
-                        sink(event)
-                        obey()
-            except Exception as error:
-                sink(Failed(error))
-
-        threading.Thread(target=run, daemon=True).start()
-        return job
-
-    def _answer(
-        self, encoded: Encoded, generations: Sequence[Generation], logprobs: int | None, progress: Progress
-    ) -> Generator[Event, None, None]:
-        """Reads a prompt, once, and generates its replies."""
-        with self._live.noting_failure():
-            yield from self._read_and_answer(encoded, generations, logprobs, progress)
-
-    def _read_and_answer(
-        self, encoded: Encoded, generations: Sequence[Generation], logprobs: int | None, progress: Progress
-    ) -> Generator[Event, None, None]:
-        prompt = encoded.model_input
-        start = self._cached.seek(prompt)
-        logits: Logits | None = None
-        with suppress(Cancelled):
-            logits = self._cached.read(prompt, encoded.checkpoints, progress)
-        read = self.tokens_held
-        reuse = self._reuse(start, read - start.reused)
-        self._idle_tokens = 0
-
-        def done(generation: Generation) -> Done:
-            is_first = generation is generations[0]
-            cost = reuse if is_first else Reuse(read, "the prompt of the first reply")
-            return generation.reply.done(generation.reason or "cancelled", len(encoded.tokens), cost)
-
-        if logits is None:
-            yield from map(done, generations)
+    def _task(self, asked: Request | Completion, job: Job) -> tuple[Task, Compacted | None]:
+        replies = [Reply(choice) for choice in range(asked.n)]
+        if isinstance(asked, Request):
+            encoded, dropped = self._fitting(asked)
+            keep = self._keeping(encoded, replies)
         else:
-            yield from Decoding(self.model, self._cached, generations, logprobs, done).run(logits)
+            tokens = list(asked.tokens)
+            encoded = Encoded(Prompt(()), tokens, {len(tokens): "the end of the prompt"}, [len(tokens)])
+            self._check_room(encoded)
+            dropped, keep = None, _forget
+        room = self.context_tokens - len(encoded.tokens)
+        generations = [
+            Generation(asked, self._parser(asked, encoded), self.tokenizer, reply, room, lambda: job.wants_answer)
+            for reply in replies
+        ]
+        return Task(job, encoded, generations, asked.logprobs, keep), dropped
+
+    def _parser(self, asked: Request | Completion, encoded: Encoded) -> OutputParser | VerbatimParser:
+        if isinstance(asked, Completion):
+            return VerbatimParser()
+        return OutputParser(
+            asked.tools,
+            in_reasoning=encoded.prompt.starts_in_reasoning,
+            in_answer=encoded.prompt.starts_in_answer,
+            tokens=self.tokenizer.special_tokens,
+        )
+
+    def _keeping(self, encoded: Encoded, replies: Sequence[Reply]) -> Callable[[Done], None]:
+        over: list[int] = []
+
+        def keep(done: Done) -> None:
+            self._keep(encoded, replies[done.choice])
+            if 0 in over:  # of replies that say the same, the one that the sequence holds is meant
+                self._keep(encoded, replies[0])
+            over.append(done.choice)
+
+        return keep
+
+    def _work(self) -> None:
+        """Lets a thread of the engine's own do what nobody else drives."""
+        with self._thread_lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._drive_all, name="qwen35-step", daemon=True)
+                self._thread.start()
+
+    def _drive_all(self) -> None:
+        while True:
+            with self._thread_lock:
+                if not self._scheduler.has_work:
+                    self._thread = None
+                    return
+            self._scheduler.drive(lambda: not self._scheduler.has_work)
 
     def remember(self, replies: Iterable[Written]) -> None:
         """Replies of an earlier run, so that their messages stand for the same tokens again. Those whose tokens are not
@@ -296,15 +315,15 @@ class Engine:
             if has_own_tokens and self.tokenizer.decode(ids) == reply.text:
                 self.reply_log.keep(reply)
 
-    def prefill(self, request: Request, progress: Progress = lambda done, total: None) -> Prefilled:
-        """Reads the prompt of a request and no further. Raises what `reply` does, and Cancelled."""
+    def prefill(self, request: Request) -> Prefilled:
+        """Reads the prompt of a request and no further. Raises what `reply` does."""
         self.close()
         self.recover()
         encoded, _ = self._fitting(request)
         prompt = encoded.model_input
-        with self._live.noting_failure():
+        with self._live.noting_failure(), self._scheduler.at_rest():
             start = self._cached.seek(prompt)
-            return Prefilled(encoded, start, self._cached.read(prompt, encoded.checkpoints, progress))
+            return Prefilled(encoded, start, self._cached.read(prompt, encoded.checkpoints))
 
     def prefill_ahead(self, request: Request, reply: Message) -> None:
         """Reads, in the background, what the next prompt will begin with when the conversation goes on from `reply` to
@@ -316,22 +335,11 @@ class Engine:
         encoded = self._ahead([*request.messages, reply], request)
         if encoded is None:
             return
-        rows = encoded.model_input.part(0, encoded.last_turn_at)
-        if len(rows) >= self.context_tokens:
+        if encoded.last_turn_at >= self.context_tokens:
             return
-        checkpoints = {at: label for at, label in encoded.checkpoints.items() if at <= len(rows)}
-
-        def job() -> None:
-            start = self._cached.seek(rows, wants_logits=False)
-            usual = self._cached.chunk_tokens
-            self._cached.chunk_tokens = min(usual, IDLE_CHUNK_TOKENS)
-            try:
-                self._cached.read_ahead(rows, checkpoints)
-            finally:
-                self._cached.chunk_tokens = usual
-                self._idle_tokens += len(self._cached) - start.reused
-
-        self._idle.start(job)
+        self._scheduler.idle_failure = None
+        self._scheduler.idle = Task.of_reading(encoded.part(encoded.last_turn_at))
+        self._work()
 
     def _ahead(self, messages: Sequence[Message], request: Request) -> Encoded | None:
         """A conversation that ends with a reply, as it will be shown once it goes on: a turn is added that stands for
@@ -358,13 +366,17 @@ class Engine:
                     path = self.cache.path(self.encode(replace(request, messages=prompt)).model_input.keys)
                     kept |= dict.fromkeys([*path[:1], *path[-2:]])
         for entry in kept:
-            snapshot = self.cache.fetch(entry)
+            with self._scheduler.at_rest():
+                snapshot = self.cache.fetch(entry)
             if snapshot is not None:
                 yield entry, snapshot
 
     def finish_idle(self) -> None:
         """Waits for the end of idle work. Raises what made it fail."""
-        self._idle.wait()
+        while self._scheduler.idle is not None:
+            self._scheduler.drive(lambda: self._scheduler.idle is None)
+        if self._scheduler.idle_failure is not None:
+            raise self._scheduler.idle_failure
 
     def encode(self, request: Request) -> Encoded:
         """The tokens that a conversation stands for. Raises InputError when a message is not valid."""
@@ -418,7 +430,8 @@ class Engine:
         if start.differs_at is not None:
             known, wanted = (self._shown(keys) for keys in (start.held, start.wanted))
             difference = Difference(start.differs_at, known, wanted)
-        return Reuse(start.reused, start.source, evaluated, self._idle_tokens, difference)
+        idle, self._scheduler.idle_tokens = self._scheduler.idle_tokens, 0
+        return Reuse(start.reused, start.source, evaluated, idle, difference)
 
     def _shown(self, keys: Keys) -> str:
         """The text of tokens; rows that are not tokens have none."""
@@ -431,3 +444,7 @@ class Engine:
             text = self.tokenizer.decode(reply.written)
             after = encoded.model_input.part(0, encoded.last_turn_at).digest
             self.reply_log.keep(Written(reply.message, encoded.opening, tuple(reply.written), text, after))
+
+
+def _forget(done: Done) -> None:
+    """A completion is no message: nothing stands for its tokens."""

@@ -33,7 +33,7 @@ class Job:
     `user`: whose it is; between users the engine is fair. Both methods may be called from any thread, or from a signal
     handler, and do not wait."""
 
-    def __init__(self, sink: Sink, user: str = "") -> None:
+    def __init__(self, sink: Sink = lambda told: None, user: str = "") -> None:
         self.sink = sink
         self.user = user
         self.is_cancelled = False

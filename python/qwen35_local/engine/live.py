@@ -21,36 +21,29 @@ class Loaded(NamedTuple):
 
 
 class Live:
-    """A model and the sequence that is read on it."""
+    """A model and the sequences that conversations are read on."""
 
     def __init__(self, model: _core.Model, begin: Callable[[_core.Model], CachedSequence]) -> None:
         """`begin` makes a sequence of which nothing was read."""
         self._begin = begin
-        self._parts: tuple[_core.Model, CachedSequence] | None = (model, begin(model))
+        self._parts: tuple[_core.Model, list[CachedSequence]] | None = (model, [])
         self.has_failed = False
 
     @property
     def model(self) -> _core.Model:
         return self._held()[0]
 
-    @property
-    def cached(self) -> CachedSequence:
-        return self._held()[1]
+    def slots(self, n: int) -> list[CachedSequence]:
+        """The first `n` sequences, which are made when they are asked for."""
+        model, slots = self._held()
+        while len(slots) < n:
+            slots.append(self._begin(model))
+        return slots[:n]
 
-    def _held(self) -> tuple[_core.Model, CachedSequence]:
+    def _held(self) -> tuple[_core.Model, list[CachedSequence]]:
         if self._parts is None:
             raise DeviceError("the model could not be loaded again")
         return self._parts
-
-    def cancel(self) -> None:
-        """May be called from a signal handler or another thread."""
-        parts = self._parts
-        if parts is not None:
-            parts[1].cancel()
-
-    def resume(self) -> None:
-        if self._parts is not None:
-            self._parts[1].resume()
 
     @contextmanager
     def noting_failure(self) -> Iterator[None]:
@@ -66,6 +59,6 @@ class Live:
         self.has_failed, self._parts = True, None
         gc.collect()  # a device that failed is only let go of when nothing of it is held
         loaded = reload()
-        self._parts = loaded.model, self._begin(loaded.model)
+        self._parts = loaded.model, []
         self.has_failed = False
         return loaded

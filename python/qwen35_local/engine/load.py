@@ -7,8 +7,9 @@ from pathlib import Path
 
 from qwen35_local import _core
 from qwen35_local.engine import store
-from qwen35_local.engine.engine import Engine
+from qwen35_local.engine.engine import ONE_AT_A_TIME, Engine
 from qwen35_local.engine.live import Loaded
+from qwen35_local.engine.scheduler import Limits
 from qwen35_local.engine.spill import Spill
 from qwen35_local.errors import FormatError, naming
 from qwen35_local.models.kv import KvFormat
@@ -27,6 +28,7 @@ def load(
     host_cache_bytes: int | None = None,
     disk_folder: Path | None = None,
     disk_bytes: int = 0,
+    limits: Limits = ONE_AT_A_TIME,
 ) -> Engine:
     """Everything is read from `file` as it was opened, whatever its path has come to name since. `device`: "auto" or
     one of `_core.devices()`. `pass_rows`: as many tokens of a prompt share a pass. Raises FormatError, InputError,
@@ -59,6 +61,7 @@ def load(
             tokenizer=tokenizer.result(),
             cache_bytes=cache_bytes,
             host_cache_bytes=host_cache_bytes,
+            limits=limits,
             identity=loaded.identity,
             device_note=loaded.device_note,
             reload=load_again,

@@ -1,6 +1,7 @@
 """What the model wrote, as tokens: a message that comes back as text is recognised and stands for them again."""
 
 import json
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -45,19 +46,22 @@ class ReplyLog:
 
     def __init__(self, limit: int = 10_000) -> None:
         self._limit = limit
+        self._lock = threading.Lock()
         self._replies: dict[tuple[str, str, tuple[int, ...]], Written] = {}  # oldest first
         self._by_text: dict[str, list[Written]] = {}
 
     def keep(self, written: Written) -> None:
-        self._forget(written)
-        self._replies[_identity(written)] = written
-        self._by_text.setdefault(_key(written.message), []).append(written)
-        while len(self._replies) > self._limit:
-            self._forget(next(iter(self._replies.values())))
+        with self._lock:
+            self._forget(written)
+            self._replies[_identity(written)] = written
+            self._by_text.setdefault(_key(written.message), []).append(written)
+            while len(self._replies) > self._limit:
+                self._forget(next(iter(self._replies.values())))
 
     def said_by(self, message: Message) -> list[Written]:
         """The replies that say what an assistant message says, latest first."""
-        found = reversed(self._by_text.get(_key(message), ()))
+        with self._lock:
+            found = list(reversed(self._by_text.get(_key(message), ())))
         thinking = message.reasoning
         return [w for w in found if thinking is None or (w.message.reasoning or "").strip() == thinking.strip()]
 
@@ -79,7 +83,8 @@ class ReplyLog:
     def of(self, messages: Sequence[Message]) -> list[Written]:
         """Everything kept that the messages say, oldest first."""
         said = {_key(message) for message in messages if message.role == "assistant"}
-        return [written for written in self._replies.values() if _key(written.message) in said]
+        with self._lock:
+            return [written for written in self._replies.values() if _key(written.message) in said]
 
     def _forget(self, written: Written) -> None:
         known = self._replies.pop(_identity(written), None)

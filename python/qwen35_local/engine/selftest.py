@@ -25,7 +25,7 @@ from qwen35_local.engine.cache import Logits, PrefixCache, is_prefix
 from qwen35_local.engine.cached_sequence import CachedSequence
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.model_input import Keys, ModelInput
-from qwen35_local.engine.recorder import Recorder
+from qwen35_local.engine.recorder import Passes, Recorder
 from qwen35_local.engine.reply import Done, Request
 from qwen35_local.engine.reply_log import Written
 from qwen35_local.engine.selftest_images import image_rows, random_image
@@ -243,11 +243,10 @@ class Scenario:
         self._check(is_prefix(prompt.keys, cached_sequence.keys), "the sequence does not hold the prompt")
         self._check(done.reuse.reused_tokens == expected, f"{done.reuse.reused_tokens} reused of {expected} known")
         self._check(done.usage.prompt_tokens == expected + done.reuse.evaluated_tokens, "tokens were read twice")
+        warm_rows = cached_sequence.passes.rows
         rows = self._cold(ModelInput(np.concatenate([prompt.tokens, written]), prompt.inputs), 1 + len(written))
-        self._check(
-            len(rows) == len(cached_sequence.rows), f"{len(cached_sequence.rows)} rows of logits, expected {len(rows)}"
-        )
-        for n, (warm, cold) in enumerate(zip(cached_sequence.rows, rows, strict=True)):
+        self._check(len(rows) == len(warm_rows), f"{len(warm_rows)} rows of logits, expected {len(rows)}")
+        for n, (warm, cold) in enumerate(zip(warm_rows, rows, strict=True)):
             same = np.array_equal(warm.view(np.int32), cold.view(np.int32))
             self._check(same, f"logits at token {len(prompt) + n} are not those of a cold run")
         self.tally.replies += 1
@@ -318,12 +317,14 @@ class Scenario:
     def _engine(self) -> Engine:
         disk = None if self.folder is None else Spill(Path(self.folder.name), self.model, self.kv, 1 << 22)
         see = image_rows(int(self.model.config["hidden"]))
-        engine = Engine(self.model, kv=self.kv, disk=disk, cached_sequence=self._cached, vision=see)
+        passes = Passes(self.model, self.random)
+
+        def sequence(alone: _core.Sequence, cache: PrefixCache) -> CachedSequence:
+            return Recorder(alone, cache, passes)
+
+        engine = Engine(self.model, kv=self.kv, disk=disk, cached_sequence=sequence, evaluate=passes, vision=see)
         engine.cache.disk_tokens = 20
         return engine
-
-    def _cached(self, sequence: _core.Sequence, cache: PrefixCache) -> CachedSequence:
-        return Recorder(sequence, cache, self.model, self.random)
 
     def _check(self, holds: bool, what: str) -> None:
         if not holds:

@@ -1,0 +1,56 @@
+"""How many rows of prompts a pass may have, so that replies that are being written stay fluent."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+FIRST_ROWS = 64  # before anything was measured
+LEAST_ROWS = 32  # prompts go on whatever is asked for
+_WEIGHT = 0.25  # of a new measurement
+
+
+class Pace:
+    """Measures passes on the device that they run on."""
+
+    def __init__(self, share: float) -> None:
+        """`share` of the time, 0 to 1, is what prompts may take while replies are written."""
+        self._share = share
+        self._writing_seconds: float | None = None
+        self._row_seconds: float | None = None
+        self._reply_seconds = 1.0
+
+    def prompt_rows(self, n_writing: int, most: int) -> int:
+        """For a pass with so many rows of replies. A pass then takes at most 1 / (1 - share) of the time that one
+        without prompts takes."""
+        if not n_writing:
+            return most
+        if self._writing_seconds is None or self._row_seconds is None:
+            return min(FIRST_ROWS, most)
+        if self._share >= 1:
+            return most
+        seconds = self._writing_seconds * self._share / (1 - self._share)
+        return max(1, min(most, max(LEAST_ROWS, int(seconds / self._row_seconds))))
+
+    @contextmanager
+    def timing(self, n_writing: int, n_reading: int) -> Iterator[None]:
+        """Around a pass with so many rows."""
+        started = time.monotonic()
+        yield
+        seconds = time.monotonic() - started
+        if not n_reading:
+            self._writing_seconds = _mixed(self._writing_seconds, seconds)
+        elif n_reading >= LEAST_ROWS:
+            spent = seconds - (self._writing_seconds or 0.0) * bool(n_writing)
+            self._row_seconds = _mixed(self._row_seconds, max(spent, seconds / 10) / n_reading)
+
+    def note_reply(self, seconds: float) -> None:
+        """What a reply took from its beginning to its end."""
+        self._reply_seconds = _mixed(self._reply_seconds, seconds)
+
+    def retry_after(self, ahead: float) -> int:
+        """In how many whole seconds it is worth asking again with so many rounds of replies ahead: 1 to 60."""
+        return round(min(60.0, max(1.0, ahead * self._reply_seconds)))
+
+
+def _mixed(before: float | None, measured: float) -> float:
+    return measured if before is None else before + _WEIGHT * (measured - before)

@@ -1,0 +1,388 @@
+"""Continuous batching: every pass of the model takes the next token of each reply that is being written, and as much
+of the prompts that wait as keeps those replies fluent.
+
+None of it changes an answer: a row's bits do not depend on what shares its pass, where a prompt is cut, or which
+snapshot it went on from.
+"""
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import inf
+
+from qwen35_local.engine.cache import PrefixCache, common_prefix
+from qwen35_local.engine.cached_sequence import CachedSequence, Evaluate, Part, Start
+from qwen35_local.engine.job import Failed
+from qwen35_local.engine.live import Live
+from qwen35_local.engine.pace import Pace
+from qwen35_local.engine.reply import Reuse
+from qwen35_local.engine.task import Task
+from qwen35_local.errors import Busy, Cancelled, DeviceError, OutOfMemory
+
+IDLE_CHUNK_TOKENS = 64  # how soon idle work gives way
+SPARE_ROWS = 256  # of context that a prompt has to find beside itself
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`parallel`: how many conversations are at work at a time; `queue`: how many more may wait. `prefill_share`: of
+    the time, what prompts may take from replies that are being written. `kv_tokens`: rows of context of all
+    conversations together; None: as many as there is memory for."""
+
+    parallel: int = 1
+    queue: float = inf
+    prefill_share: float = 0.9
+    kv_tokens: int | None = None
+
+
+class Scheduler:
+    """Tasks in, what they tell out. Whoever waits for something drives all of them, one thread at a time (`drive`)."""
+
+    def __init__(
+        self,
+        live: Live,
+        cache: PrefixCache,
+        limits: Limits,
+        evaluate: Evaluate,
+        reuse: Callable[[Start, int], Reuse],
+    ) -> None:
+        """`reuse` makes the report of where a reading started and how many rows it took."""
+        self.limits = limits
+        self.idle: Task | None = None
+        """What is read while nobody waits; `idle_tokens` of it since that was last set to 0."""
+        self.idle_tokens = 0
+        self.idle_failure: Exception | None = None
+        self._live = live
+        self._cache = cache
+        self._evaluate = evaluate
+        self._reuse = reuse
+        self._pace = Pace(limits.prefill_share)
+        self._waiting: deque[Task] = deque()
+        self._running: list[Task] = []
+        self._changed = threading.Condition()
+        self._stepping_thread: int | None = None
+        self._resting = 0  # threads that wait to be `at_rest`
+
+    # From any thread.
+
+    def add(self, task: Task) -> None:
+        """Raises Busy when as many as may are waiting."""
+        with self._changed:
+            ahead = len(self._waiting) + len(self._running) - self.limits.parallel
+            if ahead >= self.limits.queue:
+                after = self._pace.retry_after(1 + ahead / self.limits.parallel)
+                raise Busy(f"all {self.limits.parallel} places are taken and {ahead} replies wait for one", after)
+            self._waiting.append(task)
+
+    def drive(self, is_done: Callable[[], bool]) -> None:
+        """One step, by this thread or another one, unless `is_done`."""
+        with self._changed:
+            while (self._stepping_thread is not None or self._resting) and not is_done():
+                self._changed.wait()
+            if is_done():
+                return
+            self._stepping_thread = threading.get_ident()
+        try:
+            self._step()
+        finally:
+            self._rest()
+
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """No thread steps meanwhile. Comes before any further step."""
+        with self._changed:
+            self._resting += 1
+            while self._stepping_thread is not None:
+                self._changed.wait()
+            self._resting -= 1
+            self._stepping_thread = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._rest()
+
+    def _rest(self) -> None:
+        with self._changed:
+            self._stepping_thread = None
+            self._changed.notify_all()
+
+    def settle(self, task: Task) -> None:
+        """Cancels a task, and returns when it has ended; at once where a step of this very thread was interrupted, by
+        a signal or by the end of an object that is no longer held."""
+        task.job.cancel()
+        while not task.is_settled and self._stepping_thread != threading.get_ident():
+            self.drive(lambda: task.is_settled)
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._running or self._waiting or self.idle)
+
+    @property
+    def running(self) -> list[Task]:
+        return list(self._running)
+
+    @property
+    def n_waiting(self) -> int:
+        return len(self._waiting)
+
+    def cancel_all(self) -> None:
+        """From a signal handler too."""
+        for task in [*self._running, *self._waiting]:
+            task.job.cancel()
+
+    def drop_idle(self) -> None:
+        """Ends idle work, and returns when it has ended."""
+        if self.idle is not None:
+            with self.at_rest():
+                self._end_idle()
+
+    # A step, by one thread at a time.
+
+    def _step(self) -> None:
+        try:
+            self._end_cancelled()
+            if self._admit():
+                return  # whoever hears of it may cancel it before anything is read
+            for task in self.running:
+                if not task.is_reading:
+                    with self._failing(task):
+                        task.begin_replies(self._live.model)
+                        self._release_if_over(task)
+            if self._running:
+                self._make_room()
+                self._pass()
+            elif self.idle is not None and not self._waiting:
+                self._idle_pass(self.idle)
+        except BaseException as error:
+            self._live.has_failed |= isinstance(error, DeviceError)
+            self._fail_all(error)
+            if not isinstance(error, Exception):
+                raise
+
+    def _end_cancelled(self) -> None:
+        for task in [task for task in self._running if task.job.is_cancelled]:
+            assert task.slot is not None
+            if task.is_reading:
+                self._note_reuse(task)
+                task.slot.interrupt()
+            task.cancel()
+            self._release(task)
+        for task in [task for task in self._waiting if task.job.is_cancelled]:
+            self._waiting.remove(task)
+            task.cancel()
+            task.is_settled = True
+
+    def _admit(self) -> bool:
+        """Gives waiting tasks a sequence while there is one: those first whose user has the fewest at work, else in
+        the order in which they came. Returns whether there were any."""
+        admitted = False
+        while len(self._running) < self.limits.parallel:
+            at_work = Counter(task.job.user for task in self._running)
+            ready = [task for task in self._waiting if not self._follows_another(task)]
+            task = min(ready, key=lambda task: at_work[task.job.user], default=None)
+            if task is None or not self._has_room(task):
+                break
+            self._waiting.remove(task)
+            self._running.append(task)
+            with self._failing(task):
+                self._open(task)
+            admitted = True
+        return admitted
+
+    def _follows_another(self, task: Task) -> bool:
+        """Whether a prompt that is being read begins like this one, further than all that was read before. What they
+        share leaves a snapshot then, and this one goes on from there."""
+        reading = [other.slot for other in self._running if other.is_reading and other.slot is not None]
+        if not reading:
+            return False
+        keys = task.goal.keys
+        entry = self._cache.find(keys).entry
+        known = 0 if entry is None else len(entry.keys)
+        for slot in reading:
+            shared = common_prefix(slot.goal.keys, keys)
+            if shared == len(keys) < len(slot.goal):
+                shared -= 1  # the logits that follow its last row are wanted, and only the end of a prompt leaves some
+            if len(slot) < shared and known < shared:
+                slot.mark(shared, "where another prompt parts from it")
+                return True
+        return False
+
+    def _open(self, task: Task) -> None:
+        self._end_idle()
+        slot = task.slot = self._free_slot(task)
+        start = slot.seek(task.goal, wants_logits=task.wants_logits)
+        task.start = task.start or start
+        slot.aim(task.goal, task.encoded.checkpoints, wants_logits=task.wants_logits)
+        task.tell_reading()
+        if slot.is_there:
+            self._end_reading(task)
+
+    def _free_slot(self, task: Task) -> CachedSequence:
+        """The one that holds most of the prompt, else the one that was left first. What it held goes to the cache."""
+        taken = {id(other.slot) for other in self._running}
+        free = [slot for slot in self._live.slots(self.limits.parallel) if id(slot) not in taken]
+        slot = max(free, key=lambda slot: (slot.usable(task.goal, task.wants_logits), -slot.left_at))
+        if self.limits.parallel > 1 and not slot.usable(task.goal, task.wants_logits):
+            slot.park()
+        return slot
+
+    def _end_reading(self, task: Task) -> None:
+        self._note_reuse(task)
+        task.begin_writing(self._cache.budget_bytes)
+        self._cache.lend(task.lent_bytes)
+
+    def _note_reuse(self, task: Task) -> None:
+        if task.reuse is None and task.start is not None and task.slot is not None:
+            task.reuse = self._reuse(task.start, len(task.slot) - task.start.reused)
+
+    def _pass(self) -> None:
+        writing = [(task, task.parts()) for task in self._running if not task.is_reading]
+        n_writing = sum(len(part.rows) for _, parts in writing for part in parts)
+        reading = self._prompt_parts(n_writing)
+        n_reading = sum(len(part.rows) for _, part in reading)
+        for task, _ in writing:
+            assert task.slot is not None
+            task.slot.begin_pass()
+        together = [*(part for _, parts in writing for part in parts), *(part for _, part in reading)]
+        with self._pace.timing(n_writing, n_reading):
+            results = iter(self._evaluate(self._live.model, together))
+        for task, parts in writing:
+            mine = [next(results) for _ in parts]
+            with self._failing(task):
+                task.took(mine)
+                self._release_if_over(task)
+        for task, _ in reading:
+            result = next(results)
+            with self._failing(task):
+                assert task.slot is not None
+                task.slot.took(result)
+                task.tell_reading()
+                if task.slot.is_there:
+                    self._end_reading(task)
+
+    def _prompt_parts(self, n_writing: int) -> list[tuple[Task, Part]]:
+        """Of each prompt the same, and what some do not need for the others; those first that have least left."""
+        most = self._live.model.pass_rows
+        room = self._pace.prompt_rows(n_writing, max(most - n_writing, 1))
+        reading = [(task, task.slot) for task in self._running if task.is_reading and task.slot is not None]
+        reading.sort(key=lambda pair: len(pair[1].goal) - len(pair[1]))
+        parts: list[tuple[Task, Part]] = []
+        for n, (task, slot) in enumerate(reading):
+            share = room // (len(reading) - n)
+            if share:
+                parts.append((task, slot.next_part(share)))
+                room -= len(parts[-1][1].rows)
+        return parts
+
+    def _idle_pass(self, task: Task) -> None:
+        try:
+            if task.slot is None:
+                task.slot = self._free_slot(task)
+                task.slot.seek(task.goal, wants_logits=False)
+                task.slot.aim(task.goal, task.encoded.checkpoints, wants_logits=False)
+            if not task.slot.is_there:
+                part = task.slot.next_part(IDLE_CHUNK_TOKENS)
+                task.slot.took(self._evaluate(self._live.model, [part])[0])
+                self.idle_tokens += len(part.rows)
+            if task.slot.is_there:
+                self.idle = None
+        except Exception as error:
+            self.idle, self.idle_failure = None, error
+            self._live.has_failed |= isinstance(error, DeviceError)
+
+    def _end_idle(self) -> None:
+        idle, self.idle = self.idle, None
+        if idle is not None and idle.slot is not None:
+            idle.slot.interrupt()
+
+    # Room for keys and values.
+
+    def _rows_held(self) -> int:
+        taken = {id(task.slot) for task in self._running}
+        free = sum(len(slot) for slot in self._live.slots(self.limits.parallel) if id(slot) not in taken)
+        return free + sum(max(task.n_rows, len(task.goal)) for task in self._running)
+
+    def _has_room(self, task: Task) -> bool:
+        most = self.limits.kv_tokens
+        if most is None or not self._running:
+            return True
+        if self._rows_held() + len(task.goal) + SPARE_ROWS > most:
+            self._empty_free_slots()
+        return self._rows_held() + len(task.goal) + SPARE_ROWS <= most
+
+    def _make_room(self) -> None:
+        """Where keys and values do not fit: of those at work, the last that came waits until there is room again."""
+        most = self.limits.kv_tokens
+        if most is None or self._rows_held() + len(self._running) <= most:
+            return
+        self._empty_free_slots()
+        for task in self.running[:0:-1]:
+            if self._rows_held() + len(self._running) <= most:
+                break
+            if task.can_be_interrupted:
+                self._interrupt(task)
+
+    def _empty_free_slots(self) -> None:
+        taken = {id(task.slot) for task in self._running}
+        for slot in self._live.slots(self.limits.parallel):
+            if id(slot) not in taken:
+                slot.empty()
+
+    def _interrupt(self, task: Task) -> None:
+        slot = task.slot
+        task.interrupt()
+        self._running.remove(task)
+        self._waiting.appendleft(task)
+        if slot is not None:
+            slot.empty()
+
+    # Ends.
+
+    @contextmanager
+    def _failing(self, task: Task) -> Iterator[None]:
+        """An error ends this task alone, unless it is the device's. One that finds no memory waits while others give
+        theirs back."""
+        try:
+            yield
+        except DeviceError:
+            raise
+        except OutOfMemory as error:
+            if len(self._running) > 1 and task in self._running and task.can_be_interrupted:
+                self._interrupt(task)
+            else:
+                self._fail(task, error)
+        except Exception as error:
+            self._fail(task, error)
+
+    def _release_if_over(self, task: Task) -> None:
+        if task.is_over:
+            self._release(task)
+
+    def _release(self, task: Task) -> None:
+        self._pace.note_reply(time.monotonic() - task.began)
+        self._leave(task)
+        task.is_settled = True
+
+    def _leave(self, task: Task) -> None:
+        if task in self._running:
+            self._running.remove(task)
+        self._cache.lend(-task.lent_bytes)
+        task.lent_bytes = 0
+        if task.slot is not None:
+            task.slot.leave()
+            task.slot = None
+
+    def _fail(self, task: Task, error: Exception) -> None:
+        self._leave(task)
+        if not task.is_settled:
+            task.is_settled = True
+            task.job.sink(Failed(error))
+
+    def _fail_all(self, error: BaseException) -> None:
+        told = error if isinstance(error, Exception) else Cancelled("the pass was interrupted")
+        for task in self.running:
+            self._fail(task, told)
+        self._end_idle()
