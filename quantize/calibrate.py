@@ -17,7 +17,7 @@ from qwen35_local.partial_file import PartialFile
 from qwen35_local.quantize import recipe, writer
 from qwen35_local.quantize.encode import Encoder
 from qwen35_local.quantize.llama_types import layer_of
-from qwen35_local.quantize.plan import Metadata, Plan, PlannedTensor
+from qwen35_local.quantize.plan import Plan, PlannedTensor
 
 _RUN_TYPE = "Q8_0"
 _ROWS_AT_A_TIME = 2048
@@ -44,8 +44,9 @@ class Texts:
         return self.calibration.size + self.held_out.size
 
 
-# What a text is made of depends on the model's own tokenizer and template, which its metadata hold. None goes without.
-TextsFor = Callable[[Metadata], Texts | None]
+# What a text is made of depends on the model's own tokenizer and template, which its metadata hold, and how much of it
+# on its size. None goes without.
+TextsFor = Callable[[Plan], Texts | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +232,20 @@ def estimated_seconds(plan: Plan, tokens: int, cores: int) -> float:
         if _FIRST_OF_INPUT.fullmatch(tensor.name):
             seconds += tensor.cols**2 * tokens * max(used * tensor.experts, 1.0) / _MOMENTS
     return seconds / cores
+
+
+DEFAULT_TOKENS, _FEWEST_TOKENS = 65536, 16384
+HELD_OUT = 8  # one more text for so many
+_SECONDS_PER_BILLION = 900.0  # on two cores, whatever this machine has: the bytes of a file do not depend on it
+
+
+def default_tokens(plan: Plan) -> int:
+    """How many tokens to calibrate with: as many as take no longer than _SECONDS_PER_BILLION weights."""
+    cores = 2
+    solving = estimated_seconds(plan, 0, cores)
+    measuring = estimated_seconds(plan, DEFAULT_TOKENS * (HELD_OUT + 1) // HELD_OUT, cores) - solving
+    room = _SECONDS_PER_BILLION * sum(tensor.n_values for tensor in plan.tensors) / 1e9 - solving
+    return min(DEFAULT_TOKENS, max(_FEWEST_TOKENS, int(DEFAULT_TOKENS * room / measuring)))
 
 
 def _as_run(plan: Plan) -> dict[str, PlannedTensor]:

@@ -7,9 +7,10 @@ import math
 import os
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from qwen35_local import __version__, _core
 from qwen35_local.errors import FormatError, InputError
 from qwen35_local.partial_file import PartialFile, remove_stale
-from qwen35_local.quantize import writer
+from qwen35_local.quantize import sensitivity, writer
 from qwen35_local.quantize.calibrate import (
     DEFAULT_MEMORY,
     Calibrator,
@@ -26,20 +27,19 @@ from qwen35_local.quantize.calibrate import (
     TextsFor,
     estimated_seconds,
 )
-from qwen35_local.quantize.checkpoint import open_checkpoint
 from qwen35_local.quantize.encode import Encoder, Encoding, ImportanceOf, usable_cores
-from qwen35_local.quantize.gguf_source import open_gguf, plan_gguf
 from qwen35_local.quantize.importance import Importance
 from qwen35_local.quantize.kept import KeptTensors
 from qwen35_local.quantize.llama_types import layer_of
-from qwen35_local.quantize.metadata import checkpoint_metadata
-from qwen35_local.quantize.plan import Plan, PlannedTensor, plan_checkpoint
+from qwen35_local.quantize.plan import Plan, PlannedTensor
 from qwen35_local.quantize.recipe import DEFAULT_TYPE, Mixture, Recipe, file_type
 from qwen35_local.quantize.report import Report, TensorReport, peak_memory
 from qwen35_local.quantize.rows import RowReader
 from qwen35_local.quantize.solve import Outcome, Solver
+from qwen35_local.quantize.source import plan_of
 
 _SPARE_BYTES = 16 << 20  # left free on the disk
+_ROOM = 0.8  # of the free memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,7 @@ def convert(
     texts: TextsFor | None = None,
     importance: Importance | None = None,
     memory: int = DEFAULT_MEMORY,
+    room: int | None = None,
     announce: Callable[[int, float], None] | None = None,
 ) -> Report:
     """Converts `source`, a Hugging Face folder or a GGUF, to the preset `type`, one of `FILE_TYPES`.
@@ -83,58 +84,126 @@ def convert(
     that size. `texts` makes what to calibrate with: the matrices of the layers are then rounded for the least error of
     what they compute of such texts; an interrupted conversion with texts is gone on with by the same call.
     `importance`: weighs errors by column instead. `memory`: bytes that layers in work may take with their moments.
-    `announce` is given the tokens of the texts and about how many seconds they take, before the first. The output
-    appears under its name only when it is complete. Raises Qwen35Error (bad input, nothing written) and passes on
-    KeyboardInterrupt."""
+    `room`: bytes that the whole model may take, to measure what it loses where a target is to be met; None: most of
+    those that are free. `announce` is given the tokens of the texts and about how many seconds they take, before the
+    first. The output appears under its name only when it is complete. Raises Qwen35Error (bad input, nothing written)
+    and passes on KeyboardInterrupt."""
     started = time.monotonic()
-    source_path = Path(source)
-    preset = type.upper()
-    file_type(preset)
-    if target_bytes is not None and target_bpw is not None:
-        raise InputError("a target in bytes and one in bits per weight were given; give one of them.")
-    mixture = Mixture(preset, recipe, types or {}, target_bytes, target_bpw)
+    source_path, preset = Path(source), type.upper()
+    mixture = _mixture(preset, recipe, types, target_bytes, target_bpw)
     if threads < 0:
         raise InputError(f"threads is {threads}; expected 0 (all) or a positive number.")
     own_name, plan = plan_of(source_path, mixture, allow_requantize)
-    name = name or own_name
-    plan.metadata["general.name"] = name
+    plan.metadata["general.name"] = name = name or own_name
     target = _target(out, name, preset)
     _check_target(target, source_path, plan, overwrite=overwrite or dry_run)
     written = _Written()
-    file_bytes = writer.metadata_bytes(plan.metadata) + writer.data_bytes(plan.tensors)
     if not dry_run:
-        _check_space(target, file_bytes * (2 if texts else 1))
-        calibrating = _Calibrating(texts, memory, announce) if texts else None
-        written = _write(plan, target, progress, threads, calibrating, importance)
+        _check_space(target, _file_bytes(plan) * (2 if texts else 1))
+        given = _texts(plan, texts)
+        if given is not None and announce is not None:
+            announce(given.count, _seconds(plan, given, threads, is_measured=mixture.has_target))
+        if mixture.has_target:
+            mixture = _as_measured(mixture, source_path, plan, given, target.parent, room, threads, progress)
+        if mixture.sensitivity is not None:
+            _, plan = plan_of(source_path, mixture, allow_requantize)
+            plan.metadata["general.name"] = name
+        written = _write(plan, target, progress, threads, given, memory, importance)
+    seconds = 0.0 if dry_run else time.monotonic() - started
+    return _report(plan, written, source_path, target, preset, seconds, is_dry_run=dry_run)
+
+
+def _report(
+    plan: Plan, written: "_Written", source: Path, target: Path, preset: str, seconds: float, *, is_dry_run: bool
+) -> Report:
     return Report(
-        source=source_path,
+        source=source,
         path=target,
         file_type=preset,
-        name=name,
+        name=str(plan.metadata["general.name"]),
         tensors=written.reports(plan),
         source_bytes=sum(tensor.source_bytes for tensor in plan.tensors),
-        file_bytes=written.file_bytes or file_bytes,
+        file_bytes=written.file_bytes or _file_bytes(plan),
         vision=plan.vision,
         warnings=plan.warnings,
-        seconds=0.0 if dry_run else time.monotonic() - started,
-        peak_bytes=0 if dry_run else peak_memory(),
-        is_dry_run=dry_run,
+        seconds=seconds,
+        peak_bytes=0 if is_dry_run else peak_memory(),
+        is_dry_run=is_dry_run,
     )
 
 
-def plan_of(source: Path, mixture: Mixture, allow_requantize: bool) -> tuple[str, Plan]:
-    """The model's own name, and what will be written. Raises FormatError, InputError."""
-    if source.is_dir():
-        checkpoint = open_checkpoint(source, allow_rounded=allow_requantize)
-        return checkpoint.name, plan_checkpoint(
-            checkpoint, mixture, checkpoint_metadata(checkpoint, mixture.preset, checkpoint.name)
+def _mixture(
+    preset: str,
+    recipe: Recipe,
+    types: Mapping[str, str] | None,
+    target_bytes: int | None,
+    target_bpw: float | None,
+) -> Mixture:
+    file_type(preset)
+    if target_bytes is not None and target_bpw is not None:
+        raise InputError("a target in bytes and one in bits per weight were given; give one of them.")
+    return Mixture(preset, recipe, types or {}, target_bytes, target_bpw)
+
+
+def _texts(plan: Plan, texts: TextsFor | None) -> Texts | None:
+    given = None if texts is None else texts(plan)
+    if texts is not None and given is None:
+        plan.warnings.append("not calibrated: the model's tokenizer cannot write the texts of this program")
+    return given
+
+
+def _seconds(plan: Plan, texts: Texts, threads: int, *, is_measured: bool) -> float:
+    cores = threads or usable_cores()
+    measuring = sensitivity.estimated_seconds(plan, texts.calibration, cores) if is_measured else 0.0
+    return measuring + estimated_seconds(plan, texts.count, cores)
+
+
+def _as_measured(
+    mixture: Mixture,
+    source: Path,
+    plan: Plan,
+    texts: Texts | None,
+    folder: Path,
+    room: int | None,
+    threads: int,
+    progress: Callable[[TensorProgress], None] | None,
+) -> Mixture:
+    """The mixture by what this model loses, where that can be measured and the model then loses less than by what
+    others lose. The plan's warnings say why it was not measured."""
+    prior = "types are chosen by what other models of the family lose"
+    if texts is None:
+        plan.warnings.append(f"{prior}: this one is measured where it is calibrated")
+        return mixture
+    _, exact = plan_of(source, Mixture("BF16"), allow_requantize=True)
+    exact.metadata["general.name"] = plan.metadata["general.name"]
+    needed = sensitivity.bytes_of_run(exact)
+    if room is None:
+        room = int(_ROOM * _core.device_memory("cpu").free)
+    if needed > room:
+        plan.warnings.append(
+            f"{prior}: to measure this one {needed / 1e9:,.1f} GB of memory are needed, and there are {room / 1e9:,.1f}"
         )
-    if source.is_file():
-        if source.suffix == ".safetensors":
-            raise InputError(f"{source}: give the folder of the checkpoint, not one of its files.")
-        gguf = open_gguf(source)
-        return gguf.name, plan_gguf(gguf, mixture, allow_requantize=allow_requantize)
-    raise InputError(f"{source}: no such folder or file; expected a Hugging Face checkpoint folder or a GGUF.")
+        return mixture
+
+    def show(kind: str, index: int, count: int) -> None:
+        if progress is not None:
+            total = sum(tensor.source_bytes for tensor in plan.tensors)
+            progress(TensorProgress(f"trying {kind}", index, count, 0, total))
+
+    reader = RowReader()
+    with (
+        contextlib.closing(reader),
+        contextlib.closing(Encoder(reader, threads)) as encoder,
+        tempfile.TemporaryDirectory(dir=folder, prefix=".qwen35-measured-") as own,
+    ):
+        measurement = sensitivity.Measurement(exact, encoder, texts.calibration, Path(own), threads=threads)
+        measured = replace(mixture, sensitivity=measurement.by_kind(show))
+        tensors = [(tensor.name, tensor.shape) for tensor in exact.tensors]
+        return min(measured, mixture, key=lambda each: measurement.loss(each.assign(tensors, exact.model)))
+
+
+def _file_bytes(plan: Plan) -> int:
+    return writer.metadata_bytes(plan.metadata) + writer.data_bytes(plan.tensors)
 
 
 def _target(out: str | os.PathLike[str] | None, name: str, preset: str) -> Path:
@@ -169,15 +238,6 @@ def _check_space(target: Path, needed: int) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Calibrating:
-    """How a conversion is calibrated."""
-
-    texts: TextsFor
-    memory: int
-    announce: Callable[[int, float], None] | None
-
-
 @dataclass(slots=True)
 class _Written:
     """Of a file that was written: its bytes and, by tensor, the relative error and what calibration did."""
@@ -198,19 +258,20 @@ def _write(
     target: Path,
     progress: Callable[[TensorProgress], None] | None,
     threads: int,
-    calibrating: _Calibrating | None,
+    texts: Texts | None,
+    memory: int,
     importance: Importance | None,
 ) -> _Written:
     reader, count = RowReader(), _Count(plan, progress)
     weigh = None if importance is None else _weights_of(importance)
     try:
         with contextlib.closing(reader), contextlib.closing(Encoder(reader, threads, weigh)) as encoder:
-            if calibrating is None:
+            if texts is None:
                 return _write_file(plan, target, encoder, count)
-            return _write_calibrated(plan, target, encoder, count, calibrating, threads)
+            return _write_calibrated(plan, target, encoder, count, texts, memory, threads)
     except OSError as error:
         reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else error.strerror
-        left = "nothing was left behind" if calibrating is None else "what is done is kept for the same command"
+        left = "nothing was left behind" if texts is None else "what is done is kept for the same command"
         raise InputError(f"{target}: not written, {reason}; {left}.") from error
 
 
@@ -224,17 +285,11 @@ def _weights_of(importance: Importance) -> ImportanceOf:
 
 
 def _write_calibrated(
-    plan: Plan, target: Path, encoder: Encoder, count: "_Count", calibrating: _Calibrating, threads: int
+    plan: Plan, target: Path, encoder: Encoder, count: "_Count", texts: Texts, memory: int, threads: int
 ) -> _Written:
-    texts = calibrating.texts(plan.metadata)
-    if texts is None:
-        plan.warnings.append("not calibrated: the model's tokenizer cannot write the texts of this program")
-        return _write_file(plan, target, encoder, count)
-    if calibrating.announce is not None:
-        calibrating.announce(texts.count, estimated_seconds(plan, texts.count, threads or usable_cores()))
     plan.tensors.sort(key=lambda tensor: layer_of(tensor.name))  # stable; -1 comes first
     kept = KeptTensors(target, _identity(plan, texts))
-    calibrator = Calibrator(plan, encoder, texts, kept.folder, memory=calibrating.memory, threads=threads)
+    calibrator = Calibrator(plan, encoder, texts, kept.folder, memory=memory, threads=threads)
     count.expect(texts.count * len(calibrator.groups))
     solver = Solver(encoder, calibrator, kept, progress=count.add_tokens, threads=threads)
     try:

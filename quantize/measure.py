@@ -10,12 +10,12 @@ import numpy as np
 
 from qwen35_local.quantize import importance
 from qwen35_local.quantize.calibrate import Calibrator, TextsFor
-from qwen35_local.quantize.convert import plan_of
 from qwen35_local.quantize.encode import Encoder
 from qwen35_local.quantize.importance import Importance, Inputs
 from qwen35_local.quantize.plan import Plan
 from qwen35_local.quantize.recipe import Mixture
 from qwen35_local.quantize.rows import RowReader
+from qwen35_local.quantize.source import plan_of
 
 
 def measure_importance(
@@ -32,7 +32,7 @@ def measure_importance(
     OSError."""
     _, plan = plan_of(Path(source), Mixture("Q8_0"), allow_requantize=True)
     plan.metadata.setdefault("general.name", "model")
-    given = texts(plan.metadata)
+    given = texts(plan)
     assert given is not None, "whoever measures importance has texts"
     reader = RowReader()
     with (

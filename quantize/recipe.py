@@ -1,8 +1,8 @@
 """Which type each tensor gets.
 
 A preset has the name, and at most the bytes, of the file that llama.cpp's `llama-quantize` makes of the model with an
-importance matrix. `llama` gives its types too; `qwen35` spends the same bytes where this architecture loses most:
-sensitivities were measured one kind of tensor at a time (docs/quality.md).
+importance matrix. `llama` gives its types too; `qwen35` spends the same bytes where this architecture loses most, by
+sensitivities that were measured one kind of tensor at a time on another model, or on this one (sensitivity.py).
 """
 
 import fnmatch
@@ -22,14 +22,25 @@ Tensors: TypeAlias = Sequence[tuple[str, tuple[int, ...]]]  # name and shape, sl
 
 @dataclass(frozen=True, slots=True)
 class FileType:
-    """A named preset: its number in `general.file_type`, the type most tensors get, and those that others may get."""
+    """A named preset: its number in `general.file_type`, the type it is named for, those that tensors may get which
+    lose more than others, and what kinds of tensors have in place of the first."""
 
     number: int
     base: str
     more: tuple[str, ...] = ()
+    instead: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def ladder(self, kind: str) -> tuple[str, ...]:
+        """The types that tensors of this kind may get, of rising numbers of bits."""
+        return (*self.instead.get(kind, (self.base,)), *self.more)
 
 
 _K = ("Q5_K", "Q6_K", "Q8_0")
+# What loses least pays for the rest, which Q4_K_S has no bytes for. Not with Q3_K, which this program holds in 6 bits
+# (docs/memory.md); and not in Q4_K_M, where it is worth a twelfth of the loss and IQ4_XS is slower to compute with.
+_FEWER = dict.fromkeys(("attn_q", "ffn_gate", "ffn_up"), ("IQ4_XS", "Q4_K"))
+# As many bits, and as fast, as Q4_0, whose even steps lose half as much again where few weights are large.
+_UNEVEN = dict.fromkeys(("ssm_out", "attn_qkv", "attn_gate", "attn_q", "attn_k", "attn_v", "attn_output"), ("IQ4_NL",))
 FILE_TYPES = {
     "F32": FileType(0, "F32"),
     "F16": FileType(1, "F16"),
@@ -38,12 +49,11 @@ FILE_TYPES = {
     "Q6_K": FileType(18, "Q6_K"),
     "Q5_K_M": FileType(17, "Q5_K", _K[1:]),
     "Q4_K_M": FileType(15, "Q4_K", _K),
-    "Q4_K_S": FileType(14, "Q4_K", _K),
-    "Q4_0": FileType(2, "Q4_0", ("Q4_1", *_K)),
+    "Q4_K_S": FileType(14, "Q4_K", _K, _FEWER),
+    "Q4_0": FileType(2, "Q4_0", _K, _UNEVEN),
     "IQ4_XS": FileType(30, "IQ4_XS", ("Q4_K", *_K)),
     "Q3_K_M": FileType(12, "Q3_K", ("IQ4_XS", "Q4_K", *_K)),
 }
-_ALL = ("Q3_K", "IQ4_XS", "Q4_K", *_K)  # for a size of one's own
 
 # Of KL divergence, per value and unit of relative squared error of one kind of tensor at a time.
 _SENSITIVITY = {
@@ -58,6 +68,7 @@ _SENSITIVITY = {
     "ffn_up": 0.22,
     "attn_q": 0.15,
 }
+_FREE = FileType(15, "Q4_K", _K, dict.fromkeys(_SENSITIVITY, ("Q3_K", "IQ4_XS", "Q4_K")))  # for a size of one's own
 # Their error enters the state at every token, and they are few: before all others.
 _STATE, _OF_STATE = ("ssm_alpha.weight", "ssm_beta.weight"), 1e6
 # The block that drafts: no text shows what it loses, and it drafts badly if it loses much. Where half of what can be
@@ -76,13 +87,15 @@ def file_type(name: str) -> FileType:
 @dataclass(frozen=True, slots=True)
 class Mixture:
     """What was asked of the types of a file. `overrides`: pattern of names, with `*`, to a type; the last that matches
-    counts. `target_bytes`, `target_bpw`: of all tensors together, at most one of them, instead of the preset's own."""
+    counts. `target_bytes`, `target_bpw`: of all tensors together, at most one of them, instead of the preset's own.
+    `sensitivity`: of each kind of tensor, as it was measured on this model."""
 
     preset: str = DEFAULT_TYPE
     recipe: Recipe = "qwen35"
     overrides: Mapping[str, str] = field(default_factory=dict)
     target_bytes: int | None = None
     target_bpw: float | None = None
+    sensitivity: Mapping[str, float] | None = None
 
     def assign(self, tensors: Tensors, model: Model) -> dict[str, str]:
         """Tensor name to type. Raises InputError."""
@@ -91,18 +104,71 @@ class Mixture:
             raise InputError(f"unknown recipe {self.recipe!r}; choose qwen35 or llama.")
         given = _overridden(tensors, self.overrides)
         types = llama_types(tensors, preset, kind.base, model, has_importance=True)
-        target = self._target(tensors)
-        if target is not None:
-            return _mixture(tensors, types, given, _ALL, model, target, is_free=True)
+        if self.has_target:
+            return self._mixture(tensors, types, given, _FREE, model, self._target(tensors))
         if kind.more and self.recipe == "qwen35":
             budget = sum(n_bytes(types[name], _count(shape)) for name, shape in tensors)
-            types = _mixture(tensors, types, given, (kind.base, *kind.more), model, budget, is_free=False)
+            return self._mixture(tensors, types, given, kind, model, budget)
         return {**types, **given}
 
-    def _target(self, tensors: Tensors) -> int | None:
-        if self.target_bpw is None:
+    @property
+    def has_target(self) -> bool:
+        return self.target_bytes is not None or self.target_bpw is not None
+
+    def _target(self, tensors: Tensors) -> int:
+        if self.target_bytes is not None:
             return self.target_bytes
+        assert self.target_bpw is not None
         return int(self.target_bpw * sum(_count(shape) for _, shape in tensors) / 8)
+
+    def _mixture(
+        self,
+        tensors: Tensors,
+        llama: Mapping[str, str],
+        given: Mapping[str, str],
+        preset: FileType,
+        model: Model,
+        budget: int,
+    ) -> dict[str, str]:
+        """Types of at most `budget` bytes. The table of embeddings, which nothing is multiplied with, and the output
+        keep what llama-quantize gives them unless it was measured what they lose."""
+        least, choices, drafts = {**llama, **given}, list[Choice](), dict[str, int]()
+        for name, shape in tensors:
+            if name in given or not may_shrink(name, shape):
+                continue
+            n, layer, kind = _count(shape), layer_of(name), part_of(name).removesuffix(".weight")
+            if layer >= 0 and shape[-1] % 256:
+                least[name] = fit(preset.base, shape[-1])
+            elif layer >= 0 and part_of(name) in _STATE:
+                choices.append(Choice(name, n, _OF_STATE, (preset.base, "Q8_0", "F32")))
+            elif layer >= model.layers:
+                drafts[name] = n
+                least[name] = preset.base
+            elif layer >= 0 or self.sensitivity:
+                choices.append(Choice(name, n, self._sensitivity(kind, layer, model), preset.ladder(_of_dense(kind))))
+        least |= {choice.name: choice.types[0] for choice in choices}
+        left = budget - sum(n_bytes(least[name], _count(shape)) for name, shape in tensors)
+        if self.has_target and left < 0:
+            raise InputError(
+                f"{budget:,} bytes are too few: the smallest mixture of this model takes {budget - left:,}."
+            )
+        more = sum(n_bytes(_OF_DRAFTS, n) - n_bytes(preset.base, n) for n in drafts.values())
+        if 2 * more <= left and more <= _LARGEST_PART_OF_DRAFTS * budget:
+            least |= dict.fromkeys(drafts, _OF_DRAFTS)
+            left -= more
+        return least | allocate(choices, left + sum(n_bytes(choice.types[0], choice.n_values) for choice in choices))
+
+    def _sensitivity(self, kind: str, layer: int, model: Model) -> float:
+        of_kind = self.sensitivity[kind] if self.sensitivity else _sensitivity_of(kind, model)
+        return of_kind * (_depth(layer, model.layers) if layer >= 0 else 1.0)
+
+
+def kind_of(name: str, shape: tuple[int, ...], model: Model) -> str | None:
+    """What tensors of the same use in other layers share; None for those whose type is not chosen by what they lose."""
+    part = part_of(name)
+    if not may_shrink(name, shape) or part in _STATE or layer_of(name) >= model.layers:
+        return None
+    return part.removesuffix(".weight")
 
 
 def assign(tensors: Tensors, preset: str, model: Model) -> dict[str, str]:
@@ -131,47 +197,15 @@ def _overridden(tensors: Tensors, overrides: Mapping[str, str]) -> dict[str, str
     return types
 
 
-def _mixture(
-    tensors: Tensors,
-    llama: Mapping[str, str],
-    given: Mapping[str, str],
-    ladder: tuple[str, ...],
-    model: Model,
-    budget: int,
-    *,
-    is_free: bool,
-) -> dict[str, str]:
-    """Types of at most `budget` bytes. The table of embeddings, which nothing is multiplied with, and the output keep
-    what llama-quantize gives them."""
-    types = {**llama, **given}
-    choices: list[Choice] = []
-    drafts: list[Choice] = []
-    for name, shape in tensors:
-        if name in given or not may_shrink(name, shape) or layer_of(name) < 0:
-            continue
-        n = _count(shape)
-        if shape[-1] % 256:
-            types[name] = fit(ladder[0], shape[-1])
-        elif part_of(name) in _STATE:
-            choices.append(Choice(name, n, _OF_STATE, (ladder[0], "Q8_0", "F32")))
-        elif layer_of(name) >= model.layers:
-            drafts.append(Choice(name, n, 0.0, ("Q4_K" if is_free else ladder[0], _OF_DRAFTS)))
-        else:
-            choices.append(Choice(name, n, _sensitivity(name, model), ladder))
-    least = {**types, **{choice.name: choice.types[0] for choice in (*choices, *drafts)}}
-    left = budget - sum(n_bytes(least[name], _count(shape)) for name, shape in tensors)
-    if is_free and left < 0:
-        raise InputError(f"{budget:,} bytes are too few: the smallest mixture of this model takes {budget - left:,}.")
-    more = sum(n_bytes(_OF_DRAFTS, choice.n_values) - n_bytes(choice.types[0], choice.n_values) for choice in drafts)
-    if 2 * more <= left and more <= _LARGEST_PART_OF_DRAFTS * budget:
-        least |= {choice.name: _OF_DRAFTS for choice in drafts}
-        left -= more
-    return least | allocate(choices, left + sum(n_bytes(choice.types[0], choice.n_values) for choice in choices))
+def _sensitivity_of(kind: str, model: Model) -> float:
+    """By other models' measure. Experts count by how often they are used."""
+    return _SENSITIVITY[_of_dense(kind)] * (model.share_of_experts if kind.endswith("_exps") else 1.0)
 
 
-def _sensitivity(name: str, model: Model) -> float:
-    """Experts count by how often they are used; the last quarter and the first sixteenth of layers a little more."""
-    part, layer = part_of(name).removesuffix(".weight"), layer_of(name)
-    of_kind = _SENSITIVITY[part.removesuffix("_exps").removesuffix("_shexp")]
-    depth = 1.2 if layer >= model.layers * 3 // 4 else 1.1 if layer < model.layers // 16 else 1.0
-    return of_kind * depth * (model.share_of_experts if part.endswith("_exps") else 1.0)
+def _of_dense(kind: str) -> str:
+    return kind.removesuffix("_exps").removesuffix("_shexp")
+
+
+def _depth(layer: int, layers: int) -> float:
+    """The last quarter and the first sixteenth of layers count a little more."""
+    return 1.2 if layer >= layers * 3 // 4 else 1.1 if layer < layers // 16 else 1.0

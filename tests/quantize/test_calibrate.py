@@ -1,6 +1,6 @@
 """Layers run some at a time give what the whole model gives, and the moments of what went through them."""
 
-import importlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,13 +13,16 @@ from qwen35_local import _core
 from qwen35_local.errors import InputError
 from qwen35_local.models import reference
 from qwen35_local.models.config import ModelConfig
-from qwen35_local.quantize.calibrate import Calibrator, Texts
+from qwen35_local.models.registry import SIZES
+from qwen35_local.models.tensors import tensor_table
+from qwen35_local.quantize import convert
+from qwen35_local.quantize.calibrate import HELD_OUT, Calibrator, Texts, default_tokens, estimated_seconds
 from qwen35_local.quantize.encode import Encoder
-from qwen35_local.quantize.plan import Plan
-from qwen35_local.quantize.recipe import Mixture
-from qwen35_local.quantize.rows import RowReader
+from qwen35_local.quantize.plan import Plan, PlannedTensor
+from qwen35_local.quantize.recipe import Mixture, Model
+from qwen35_local.quantize.rows import Entry, RowReader, Run
+from qwen35_local.quantize.source import plan_of
 
-convert = importlib.import_module("qwen35_local.quantize.convert")
 LENGTH = 12
 KINDS = {"dense": Tiny(layers=4), "moe": Tiny(layers=4, is_moe=True, is_tied=False)}
 
@@ -38,7 +41,7 @@ def texts(plan: Plan) -> Texts:
 
 
 def planned(folder: Path) -> Plan:
-    _, plan = convert.plan_of(folder, Mixture("Q8_0"), False)
+    _, plan = plan_of(folder, Mixture("Q8_0"), False)
     plan.metadata["general.name"] = "tiny"
     return plan
 
@@ -55,7 +58,7 @@ def test_rows_that_leave_the_last_layer_are_those_of_the_whole_model(tiny: Path,
     for group in found.groups:
         found.measure(group)
     rows = np.load(tmp_path / "w" / "rows-4.npy")
-    convert.convert(tiny, tmp_path / "m.gguf", "Q8_0")
+    convert(tiny, tmp_path / "m.gguf", "Q8_0")
     model = _core.Model(tmp_path / "m.gguf", device="cpu")
     norm = _core.GgufFile(tmp_path / "m.gguf").decode("output_norm.weight")
     all_texts = np.concatenate([texts(plan).calibration, texts(plan).held_out])
@@ -86,7 +89,7 @@ def test_moments_of_the_first_layer_are_those_of_its_normed_embeddings(tiny: Pat
     plan = planned(tiny)
     found = calibrator(plan, tmp_path / "w", memory=0)
     run = found.measure(found.groups[0])._measured
-    convert.convert(tiny, tmp_path / "m.gguf", "Q8_0")
+    convert(tiny, tmp_path / "m.gguf", "Q8_0")
     file = _core.GgufFile(tmp_path / "m.gguf")
     x = file.decode("token_embd.weight")[texts(plan).calibration.reshape(-1)]
     h = x / np.sqrt((x.astype(np.float64) ** 2).mean(-1, keepdims=True) + 1e-6) * file.decode("blk.0.attn_norm.weight")
@@ -114,7 +117,7 @@ def test_rows_of_an_expert_count_by_the_square_of_the_weight_that_they_were_give
     plan = planned(tmp_path / "m")
     found = calibrator(plan, tmp_path / "w", memory=0)
     run = found.measure(found.groups[0])._measured
-    convert.convert(tmp_path / "m", tmp_path / "m.gguf", "Q8_0")
+    convert(tmp_path / "m", tmp_path / "m.gguf", "Q8_0")
     wanted = sum(rows.T @ rows for rows in weighted_rows(tmp_path / "m.gguf", texts(plan).calibration))
     moments = [run.moments("blk.0.ffn_down_exps.weight", expert=expert) for expert in range(KINDS["moe"].experts)]
     got = sum(mean * count for mean, count in moments)
@@ -144,6 +147,27 @@ def weighted_rows(path: Path, ids: np.ndarray) -> list[np.ndarray]:  # type: ign
     for text in ids:
         page.hidden(text.tolist(), page.new_state())
     return [np.stack(of_expert) for of_expert in rows]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_large_model_takes_fifteen_minutes_a_billion_weights_on_two_cores(size: str) -> None:
+    config = SIZES[size].config
+    tensors = [
+        PlannedTensor(
+            spec.name,
+            spec.shape,
+            "BF16",
+            spec.shape[-1],
+            (Run(Entry(Path(), "", "BF16", spec.shape, 0, 0), 0, math.prod(spec.shape[:-1])),),
+        )
+        for spec in tensor_table(config)
+    ]
+    plan = Plan({}, tensors, Model.of(config))
+    tokens, billions = default_tokens(plan), sum(tensor.n_values for tensor in tensors) / 1e9
+    minutes = estimated_seconds(plan, tokens + tokens // HELD_OUT, cores=2) / 60
+    assert minutes <= 15.1 * billions
+    assert tokens == 65536 or minutes > 14.9 * billions
+    assert (tokens < 65536) == (size in ("Qwen3.5-4B", "Qwen3.5-27B"))
 
 
 def test_bad_calls(tiny: Path, tmp_path: Path) -> None:

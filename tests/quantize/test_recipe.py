@@ -171,6 +171,17 @@ def test_target_is_kept() -> None:
         recipe.Mixture(target_bytes=1 << 30).assign(tensors(config), model)
 
 
+def test_what_loses_least_pays_for_the_rest_and_even_steps_are_for_the_feed_forward() -> None:
+    config = SIZES["Qwen3.5-9B"].config
+    found = types(config, "Q4_K_S", "qwen35")
+    assert layers(found, "ffn_up", "IQ4_XS")
+    assert not layers(found, "ffn_down", "IQ4_XS") and not layers(found, "ssm_out", "Q4_K")
+    found = types(config, "Q4_0", "qwen35")
+    assert layers(found, "ffn_up", "Q4_0") == list(range(config.layers + 1))
+    assert not any(layers(found, part, "Q4_0") != [config.layers] for part in ("attn_q", "attn_v", "attn_output"))
+    assert not layers(found, "attn_qkv", "Q4_0") and layers(found, "attn_qkv", "IQ4_NL")
+
+
 def test_types_by_pattern() -> None:
     model = recipe.Model.of(SMALL)
     mixture = recipe.Mixture("Q4_K_M", overrides={"*.ffn_down.*": "Q5_K", "blk.0.ffn_down.weight": "Q8_0"})

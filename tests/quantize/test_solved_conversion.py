@@ -1,7 +1,7 @@
 """Conversions with texts: matrices solved, accepted by texts held out, and gone on with after an interruption."""
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,13 @@ from qwen35_local import _core
 from qwen35_local.errors import InputError
 from qwen35_local.quantize import TensorProgress, convert
 from qwen35_local.quantize.calibrate import Texts
+from qwen35_local.quantize.plan import Plan
 
 solve = importlib.import_module("qwen35_local.quantize.solve")
 KINDS = {"dense": Tiny(), "moe": Tiny(is_moe=True, is_tied=False)}
 
 
-def texts(metadata: Mapping[str, object]) -> Texts:
+def texts(_: Plan) -> Texts:
     random = np.random.default_rng(3)
     calibration, held_out = (random.integers(0, 320, (n, 64)).astype(np.int32) for n in (12, 4))
     return Texts(calibration, held_out)

@@ -16,6 +16,7 @@ from qwen35_local.units import counted, file_size, parse_bytes
 
 if TYPE_CHECKING:
     from qwen35_local.quantize import Report, TensorProgress
+    from qwen35_local.quantize.calibrate import TextsFor
     from qwen35_local.quantize.recipe import Recipe
 
 TYPES = "F32, F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_K_S, Q4_0, IQ4_XS, Q3_K_M"
@@ -36,6 +37,18 @@ Calibrate = Annotated[
         help="Texts to round for: of this program, or your own, or none. Default: builtin.",
         show_default=False,
     ),
+]
+TargetSize = Annotated[
+    str | None, typer.Option(help="Choose types for tensors of so many bytes, as in 15.5G.", show_default=False)
+]
+TargetBpw = Annotated[float | None, typer.Option(help="Choose types for so many bits per weight.", show_default=False)]
+Imatrix = Annotated[
+    Path | None,
+    typer.Option(help="Round by an importance matrix of llama-imatrix instead of --calibrate.", show_default=False),
+]
+CalibrationTokens = Annotated[
+    int | None,
+    count("--calibration-tokens", low=8192, help="Tokens of them. Default: 65,536, fewer for wide models."),
 ]
 AllowRequantize = Annotated[
     bool,
@@ -61,18 +74,11 @@ def quantize(
     recipe: Annotated[
         str, typer.Option(help="Which tensors get more bits: qwen35, by what this family loses; llama, as llama.cpp.")
     ] = "qwen35",
-    target_size: Annotated[
-        str | None, typer.Option(help="Choose types for tensors of so many bytes, as in 15.5G.", show_default=False)
-    ] = None,
-    target_bpw: Annotated[
-        float | None, typer.Option(help="Choose types for so many bits per weight.", show_default=False)
-    ] = None,
+    target_size: TargetSize = None,
+    target_bpw: TargetBpw = None,
     calibrate: Calibrate = None,
-    imatrix: Annotated[
-        Path | None,
-        typer.Option(help="Round by an importance matrix of llama-imatrix instead of --calibrate.", show_default=False),
-    ] = None,
-    calibration_tokens: Annotated[int, count("--calibration-tokens", low=8192, help="Tokens of them.")] = 65536,
+    imatrix: Imatrix = None,
+    calibration_tokens: CalibrationTokens = None,
     name: Annotated[
         str | None,
         typer.Option(help="The model's name. Default: the repository's or the folder's.", show_default=False),
@@ -86,13 +92,10 @@ def quantize(
     """Convert a checkpoint to a quantised GGUF that this program and llama.cpp can load."""
     from qwen35_local.cli.model import source_path
     from qwen35_local.quantize import convert, importance
-    from qwen35_local.quantize.texts import NONE, texts_from
 
     source = source_path(model)
     preset, types = _types(type or [])
-    texts = None
-    if imatrix is None and calibrate != NONE and preset not in ("F32", "F16", "BF16", "Q8_0"):
-        texts = texts_from(calibrate, calibration_tokens)
+    texts = None if imatrix else _texts(preset, calibrate, calibration_tokens)
     with conversion_bar() as progress, _going_on(is_kept=texts is not None and not dry_run):
         report = convert(
             source,
@@ -112,12 +115,14 @@ def quantize(
             overwrite=force,
             allow_requantize=allow_requantize,
         )
-    for warning in report.warnings:
-        typer.echo(f"warning: {printable(warning)}", err=True)
-    if as_json:
-        typer.echo(json.dumps(report.to_json(), indent=2))
-    else:
-        _print(report)
+    _show(report, as_json=as_json)
+
+
+def _texts(preset: str, calibrate: str | None, tokens: int | None) -> "TextsFor | None":
+    from qwen35_local.quantize.texts import NONE, texts_from
+
+    is_exact = preset in ("F32", "F16", "BF16", "Q8_0")
+    return None if is_exact or calibrate == NONE else texts_from(calibrate, tokens)
 
 
 def _types(given: list[str]) -> tuple[str, dict[str, str]]:
@@ -181,6 +186,15 @@ def conversion_bar() -> Iterator[Callable[["TensorProgress"], None] | None]:
             bar.update(task, completed=done.done_bytes, total=done.total_bytes, description=f"{label:<42.42}")
 
         yield update
+
+
+def _show(report: "Report", *, as_json: bool) -> None:
+    for warning in report.warnings:
+        typer.echo(f"warning: {printable(warning)}", err=True)
+    if as_json:
+        typer.echo(json.dumps(report.to_json(), indent=2))
+    else:
+        _print(report)
 
 
 def _print(report: "Report") -> None:
