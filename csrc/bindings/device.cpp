@@ -93,11 +93,30 @@ void rms_norm(Device& device, const array& out, const array& x, const array& wei
   stage.fetch(out);
 }
 
-void matmul(Device& device, const array& x, const std::vector<std::pair<array, const Weight*>>& outs) {
-  Stage stage(*device.ops);
+using Outputs = std::vector<std::pair<array, const Weight*>>;
+
+std::vector<Projection> projections_of(Stage& stage, const Outputs& outs) {
   std::vector<Projection> projections;
   for (const auto& [out, w] : outs) projections.push_back({stage.tensor(out), w});
+  return projections;
+}
+
+void matmul(Device& device, const array& x, const Outputs& outs) {
+  Stage stage(*device.ops);
+  const std::vector<Projection> projections = projections_of(stage, outs);
   device.ops->matmul(stage.tensor(x), projections);
+  for (const auto& [out, w] : outs) stage.fetch(out);
+}
+
+// One operation behind the other, as in a model: a device may make one of them.
+void normed_matmul(Device& device, const array& h, const array& x, const array& weight, float eps,
+                   const Outputs& outs) {
+  Stage stage(*device.ops);
+  const std::vector<Projection> projections = projections_of(stage, outs);
+  const Tensor normed = stage.tensor(h);
+  device.ops->rms_norm(normed, stage.tensor(x), stage.floats(weight), eps);
+  device.ops->matmul(normed, projections);
+  stage.fetch(h);
   for (const auto& [out, w] : outs) stage.fetch(out);
 }
 
@@ -306,6 +325,7 @@ void bind_device(py::module_& kernels) {
            py::arg("inputs") = std::vector<std::pair<std::uint32_t, array>>())
       .def("rms_norm", &rms_norm)
       .def("matmul", &matmul)
+      .def("normed_matmul", &normed_matmul)
       .def("matmul_add", &matmul_add)
       .def("swiglu", &swiglu)
       .def("gated_delta_net", &gated_delta_net, py::arg("out"), py::arg("qkv"), py::arg("z"), py::arg("a"),

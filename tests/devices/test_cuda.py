@@ -29,7 +29,7 @@ def kernels_of(core: Any, sequence: Any, tokens: list[int]) -> int:
 @pytest.mark.parametrize("variety", VARIETIES, ids=str)
 @pytest.mark.parametrize("kv", ["f16", "q4"])
 def test_kernels_of_a_token(tiny: Callable[..., Any], variety: dict[str, Any], kv: str) -> None:
-    """What predictions count: five a layer, six with experts, and three around them."""
+    """What predictions count: five a layer, six with experts, and two around them."""
     model = tiny(wide=True, dtype="Q8_0", **variety)
     core = _core.Model(model.path, device="cuda")
     sequence = _core.Sequence(core, kv=kv)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from kernel_cases import REFERENCE, U, agree, device_of, empty, rms, rows, same_bits, vector
+from matrices import Matrix
 
 EPS = 1e-6
 
@@ -36,6 +37,26 @@ def test_rows_and_threads_do_not_matter(name):
     one_by_one = np.concatenate([norm(device_of(name, 1), x[t : t + 1], weight) for t in range(len(x))])
     for threads in (1, 2, 3, 4):
         assert same_bits(norm(device_of(name, threads), x, weight), one_by_one)
+
+
+@pytest.mark.parametrize("dtype", ["Q4_0", "Q8_0", "F16"])
+@pytest.mark.parametrize("lines", [(40,), (70, 33), (4000, 300)], ids=str)
+def test_with_the_products_that_follow(device, dtype, lines):
+    """Of one row a device may take the norm in the kernel of the products; of two it does not. The most lines are more
+    panels than the card of tests/simt has blocks of threads for."""
+    rng = np.random.default_rng(len(lines))
+    x, weight = rows(rng, 2, 96), vector(rng, 96)
+    matrices = [Matrix(rng, dtype, n, 96, 1).pack(device) for n in lines]
+    found = []
+    for count in (1, 2):
+        h, outs = empty(count, 96), [empty(count, n) for n in lines]
+        device.normed_matmul(h, x[:count], weight, EPS, list(zip(outs, matrices, strict=True)))
+        assert same_bits(h, norm(device, x[:count], weight))
+        apart = [empty(count, n) for n in lines]
+        device.matmul(h, list(zip(apart, matrices, strict=True)))
+        assert all(same_bits(a, b) for a, b in zip(outs, apart, strict=True))
+        found.append(outs)
+    assert all(same_bits(a, b[:1]) for a, b in zip(*found, strict=True))
 
 
 def test_in_place(device):

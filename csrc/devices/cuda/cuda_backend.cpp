@@ -82,6 +82,7 @@ std::size_t CudaBackend::work_bytes() const noexcept {
 }
 
 void CudaBackend::do_reserve(const ModelShape& model, const Step& step) {
+  settle_norm();  // what it writes may be taken anew
   step_.reserve(*context_, *memory_, step);
   reserve_attention(model.attention, step);
   const std::size_t rows = step.tokens.size();
@@ -97,12 +98,12 @@ void CudaBackend::do_reserve(const ModelShape& model, const Step& step) {
 }
 
 void CudaBackend::do_run(const Step& step, const std::function<void()>& pass) {
+  settle_norm();
   memo_.forget_all();
   step_.begin(*context_, *memory_, step, pages_, slots_);
   context_->begin_recording();
   try {
-    pass();
-    settle_norm();
+    pass();  // a norm at its end is left to the head's product
     context_->end_recording();
   } catch (...) {
     norm_ = {};

@@ -92,7 +92,7 @@ class CudaBackend final : public Backend {
   void open_swiglu(Tensor out, Tensor h, const Weight& gate, const Weight& up, Tensor open);
   void multiply(Tensor x, std::span<const Projection> projections, bool adds);
   template <Kernel kOne, Kernel kTwo, Kernel kEight>
-  void launch_few(std::size_t rows, std::size_t panels, const typename KernelOf<kOne>::Args& args);
+  void launch_few(std::size_t rows, std::size_t blocks, const typename KernelOf<kOne>::Args& args);
   void multiply_few(Tensor x, std::span<const Projection> projections, bool adds, const RouteArgs& route = {});
   void multiply_many(Tensor x, const Projection& projection, bool adds);
   QuantisedRows quantised(Tensor x);          // its codes, made now if there are none

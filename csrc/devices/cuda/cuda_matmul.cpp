@@ -8,11 +8,13 @@
 namespace qwen35::cuda {
 namespace {
 
-// Of the two buffers through which packed panels go to the card.
-
 // Rows from which the kernels that multiply kGemmTokens rows together are used: below, those whose warps share the
 // columns of a panel fill the card better. Both give the same bits.
 constexpr std::size_t kGemmRows = 2 * kFewRows + 1;
+
+// Blocks of threads for each multiprocessor, which holds up to eight of matmul_1 at a time, beyond which a block that
+// takes a norm takes several panels: the head of a model has thousands of panels, and each norm would be read again.
+constexpr std::size_t kNormedBlocks = 16;
 
 // Of dynamic shared memory: the row in fp32, its codes and their sums.
 std::size_t normed_bytes(const NormArgs& norm) {
@@ -33,8 +35,8 @@ QuantisedRows CudaBackend::quantised_place(Tensor out) { return memo_.place(*mem
 
 // By the kernel for as many rows as there are, up to kFewRows at a time.
 template <Kernel kOne, Kernel kTwo, Kernel kEight>
-void CudaBackend::launch_few(std::size_t rows, std::size_t panels, const typename KernelOf<kOne>::Args& args) {
-  const Grid grid{panels, ceil_div(rows, kFewRows)};
+void CudaBackend::launch_few(std::size_t rows, std::size_t blocks, const typename KernelOf<kOne>::Args& args) {
+  const Grid grid{blocks, ceil_div(rows, kFewRows)};
   if (rows == 1) return launch<kOne>(grid, args, normed_bytes(args.norm));
   if (rows == 2) return launch<kTwo>(grid, args);
   launch<kEight>(grid, args);
@@ -59,7 +61,10 @@ void CudaBackend::multiply_few(Tensor x, std::span<const Projection> projections
   args.norm = take_norm(x);
   if (quantises && args.norm.x == nullptr) args.quantised = quantised(x);
   for (const Projection& projection : projections) memo_.forget(projection.out);
-  launch_few<Kernel::matmul_1, Kernel::matmul_2, Kernel::matmul_8>(x.rows, panels, args);
+  args.panels = static_cast<unsigned>(panels);
+  std::size_t each = 1;  // of a block
+  if (args.norm.x != nullptr) each = ceil_div(panels, kNormedBlocks * context_->multiprocessors());
+  launch_few<Kernel::matmul_1, Kernel::matmul_2, Kernel::matmul_8>(x.rows, ceil_div(panels, each), args);
 }
 
 void CudaBackend::multiply_many(Tensor x, const Projection& projection, bool adds) {

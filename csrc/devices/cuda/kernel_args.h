@@ -81,6 +81,8 @@ struct MatmulArgs {
   NormArgs norm;            // of matmul_1
   RouteArgs route;          // of up to kFewRows rows, by the last block of threads to arrive; top_k 0: none
   unsigned* arrived;        // 0, and left so
+  unsigned panels;          // of all products
+  unsigned padding;
 };
 
 struct SwigluArgs {

@@ -198,28 +198,48 @@ DEVICE bool is_last_block(unsigned* arrived) {
   return is_last;
 }
 
-// Grid: (panels of all products, rows / kRows).
-template <unsigned kRows>
-DEVICE void matmul_rows(const MatmulArgs& args) {
-  SHARED(Parts<kRows>, parts);
-  unsigned panel = blockIdx.x, i = 0;
+// A panel of one of several products, by its number among those of all.
+struct ProductPanel {
+  const Product& product;
+  unsigned panel;
+};
+DEVICE ProductPanel panel_of(const MatmulArgs& args, unsigned panel) {
+  unsigned i = 0;
   while (panel >= args.products[i].w.groups * args.products[i].w.group_panels) {
     panel -= args.products[i].w.groups * args.products[i].w.group_panels;
     ++i;
   }
-  const Product& p = args.products[i];
-  prefetch_panel(p.w, panel);
-  await_predecessor();
-  const Input input =
-      kRows == 1 && args.norm.x != nullptr ? normed_input(args.norm) : input_of(args.x, args.quantised, kRows);
-  multiply_panel<kRows>(parts, p.w, panel, input);
+  return {args.products[i], panel};
+}
+
+// Its products with the rows of the input, into their places.
+template <unsigned kRows>
+DEVICE void multiply_into(Parts<kRows>& parts, const ProductPanel& at, const Input& input, bool adds) {
+  const Product& p = at.product;
+  multiply_panel<kRows>(parts, p.w, at.panel, input);
   __syncthreads();
-  const PanelRows rows = rows_of_panel(p.w, panel);
+  const PanelRows rows = rows_of_panel(p.w, at.panel);
   for (unsigned n = warp_id(); n < input.count; n += kStrands) {
     if (lane_id() >= rows.live) continue;
     float& out = p.out[(input.first + n) * p.out_stride + rows.first + lane_id()];
     const float sum = total<kRows>(parts, n, lane_id());
-    out = args.adds ? out + sum : sum;
+    out = adds ? out + sum : sum;
+  }
+}
+
+// Grid: (blocks of threads, rows / kRows). A block takes a panel or, where it takes a norm first, maybe several.
+template <unsigned kRows>
+DEVICE void matmul_rows(const MatmulArgs& args) {
+  SHARED(Parts<kRows>, parts);
+  const ProductPanel at = panel_of(args, blockIdx.x);
+  prefetch_panel(at.product.w, at.panel);
+  await_predecessor();
+  const Input input =
+      kRows == 1 && args.norm.x != nullptr ? normed_input(args.norm) : input_of(args.x, args.quantised, kRows);
+  multiply_into<kRows>(parts, at, input, args.adds != 0);
+  for (unsigned panel = blockIdx.x + gridDim.x; kRows == 1 && panel < args.panels; panel += gridDim.x) {
+    __syncthreads();  // the parts of the last panel have been read
+    multiply_into<kRows>(parts, panel_of(args, panel), input, args.adds != 0);
   }
   if (args.route.top_k == 0 || !is_last_block(args.arrived)) return;
   for (unsigned row = warp_id(); row < args.route.logits.rows; row += kStrands) choose_experts(args.route, row);
