@@ -301,10 +301,11 @@ void bind_memory(py::module_& kernels) {
       .def("quantised_bytes", [](const KvCache& c, std::size_t page) { return c.bytes(PageForm::kQuantised, page); });
   py::class_<DeltaState>(kernels, "DeltaState")
       .def(py::init([](Device& device, const std::vector<std::uint32_t>& shape, std::uint32_t uncertain,
-                       std::size_t hidden) {
-             return std::make_unique<DeltaState>(*device.ops, delta_shape(shape), uncertain, hidden);
+                       std::size_t hidden, bool is_saved) {
+             return std::make_unique<DeltaState>(*device.ops, delta_shape(shape), uncertain, hidden, is_saved);
            }),
-           py::arg("device"), py::arg("shape"), py::arg("uncertain") = 0, py::arg("hidden") = 0, py::keep_alive<1, 2>())
+           py::arg("device"), py::arg("shape"), py::arg("uncertain") = 0, py::arg("hidden") = 0,
+           py::arg("is_saved") = false, py::keep_alive<1, 2>())
       .def("copy_from", &DeltaState::copy_from, py::arg("other"));
 }
 

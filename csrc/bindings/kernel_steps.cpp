@@ -54,10 +54,10 @@ py::bytes KvCache::bytes(PageForm form, std::size_t page) const {
   return copy;
 }
 
-DeltaState::DeltaState(Backend& on, const DeltaShape& shape, std::uint32_t uncertain, std::size_t hidden)
+DeltaState::DeltaState(Backend& on, const DeltaShape& shape, std::uint32_t uncertain, std::size_t hidden, bool is_saved)
     : pool_(on.state_pool({.layers = 1, .shape = shape, .uncertain = uncertain, .hidden = hidden})),
-      slot_(pool_->allocate()) {
-  pool_->clear(slot_);
+      slot_(is_saved ? pool_->allocate_saved() : pool_->allocate()) {
+  if (!is_saved) pool_->clear(slot_);
 }
 
 void DeltaState::copy_from(const DeltaState& other) {

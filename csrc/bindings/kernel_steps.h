@@ -35,10 +35,10 @@ class KvCache {
   std::unique_ptr<KvPool> pool_;
 };
 
-// What one sequence keeps in one DeltaNet layer; nothing before its first token.
+// What one sequence, or a snapshot of it, keeps in one DeltaNet layer; nothing before its first token.
 class DeltaState {
  public:
-  DeltaState(Backend& on, const DeltaShape& shape, std::uint32_t uncertain, std::size_t hidden);
+  DeltaState(Backend& on, const DeltaShape& shape, std::uint32_t uncertain, std::size_t hidden, bool is_saved);
 
   SlotId slot() const noexcept { return slot_; }
   void copy_from(const DeltaState& other);

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from kernel_cases import empty, rows, same_bits
+from kernel_cases import device_of, empty, rows, same_bits
 
 from qwen35_local._core import kernels
 from qwen35_local.errors import InputError
@@ -29,6 +29,18 @@ def test_rows_come_a_token_late(device: kernels.Device, uncertain: int) -> None:
         at += take - back
         for of in (text, other):  # what was taken back is followed by something else
             of[at:] += 1
+
+
+def test_a_snapshots_slot_is_refused_where_no_pass_reaches_it(name: str) -> None:
+    """On a card, where it lies in the host's memory; elsewhere it is a slot like others."""
+    device, x = device_of(name, 1), np.zeros((3, WIDTH), np.float32)
+    saved = kernels.DeltaState(device, SHAPE, hidden=WIDTH, is_saved=True)
+    saved.copy_from(kernels.DeltaState(device, SHAPE, hidden=WIDTH))
+    if not name.startswith("cuda"):
+        return device.previous_rows(empty(3, WIDTH), x, [(0, 3, 0)], [saved])
+    with pytest.raises(InputError, match="the slot of a segment is a snapshot's, expected a sequence's"):
+        device.previous_rows(empty(3, WIDTH), x, [(0, 3, 0)], [saved])
+    return None
 
 
 def test_a_state_without_hidden_rows_is_refused(device: kernels.Device) -> None:
