@@ -47,6 +47,7 @@ void Device::await(CUstream_st& stream, const CUevent_st& event) {
 // may come before it, and without one behind everything.
 void Device::run_others() {
   if (!settings().seed) return;
+  if (seed_ != settings().seed) turns_.seed(static_cast<unsigned>(seed_ = settings().seed));
   each_stream([&](CUstream_st& stream) {
     while (turns_() % 2 && !stream.queue.empty()) {
       const Queued& next = stream.queue.front();

@@ -8,7 +8,6 @@
 #include <memory>
 #include <mutex>
 #include <random>
-#include <set>
 #include <thread>
 #include <vector>
 
@@ -86,11 +85,11 @@ inline constexpr CUresult kErrorCaptureUnmatched = 903;
 inline constexpr CUresult kErrorCaptureUnjoined = 904;
 inline constexpr CUresult kErrorCaptureIsolation = 905;
 
-// Objects of one kind that the driver has given out.
+// Objects of one kind that the driver has given out, in the order of their making.
 template <class T>
 class Handles {
  public:
-  T* add(std::unique_ptr<T> object) { return objects_.insert(std::move(object)).first->get(); }
+  T* add(std::unique_ptr<T> object) { return objects_.emplace_back(std::move(object)).get(); }
   bool holds(const T* handle) const { return find(handle) != objects_.end(); }
   bool remove(const T* handle) {
     const auto at = find(handle);
@@ -108,7 +107,7 @@ class Handles {
     while (at != objects_.end() && at->get() != handle) ++at;
     return at;
   }
-  std::set<std::unique_ptr<T>> objects_;
+  std::vector<std::unique_ptr<T>> objects_;
 };
 
 class Device {
@@ -152,6 +151,7 @@ class Device {
   }
 
   std::minstd_rand turns_;
+  long seed_ = 0;  // of turns_
 };
 
 Device& device();
