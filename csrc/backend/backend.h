@@ -23,6 +23,7 @@
 #include "backend/shape.h"
 #include "backend/step.h"
 #include "backend/top_k.h"
+#include "base/mapping.h"
 #include "tensor/device_ptr.h"
 #include "tensor/tensor.h"
 
@@ -143,8 +144,10 @@ class Backend {
   // source that have been read go to `consumed`, piece by piece and from any thread. Throws FormatError when cols is
   // not a multiple of the type's block, or rows not one of `groups`.
   virtual std::unique_ptr<Weight> pack(const MatrixView& source, std::size_t groups, const Consumed& consumed) = 0;
-  // The same for a table of which embed() reads a few rows and nothing else anything: it may lie where reading is slow.
-  virtual std::unique_ptr<Weight> pack_table(const MatrixView& source, const Consumed& consumed) {
+  // The same for a table of which embed() reads a few rows and nothing else anything: it may stay in the file that
+  // `mapping` is of (null: source is not mapped), and is not consumed then.
+  virtual std::unique_ptr<Weight> pack_table(const MatrixView& source, std::shared_ptr<const Mapping> /*mapping*/,
+                                             const Consumed& consumed) {
     return pack(source, 1, consumed);
   }
   virtual std::unique_ptr<Buffer> allocate(std::size_t bytes) = 0;
@@ -246,7 +249,8 @@ class Backend {
   // Waits for everything enqueued.
   virtual void synchronize() = 0;
 
-  virtual const char* weight_layout() const noexcept { return ""; }  // Weight::layout of what pack() makes
+  virtual const char* weight_layout() const noexcept { return ""; }              // Weight::layout of what pack() makes
+  virtual const char* table_layout() const noexcept { return weight_layout(); }  // and pack_table(); embed() takes both
 
   // Kernels that were started one behind the other since the device was opened; 0 where work is not cut so.
   virtual std::uint64_t launches() const noexcept { return 0; }

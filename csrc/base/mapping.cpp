@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "base/error.h"
 #include "base/round_up.h"
@@ -56,10 +57,10 @@ void drop(const std::byte* data, std::size_t bytes) noexcept {
 
 }  // namespace
 
-Mapping::Mapping(const InputFile& file)
-    : file_(file),
-      data_(static_cast<const std::byte*>(map(file))),
-      size_(data_ == nullptr ? 0 : static_cast<std::size_t>(file.size())) {
+Mapping::Mapping(std::shared_ptr<const InputFile> file)
+    : file_(std::move(file)),
+      data_(static_cast<const std::byte*>(map(*file_))),
+      size_(data_ == nullptr ? 0 : static_cast<std::size_t>(file_->size())) {
   if (data_ != nullptr) torn_.emplace(data_, size_);
 }
 
@@ -73,9 +74,9 @@ void Mapping::release(const std::byte* data, std::size_t bytes) const noexcept {
 }
 
 void Mapping::require_intact() const {
-  file_.require_unchanged();
+  file_->require_unchanged();
   if (torn_ && torn_->any()) {
-    throw FormatError(file_.path().string() + ": a part of the file could not be read; check the disk it lies on");
+    throw FormatError(file_->path().string() + ": a part of the file could not be read; check the disk it lies on");
   }
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <optional>
 
 #include "base/input_file.h"
@@ -12,7 +13,7 @@ namespace qwen35 {
 
 class Mapping {
  public:
-  explicit Mapping(const InputFile& file);  // must outlive this
+  explicit Mapping(std::shared_ptr<const InputFile> file);
   ~Mapping();
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
@@ -27,7 +28,7 @@ class Mapping {
   void require_intact() const;
 
  private:
-  const InputFile& file_;
+  std::shared_ptr<const InputFile> file_;
   const std::byte* data_ = nullptr;
   std::size_t size_ = 0;
   std::optional<TornPages> torn_;

@@ -270,15 +270,26 @@ void previous_rows(Device& device, const array& out, const array& x, const std::
   stage.fetch(out);
 }
 
-std::unique_ptr<Weight> pack(Device& device, const py::array_t<std::uint8_t, array::c_style>& data,
-                             const std::string& dtype, std::size_t rows, std::size_t cols, std::size_t groups) {
+using Bytes = py::array_t<std::uint8_t, array::c_style>;
+
+MatrixView encoded(const Bytes& data, const std::string& dtype, std::size_t rows, std::size_t cols) {
   const DTypeInfo* type = find_dtype(std::string_view(dtype));
   if (type == nullptr) throw InputError("no tensor type is named " + dtype);
   const MatrixView view{reinterpret_cast<const std::byte*>(data.data()), type->dtype, rows, cols};
   if (view.bytes() != static_cast<std::size_t>(data.size())) {
     throw InputError("expected " + std::to_string(view.bytes()) + " bytes, got " + std::to_string(data.size()));
   }
-  return device.ops->pack(view, groups, {});
+  return view;
+}
+
+std::unique_ptr<Weight> pack(Device& device, const Bytes& data, const std::string& dtype, std::size_t rows,
+                             std::size_t cols, std::size_t groups) {
+  return device.ops->pack(encoded(data, dtype, rows, cols), groups, {});
+}
+
+std::unique_ptr<Weight> pack_table(Device& device, const Bytes& data, const std::string& dtype, std::size_t rows,
+                                   std::size_t cols) {
+  return device.ops->pack_table(encoded(data, dtype, rows, cols), nullptr, {});
 }
 
 void bind_memory(py::module_& kernels) {
@@ -322,6 +333,7 @@ void bind_device(py::module_& kernels) {
       .def_property_readonly("name", [](const Device& d) { return d.ops->name(); })
       .def("pack", &pack, py::arg("data"), py::arg("dtype"), py::arg("rows"), py::arg("cols"), py::arg("groups") = 1,
            py::keep_alive<0, 1>())
+      .def("pack_table", &pack_table, py::keep_alive<0, 1>())
       .def("embed", &embed, py::arg("out"), py::arg("table"), py::arg("tokens"),
            py::arg("inputs") = std::vector<std::pair<std::uint32_t, array>>())
       .def("rms_norm", &rms_norm)

@@ -29,7 +29,7 @@ Gguf::Gguf(const std::filesystem::path& path, GgufExtent extent) : extent_(exten
 }
 
 GgufHeader Gguf::read_part(const std::filesystem::path& path) {
-  files_.push_back(std::make_unique<const InputFile>(path));
+  files_.push_back(std::make_shared<const InputFile>(path));
   GgufHeader header = read_header(*files_.back(), extent_);
   header_bytes_.push_back(header.bytes);
   return header;

@@ -31,7 +31,7 @@ class Gguf : public GgufDirectory {
   GgufExtent extent() const noexcept { return extent_; }
   const std::filesystem::path& path() const noexcept { return files_.front()->path(); }
   std::uint32_t version() const noexcept { return version_; }
-  std::span<const std::unique_ptr<const InputFile>> files() const noexcept { return files_; }  // one for each part
+  std::span<const std::shared_ptr<const InputFile>> files() const noexcept { return files_; }  // one for each part
   std::uint64_t size() const noexcept;                                                         // bytes of all
 
   const GgufTensor& tensor(std::string_view name) const;  // throws FormatError when it is missing
@@ -48,7 +48,7 @@ class Gguf : public GgufDirectory {
 
   GgufExtent extent_;
   std::uint32_t version_ = 0;
-  std::vector<std::unique_ptr<const InputFile>> files_;
+  std::vector<std::shared_ptr<const InputFile>> files_;
   std::vector<std::uint64_t> header_bytes_;  // of each: up to the end of its tensor directory
 };
 

@@ -27,7 +27,8 @@ class Model {
  public:
   // context_tokens 0: the file's own. `drafts`: the most tokens of a pass that a sequence may take back, at most
   // kMostUncertain. `pass_rows`: tokens of a pass, unless a caller asks for another number. `source` gives the tensors'
-  // bytes where the file is a header alone. Nothing of the file or the source is needed afterwards. Throws FormatError
+  // bytes where the file is a header alone. Nothing of the source is needed afterwards, and of the file at most the
+  // embeddings, which a device may leave there. Throws FormatError
   // when the file is not a complete model of the family or changes meanwhile, InputError when the context cannot be
   // had. `pause` is called between tensors; what it throws ends the load. With a `part`
   // only LayerPass can run the model.

@@ -10,7 +10,7 @@
 namespace qwen35 {
 
 FileTensors::FileTensors(const Gguf& file) : file_(file) {
-  for (const auto& part : file.files()) parts_.push_back(std::make_unique<const Mapping>(*part));
+  for (const auto& part : file.files()) parts_.push_back(std::make_shared<const Mapping>(part));
 }
 
 const std::byte* FileTensors::take(const GgufTensor& tensor) {
@@ -19,6 +19,11 @@ const std::byte* FileTensors::take(const GgufTensor& tensor) {
   read_ = std::make_unique_for_overwrite<std::byte[]>(tensor.bytes);
   file_.read(tensor, 0, read_.get(), tensor.bytes);
   return read_.get();
+}
+
+std::shared_ptr<const Mapping> FileTensors::mapping(const GgufTensor& tensor) const {
+  const auto& part = parts_[tensor.part];
+  return part->data() == nullptr ? nullptr : part;
 }
 
 void FileTensors::give_back(const std::byte* data, std::size_t bytes) noexcept {

@@ -19,15 +19,18 @@ class TensorSource {
  public:
   virtual ~TensorSource() = default;
   virtual const std::byte* take(const GgufTensor& tensor) = 0;  // the tensor's encoded bytes
+  // What the bytes lie in, which keeps them readable even when they have been given back; null where nothing does.
+  virtual std::shared_ptr<const Mapping> mapping(const GgufTensor&) const { return nullptr; }
   // [data, data + bytes) is no longer needed. Ranges may overlap; thread-safe.
   virtual void give_back(const std::byte* data, std::size_t bytes) noexcept = 0;
 };
 
-// From a whole file, mapped while this lives and zero-copy, or read tensor by tensor where the system cannot map it.
+// From a whole file, mapped and zero-copy, or read tensor by tensor where the system cannot map it.
 class FileTensors final : public TensorSource {
  public:
   explicit FileTensors(const Gguf& file);
   const std::byte* take(const GgufTensor& tensor) override;  // when read: valid until the next is taken
+  std::shared_ptr<const Mapping> mapping(const GgufTensor& tensor) const override;
   void give_back(const std::byte* data, std::size_t bytes) noexcept override;
 
   bool is_mapped() const noexcept;  // all of it
@@ -36,7 +39,7 @@ class FileTensors final : public TensorSource {
 
  private:
   const Gguf& file_;
-  std::vector<std::unique_ptr<const Mapping>> parts_;
+  std::vector<std::shared_ptr<const Mapping>> parts_;
   std::unique_ptr<std::byte[]> read_;
 };
 

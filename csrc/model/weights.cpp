@@ -69,16 +69,18 @@ class Binder {
   // experts > 1 stacks that many matrices of rows x cols, each of `parts` that are used apart.
   const Weight* matrix(const std::string& name, std::size_t rows, std::size_t cols, std::size_t experts = 1,
                        std::size_t parts = 1) {
-    return packed(name, {cols, rows, experts}, [&](const MatrixView& encoded, const Consumed& consumed) {
-      return packing_->backend.pack(encoded, experts * parts, consumed);
-    });
+    return packed(name, {cols, rows, experts},
+                  [&](const MatrixView& encoded, const GgufTensor&, const Consumed& consumed) {
+                    return packing_->backend.pack(encoded, experts * parts, consumed);
+                  });
   }
 
   // Only embed() reads it.
   const Weight* table(const std::string& name, std::size_t rows, std::size_t cols) {
-    return packed(name, {cols, rows, 1}, [&](const MatrixView& encoded, const Consumed& consumed) {
-      return packing_->backend.pack_table(encoded, consumed);
-    });
+    return packed(name, {cols, rows, 1},
+                  [&](const MatrixView& encoded, const GgufTensor& tensor, const Consumed& consumed) {
+                    return packing_->backend.pack_table(encoded, packing_->source.mapping(tensor), consumed);
+                  });
   }
 
   DevicePtr<const float> vector(const std::string& name, std::size_t count, std::size_t rows = 1) {
@@ -127,7 +129,7 @@ class Binder {
     encoded.data = packing_->source.take(*tensor);
     TensorSource& source = packing_->source;
     const auto give_back = [&source](const std::byte* data, std::size_t bytes) { source.give_back(data, bytes); };
-    const Weight* weight = weights_.matrices.emplace_back(pack(encoded, give_back)).get();
+    const Weight* weight = weights_.matrices.emplace_back(pack(encoded, *tensor, give_back)).get();
     source.give_back(encoded.data, tensor->bytes);
     list(name, weight->rows(), weight->cols(), weight->bytes(), weight);
     return weight;

@@ -3,6 +3,7 @@
 import ctypes
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from qwen35_local import Model, Sampling, _core
 from qwen35_local._core import kernels
+from qwen35_local.errors import FormatError
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.plan.footprint import DeviceFootprint, Stored
 from qwen35_local.plan.predict import kernels_per_token
@@ -17,7 +19,7 @@ from qwen35_local.plan.predict import kernels_per_token
 pytestmark = pytest.mark.skipif(
     _core.devices()["cuda"] is not None, reason=f"no CUDA device: {_core.devices()['cuda']}"
 )
-VARIETIES = [{}, {"layers": 8}, {"moe": True}, {"moe": True, "layers": 8}, {"heads": 12, "kv_heads": 1}]
+VARIETIES = [{}, {"tied": True}, {"moe": True}, {"moe": True, "layers": 8}, {"heads": 12, "kv_heads": 1}]
 
 
 def kernels_of(core: Any, sequence: Any, tokens: list[int]) -> int:
@@ -29,7 +31,8 @@ def kernels_of(core: Any, sequence: Any, tokens: list[int]) -> int:
 @pytest.mark.parametrize("variety", VARIETIES, ids=str)
 @pytest.mark.parametrize("kv", ["f16", "q4"])
 def test_kernels_of_a_token(tiny: Callable[..., Any], variety: dict[str, Any], kv: str) -> None:
-    """What predictions count: five a layer, six with experts, and two around them."""
+    """What predictions count: five a layer, six with experts, and the head with the last norm; a table that is the head
+    too is read by a kernel of its own."""
     model = tiny(wide=True, dtype="Q8_0", **variety)
     core = _core.Model(model.path, device="cuda")
     sequence = _core.Sequence(core, kv=kv)
@@ -76,6 +79,25 @@ def test_passes_of_2048_rows_give_the_bits_of_shorter_ones(
         sequence.append(tokens, logits="none", chunk_tokens=rows)
         found.append(np.array(sequence.append([5])))
     assert np.array_equal(*found)
+
+
+def test_a_table_of_embeddings_stays_in_its_file(tiny: Callable[..., Any], tmp_path: Path) -> None:
+    """One that is replaced stays as it was opened; one that is cut short, or written over, is refused."""
+    whole = Path(tiny().path)
+    expected = np.array(_core.Sequence(_core.Model(whole, device="cuda")).append([1, 2, 3]))
+    replaced, cut, written = (tmp_path / name for name in ("replaced", "cut", "written"))
+    sequences = []
+    for path in (replaced, cut, written):
+        path.write_bytes(whole.read_bytes())
+        sequences.append(_core.Sequence(_core.Model(path, device="cuda")))
+    tmp_path.joinpath("new").write_bytes(b"something else")
+    tmp_path.joinpath("new").replace(replaced)
+    os.truncate(cut, 0)
+    os.utime(written, ns=(0, 10**18))
+    assert np.array_equal(sequences[0].append([1, 2, 3]), expected)
+    for sequence in sequences[1:]:
+        with pytest.raises(FormatError, match="was changed while it was in use"):
+            sequence.append([1, 2, 3])
 
 
 @pytest.mark.parametrize("rows", [1024, 256])

@@ -1,5 +1,5 @@
 """What loading a model onto a card takes of the host's memory, beside the file's own pages, which the system can take
-back: two buffers of weights on their way, and the table of embeddings where the card reads it across the bus."""
+back: two buffers of weights on their way. A table of embeddings of which the card gets rows stays in the file."""
 
 import json
 import subprocess
@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 from cards import cards
 
-from qwen35_local.models.memory import HostMemory
-from qwen35_local.plan.footprint import DeviceFootprint, Stored
 from qwen35_local.quantize.synthetic import Synthetic, synthetic
 
 # Anonymous memory, page-locked or not, less what the card of tests/simt has: the most of it, and when loaded.
@@ -59,9 +57,6 @@ def test_a_load_takes_little_of_the_host(tmp_path: Path, name: str) -> None:
     path.unlink()
     assert run.returncode == 0, run.stderr
     most, after, card = json.loads(run.stdout)
-    tensors = tuple(Stored(t.name, t.shape, t.dtype) for t in model.tensors)
-    planned = DeviceFootprint(model.config, tensors, vocabulary=0, device="cuda").host_parts(512, "f16")
-    assert isinstance(planned, HostMemory)
     print(f"{name}: {model.n_bytes >> 20} MiB, {card >> 20} on the card; of the host {most >> 20} MiB at most, "
-          f"{after >> 20} when loaded, {planned.weights >> 20} of them embeddings")  # fmt: skip
-    assert planned.weights <= after <= most < planned.weights + (80 << 20)
+          f"{after >> 20} when loaded")  # fmt: skip
+    assert after <= most < 80 << 20

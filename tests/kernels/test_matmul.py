@@ -19,13 +19,43 @@ def test_packed_rows_read_back(dtype: str, rows: int, groups: int, name: str) ->
     assert agree(name, out, matrix.values[order])
 
 
-def test_input_rows_stand_in_for_rows_of_the_table(name: str) -> None:
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_of_a_table_read_back(dtype: str, name: str) -> None:
+    rng = np.random.default_rng(1)
+    device, matrix = device_of(name, 2), Matrix(rng, dtype, 40, cols_of(dtype, 3))
+    table, order = device.pack_table(matrix.data, dtype, 40, matrix.cols), rng.permutation(40)
+    for out in (ragged(40, matrix.cols), np.zeros((40, matrix.cols), np.float32)):
+        device.embed(out, table, order.tolist())
+        assert agree(name, out, matrix.values[order])
+
+
+def test_more_rows_of_a_table_than_are_on_their_way_at_a_time(name: str) -> None:
+    rng = np.random.default_rng(2)
+    device, matrix = device_of(name, 2), Matrix(rng, "F32", 40, 96)
+    order = np.tile(rng.permutation(40), 1200)
+    out = np.zeros((len(order), 96), np.float32)
+    device.embed(out, device.pack_table(matrix.data, "F32", 40, 96), order.tolist())
+    assert out.nbytes > 16 << 20
+    assert same_bits(out, matrix.values[order])
+
+
+def test_a_table_beside_a_card_is_no_matrix() -> None:
+    if "cuda" not in kernels.devices():
+        pytest.skip("no CUDA device")
+    device, matrix = device_of("cuda", 1), Matrix(np.random.default_rng(1), "Q4_0", 40, 64)
+    with pytest.raises(InputError, match="in the layout 'a table beside CUDA'"):
+        device.matmul(ragged(2, 64), [(ragged(2, 40), device.pack_table(matrix.data, "Q4_0", 40, 64))])
+
+
+@pytest.mark.parametrize("is_table", [False, True])
+def test_input_rows_stand_in_for_rows_of_the_table(name: str, is_table: bool) -> None:
     rng = np.random.default_rng(12)
     device, matrix = device_of(name, 2), Matrix(rng, "F32", 40, 96)
     order, out, rows = rng.permutation(40), ragged(40, 96), activations(rng, 3, 96)
     expected = matrix.values[order]
     expected[[0, 17, 39]] = rows
-    device.embed(out, matrix.pack(device), order.tolist(), list(zip([0, 17, 39], rows, strict=True)))
+    table = device.pack_table(matrix.data, "F32", 40, 96) if is_table else matrix.pack(device)
+    device.embed(out, table, order.tolist(), list(zip([0, 17, 39], rows, strict=True)))
     assert same_bits(out, expected)
 
 

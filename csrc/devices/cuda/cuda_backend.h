@@ -10,6 +10,7 @@
 #include "devices/cuda/attention_work.h"
 #include "devices/cuda/context.h"
 #include "devices/cuda/device_step.h"
+#include "devices/cuda/host_table.h"
 #include "devices/cuda/memory.h"
 #include "devices/cuda/quantised_memo.h"
 #include "devices/cuda/staging.h"
@@ -36,7 +37,8 @@ class CudaBackend final : public Backend {
   ~CudaBackend() override;
 
   std::unique_ptr<Weight> pack(const MatrixView& source, std::size_t groups, const Consumed& consumed) override;
-  std::unique_ptr<Weight> pack_table(const MatrixView& source, const Consumed& consumed) override;
+  std::unique_ptr<Weight> pack_table(const MatrixView& source, std::shared_ptr<const Mapping> mapping,
+                                     const Consumed& consumed) override;
   std::unique_ptr<Buffer> allocate(std::size_t bytes) override;
   std::unique_ptr<KvPool> kv_pool(const KvSpec& spec) override;
   std::unique_ptr<StatePool> state_pool(const StateSpec& spec) override;
@@ -50,6 +52,7 @@ class CudaBackend final : public Backend {
   const char* name() const noexcept override { return name_.c_str(); }
   DeviceLimits limits() const noexcept override { return kLimits; }
   const char* weight_layout() const noexcept override { return CudaWeight::kLayout; }
+  const char* table_layout() const noexcept override { return HostTable::kLayout; }
   std::size_t work_bytes() const noexcept override;
   std::uint64_t launches() const noexcept override { return context_->launches(); }
 
@@ -71,6 +74,7 @@ class CudaBackend final : public Backend {
 
   // cuda_rows.cpp
   void do_embed(Tensor out, const Weight& table) override;
+  void embed_from_host(Tensor out, const HostTable& table);
   void do_rms_norm(Tensor out, Tensor x, DevicePtr<const float> weight, float eps) override;
   void do_route(const Routes& out, Tensor logits, Tensor h, const RouterWeights& weights) override;
   void do_take_rows(Tensor out, Tensor x) override;
@@ -125,12 +129,12 @@ class CudaBackend final : public Backend {
   DeviceStep step_;
   QuantisedMemo memo_;
   AttentionWork attention_;
-  WorkMemory sorted_;                 // pairs by expert, and their tiles
-  WorkMemory products_;               // of the routed experts, before they are added
-  std::unique_ptr<Staging> staging_;  // of pack()
-  NormArgs norm_{};                   // left to be done; x null: none
-  Piece arrived_;                     // a counter of blocks, 0 between kernels
-  WorkMemory picks_;                  // of top_k
+  WorkMemory sorted_;               // pairs by expert, and their tiles
+  WorkMemory products_;             // of the routed experts, before they are added
+  Staging staging_{kStagingBytes};  // of pack(), and of rows of a table
+  NormArgs norm_{};                 // left to be done; x null: none
+  Piece arrived_;                   // a counter of blocks, 0 between kernels
+  WorkMemory picks_;                // of top_k
   std::vector<int> ids_;
   std::vector<LikelyToken> listed_;
   std::vector<Candidate> candidates_;

@@ -1,6 +1,7 @@
 // Dense products, and packing.
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "base/round_up.h"
 #include "devices/cuda/cuda_backend.h"
@@ -128,12 +129,11 @@ void CudaBackend::open_swiglu(Tensor out, Tensor h, const Weight& gate, const We
 
 // Panels are packed by all threads of the host into one buffer while the other is on its way to the card.
 std::unique_ptr<Weight> CudaBackend::pack(const MatrixView& source, std::size_t groups, const Consumed& consumed) {
-  auto weight = CudaWeight::on_card(source, groups, *memory_);
+  auto weight = std::make_unique<CudaWeight>(source, groups, *memory_);
   const std::size_t panel = weight->view().panel_bytes, count = weight->panels();
-  if (staging_ == nullptr) staging_ = std::make_unique<Staging>(kStagingBytes);
   std::size_t first = 0;
   while (first < count) {
-    Staging::Half& half = staging_->next(panel);
+    Staging::Half& half = staging_.next(panel);
     const std::size_t some = std::min(count - first, std::max<std::size_t>(1, half.bytes() / panel));
     workers_.each(some, [&](std::size_t begin, std::size_t end, unsigned) {
       for (std::size_t i = begin; i < end; ++i) pack_panel(half.data() + i * panel, *weight, source, first + i);
@@ -149,15 +149,12 @@ std::unique_ptr<Weight> CudaBackend::pack(const MatrixView& source, std::size_t 
   return weight;
 }
 
-// A row of a few kilobytes is read across the bus in microseconds, and the table is up to a gigabyte.
-std::unique_ptr<Weight> CudaBackend::pack_table(const MatrixView& source, const Consumed& consumed) {
-  auto weight = CudaWeight::on_host(source);
-  const std::size_t panel = weight->view().panel_bytes;
-  workers_.each(weight->panels(), [&](std::size_t begin, std::size_t end, unsigned) {
-    for (std::size_t i = begin; i < end; ++i) pack_panel(weight->memory() + i * panel, *weight, source, i);
-  });
-  if (consumed != nullptr) consumed(source.data, source.bytes());
-  return weight;
+std::unique_ptr<Weight> CudaBackend::pack_table(const MatrixView& source, std::shared_ptr<const Mapping> mapping,
+                                                const Consumed& consumed) {
+  const bool copies = mapping == nullptr;
+  auto table = std::make_unique<HostTable>(source, std::move(mapping));
+  if (copies && consumed != nullptr) consumed(source.data, source.bytes());
+  return table;
 }
 
 }  // namespace qwen35::cuda

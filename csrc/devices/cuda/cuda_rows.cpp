@@ -1,4 +1,5 @@
 // The operations on whole rows.
+#include <algorithm>
 #include <utility>
 
 #include "base/round_up.h"
@@ -15,7 +16,31 @@ constexpr std::size_t kMostNormedColumns = 8192;
 
 void CudaBackend::do_embed(Tensor out, const Weight& table) {
   memo_.forget(out);
+  if (const auto* on_host = dynamic_cast<const HostTable*>(&table)) return embed_from_host(out, *on_host);
   launch<Kernel::embed>({out.rows}, {rows_of(out), packed(table).view(), step_.view()});
+}
+
+// Copies of the values behind what the pass has enqueued so far, as a rule nothing: no kernel, and nothing of a graph.
+void CudaBackend::embed_from_host(Tensor out, const HostTable& table) {
+  settle_norm();
+  context_->flush();
+  const Step& step = step_.places().step();
+  const std::size_t row = out.cols * sizeof(float);
+  for (std::size_t first = 0, some = 0; first < out.rows; first += some) {
+    Staging::Half& half = staging_.next(row);
+    some = out.stride == out.cols ? std::min(out.rows - first, half.bytes() / row) : 1;
+    auto* values = reinterpret_cast<float*>(half.data());
+    workers_.each(some, [&](std::size_t begin, std::size_t end, unsigned) {
+      for (std::size_t i = begin; i < end; ++i) {
+        table.decode_row(static_cast<std::size_t>(step.tokens[first + i]), values + i * out.cols);
+      }
+    });
+    half.send(out.rows_from(first, some).data.address(), some * row, context_->stream());
+  }
+  table.require_intact();
+  for (const InputRow& input : step.inputs) {
+    context_->copy(out.rows_from(input.row, 1).data.address(), input.values.address(), row);
+  }
 }
 
 void CudaBackend::do_rms_norm(Tensor out, Tensor x, DevicePtr<const float> weight, float eps) {

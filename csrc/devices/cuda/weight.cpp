@@ -73,20 +73,9 @@ void pack_floats(std::byte* panel, std::size_t row, const std::byte* source, std
 
 }  // namespace
 
-CudaWeight::CudaWeight(const WeightView& view, Piece memory, bool is_on_host)
-    : memory_(std::move(memory)), view_(view), is_on_host_(is_on_host) {
+CudaWeight::CudaWeight(const MatrixView& source, std::size_t groups, Memory& memory)
+    : view_(layout_of(source, groups)), memory_(memory.take(bytes_of(view_))) {
   view_.panels = reinterpret_cast<const Byte*>(memory_.get());
-}
-
-std::unique_ptr<CudaWeight> CudaWeight::on_card(const MatrixView& source, std::size_t groups, Memory& memory) {
-  const WeightView view = layout_of(source, groups);
-  return std::unique_ptr<CudaWeight>(new CudaWeight(view, memory.take(bytes_of(view)), false));
-}
-
-std::unique_ptr<CudaWeight> CudaWeight::on_host(const MatrixView& source) {
-  const WeightView view = layout_of(source, 1);
-  const auto buffer = std::make_shared<PinnedBuffer>(bytes_of(view));
-  return std::unique_ptr<CudaWeight>(new CudaWeight(view, Piece(buffer, buffer->data()), true));
 }
 
 std::size_t CudaWeight::first_row(std::size_t i) const noexcept {

@@ -14,29 +14,23 @@ class CudaWeight final : public Weight {
  public:
   static constexpr const char* kLayout = "panels of CUDA";
 
-  // Memory for the panels of a matrix: of the card, or of the host, which the card then reads across the bus. Throws
-  // FormatError for one that cannot be packed into so many groups.
-  static std::unique_ptr<CudaWeight> on_card(const MatrixView& source, std::size_t groups, Memory& memory);
-  static std::unique_ptr<CudaWeight> on_host(const MatrixView& source);
+  // Memory for the panels of a matrix. Throws FormatError for one that cannot be packed into so many groups.
+  CudaWeight(const MatrixView& source, std::size_t groups, Memory& memory);
 
   std::size_t rows() const noexcept override { return std::size_t{view_.groups} * view_.group_rows; }
   std::size_t cols() const noexcept override { return view_.cols; }
-  std::size_t bytes() const noexcept override { return is_on_host_ ? 0 : panels() * view_.panel_bytes; }
+  std::size_t bytes() const noexcept override { return panels() * view_.panel_bytes; }
   const char* layout() const noexcept override { return kLayout; }
 
   const WeightView& view() const noexcept { return view_; }
-  std::byte* memory() noexcept { return memory_.get(); }
   std::size_t panels() const noexcept { return std::size_t{view_.groups} * view_.group_panels; }
   // Rows of the matrix that panel i holds: [first_row(i), first_row(i) + live(i)).
   std::size_t first_row(std::size_t i) const noexcept;
   std::size_t live(std::size_t i) const noexcept;
 
  private:
-  explicit CudaWeight(const WeightView& view, Piece memory, bool is_on_host);
-
+  WeightView view_;
   Piece memory_;
-  WeightView view_{};
-  bool is_on_host_;
 };
 
 inline const CudaWeight& packed(const Weight& w) noexcept { return static_cast<const CudaWeight&>(w); }

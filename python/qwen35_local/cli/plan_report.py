@@ -152,7 +152,6 @@ def show_host(console: Any, host: HostMemory) -> None:
     from rich.table import Table
 
     notes = {
-        "weights": "the table of embeddings, of which the card reads rows" if host.weights else "",
         "snapshots": "their recurrent states",
         "scratch": "rows of logits, and what is on its way to the card",
         "program": "interpreter, libraries, tokenizer",

@@ -124,7 +124,7 @@ class DeviceFootprint(Footprint):
     def parts(self, context_tokens: int, kv: str, rows: int | None = None) -> Memory:
         rows = min(rows or self.pass_rows[0], context_tokens)
         found = self.of_device.parts(context_tokens, kv, rows=rows, drafts=self.drafts)
-        on_host = self._on_host(context_tokens) if self.of_device.uses_host_memory else HostMemory(0, 0, 0, 0)
+        on_host = self._on_host(context_tokens) if self.of_device.uses_host_memory else HostMemory(0, 0, 0)
         return Memory(
             weights=self.weight_bytes,
             kv=found["kv"],
@@ -142,9 +142,7 @@ class DeviceFootprint(Footprint):
         rows = min(rows or self.pass_rows[0], context_tokens)
         found = self.of_device.parts(context_tokens, kv, rows=rows, drafts=self.drafts)
         bare = self._on_host(context_tokens)
-        packed = zip(self._matrices, self.of_device.weight_bytes, strict=True)
         return HostMemory(
-            weights=sum(n_bytes for tensor, n_bytes in packed if self._is_on_host(tensor)),
             snapshots=bare.snapshots + found["snapshot_host"],
             scratch=bare.scratch + found["work_host"],
             program=bare.program,
@@ -153,7 +151,6 @@ class DeviceFootprint(Footprint):
     def _on_host(self, context_tokens: int) -> HostMemory:
         """What the host holds for every device."""
         return HostMemory(
-            weights=0,
             snapshots=_ID_BYTES * context_tokens,
             scratch=_LOGIT_ROWS * _FLOAT_BYTES * self.config.vocabulary,
             program=_PROGRAM_BYTES + _TOKEN_BYTES * self.vocabulary,
@@ -179,7 +176,7 @@ class DeviceFootprint(Footprint):
         """Every tensor, and its bytes on the device."""
         packed = iter(self.of_device.weight_bytes)
         held = ((t, next(packed) if t.is_matrix else t.unpacked_bytes) for t in self.tensors)
-        return tuple((t, 0 if self._is_on_host(t) else n_bytes) for t, n_bytes in held)
+        return tuple((t, 0 if self._stays_in_file(t) else n_bytes) for t, n_bytes in held)
 
     @cached_property
     def weight_bytes(self) -> int:
@@ -198,8 +195,8 @@ class DeviceFootprint(Footprint):
     def _mtp_weights(self) -> int:
         return sum(n_bytes for tensor, n_bytes in self.held if self._is_mtp(tensor))
 
-    def _is_on_host(self, tensor: Stored) -> bool:
-        """A table of embeddings that is not the head too: a card reads a row of it across the bus."""
+    def _stays_in_file(self, tensor: Stored) -> bool:
+        """A table of embeddings that is not the head too: a card gets the rows that it needs."""
         if self.of_device.uses_host_memory:
             return False
         is_tied = all(other.name != "output.weight" for other in self.tensors)

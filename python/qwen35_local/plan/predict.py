@@ -47,7 +47,7 @@ class Prediction:
 def kernels_per_token(config: ModelConfig) -> int:
     """Of one row, as tests/devices/test_cuda.py counts them; where the row fills a page of quantised keys and values,
     each layer that attends takes two more."""
-    around = 2  # the embedding, and the head with the last norm
+    around = 2 if config.embeddings_are_tied else 1  # the head with the last norm, and the table on the card
     return around + config.layers * (6 if config.experts else 5)
 
 
