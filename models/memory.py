@@ -157,7 +157,7 @@ class Plan:
     budget: int
     memory: Memory
     parallel: int = 1
-    kv_tokens: int | None = None
+    kv_tokens: int = 0
 
     @property
     def fits(self) -> bool:

@@ -131,3 +131,29 @@ def test_states_of_snapshots_are_in_the_hosts_memory() -> None:
     assert plan.host is not None
     assert plan.host.snapshots == GIB
     assert plan.host.total == GIB + plan.host.scratch + plan.host.program
+
+
+@pytest.mark.parametrize("name", ["Qwen3.5-0.8B", "Qwen3.5-35B-A3B"])
+@pytest.mark.parametrize("budget", [3, 26, 80])
+@pytest.mark.parametrize("parallel", [2, 16])
+def test_conversations_side_by_side_share_what_is_left(name: str, budget: int, parallel: int) -> None:
+    """One can have all of the context; of the others each has as much as fits, and a page at least."""
+    model = of_size(name)
+    one, many = (solve(model, budget * GIB, parallel=n) for n in (1, parallel))
+    assert many.memory.state == parallel * one.memory.state
+    assert one.kv_tokens == one.context_tokens
+    if not many.fits:
+        return
+    assert many.context_tokens <= one.context_tokens
+    others = (many.kv_tokens - many.context_tokens) // (parallel - 1)
+    assert model.page_tokens <= others <= many.context_tokens
+    if others < many.context_tokens:
+        more = model.memory(
+            many.context_tokens,
+            many.kv,
+            many.rows,
+            budget=budget * GIB,
+            parallel=parallel,
+            others_tokens=others + model.page_tokens,
+        )
+        assert more.total > budget * GIB

@@ -170,7 +170,7 @@ class Opening:
             "type": lambda choice: f"the same model as {choice.subject.type}",
             "size": lambda choice: f"{choice.subject.name} as {choice.subject.type}",
         }
-        question = fit.Question(budget, wish.context_tokens or None, wish.kv, names.context)
+        question = fit.Question(budget, wish.context_tokens or None, wish.kv, names.context, wish.parallel)
         choices = [
             words[choice.change](choice) for choice in fit.nearest(subject, question, Extras(device=wish.device))
         ]

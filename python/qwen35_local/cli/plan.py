@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from qwen35_local.cli.argument import MODEL_HELP
-from qwen35_local.cli.options import Device, KvOrAuto, Memory
+from qwen35_local.cli.options import Device, KvOrAuto, Memory, count
 
 
 def plan(
@@ -23,6 +23,7 @@ def plan(
         typer.Option(metavar="TOKENS", help="262144, 256k, 1M. Unset: the longest that fits.", show_default=False),
     ] = None,
     kv: Annotated[KvOrAuto, typer.Option(help="How keys and values are kept; auto: the widest that fits.")] = "auto",
+    parallel: Annotated[int, count(low=1, high=256, help="Conversations side by side, as in serve.")] = 1,
     device: Device = "auto",
     vision: Annotated[bool, typer.Option("--vision", help="With the image encoder.")] = False,
     mtp: Annotated[bool, typer.Option("--mtp", help="With the multi-token-prediction block and its cache.")] = False,
@@ -39,7 +40,8 @@ def plan(
     from qwen35_local.units import parse_tokens
 
     budget, source = budget_of(memory, device)
-    question = fit.Question(budget, parse_tokens("--ctx", ctx) if ctx is not None else None, kv)
+    tokens = parse_tokens("--ctx", ctx) if ctx is not None else None
+    question = fit.Question(budget, tokens, kv, parallel=parallel)
     extras = Extras(vision, mtp, _core.usable_threads(), device)
     subjects = subjects_of(find(model, type), model, type, extras)
     first = subjects[0]

@@ -76,11 +76,13 @@ def facts(subject: Subject, plan: Plan) -> dict[str, Any]:
         "type": subject.type,
         "fits": plan.fits,
         "context_tokens": plan.context_tokens,
+        "parallel": plan.parallel,
+        "kv_tokens": plan.kv_tokens,
         "needs_yarn": plan.needs_yarn,
         "kv": plan.kv,
         "pass_rows": plan.rows,
         "kv_bytes_per_token": footprint.kv_token_bytes(plan.kv),
-        "longest_context_tokens": footprint.longest(plan.kv, plan.budget, plan.rows),
+        "longest_context_tokens": footprint.longest(plan.kv, plan.budget, plan.rows, plan.parallel),
         "file_bytes": footprint.file_bytes,
         "total_bytes": plan.memory.total,
         "parts": asdict(plan.memory),
@@ -113,8 +115,9 @@ def show_parts(console: Any, answer: Answer, subject: Subject, plan: Plan) -> No
     console.print(f"{printable_line(subject.name)} · {subject.type} · {context(plan)}", markup=False, style="bold")
     notes = {
         "weights": f"{file_size(footprint.file_bytes)} in the file",
-        "kv": f"{footprint.kv_token_bytes(plan.kv):,} bytes per token",
-        "state": "of one sequence, at any length",
+        "kv": f"{footprint.kv_token_bytes(plan.kv):,} bytes per token"
+        + (f", {plan.kv_tokens:,} tokens in all" if plan.parallel > 1 else ""),
+        "state": "of one sequence, at any length" if plan.parallel == 1 else f"of {plan.parallel} sequences",
         "snapshots": "to go back to: as many as there is room for, 1 GiB at most"
         if plan.host is None
         else "pages that only they hold: what there is room for, 1 GiB at most",
@@ -139,7 +142,7 @@ def show_parts(console: Any, answer: Answer, subject: Subject, plan: Plan) -> No
     if plan.host is not None:
         show_host(console, plan.host)
     if plan.fits:
-        longest = footprint.longest(plan.kv, plan.budget, plan.rows)
+        longest = footprint.longest(plan.kv, plan.budget, plan.rows, plan.parallel)
         if longest > plan.context_tokens:
             console.print(f"Up to {longest:,} tokens would fit.")
     if plan.needs_yarn:

@@ -38,6 +38,16 @@ def serve(
     alias: Annotated[
         str | None, typer.Option(metavar="NAME", help="What clients see as the model.", show_default=False)
     ] = None,
+    parallel: Annotated[int, count(low=1, high=256, help="Replies that are written side by side.")] = 4,
+    queue: Annotated[int, count(help="Replies that may wait beyond those; more are refused with 429.")] = 64,
+    prefill_share: Annotated[
+        float,
+        typer.Option(
+            parser=parsed_as(number(0, 1)),
+            metavar="SHARE",
+            help="Of the time: what prompts may take from replies that are being written.",
+        ),
+    ] = 0.9,
     timeout: Annotated[float, seconds("Longest reply; 0: no limit.")] = 0,
     grace: Annotated[float, seconds("When asked to end: how long running replies may go on.")] = 10,
     ctx: Annotated[int, count(help="Context in tokens; 0: the model's own, if it fits.")] = 0,
@@ -83,6 +93,9 @@ def serve(
             cache_bytes=None if cache is None else int(cache * 2**30),
             disk_folder=scratch_folder(home) if home is not None else None,
             disk_bytes=int(cache_disk * 2**30),
+            parallel=parallel,
+            queue=queue,
+            prefill_share=prefill_share,
         )
         engine = open_engine(model, wish)
         limits = Limits(reply_seconds=timeout, grace_seconds=grace)

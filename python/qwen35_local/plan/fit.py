@@ -32,12 +32,14 @@ _VISION_VALUE_BYTES = 2  # image encoders are published as F16
 
 @dataclass(frozen=True)
 class Question:
-    """What has to fit: a context (None: the longest), a KV format or "auto", into `budget` bytes."""
+    """What has to fit: a context (None: the longest), a KV format or "auto", into `budget` bytes, of so many
+    conversations side by side: one of all of the context, the others with what is left."""
 
     budget: int
     context_tokens: int | None = None
     kv: KvChoice = "auto"
     option: str = "--ctx"  # as a message names it
+    parallel: int = 1
 
     def plan(self, subject: Subject) -> Plan:
         """Raises InputError for a context that the model cannot have."""
@@ -46,7 +48,9 @@ class Question:
             raise InputError(
                 f"{self.option} is {self.context_tokens:,}; expected at most {most:,} tokens for {subject.name}"
             )
-        return solve(subject.footprint, self.budget, context_tokens=self.context_tokens, kv=self.kv)
+        return solve(
+            subject.footprint, self.budget, context_tokens=self.context_tokens, kv=self.kv, parallel=self.parallel
+        )
 
 
 @dataclass(frozen=True)
@@ -189,6 +193,8 @@ def command(choice: Choice, question: Question, extras: Extras) -> list[str]:
     if not choice.subject.is_file:
         words += ["--type", choice.subject.type]
     words += ["--ctx", str(choice.plan.context_tokens), "--kv", choice.plan.kv, "--memory", spelled(question.budget)]
+    if question.parallel > 1:
+        words += ["--parallel", str(question.parallel)]
     if extras.device != "auto":
         words += ["--device", extras.device]
     return words + ["--vision"] * extras.vision + ["--mtp"] * extras.mtp

@@ -31,20 +31,23 @@ class Service:
         limits: Limits,
         log: Log,
         *,
-        slots: int = 1,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.engine = engine
         self.name = name
         self.limits = limits
         self.log = log
-        self.slots = slots
         self.clock = clock
         self.started_at = int(clock())
         self.counters = Counters()
         self.running: set[Running] = set()
         self.is_closing = False
         self._noted: set[str] = set()
+
+    @property
+    def slots(self) -> int:
+        """Replies that are written side by side, at most."""
+        return self.engine.limits.parallel
 
     @property
     def fingerprint(self) -> str:

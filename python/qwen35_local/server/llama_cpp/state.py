@@ -47,10 +47,17 @@ def _defaults(engine: Engine) -> dict[str, Any]:
 
 
 def slots(service: Service) -> list[dict[str, Any]]:
-    """Replies beyond the slots wait, and have none."""
-    busy = min(len(service.running), service.slots)
-    context = service.engine.context_tokens
-    return [{"id": slot, "n_ctx": context, "is_processing": slot < busy} for slot in range(service.slots)]
+    """`n_past`: rows of context that a slot's conversation holds; replies that wait have no slot."""
+    held = [task.n_rows for task in service.engine.running]
+    return [
+        {
+            "id": slot,
+            "n_ctx": service.engine.context_tokens,
+            "is_processing": slot < len(held),
+            "n_past": held[slot] if slot < len(held) else 0,
+        }
+        for slot in range(service.slots)
+    ]
 
 
 def metrics(service: Service) -> str:
@@ -70,6 +77,8 @@ def _families(service: Service) -> Iterator[list[str]]:
     ]
     gauges = [
         ("requests_running", "Requests that are being answered, or wait.", len(service.running)),
+        ("slots_busy", "Conversations that are at work.", len(engine.running)),
+        ("replies_waiting", "Replies that wait for a slot.", engine.n_waiting),
         ("slots", "Replies that are written at a time, at most.", service.slots),
         ("context_tokens", "Tokens that a prompt and its reply may have together.", engine.context_tokens),
         ("start_time_seconds", "When the server started, in seconds since 1970.", service.started_at),
