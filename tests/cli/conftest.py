@@ -36,6 +36,9 @@ class ScriptedEngine:
     def cancel(self) -> None:
         pass
 
+    def answer_now(self) -> None:
+        pass
+
     def prefill_ahead(self, request: Request, reply: Message) -> None:
         self.prefilled.append(reply)
 

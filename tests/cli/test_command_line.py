@@ -66,6 +66,17 @@ def test_one_answer_is_on_stdout_and_thinking_on_stderr() -> None:
     assert run.stderr.strip() != ""
 
 
+def test_a_budget_of_thinking() -> None:
+    ask = ("chat", "-p", "What is 12 + 30?", "--temperature", "0", "--think-budget")
+    run = qwen35(*ask, "6", "--json")
+    *_, done = [json.loads(line) for line in run.stdout.splitlines()]
+    assert done["notes"] == ["the thinking reached its budget of 6 tokens"]
+    assert answer_of(run)
+    assert "(the thinking reached its budget of 6 tokens)" in qwen35(*ask, "6").stderr
+    assert refused(qwen35(*ask, "0"))
+    assert refused(qwen35(*ask, "6", "--no-think"))
+
+
 def test_text_on_stdin_comes_before_the_prompt() -> None:
     piped = qwen35("chat", "--temperature", "0", "--json", stdin="What is the capital of France?")
     given = qwen35("chat", "--temperature", "0", "--json", "-p", "What is the capital of France?")

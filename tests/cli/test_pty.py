@@ -56,6 +56,10 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._end, text.encode())
 
+    def modes(self) -> list[Any]:
+        """Of the terminal, as `termios.tcgetattr` gives them."""
+        return termios.tcgetattr(self._end)
+
     def close(self) -> int:
         """Closes the window; returns the exit code."""
         os.close(self._end)
@@ -140,3 +144,39 @@ def test_a_home_that_takes_nothing_is_told_once(tmp_path: Path, terminals: list[
     assert "not kept" not in shown
     terminal.type("\x04")
     assert terminal.program.wait(PATIENCE_SECONDS) == 0
+
+
+def test_esc_ends_the_thinking_and_other_keys_wait(tmp_path: Path, terminals: list[Terminal]) -> None:
+    """The model can neither end its thinking nor its turn; what is typed meanwhile is there at the next prompt."""
+    bias = [word for token in ("</think>", "<|im_end|>") for word in ("--logit-bias", f"{token}=-inf")]
+    terminal = Terminal(tmp_path, "--think", "--max-tokens", "30000", *bias)
+    terminals.append(terminal)
+    terminal.wait_for("Ctrl-D: leave.*›")
+    modes = terminal.modes()
+    terminal.type("What is 12 + 30?\r")
+    terminal.wait_for(r"thinking… \(Esc: answer now\).*\w")
+    terminal.type("this is ty\x1b[D")  # the key in it begins with the same character as Esc
+    assert "Considering" not in terminal.wait_for(r"\w{3}")
+    terminal.type("\x1b")
+    terminal.wait_for("Considering the limited time .*…done thinking.*\\w")
+    terminal.type("\x03")
+    shown = terminal.wait_for(r"\(interrupted\).*tok/s.*› this is ty")
+    assert "(the thinking was ended to answer now)" in shown
+    assert terminal.modes() == modes
+    assert terminal.close() == 128 + signal.SIGHUP
+
+
+def test_the_terminal_is_as_it_was_when_a_reply_is_ended_from_outside(
+    tmp_path: Path, terminals: list[Terminal]
+) -> None:
+    bias = [word for token in ("</think>", "<|im_end|>") for word in ("--logit-bias", f"{token}=-inf")]
+    terminal = Terminal(tmp_path, "--think", "--max-tokens", "30000", *bias)
+    terminals.append(terminal)
+    terminal.wait_for("Ctrl-D: leave.*›")
+    terminal.type("What is 12 + 30?\r")
+    terminal.wait_for(r"thinking… \(Esc: answer now\).*\w")
+    assert not terminal.modes()[3] & termios.ICANON
+    terminal.program.terminate()
+    assert terminal.program.wait(PATIENCE_SECONDS) == 128 + signal.SIGTERM
+    assert terminal.modes()[3] & termios.ICANON
+    assert terminal.modes()[3] & termios.ECHO

@@ -94,6 +94,39 @@ def test_think_switches_the_preset(scripted: Any) -> None:
     assert request.sampling.temperature == 0.7
 
 
+def test_think_takes_a_budget(scripted: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    repl = conversation(scripted, "a", "b", "c")
+    repl.take("/think 2000")
+    assert "thinking is on, for at most 2,000 tokens" in capsys.readouterr().out
+    repl.take("hello")
+    for wrong in ("/think 0", "/think -5", "/think 2k", "/think 1.5"):
+        repl.take(wrong)
+        assert "takes on, off or a number of tokens" in capsys.readouterr().out
+    repl.take("/think")
+    assert "2,000" in capsys.readouterr().out
+    repl.take("/think off")
+    repl.take("hello")
+    repl.take("/think on")
+    repl.take("hello")
+    requests = repl.session.engine.requests  # type: ignore[attr-defined]
+    assert [(request.thinking, request.thinking_tokens) for request in requests] == [
+        (True, 2000),
+        (False, None),
+        (True, None),
+    ]
+
+
+def test_why_thinking_ended_and_a_loop_are_told(scripted: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    repl = conversation(scripted)
+    done = Done("loop", Message("assistant", "so so so"), Usage(), notes=("the thinking repeated itself",))
+    repl.session.engine.reply = lambda request, progress: iter([done])  # type: ignore[method-assign,assignment]
+    repl.take("hello")
+    out = capsys.readouterr().out
+    assert "(the thinking repeated itself)" in out
+    assert "(the reply repeated itself; --no-break-loops lets it go on)" in out
+    assert said(repl)[-1] == ("assistant", "so so so")
+
+
 def test_an_unknown_command_is_not_sent(scripted: Any, capsys: pytest.CaptureFixture[str]) -> None:
     repl = conversation(scripted)
     repl.take("/frobnicate now")

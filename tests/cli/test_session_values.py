@@ -20,6 +20,8 @@ FIELDS: dict[str, list[Any]] = {
     "version": [],
     "system": [*TEXTS, None],
     "thinking": FLAGS,
+    "thinking_tokens": [7, None],
+    "breaks_loops": FLAGS,
     "keep_thinking": FLAGS,
     "settings": [{}, None],
     "tools": [[], None],

@@ -24,7 +24,7 @@ from qwen35_local.engine.loops import (
 from qwen35_local.engine.reply import Completion
 from qwen35_local.engine.thinking import CLOSING
 
-QUICK = Patience(tokens=64, times=4, paragraphs=3)
+QUICK = Patience(tokens=64, paragraphs=3)
 ALL = pytest.mark.parametrize("patience", [WITH_THINKING, WITH_ANSWER, WITH_DATA])
 
 
@@ -39,18 +39,26 @@ def test_an_exact_period_is_found_when_patience_ends(patience: Patience, period:
     random = np.random.default_rng(period)
     before = random.integers(0, 50_000, 500).tolist()
     unit = random.permutation(50_000)[:period].tolist()
-    long = max(patience.tokens, patience.times * period)
-    found = found_after(before + unit * (2 * long // period + 2), patience)
+    found = found_after(before + unit * (2 * patience.tokens // period + 2), patience)
     assert found is not None
-    assert 0 <= found - (500 + period + long) < STEP
+    assert 0 <= found - (500 + period + patience.tokens) < STEP
 
 
 @ALL
 def test_what_ends_before_that_is_none(patience: Patience) -> None:
     for period in (1, 5, 90):
-        long = max(patience.tokens, patience.times * period)
-        once = [*range(1000, 1000 + period)] * (long // period + 2)
-        assert found_after([*range(500), *once[: long - 1], *range(5000, 9000)], patience) is None
+        once = [*range(1000, 1000 + period)] * (patience.tokens // period + 2)
+        assert found_after([*range(500), *once[: patience.tokens - 1], *range(5000, 9000)], patience) is None
+
+
+def test_a_paragraph_that_comes_now_and_then_is_none() -> None:
+    finder = LoopFinder()
+    same = "This option is only there for services of the system.\n\n"
+    text = "".join(
+        f"Option {n} is for something else than all the others.\n\n" + same * (n % 5 == 0) for n in range(99)
+    )
+    assert not any(finder.push(n, letter, QUICK) for n, letter in enumerate(text))
+    assert any(finder.push(n, letter, QUICK) for n, letter in enumerate(same * 3))
 
 
 def test_numbers_that_count_up_are_none() -> None:
@@ -65,8 +73,8 @@ def test_a_longer_period_than_is_looked_for_is_none() -> None:
 
 
 def test_the_shortest_period_is_told() -> None:
-    assert period_of(np.array([1, 2] * 3000, np.int32), WITH_THINKING) == 2
-    assert period_of(np.array([1, 2] * 100, np.int32), WITH_THINKING) == 0
+    assert period_of(np.array([1, 2] * 3000, np.int32), 1000) == 2
+    assert period_of(np.array([1, 2] * 100, np.int32), 1000) == 0
 
 
 def test_a_paragraph_that_returns() -> None:
@@ -98,8 +106,8 @@ def test_paragraphs_that_are_short_open_or_different_are_none(text: str) -> None
 @pytest.fixture
 def engine(talker: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
     monkeypatch.setattr(generation, "WITH_THINKING", QUICK)
-    monkeypatch.setattr(generation, "WITH_ANSWER", Patience(128, 8, 5))
-    monkeypatch.setattr(generation, "WITH_DATA", Patience(512, 16, 0))
+    monkeypatch.setattr(generation, "WITH_ANSWER", Patience(128, 5))
+    monkeypatch.setattr(generation, "WITH_DATA", Patience(512, 0))
     return Engine(_core.Model(talker))
 
 

@@ -200,6 +200,7 @@ class Model:
         *,
         tools: Iterable[Mapping[str, Any]] = (),
         thinking: bool | None = None,
+        thinking_tokens: int | None = None,
         keep_thinking: bool | None = None,
         sampling: Sampling | None = None,
         seed: int | None = None,
@@ -207,12 +208,14 @@ class Model:
         stop: str | Sequence[str] = (),
         logprobs: int | None = None,
         n: int = 1,
+        breaks_loops: bool = True,
     ) -> Reply:
         """The model's next message. As `chat_stream`, whose errors it raises, and whole."""
         stream = self.chat_stream(
             messages,
             tools=tools,
             thinking=thinking,
+            thinking_tokens=thinking_tokens,
             keep_thinking=keep_thinking,
             sampling=sampling,
             seed=seed,
@@ -220,6 +223,7 @@ class Model:
             stop=stop,
             logprobs=logprobs,
             n=n,
+            breaks_loops=breaks_loops,
         )
         with stream:
             return stream.result()
@@ -230,6 +234,7 @@ class Model:
         *,
         tools: Iterable[Mapping[str, Any]] = (),
         thinking: bool | None = None,
+        thinking_tokens: int | None = None,
         keep_thinking: bool | None = None,
         sampling: Sampling | None = None,
         seed: int | None = None,
@@ -237,17 +242,20 @@ class Model:
         stop: str | Sequence[str] = (),
         logprobs: int | None = None,
         n: int = 1,
+        breaks_loops: bool = True,
     ) -> Stream:
         """The model's next message, as it is written.
 
         `messages`: the conversation, oldest first: `Message` objects or dictionaries in OpenAI's form; a string is one
         message of the user. `tools`: what the model may call, in the form of OpenAI, Anthropic or MCP. `thinking` and
-        `keep_thinking` (of finished turns): None is as the model does by default. `sampling` None: what the model card
-        advises (`preset`); `seed`: the same seed gives the same reply. `max_tokens`: the longest reply, thinking
-        included; None is 32,768. `stop`: the answer ends before the first of these strings. `logprobs`: None for none,
-        else of every token and of so many of the most likely ones in its place. `n`: how many replies, up to 128, are
-        written side by side to the prompt, which is read once; reply i is the one that `seed` + i gives alone. The
-        conversation goes on at once from the first; another is read again as far as it goes.
+        `keep_thinking` (of finished turns): None is as the model does by default. After `thinking_tokens` the thinking
+        is brought to an end, and the answer follows. `breaks_loops`: so it is when it repeats itself without end, and
+        an answer that does stops. `sampling` None: what the model card advises (`preset`); `seed`: the same seed gives
+        the same reply. `max_tokens`: the longest reply, thinking included; None is 32,768. `stop`: the answer ends
+        before the first of these strings. `logprobs`: None for none, else of every token and of so many of the most
+        likely ones in its place. `n`: how many replies, up to 128, are written side by side to the prompt, which is
+        read once; reply i is the one that `seed` + i gives alone. The conversation goes on at once from the first;
+        another is read again as far as it goes.
 
         Raises InputError when an argument is not what is expected; the stream does when the conversation does not fit
         the context."""
@@ -261,11 +269,13 @@ class Model:
             self._sampling(sampling, seed, thinking=thinks),
             tools=read_tools(tools),
             thinking=thinking,
+            thinking_tokens=thinking_tokens,
             keep_thinking=keep_thinking,
             max_tokens=_limit(max_tokens),
             stop=_strings(stop),
             logprobs=logprobs,
             n=n,
+            breaks_loops=breaks_loops,
         )
         return self._stream(lambda engine, job: engine.reply(request, job=job), n)
 

@@ -10,10 +10,11 @@ from qwen35_local.engine.reply import Done, Logprobs, Reason, Reuse, Usage
 class Reply:
     """A whole reply. `message` is what belongs into the conversation if it goes on; `str(reply)` is its text.
 
-    `finish_reason`: "stop", "tool_calls" (as "stop", with calls in it), "length" (`max_tokens`), "context" (it is full)
-    or "cancelled". `stop_string`: the one of `stop` that ended it. `logprobs`: of every token, if they were asked for.
-    `reuse` says where `usage.reused_tokens` came from, and where the prompt parted from what was known. `others`: with
-    `n`, the replies beside this one; `choices` is all of them."""
+    `finish_reason`: "stop", "tool_calls" (as "stop", with calls in it), "length" (`max_tokens`), "context" (it is
+    full), "loop" (it repeated itself without end) or "cancelled". `stop_string`: the one of `stop` that ended it.
+    `logprobs`: of every token, if they were asked for. `reuse` says where `usage.reused_tokens` came from, and where
+    the prompt parted from what was known. `others`: with `n`, the replies beside this one; `choices` is all of them.
+    `notes`: what else is to be said of it, such as why its thinking ended: sentences for a person."""
 
     message: Message
     finish_reason: Reason
@@ -22,6 +23,7 @@ class Reply:
     logprobs: tuple[Logprobs, ...] = ()
     reuse: Reuse = field(default_factory=Reuse)
     others: tuple["Reply", ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.text
@@ -48,7 +50,7 @@ class Reply:
 
     @classmethod
     def of(cls, done: Done) -> "Reply":
-        return cls(done.message, done.reason, done.usage, done.stop_string, done.logprobs, done.reuse)
+        return cls(done.message, done.reason, done.usage, done.stop_string, done.logprobs, done.reuse, notes=done.notes)
 
     @classmethod
     def cancelled(cls) -> "Reply":

@@ -8,6 +8,7 @@ import typer
 
 from qwen35_local.cli.argument import DEMO_HELP
 from qwen35_local.cli.options import (
+    BreakLoops,
     Choices,
     Device,
     KvOrAuto,
@@ -15,6 +16,7 @@ from qwen35_local.cli.options import (
     Logprobs,
     Memory,
     Stop,
+    ThinkBudget,
     Threads,
     count,
     gibibytes,
@@ -36,6 +38,8 @@ def chat(
     ] = None,
     system: Annotated[str | None, typer.Option("-s", "--system", help="System prompt.")] = None,
     think: Annotated[bool | None, typer.Option("--think/--no-think", help="Unset: as the model does.")] = None,
+    think_budget: ThinkBudget = None,
+    break_loops: BreakLoops = None,
     keep_thinking: Annotated[
         bool | None,
         typer.Option(
@@ -92,6 +96,8 @@ def chat(
         raise InputError("--continue and --session go on with a conversation on a terminal; leave -p and --json out")
     if logprobs is not None and not as_json:
         raise InputError("--logprobs tells them in the events of --json; add --json")
+    if think_budget is not None and think is False:
+        raise InputError("--think-budget is for thinking; leave out one of --no-think and --think-budget")
     if n > 1 and not as_json:
         raise InputError("--n tells several replies in the events of --json; add --json")
     home = home_to_keep_in() if is_conversation and save else None
@@ -117,7 +123,11 @@ def chat(
     if system is not None:
         session.system = typed(system)
     if think is not None:
-        session.thinking = think
+        session.thinking, session.thinking_tokens = think, None
+    if think_budget is not None:
+        session.thinking, session.thinking_tokens = True, think_budget
+    if break_loops is not None:
+        session.breaks_loops = break_loops
     if keep_thinking is not None:
         session.keep_thinking = keep_thinking
     if tools is not None:

@@ -12,6 +12,7 @@ EXPLANATIONS: dict[Reason, str] = {
     "length": "the reply reached its token limit",
     "context": "the context is full",
     "cancelled": "interrupted",
+    "loop": "the reply repeated itself; --no-break-loops lets it go on",
 }
 
 

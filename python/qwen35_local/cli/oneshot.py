@@ -71,7 +71,9 @@ class TextPrinter:
                 self._write(json.dumps(event_dict(event), ensure_ascii=False) + "\n")
             case Done():
                 self.end_line()
-                if event.reason in ("length", "context"):
+                for note in event.notes:
+                    self._thoughts.line(f"({note})", dim=True)
+                if event.reason in ("length", "context", "loop"):
                     self._thoughts.line(f"(stopped: {explanation(event, self._when_full)})", dim=True)
 
     def end_line(self) -> None:
@@ -105,6 +107,8 @@ def event_dict(event: Event) -> dict[str, Any]:
         case Done():
             cache = event.reuse.as_dict()
             done = {"type": "done", "reason": event.reason, "usage": event.usage.as_dict(), "cache": cache}
+            if event.notes:
+                done["notes"] = list(event.notes)
             return done if event.stop_string is None else {**done, "stop_string": event.stop_string}
         case Logprobs():
             return {"type": "logprobs", **token_dict(event.token), "top": [token_dict(token) for token in event.top]}

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from qwen35_local.chat.presets import BIAS, CHOICES, LOGPROBS, MAX_TOKENS, SETTINGS, STOP
+from qwen35_local.chat.presets import BIAS, CHOICES, LOGPROBS, MAX_TOKENS, SETTINGS, STOP, THINKING_TOKENS
 from qwen35_local.cli.terminal import typed
 from qwen35_local.errors import InputError
 from qwen35_local.fields import Kind, from_word, integer, number
@@ -101,6 +101,20 @@ Logprobs = Annotated[
 Choices = Annotated[
     int,
     typer.Option("--n", parser=parsed_as(CHOICES), metavar="N", help="With --json: how many replies, side by side."),
+]
+
+ThinkBudget = Annotated[
+    int | None,
+    typer.Option(
+        parser=parsed_as(THINKING_TOKENS),
+        metavar="TOKENS",
+        help="Think, for so many tokens at most, then answer.",
+        show_default=False,
+    ),
+]
+BreakLoops = Annotated[
+    bool | None,
+    typer.Option("--break-loops/--no-break-loops", help="End what repeats itself without end. Unset: yes."),
 ]
 
 Device = Annotated[

@@ -7,6 +7,7 @@ from pathlib import Path
 from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDone
 from qwen35_local.chat.messages import Message, ToolCall
 from qwen35_local.cli import slash
+from qwen35_local.cli.answer_key import answer_key, has_answer_key
 from qwen35_local.cli.endings import advising, explanation
 from qwen35_local.cli.interrupt import disturbed, interruptible, undisturbed
 from qwen35_local.cli.lines import line_reader
@@ -23,7 +24,8 @@ CONTINUED = "… "
 
 
 class Repl:
-    """Enter sends, Alt-Enter (or Esc, Enter) starts a new line, Ctrl-C stops a reply, Ctrl-D leaves."""
+    """Enter sends, Alt-Enter (or Esc, Enter) starts a new line; Esc ends the thinking of a reply, Ctrl-C the reply;
+    Ctrl-D leaves."""
 
     def __init__(self, session: Session, store: SessionStore | None = None, history: Path | None = None) -> None:
         """`store`, `history`: where the conversation and what was typed are kept; None: nowhere."""
@@ -118,12 +120,17 @@ class Repl:
             self.session.messages.extend(results)
 
     def _one_reply(self) -> Message | None:
-        view = ReplyView(self.pen)
+        view = ReplyView(self.pen, has_key=has_answer_key())
         done: Done | None = None
         engine, session = self.session.engine, self.session
         try:
             self._recover()
-            with bar("prefill", "tok") as progress, interruptible(engine.cancel), advising(session.when_full):
+            with (
+                bar("prefill", "tok") as progress,
+                interruptible(engine.cancel),
+                answer_key(engine.answer_now),
+                advising(session.when_full),
+            ):
                 for event in engine.reply(session.request(), progress=progress):
                     view.show(event)
                     if isinstance(event, Compacted):
@@ -136,6 +143,8 @@ class Repl:
             self.pen.end_line()
         assert done is not None
         self.last = done
+        for note in done.notes:
+            self.pen.line(f"({note})", dim=True)
         if done.reason != "stop" and done.reason != "tool_calls":
             self.pen.line(f"({explanation(done, session.when_full)})", dim=True)
         self.pen.line(statistics(done), dim=True)
@@ -181,21 +190,26 @@ class Repl:
             self.pen.line(
                 f"“{said}” · {counted(len(self.session.messages), 'message')} · {self.session.name}", dim=True
             )
-        self.pen.line("/help lists commands · Alt-Enter: new line · Ctrl-C: stop the reply · Ctrl-D: leave", dim=True)
+        self.pen.line(
+            "/help lists commands · Alt-Enter: new line · Esc: answer now · Ctrl-C: stop the reply · Ctrl-D: leave",
+            dim=True,
+        )
 
 
 class ReplyView:
     """Events to the terminal: thinking dim and set apart, the answer plain, tool calls on a line of their own."""
 
-    def __init__(self, pen: StyledWriter) -> None:
+    def __init__(self, pen: StyledWriter, *, has_key: bool = False) -> None:
+        """`has_key`: Esc ends the thinking."""
         self._pen = pen
+        self._has_key = has_key
         self._is_thinking = False
 
     def show(self, event: Event) -> None:
         match event:
             case ReasoningDelta(text):
                 if not self._is_thinking:
-                    self._pen.line("thinking…", dim=True)
+                    self._pen.line("thinking… (Esc: answer now)" if self._has_key else "thinking…", dim=True)
                     self._is_thinking = True
                 self._pen.write(text, dim=True)
             case TextDelta(text):

@@ -35,6 +35,9 @@ class Session:
     is_demonstration: bool = False
     system: str | None = None
     thinking: bool | None = None
+    thinking_tokens: int | None = None
+    """After so many, thinking is brought to an end; None: when the model ends it."""
+    breaks_loops: bool = True
     keep_thinking: bool | None = None
     when_full: WhenFull = "stop"
     tools: tuple[Mapping[str, Any], ...] = ()
@@ -70,6 +73,8 @@ class Session:
             messages=(*system, *(self.messages if messages is None else messages)),
             tools=self.tools,
             thinking=self.thinking,
+            thinking_tokens=self.thinking_tokens,
+            breaks_loops=self.breaks_loops,
             keep_thinking=self.keep_thinking,
             when_full=self.when_full,
             sampling=self.sampling,
@@ -150,6 +155,8 @@ class Session:
             "model": self.engine.name,
             "system": self.system,
             "thinking": self.thinking,
+            "thinking_tokens": self.thinking_tokens,
+            "breaks_loops": self.breaks_loops,
             "keep_thinking": self.keep_thinking,
             "settings": self.chosen,
             "tools": list(self.tools),
@@ -177,6 +184,8 @@ class Session:
             raise InputError(f"{where}: the branch {branch[:40]!r} is there twice")
         system, thinking = fields.find("system", TEXT), fields.find("thinking", FLAG)
         keep_thinking = fields.find("keep_thinking", FLAG)
+        thinking_tokens = fields.find("thinking_tokens", presets.THINKING_TOKENS)
+        breaks_loops = fields.find("breaks_loops", FLAG)
         try:
             messages = read_messages(fields.need("messages", ANY_LIST))
             others = {name: read_messages(listed) for name, listed in said.items()}
@@ -184,6 +193,7 @@ class Session:
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
         self.system, self.thinking, self.keep_thinking, self.chosen = system, thinking, keep_thinking, chosen
+        self.thinking_tokens, self.breaks_loops = thinking_tokens, breaks_loops is not False
         self.messages, self.tools, self.branch, self.others = messages, tools, branch, others
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Protocol
 
 from qwen35_local.chat.messages import Message
+from qwen35_local.chat.presets import THINKING_TOKENS
 from qwen35_local.cli.session import SETTINGS, Session, last_said, read_tool_file
 from qwen35_local.cli.session_store import SessionStore, age
 from qwen35_local.cli.terminal import StyledWriter, printable_line
 from qwen35_local.engine.reply import Done
 from qwen35_local.errors import InputError
+from qwen35_local.fields import from_word
 from qwen35_local.units import counted
 
 
@@ -64,7 +66,9 @@ def show_help(chat: Conversation, rest: str) -> None:
     for command in dict.fromkeys(COMMANDS.values()):
         chat.pen.line((command.__doc__ or "").strip())
     chat.pen.line("A message that begins with a command's name: put a space before it.")
-    chat.pen.line("Alt-Enter (or Esc, Enter) starts a new line; Ctrl-C stops the reply; Ctrl-D leaves.")
+    chat.pen.line(
+        "Alt-Enter (or Esc, Enter) starts a new line; Esc ends the thinking; Ctrl-C stops the reply; Ctrl-D leaves."
+    )
 
 
 def clear(chat: Conversation, rest: str) -> None:
@@ -81,12 +85,18 @@ def system(chat: Conversation, rest: str) -> None:
 
 
 def think(chat: Conversation, rest: str) -> None:
-    """/think [on|off]: think before answering, or not"""
-    if rest not in ("", "on", "off"):
-        raise InputError(f"/think takes on or off, not {rest!r}")
-    if rest:
-        chat.session.thinking = rest == "on"
-    chat.pen.line(f"thinking is {'on' if chat.session.thinks else 'off'}", dim=True)
+    """/think [on|off|TOKENS]: think before answering, or not, or for so many tokens at most"""
+    session = chat.session
+    if rest in ("on", "off"):
+        session.thinking, session.thinking_tokens = rest == "on", None
+    elif rest:
+        try:
+            session.thinking_tokens = int(from_word(rest, THINKING_TOKENS))
+        except InputError:
+            raise InputError(f"/think takes on, off or a number of tokens, not {rest!r}") from None
+        session.thinking = True
+    budget = f", for at most {counted(session.thinking_tokens, 'token')}" if session.thinking_tokens else ""
+    chat.pen.line(f"thinking is {f'on{budget}' if session.thinks else 'off'}", dim=True)
 
 
 def set_value(chat: Conversation, rest: str) -> None:

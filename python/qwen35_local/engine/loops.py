@@ -6,11 +6,12 @@ let pass (`python -m models.demo.training.loops` measures it).
 """
 
 from array import array
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
 LONGEST_PERIOD = 256  # tokens
 STEP = 32
@@ -19,17 +20,16 @@ SHORTEST_PARAGRAPH = 40  # characters, white space apart
 
 @dataclass(frozen=True)
 class Patience:
-    """How much repetition is no loop yet. `tokens`: that a period has gone on for behind its first time, and `times`,
-    whichever is more; `paragraphs`: alike, 0: they are not looked at."""
+    """How much repetition is no loop yet. `tokens`: that a period has gone on for behind its first time; `paragraphs`:
+    alike, of the last four times as many; 0: they are not looked at."""
 
     tokens: int
-    times: int
     paragraphs: int
 
 
-WITH_THINKING = Patience(tokens=512, times=4, paragraphs=8)
-WITH_ANSWER = Patience(tokens=2048, times=8, paragraphs=16)
-WITH_DATA = Patience(tokens=8192, times=16, paragraphs=0)
+WITH_THINKING = Patience(tokens=2048, paragraphs=8)
+WITH_ANSWER = Patience(tokens=4096, paragraphs=16)
+WITH_DATA = Patience(tokens=16_384, paragraphs=0)
 """Arguments of a call and what a grammar binds: tables of zeros are as good as any."""
 
 
@@ -39,7 +39,8 @@ class LoopFinder:
     def __init__(self) -> None:
         self.is_looping = False
         self._tokens = array("i")
-        self._paragraphs: Counter[int] = Counter()  # by hash
+        self._paragraphs: deque[int] = deque()  # hashes of the last ones
+        self._alike: Counter[int] = Counter()  # how often each of them is there
         self._paragraph: list[str] = []  # its lines so far
         self._line = ""
 
@@ -51,11 +52,9 @@ class LoopFinder:
         elif patience.paragraphs:
             self._line += text
         if len(self._tokens) % STEP == 0:
-            self.is_looping |= period_of(np.frombuffer(self._tail(patience), np.int32), patience) > 0
+            last = self._tokens[-patience.tokens - LONGEST_PERIOD :]
+            self.is_looping |= period_of(np.frombuffer(last, np.int32), patience.tokens) > 0
         return self.is_looping
-
-    def _tail(self, patience: Patience) -> "array[int]":
-        return self._tokens[-max(patience.tokens, patience.times * LONGEST_PERIOD) - LONGEST_PERIOD :]
 
     def _end_lines(self, text: str, patience: Patience) -> None:
         first, *others = text.split("\n")
@@ -71,19 +70,21 @@ class LoopFinder:
         paragraph = "".join(self._paragraph)
         self._paragraph = []
         if len(paragraph) >= SHORTEST_PARAGRAPH:
-            self._paragraphs[hash(paragraph)] += 1
-            self.is_looping |= self._paragraphs[hash(paragraph)] >= patience.paragraphs
+            self._paragraphs.append(hash(paragraph))
+            self._alike[hash(paragraph)] += 1
+            if len(self._paragraphs) > 4 * patience.paragraphs:
+                self._alike[self._paragraphs.popleft()] -= 1
+            self.is_looping |= self._alike[hash(paragraph)] >= patience.paragraphs
 
 
-def period_of(tokens: "np.ndarray[tuple[int], np.dtype[np.int32]]", patience: Patience) -> int:
-    """The shortest period that the last of `tokens` [n] have for as long as `patience` allows; 0: there is none."""
+def period_of(tokens: NDArray[np.int32], long: int) -> int:
+    """The shortest period that the last `long` of `tokens` [n] have, all of them with one before; 0: there is none."""
     longest = min(LONGEST_PERIOD, len(tokens) - STEP)
     if longest < 1:
         return 0
     recent, before = tokens[-STEP:], tokens[-STEP - longest : -1]
     alike = (sliding_window_view(before, STEP) == recent).all(axis=1)  # row longest - p: period p
     for period in (longest - np.flatnonzero(alike))[::-1].tolist():
-        long = max(patience.tokens, patience.times * period)
         if len(tokens) >= long + period and bool((tokens[-long:] == tokens[-long - period : -period]).all()):
             return int(period)
     return 0
