@@ -8,6 +8,7 @@ import httpx
 import pytest
 from agents import CALLING, QUESTION, RESULT, TALKING, Agent, Turn
 from conversations import CAPITAL
+from serving import Served
 
 AROUND = 24  # tokens that the template puts around a turn and its results, the next turn's opening included
 
@@ -15,7 +16,7 @@ AROUND = 24  # tokens that the template puts around a turn and its results, the 
 class Meter:
     """What the server read for a turn."""
 
-    def __init__(self, server: Any, http: httpx.Client) -> None:
+    def __init__(self, server: Served, http: httpx.Client) -> None:
         self._server = server
         self._http = http
 
@@ -33,7 +34,7 @@ class Meter:
 
 
 @pytest.fixture
-def meter(server: Any, http: httpx.Client) -> Meter:
+def meter(server: Served, http: httpx.Client) -> Meter:
     return Meter(server, http)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from conversations import CAPITAL, SUM, WEATHER_QUESTION, events_of
+from serving import Served
 
 anthropic = pytest.importorskip("anthropic", reason="the official client is not installed: pip install '.[clients]'")
 
@@ -26,7 +27,7 @@ CALL = ASKED | {"tools": [WEATHER], "messages": [{"role": "user", "content": WEA
 
 
 @pytest.fixture(scope="module")
-def client(server: Any) -> Any:
+def client(server: Served) -> Any:
     with anthropic.Anthropic(base_url=server.url, api_key="any", max_retries=0) as client:
         yield client
 
@@ -58,7 +59,7 @@ def test_a_stream_adds_up_to_the_message(client: Any) -> None:
     assert {"content_block_start", "content_block_delta", "content_block_stop", "message_delta"} <= set(kinds)
 
 
-def test_the_asynchronous_client(server: Any, client: Any) -> None:
+def test_the_asynchronous_client(server: Served, client: Any) -> None:
     async def ask() -> tuple[Any, str]:
         async with anthropic.AsyncAnthropic(base_url=server.url, api_key="any", max_retries=0) as other:
             message = await other.messages.create(**DIRECT)
@@ -163,7 +164,28 @@ def test_system_is_a_text_or_blocks(client: Any) -> None:
         assert isinstance(tokens, int)
         return tokens
 
-    assert count("You answer shortly.") == count([{"type": "text", "text": "You answer shortly."}])
+    text, line = "You answer shortly.", "x-anthropic-billing-header: cch=0;"
+    whole = count(text)
+    assert whole == count([{"type": "text", "text": text}]) > count([])
+    assert whole == count(f"{line}\n\n{text}") == count([{"type": "text", "text": f"{line}\n{text}"}])
+    assert count(line) == count([])
+
+
+def test_thinking_is_closed_after_its_budget(client: Any) -> None:
+    long = {"messages": [{"role": "user", "content": "What is 48 + 37?"}], "max_tokens": 1000}
+    free = client.messages.create(**ASKED | long)
+    held = client.messages.create(**ASKED | long | {"thinking": {"type": "enabled", "budget_tokens": 8}})
+    spent = [message.usage.output_tokens_details.thinking_tokens for message in (free, held)]
+    assert spent[0] > 50 > spent[1] >= 8
+    assert [block.type for block in held.content] == ["thinking", "text"]
+
+
+def test_the_beta_client_and_the_list_of_models(client: Any) -> None:
+    message = client.beta.messages.create(**DIRECT, betas=["interleaved-thinking-2025-05-14"])
+    assert "Rome" in message.content[0].text
+    (model,) = client.models.list()
+    assert (model.id, model.type, model.display_name) == ("demo", "model", "demo")
+    assert client.models.retrieve("demo").created_at == model.created_at
 
 
 def raw(asked: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -222,7 +244,7 @@ def test_a_result_that_is_an_error_says_so(http: httpx.Client) -> None:
     assert tokens(is_error=True) > tokens() == tokens(is_error=False)
 
 
-def test_errors_are_of_the_types_that_the_client_knows(server: Any, client: Any) -> None:
+def test_errors_are_of_the_types_that_the_client_knows(server: Served, client: Any) -> None:
     with pytest.raises(anthropic.BadRequestError) as bad:
         client.messages.create(**ASKED | {"extra_body": {"temperature": "warm"}})
     assert bad.value.type == "invalid_request_error"

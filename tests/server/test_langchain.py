@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from conversations import CAPITAL, WEATHER_QUESTION
+from serving import Served
 
 _REASON = "LangChain is not installed: pip install '.[clients]'"
 messages = pytest.importorskip("langchain_core.messages", reason=_REASON)
@@ -23,7 +24,7 @@ def get_weather(city: str) -> str:
 
 
 @pytest.fixture(params=KINDS)
-def model(request: pytest.FixtureRequest, server: Any) -> Any:
+def model(request: pytest.FixtureRequest, server: Served) -> Any:
     """As its documentation says to point it at another server."""
     kind = request.param
     library = pytest.importorskip(f"langchain_{kind}", reason=_REASON)

@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 from conversations import CAPITAL, events_of
+from serving import Served
 
 from qwen35_local.engine.engine import Engine
 
@@ -124,7 +125,7 @@ def test_metrics_count_what_was_done(http: httpx.Client) -> None:
     assert grown('qwen35_requests_total{status="200"}') >= 1
 
 
-def test_no_word_of_what_was_said_is_told(server: Any, http: httpx.Client) -> None:
+def test_no_word_of_what_was_said_is_told(server: Served, http: httpx.Client) -> None:
     posted(http, "/completion", {"prompt": "xylophone quartz", "n_predict": 1})
     for path in ("/slots", "/metrics", "/props"):
         assert "xylophone" not in http.get(path).text

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from conversations import CAPITAL, WEATHER_QUESTION
+from serving import Served
 
 ollama = pytest.importorskip("ollama", reason="the official client is not installed: pip install '.[clients]'")
 
@@ -23,7 +24,7 @@ ASKED: dict[str, Any] = {"model": "any", "messages": [{"role": "user", "content"
 
 
 @pytest.fixture(scope="module")
-def client(server: Any) -> Any:
+def client(server: Served) -> Any:
     return ollama.Client(host=server.url)
 
 
@@ -54,7 +55,7 @@ def test_a_stream_adds_up_to_the_answer(client: Any) -> None:
     assert parts[-1].eval_count == whole.eval_count
 
 
-def test_the_asynchronous_client(server: Any, client: Any) -> None:
+def test_the_asynchronous_client(server: Served, client: Any) -> None:
     async def ask() -> tuple[Any, str]:
         other = ollama.AsyncClient(host=server.url)
         whole = await other.chat(**ASKED, think=False)
@@ -120,7 +121,7 @@ def test_options_are_followed(client: Any) -> None:
     assert first == again != other
 
 
-def test_a_context_that_was_not_loaded_is_told_once(server: Any, http: httpx.Client) -> None:
+def test_a_context_that_was_not_loaded_is_told_once(server: Served, http: httpx.Client) -> None:
     for _ in range(3):
         asked = ASKED | {"options": {"num_ctx": 131072, "num_predict": 1, "num_gpu": 99, "zebra": 1}}
         assert http.post("/api/chat", json=asked).status_code == 200

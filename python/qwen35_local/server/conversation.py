@@ -15,7 +15,7 @@ from qwen35_local.server.errors import bad, refusal
 from qwen35_local.server.limits import Limits
 
 BILLING = "x-anthropic-billing-header"
-"""How a block of a system prompt begins that some agents put first, with other digits for every request: read as text
+"""How a line of a system prompt begins that some agents put first, with other digits for every request: read as text
 it would make every prompt a new one."""
 
 CONTINUATION = "Continue."
@@ -34,7 +34,7 @@ def conversation(entries: Sequence[Any], limits: Limits) -> list[Message]:
 
 
 def normalised(messages: Sequence[Message]) -> list[Message]:
-    """System messages at the beginning become one, without the billing block; a later one is shown in its place as the
+    """System messages at the beginning become one, without the billing line; a later one is shown in its place as the
     user's, so that what was read before it stays as it is. Where no user asks anything, a word to go on is added."""
     first = next((n for n, message in enumerate(messages) if message.role != "system"), len(messages))
     system = "\n\n".join(text for message in messages[:first] if (text := system_text(message)))
@@ -45,9 +45,13 @@ def normalised(messages: Sequence[Message]) -> list[Message]:
 
 
 def system_text(message: Message) -> str:
-    """The text of a system message, without blocks that only count requests."""
-    parts = [part for part in message.parts if isinstance(part, str) and not part.lstrip().startswith(BILLING)]
-    return "\n".join(parts)
+    """The text of a system message, without the line that only counts requests, alone in a block or above others."""
+    parts = [_without_billing_line(part) for part in message.parts if isinstance(part, str)]
+    return "\n".join(part for part in parts if part)
+
+
+def _without_billing_line(text: str) -> str:
+    return text.partition("\n")[2].lstrip("\n") if text.lstrip().startswith(BILLING) else text
 
 
 def _repaired(entry: Any) -> Any:

@@ -1,5 +1,6 @@
 """`/v1/models`: the one model, and what clients look for to know what it can do."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from starlette.requests import Request
@@ -13,13 +14,16 @@ from qwen35_local.server.wire import JSON
 
 
 def described(service: Service) -> dict[str, Any]:
-    """OpenAI's fields, llama.cpp's `meta` and modalities, and vLLM's `max_model_len`."""
+    """OpenAI's fields, Anthropic's, llama.cpp's `meta` and modalities, and vLLM's `max_model_len`."""
     engine = service.engine
     return {
         "id": service.name,
         "object": "model",
         "created": service.started_at,
         "owned_by": "qwen35-local",
+        "type": "model",
+        "display_name": service.name,
+        "created_at": datetime.fromtimestamp(service.started_at, UTC).isoformat().replace("+00:00", "Z"),
         "max_model_len": engine.context_tokens,
         "architecture": {"input_modalities": ["text"], "output_modalities": ["text"]},
         "meta": {
@@ -38,7 +42,8 @@ def routes(service: Service) -> list[Route]:
         model = described(service)
         capabilities = ["completion", "tools", "thinking"]
         brief = {"name": service.name, "model": service.name, "type": "model", "capabilities": capabilities}
-        body = {"object": "list", "data": [model], "models": [brief]}
+        page = {"first_id": service.name, "last_id": service.name, "has_more": False}
+        body = {"object": "list", "data": [model], "models": [brief], **page}
         return Response(encoded(body), media_type=JSON)
 
     async def one(request: Request) -> Response:

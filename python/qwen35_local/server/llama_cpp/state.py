@@ -23,7 +23,7 @@ def props(service: Service) -> dict[str, Any]:
         "chat_template": engine.template.text,
         "chat_template_caps": template_capabilities(engine),
         "bos_token": "" if tokenizer.bos_id is None else tokenizer.decode([tokenizer.bos_id]),
-        "eos_token": tokenizer.decode(sorted(tokenizer.stop_ids)[-1:]),
+        "eos_token": tokenizer.decode([max(tokenizer.stop_ids)]),  # of this family: <|im_end|>
         "build_info": f"qwen35-local {__version__}",
         "is_sleeping": False,
     }

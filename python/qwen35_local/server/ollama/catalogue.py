@@ -20,14 +20,15 @@ _FOREVER = "9999-12-31T23:59:59Z"
 
 
 class Catalogue:
-    """Read once from the model's metadata."""
+    """Made once of the model's metadata, of which the vocabulary is not kept."""
 
     def __init__(self, service: Service) -> None:
         engine = service.engine
         self._service = service
-        self._metadata = engine.model.metadata
+        metadata = engine.model.metadata
         self._digest = sha256(engine.identity.encode()).hexdigest()
-        self._details = _details(self._metadata)
+        self._details = _details(metadata)
+        self._info = _plain(metadata, engine)
 
     def tags(self) -> dict[str, Any]:
         return {"models": [self._listed() | {"modified_at": stamp(self._service.started_at)}]}
@@ -51,7 +52,7 @@ class Catalogue:
                 "parameters": parameters,
                 "template": engine.template.text,
                 "details": self._details,
-                "model_info": _plain(self._metadata, engine),
+                "model_info": self._info,
                 "capabilities": CAPABILITIES,
                 "modified_at": stamp(service.started_at),
             }
