@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwen35_local.engine.engine import Engine
-from qwen35_local.server import openai_chat, openai_completions
 from qwen35_local.server.anthropic.request import count_tokens, read_message
 from qwen35_local.server.body import Body
 from qwen35_local.server.dialect import Asked
@@ -18,6 +17,7 @@ from qwen35_local.server.llama_cpp.completion import read_completion
 from qwen35_local.server.llama_cpp.text import apply_template, detokenize, tokenize
 from qwen35_local.server.log import Log
 from qwen35_local.server.ollama.request import read_chat, read_generate
+from qwen35_local.server.openai import chat, completions
 from qwen35_local.server.service import Service
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -72,8 +72,8 @@ READERS: list[tuple[Callable[[Body, Service], Asked | bytes], dict[str, Any]]] =
     (tokenize, {"content": "x", "with_pieces": True, "add_special": True}),
     (detokenize, {"tokens": [1, 2]}),
     (apply_template, {"messages": TURNS, "tools": [FUNCTION], "chat_template_kwargs": {"enable_thinking": True}}),
-    (openai_chat.read, CHAT),
-    (openai_completions.read, {"prompt": "x", "max_tokens": 9, "logprobs": 2}),
+    (chat.read, CHAT),
+    (completions.read, {"prompt": "x", "max_tokens": 9, "logprobs": 2}),
 ]
 
 SCALARS = st.one_of(

@@ -9,7 +9,6 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from qwen35_local.server import openai_routes
 from qwen35_local.server.anthropic import errors as anthropic_errors
 from qwen35_local.server.anthropic import routes as anthropic_routes
 from qwen35_local.server.dialect import ErrorShape
@@ -19,7 +18,8 @@ from qwen35_local.server.llama_cpp import errors as llama_cpp_errors
 from qwen35_local.server.llama_cpp import routes as llama_cpp_routes
 from qwen35_local.server.ollama import errors as ollama_errors
 from qwen35_local.server.ollama import routes as ollama_routes
-from qwen35_local.server.openai_errors import error_body
+from qwen35_local.server.openai import routes as openai_routes
+from qwen35_local.server.openai.errors import error_body
 from qwen35_local.server.security import Guard
 from qwen35_local.server.service import Service
 from qwen35_local.server.wire import JSON

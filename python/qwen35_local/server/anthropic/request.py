@@ -14,7 +14,7 @@ from qwen35_local.server.body import Body
 from qwen35_local.server.dialect import Asked
 from qwen35_local.server.errors import bad
 from qwen35_local.server.json_text import encoded
-from qwen35_local.server.openai_sampling import read_sampling
+from qwen35_local.server.openai.sampling import read_sampling
 from qwen35_local.server.service import Service
 from qwen35_local.server.thinking import OFF, Thinking, of_effort
 

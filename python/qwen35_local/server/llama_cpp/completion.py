@@ -16,7 +16,7 @@ from qwen35_local.server.errors import Refused, bad
 from qwen35_local.server.json_text import encoded
 from qwen35_local.server.llama_cpp.errors import error_body
 from qwen35_local.server.llama_cpp.prompt import read_prompt
-from qwen35_local.server.openai_sampling import read_sampling, read_stop
+from qwen35_local.server.openai.sampling import read_sampling, read_stop
 from qwen35_local.server.service import Service
 
 _WITHOUT_EFFECT = ("n_keep", "n_discard", "return_tokens", "response_fields", "min_keep")

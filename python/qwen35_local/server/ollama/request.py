@@ -14,7 +14,7 @@ from qwen35_local.server.conversation import normalised
 from qwen35_local.server.dialect import Asked
 from qwen35_local.server.errors import bad
 from qwen35_local.server.ollama.encoder import LineEncoder
-from qwen35_local.server.openai_sampling import read_sampling, read_stop
+from qwen35_local.server.openai.sampling import read_sampling, read_stop
 from qwen35_local.server.service import Service
 from qwen35_local.server.thinking import OFF, ON, Thinking, of_effort
 

@@ -13,10 +13,10 @@ from qwen35_local.server.body import Body
 from qwen35_local.server.dialect import EVENT_STREAM, Asked
 from qwen35_local.server.errors import Refused, bad
 from qwen35_local.server.json_text import encoded
-from qwen35_local.server.openai_chat_encoder import LEAST_LOGPROB, finish, usage_body
-from qwen35_local.server.openai_errors import error_body
-from qwen35_local.server.openai_format import read_format
-from qwen35_local.server.openai_sampling import read_max_tokens, read_n, read_sampling, read_stop, read_user
+from qwen35_local.server.openai.chat_encoder import LEAST_LOGPROB, finish, usage_body
+from qwen35_local.server.openai.errors import error_body
+from qwen35_local.server.openai.format import read_format
+from qwen35_local.server.openai.sampling import read_max_tokens, read_n, read_sampling, read_stop, read_user
 from qwen35_local.server.service import Service
 
 DEFAULT_TOKENS = 16

@@ -13,8 +13,8 @@ from qwen35_local.engine.reply import Done, Event, Logprobs, Reason, TokenLogpro
 from qwen35_local.server.dialect import EVENT_STREAM
 from qwen35_local.server.errors import Refused
 from qwen35_local.server.json_text import encoded
-from qwen35_local.server.openai_errors import error_body
-from qwen35_local.server.openai_tools import INPUT
+from qwen35_local.server.openai.errors import error_body
+from qwen35_local.server.openai.tools import INPUT
 from qwen35_local.server.service import Service
 
 LEAST_LOGPROB = -9999.0

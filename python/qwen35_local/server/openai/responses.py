@@ -14,10 +14,10 @@ from qwen35_local.server.dialect import Asked
 from qwen35_local.server.errors import Refused
 from qwen35_local.server.exchange import Answering
 from qwen35_local.server.json_text import encoded
-from qwen35_local.server.openai_sampling import read_user
-from qwen35_local.server.responses_encoder import ResponseEncoder
-from qwen35_local.server.responses_request import read_request, unknown
-from qwen35_local.server.responses_store import Kept, ResponseStore
+from qwen35_local.server.openai.responses_encoder import ResponseEncoder
+from qwen35_local.server.openai.responses_request import read_request, unknown
+from qwen35_local.server.openai.responses_store import Kept, ResponseStore
+from qwen35_local.server.openai.sampling import read_user
 from qwen35_local.server.service import Service
 from qwen35_local.server.wire import JSON
 

@@ -9,12 +9,12 @@ from qwen35_local.fields import FLAG, OBJECT, TEXT, TEXTS, Kind, integer
 from qwen35_local.server.body import Body
 from qwen35_local.server.conversation import normalised
 from qwen35_local.server.errors import Refused, bad
-from qwen35_local.server.openai_format import of_kind
-from qwen35_local.server.openai_sampling import read_max_tokens, read_sampling
-from qwen35_local.server.openai_thinking import read_thinking
-from qwen35_local.server.openai_tools import Tools, read_tool_choice, read_tools
-from qwen35_local.server.responses_items import read_items
-from qwen35_local.server.responses_store import ResponseStore
+from qwen35_local.server.openai.format import of_kind
+from qwen35_local.server.openai.responses_items import read_items
+from qwen35_local.server.openai.responses_store import ResponseStore
+from qwen35_local.server.openai.sampling import read_max_tokens, read_sampling
+from qwen35_local.server.openai.thinking import read_thinking
+from qwen35_local.server.openai.tools import Tools, read_tool_choice, read_tools
 from qwen35_local.server.service import Service
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {

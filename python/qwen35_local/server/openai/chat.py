@@ -9,11 +9,11 @@ from qwen35_local.server.body import Body
 from qwen35_local.server.conversation import conversation
 from qwen35_local.server.dialect import Asked
 from qwen35_local.server.errors import bad
-from qwen35_local.server.openai_chat_encoder import ChatEncoder
-from qwen35_local.server.openai_format import read_format
-from qwen35_local.server.openai_sampling import read_max_tokens, read_n, read_sampling, read_stop, read_user
-from qwen35_local.server.openai_thinking import read_thinking
-from qwen35_local.server.openai_tools import Tools, read_tool_choice, read_tools
+from qwen35_local.server.openai.chat_encoder import ChatEncoder
+from qwen35_local.server.openai.format import read_format
+from qwen35_local.server.openai.sampling import read_max_tokens, read_n, read_sampling, read_stop, read_user
+from qwen35_local.server.openai.thinking import read_thinking
+from qwen35_local.server.openai.tools import Tools, read_tool_choice, read_tools
 from qwen35_local.server.service import Service
 
 _TOP_LOGPROBS = integer(0, 20)

@@ -10,8 +10,8 @@ from qwen35_local.engine.reply import Done, Event, Logprobs, Usage
 from qwen35_local.server.dialect import EVENT_STREAM
 from qwen35_local.server.errors import Refused
 from qwen35_local.server.json_text import encoded
-from qwen35_local.server.responses_output import Output, Told
-from qwen35_local.server.responses_request import Read
+from qwen35_local.server.openai.responses_output import Output, Told
+from qwen35_local.server.openai.responses_request import Read
 from qwen35_local.server.service import Service
 
 

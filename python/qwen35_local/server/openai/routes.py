@@ -4,12 +4,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from qwen35_local.server import openai_chat, openai_completions, openai_models, openai_responses
 from qwen35_local.server.body import Body
 from qwen35_local.server.dialect import Dialect
 from qwen35_local.server.errors import Refused
 from qwen35_local.server.exchange import Answering
 from qwen35_local.server.json_text import encoded
+from qwen35_local.server.openai import chat, completions, models, responses
 from qwen35_local.server.service import Service
 
 _ABSENT = (
@@ -36,17 +36,17 @@ def routes(service: Service) -> list[Route]:
         return [Route(start + path, Answering(service, dialect), methods=["POST"]) for start in ("/v1", "")]
 
     return [
-        *answering("/chat/completions", openai_chat.read),
+        *answering("/chat/completions", chat.read),
         *answering("/chat/completions/input_tokens", _count),
-        *answering("/completions", openai_completions.read),
-        *openai_responses.routes(service),
-        *openai_models.routes(service),
+        *answering("/completions", completions.read),
+        *responses.routes(service),
+        *models.routes(service),
         *(Route(f"/v1/{name}", _absent, methods=["GET", "POST"]) for name in _ABSENT),
     ]
 
 
 def _count(body: Body, service: Service) -> bytes:
-    request = openai_chat.read_request(body, service).request
+    request = chat.read_request(body, service).request
     return encoded(
         {"object": "chat.completion.input_tokens", "input_tokens": len(service.engine.encode(request).tokens)}
     )

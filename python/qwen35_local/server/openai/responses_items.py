@@ -11,7 +11,7 @@ from qwen35_local.fields import OBJECT, TEXT, describe
 from qwen35_local.server.body import Body
 from qwen35_local.server.conversation import arguments
 from qwen35_local.server.errors import Refused, bad
-from qwen35_local.server.openai_tools import INPUT
+from qwen35_local.server.openai.tools import INPUT
 
 _SEAL = "qwen35:"
 

@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 
 from qwen35_local.chat.messages import ToolCall
 from qwen35_local.engine.reply import Logprobs
-from qwen35_local.server.openai_chat_encoder import arguments_text, free_text, logprob_body
-from qwen35_local.server.responses_items import sealed
+from qwen35_local.server.openai.chat_encoder import arguments_text, free_text, logprob_body
+from qwen35_local.server.openai.responses_items import sealed
 
 Told: TypeAlias = tuple[str, dict[str, Any]]
 """The type of an event behind "response.", and its fields."""
