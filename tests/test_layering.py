@@ -81,6 +81,7 @@ THIRD_PARTY = {
     "starlette": "server",
     "uvicorn": "server",
     "msgspec": "server",
+    "llguidance": "engine",
     "rich": "cli",
     "typer": "cli",
     "prompt_toolkit": "cli",
@@ -222,7 +223,7 @@ def test_each_library_has_one_layer() -> None:
 
 
 @pytest.mark.parametrize(
-    "library", ["gguf", "tokenizers", "sentencepiece", "jinja2", "platformdirs", "huggingface_hub"]
+    "library", ["gguf", "llguidance", "tokenizers", "sentencepiece", "jinja2", "platformdirs", "huggingface_hub"]
 )
 def test_library_is_imported_in_one_module(library: str) -> None:
     users = [path for path, _ in python_files() if any(n.split(".")[0] == library for n in imported(path))]

@@ -8,7 +8,11 @@ from qwen35_local.chat.argument_text import ArgumentText
 from qwen35_local.chat.arguments import ToolSchemas
 
 ROOT: dict[str, Any] = {
-    "$defs": {"Colour": {"enum": ["red", "blue"]}, "Loop": {"anyOf": [{"$ref": "#/$defs/Loop"}, {"type": "integer"}]}},
+    "$defs": {
+        "Colour": {"enum": ["red", "blue"]},
+        "Loop": {"anyOf": [{"$ref": "#/$defs/Loop"}, {"type": "integer"}]},
+        "More": {"properties": {"referred": {"type": "array"}, "string": {"type": "integer"}}},
+    },
     "properties": {
         "string": {"type": "string"},
         "integer": {"type": "integer"},
@@ -22,7 +26,13 @@ ROOT: dict[str, Any] = {
         "loop": {"$ref": "#/$defs/Loop"},
         "digits": {"enum": [1, 2]},
         "untyped": {},
+        "mixed": {"enum": ["5", 6, "true", None]},
+        "listed": {"anyOf": [{"const": "5"}, {"type": "integer"}]},
+        "wrapped": {"allOf": [{"$ref": "#/$defs/Loop"}], "description": "a loop"},
     },
+    "allOf": [{"$ref": "#/$defs/More"}, {"properties": {"inherited": {"type": "integer"}}, "required": ["inherited"]}],
+    "required": ["string"],
+    "additionalProperties": {"type": "boolean"},
 }
 SCHEMAS = ToolSchemas([{"type": "function", "function": {"name": "f", "parameters": ROOT}}])
 
@@ -64,11 +74,26 @@ SCHEMAS = ToolSchemas([{"type": "function", "function": {"name": "f", "parameter
         ("digits", "2", 2),
         ("untyped", "5", "5"),
         ("unknown", "5", "5"),
+        ("unknown", "true", True),
+        ("mixed", "5", "5"),
+        ("mixed", "6", 6),
+        ("mixed", "true", "true"),
+        ("mixed", "null", None),
+        ("listed", "5", 5),
+        ("wrapped", "5", 5),
+        ("inherited", "5", 5),
+        ("referred", "[5]", [5]),
     ],
 )
 def test_values_by_schema(parameter: str, text: str, value: Any) -> None:
     read = SCHEMAS.read("f", parameter, text)
     assert read == value and type(read) is type(value)
+
+
+def test_parameters_of_a_schema_put_together() -> None:
+    assert [*SCHEMAS.declared("f")][-2:] == ["inherited", "referred"]
+    assert SCHEMAS.declared("f")["string"] == {"type": "string"}
+    assert SCHEMAS.required("f") == {"string", "inherited"}
 
 
 def argument_text(written: str) -> str:

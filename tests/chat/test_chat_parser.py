@@ -20,6 +20,7 @@ from qwen35_local.chat.events import (
 from qwen35_local.chat.messages import Message, ToolCall
 from qwen35_local.chat.parser import OutputParser
 from qwen35_local.chat.template import Template
+from qwen35_local.chat.wishes import ToolChoice
 
 PROPERTIES = {
     "city": {"type": "string"},
@@ -300,6 +301,26 @@ def test_half_a_character_of_json_can_be_written() -> None:
         parse_output(r'<tool_call>{"name": "look", "arguments": {"text": "\ud83d"}}</tool_call>', TOOLS)
     )
     assert told.encode() == rb'{"text": "\ud83d"}'
+
+
+CHOICES = {
+    "none": (ToolChoice("none"), [("text", f"{BERN}\n{BERN}\n{call_text('now')}")]),
+    "one": (ToolChoice(is_parallel=False), [*called(city="Bern"), ("text", f"{BERN}\n{call_text('now')}")]),
+    "another": (ToolChoice(names=("now",)), [("text", f"{BERN}\n{BERN}"), *called("now")]),
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize("opener", ["<tool_call>\n", ""])
+def test_calls_that_there_may_not_be_are_text(name: str, opener: str) -> None:
+    choice, wanted = CHOICES[name]
+    output = f"{BERN}\n{BERN}\n{call_text('now')}".replace("<tool_call>\n", opener)
+    parser = OutputParser([*TOOLS, {"name": "now"}], choice=choice)
+    events = brief(merged(parser.feed(output) + parser.finish()))
+    wanted = [
+        (kind, *(rest if kind != "text" else [rest[0].replace("<tool_call>\n", opener)])) for kind, *rest in wanted
+    ]
+    assert [event for event in events if event != ("start", "look")] == [e for e in wanted if e != ("start", "look")]
 
 
 def test_what_is_whole() -> None:

@@ -5,14 +5,16 @@ decides; where it allows both, the value wins, and what fits nothing stays the t
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from qwen35_local import json_file
 from qwen35_local.chat.messages import JsonValue
+from qwen35_local.chat.schema import as_list, as_object, leaves, listed, referred
 from qwen35_local.chat.tools import read_tool
 from qwen35_local.errors import InputError
 
+_UNIONS = ("anyOf", "oneOf")
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,1000})(\.0+)?")
 _NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?")
 _CONSTANTS: dict[str, tuple[str, JsonValue]] = {
@@ -35,25 +37,77 @@ class ToolSchemas:
             except InputError:
                 continue
             function = definition.get("function", definition)
-            self._parameters[function["name"]] = _object(function.get("parameters"))
+            self._parameters[function["name"]] = as_object(function.get("parameters"))
 
     def __contains__(self, tool: str) -> bool:
         return tool in self._parameters
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parameters)
+
     def __bool__(self) -> bool:
         return bool(self._parameters)
 
+    def root(self, tool: str) -> Mapping[str, Any]:
+        """The schema of all parameters, in which references are looked up."""
+        return self._parameters.get(tool, {})
+
+    def declared(self, tool: str) -> dict[str, Any]:
+        """The schema of each parameter, in order."""
+        found: dict[str, Any] = {}
+        for part in _parts(self.root(tool), (*_UNIONS, "allOf")):
+            found.update((name, each) for name, each in as_object(part.get("properties")).items() if name not in found)
+        return found
+
+    def required(self, tool: str) -> set[str]:
+        names = (name for part in _parts(self.root(tool), ("allOf",)) for name in as_list(part.get("required")))
+        return {name for name in names if isinstance(name, str)}
+
+    def other(self, tool: str) -> Any:
+        """The schema of parameters that are not declared; None where there is none."""
+        return self.root(tool).get("additionalProperties")
+
     def read(self, tool: str, parameter: str, text: str) -> JsonValue:
         """The value an argument's text stands for; the text itself when tool or parameter is unknown."""
-        return read_value(text, self._types(tool, parameter))
+        schema, root = self._schema(tool, parameter), self.root(tool)
+        value = read_value(text, allowed_types(schema, root))
+        return value if isinstance(value, str) or not _is_listed_text(text, value, leaves(schema, root)) else text
 
     def is_text(self, tool: str, parameter: str) -> bool:
         """Whether any text of the argument stands for itself."""
-        return self._types(tool, parameter) <= {"string"}
+        return allowed_types(self._schema(tool, parameter), self.root(tool)) <= {"string"}
 
-    def _types(self, tool: str, parameter: str) -> frozenset[str]:
-        root = self._parameters.get(tool, {})
-        return allowed_types(_object(root.get("properties")).get(parameter), root)
+    def _schema(self, tool: str, parameter: str) -> Any:
+        declared = self.declared(tool)
+        return declared[parameter] if parameter in declared else self.other(tool)
+
+
+def _parts(root: Mapping[str, Any], unions: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+    """A schema, and those that it is put together from."""
+    waiting: list[Any] = [root]
+    seen = set()
+    while waiting:
+        node = waiting.pop(0)
+        if not isinstance(node, Mapping) or id(node) in seen:
+            continue
+        seen.add(id(node))
+        yield node
+        for union in unions:
+            waiting += as_list(node.get(union))
+        waiting.append(referred(node.get("$ref"), root))
+
+
+def _is_listed_text(text: str, value: JsonValue, allowed: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether an enumeration has the text, and nothing in the schema the value that it spells."""
+    has_text = False
+    for leaf in allowed:
+        values = listed(leaf)
+        if values is None and read_value(text, allowed_types(leaf, {})) == value:
+            return False
+        if any(type(each) is type(value) and each == value for each in values or ()):
+            return False
+        has_text |= text in (values or ())
+    return has_text
 
 
 def read_value(text: str, types: frozenset[str]) -> JsonValue:
@@ -90,31 +144,21 @@ def allowed_types(schema: Any, root: Mapping[str, Any]) -> frozenset[str]:
             continue
         seen.add(id(node))
         types.update(_own_types(node))
-        for union in ("anyOf", "oneOf", "allOf"):
-            waiting += _list(node.get(union))
+        for union in (*_UNIONS, "allOf"):
+            waiting += as_list(node.get(union))
         if isinstance(node.get("$ref"), str):
-            waiting.append(_referred(node["$ref"], root))
+            waiting.append(referred(node["$ref"], root))
     return frozenset(types)
 
 
 def _own_types(schema: Mapping[str, Any]) -> Iterable[str]:
     named = schema.get("type")
     if named is not None:
-        return [named] if isinstance(named, str) else [name for name in _list(named) if isinstance(name, str)]
-    types = [_type_of(value) for value in _list(schema.get("enum"))]
+        return [named] if isinstance(named, str) else [name for name in as_list(named) if isinstance(name, str)]
+    types = [_type_of(value) for value in as_list(schema.get("enum"))]
     if "const" in schema:
         types.append(_type_of(schema["const"]))
     return types + [kind for key, kind in (("properties", "object"), ("items", "array")) if key in schema]
-
-
-def _referred(reference: str, root: Mapping[str, Any]) -> Any:
-    """What "#/$defs/Name" points at, None for anything else."""
-    if not reference.startswith("#/"):
-        return None
-    node: Any = root
-    for key in reference[2:].split("/"):
-        node = _object(node).get(key.replace("~1", "/").replace("~0", "~"))
-    return node
 
 
 def _type_of(value: Any) -> str:
@@ -124,11 +168,3 @@ def _type_of(value: Any) -> str:
     if value is None:
         return "null"
     return next((name for kind, name in kinds if isinstance(value, kind)), "array")
-
-
-def _object(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, (list, tuple)) else ()

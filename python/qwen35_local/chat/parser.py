@@ -32,6 +32,7 @@ from qwen35_local.chat.events import (
 from qwen35_local.chat.lookahead import Lookahead
 from qwen35_local.chat.messages import ToolCall
 from qwen35_local.chat.unfinished_call import UnfinishedCall, json_call
+from qwen35_local.chat.wishes import FREE_CHOICE, ToolChoice
 
 _SPACE = " \t\r\n"
 _JSON_SIGN = re.compile(r'["\\{}<]')
@@ -68,10 +69,12 @@ class OutputParser:
         in_reasoning: bool = False,
         in_answer: bool = False,
         tokens: Container[str] = (),
+        choice: ToolChoice = FREE_CHOICE,
     ) -> None:
         """`tools`: what the prompt offered. `in_reasoning`: the prompt ended with an open `<think>`
         (`Prompt.starts_in_reasoning`); `in_answer`: with `</think>` (`Prompt.starts_in_answer`). `tokens`: spellings
-        that are tokens of the vocabulary; empty when only text is known, and every spelling counts."""
+        that are tokens of the vocabulary; empty when only text is known, and every spelling counts. `choice`: which
+        calls there may be; what looks like another one is text."""
         self._schemas = ToolSchemas(tools)
         self._state = _State.PROSE
         self._in_reasoning = in_reasoning
@@ -85,6 +88,7 @@ class OutputParser:
         self._text = Lookahead(tokens)
         self._events: list[Event] = []
         self._n_calls = 0
+        self._choice = choice
         self._call = UnfinishedCall()
 
     @property
@@ -150,9 +154,14 @@ class OutputParser:
             tags.append("</think>")
         if self._is_fresh and not self._in_answer:
             tags.append("<think>")
-        if self._schemas:
+        if self._may_call:
             tags += ["<tool_call>", "<function="]
         return tags
+
+    @property
+    def _may_call(self) -> bool:
+        has_room = self._choice.is_parallel or self._n_calls == 0
+        return bool(self._schemas) and self._choice.mode != "none" and has_room
 
     def _open(self, tag: str) -> None:
         if tag in ("<think>", "</think>"):
@@ -190,7 +199,8 @@ class OutputParser:
         if header is None:
             return False
         name = _bare(self._keep(header))
-        if not name or not (self._call.has_opener or name in self._schemas):
+        is_known = self._call.has_opener or name in self._schemas
+        if not name or not is_known or not self._is_chosen(name):
             return self._not_a_call()
         self._call.tool = name
         self._events.append(ToolCallStart(self._n_calls, name))
@@ -264,7 +274,7 @@ class OutputParser:
             self._take(len(tag))
         has_opener = self._call.has_opener
         self._complete_call(is_closed=True)
-        if tag == "<function=":
+        if tag == "<function=" and self._may_call:
             self._text.take_space()
             self._open(tag)
             self._call.has_opener = has_opener
@@ -298,7 +308,7 @@ class OutputParser:
 
     def _end_json(self) -> bool:
         call = json_call("".join(self._call.raw).removeprefix("<tool_call>"))
-        if call is None:
+        if call is None or not self._is_chosen(call[0]):
             return self._not_a_call()
         self._call.tool, arguments = call
         self._events.append(ToolCallStart(self._n_calls, self._call.tool))
@@ -306,6 +316,9 @@ class OutputParser:
             self._tell(self._call.add(name, value))
         self._state = _State.AFTER
         return True
+
+    def _is_chosen(self, name: str) -> bool:
+        return self._choice.names is None or name in self._choice.names
 
     def _take(self, n: int) -> str:
         return self._keep(self._text.take(n))

@@ -19,6 +19,7 @@ from qwen35_local.engine.cache import Disk, Entry, Logits, PrefixCache
 from qwen35_local.engine.cached_sequence import CachedSequence, Evaluate, Start, evaluate
 from qwen35_local.engine.compaction import shortened
 from qwen35_local.engine.encoding import Encoded, Vision, encode
+from qwen35_local.engine.forms import Forms, constraint_of
 from qwen35_local.engine.generation import REPLY_TOKENS, Generation
 from qwen35_local.engine.job import Failed, Job, Reading, Sink, Told
 from qwen35_local.engine.live import Live, Loaded
@@ -101,6 +102,7 @@ class Engine:
         self._own_sampling: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
         self.cache = PrefixCache(cache_bytes, disk, host_bytes=host_cache_bytes)
         self.reply_log = ReplyLog()
+        self.forms = Forms(self.tokenizer)
         self._reload = reload
         self._live = Live(model, lambda loaded: cached_sequence(_core.Sequence(loaded, kv=kv), self.cache))
         self._scheduler = Scheduler(self._live, self.cache, limits, evaluate, self._reuse)
@@ -255,6 +257,7 @@ class Engine:
 
     def _task(self, asked: Request | Completion, job: Job) -> tuple[Task, Compacted | None]:
         replies = [Reply(choice) for choice in range(asked.n)]
+        form = self.forms.of(asked)
         if isinstance(asked, Request):
             encoded, dropped = self._fitting(asked)
             keep = self._keeping(encoded, replies)
@@ -264,10 +267,12 @@ class Engine:
             self._check_room(encoded)
             dropped, keep = None, _forget
         room = self.context_tokens - len(encoded.tokens)
-        generations = [
-            Generation(asked, self._parser(asked, encoded), self.tokenizer, reply, room, lambda: job.wants_answer)
-            for reply in replies
-        ]
+
+        def generation(reply: Reply) -> Generation:
+            parser, constraint = self._parser(asked, encoded), constraint_of(form, asked, encoded.prompt)
+            return Generation(asked, parser, self.tokenizer, reply, room, lambda: job.wants_answer, constraint)
+
+        generations = [generation(reply) for reply in replies]
         return Task(job, encoded, generations, asked.logprobs, keep), dropped
 
     def _parser(self, asked: Request | Completion, encoded: Encoded) -> OutputParser | VerbatimParser:
@@ -278,6 +283,7 @@ class Engine:
             in_reasoning=encoded.prompt.starts_in_reasoning,
             in_answer=encoded.prompt.starts_in_answer,
             tokens=self.tokenizer.special_tokens,
+            choice=asked.tool_choice,
         )
 
     def _keeping(self, encoded: Encoded, replies: Sequence[Reply]) -> Callable[[Done], None]:

@@ -7,6 +7,7 @@ from typing import Protocol
 from qwen35_local import _core
 from qwen35_local.chat import events
 from qwen35_local.chat.events import TextDelta
+from qwen35_local.engine.constraint import Constraint
 from qwen35_local.engine.loops import WITH_ANSWER, WITH_DATA, WITH_THINKING, LoopFinder
 from qwen35_local.engine.reply import Completion, Event, Logprobs, Reason, Reply, Request, TokenLogprob
 from qwen35_local.engine.thinking import Thinking
@@ -47,9 +48,11 @@ class Generation:
         reply: Reply,
         room: int,
         wants_answer: Callable[[], bool] = lambda: False,
+        constraint: Constraint | None = None,
     ) -> None:
         """`room`: tokens that the context has for the reply. `wants_answer`: whether the thinking shall end now; asked
-        after every token. Raises InputError when the sampling settings do not fit the vocabulary."""
+        after every token. `constraint`: which tokens may come. Raises InputError when the sampling settings do not fit
+        the vocabulary."""
         self.reason: Reason | None = None
         """What ended the reply, once something has."""
         self.sampler = _core.Sampler(
@@ -70,6 +73,8 @@ class Generation:
         self._thinking = Thinking(budget, min(self._limit, room), tokenizer, wants_answer)
         self._loops = LoopFinder() if request.breaks_loops else None
         self._is_bound = request.output_format is not None
+        self._constraint = constraint
+        self._set_mask()
 
     def take(self, sampled: _core.Sampled) -> list[Event]:
         """The events of one more token."""
@@ -87,6 +92,7 @@ class Generation:
             self.reason = "length"
         else:
             shown += self._steer()
+            self._set_mask()
         return [reply.add(event) for event in (*told, *shown)]
 
     def finish(self) -> list[Event]:
@@ -115,7 +121,15 @@ class Generation:
             shown += self._before_stop(self._parser.feed(piece.text, is_token=piece.is_special))
         if self._loops is not None:
             self._look_for_loop(token, "".join(piece.text for piece in pieces), was_thinking)
+        if self._constraint is not None:
+            self._constraint.accept(token, in_reasoning=self._parser.in_reasoning)
         return shown
+
+    def _set_mask(self) -> None:
+        """Which tokens may be drawn next."""
+        if self._constraint is not None:
+            self.sampler.set_mask(self._constraint.mask())
+            self.reply.notes += self._constraint.new_notes()
 
     def _look_for_loop(self, token: int, text: str, was_thinking: bool) -> None:
         assert self._loops is not None
