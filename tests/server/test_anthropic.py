@@ -9,6 +9,9 @@ import pytest
 from conversations import CAPITAL, SUM, WEATHER_QUESTION, events_of
 from serving import Served
 
+from qwen35_local.server.anthropic.request import read_message
+from qwen35_local.server.body import Body
+
 anthropic = pytest.importorskip("anthropic", reason="the official client is not installed: pip install '.[clients]'")
 
 WEATHER = {
@@ -227,6 +230,32 @@ def test_what_the_start_says_of_the_prompt_is_what_the_end_says(http: httpx.Clie
     start, end = told["message_start"]["message"]["usage"], told["message_delta"]["usage"]
     for key in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"):
         assert start[key] == end[key]
+
+
+def test_results_are_read_in_the_order_of_their_calls(http: httpx.Client, server: Served) -> None:
+    """The template shows no ids."""
+    uses = [
+        {"type": "tool_use", "id": f"toolu_{city}", "name": "get_weather", "input": {"city": city}}
+        for city in ("Rome", "Oslo")
+    ]
+    results = [
+        {"type": "tool_result", "tool_use_id": f"toolu_{city}", "content": f"{city} {sky}"}
+        for city, sky in (("Rome", "sun"), ("Oslo", "snow"))
+    ]
+
+    def prompt(*blocks: Any) -> list[int]:
+        turns = [
+            {"role": "user", "content": "?"},
+            {"role": "assistant", "content": uses},
+            {"role": "user", "content": [*blocks]},
+        ]
+        asked = read_message(Body(raw(ASKED, messages=turns)), server.service).requests[0]
+        return server.service.engine.encode(asked).tokens
+
+    right, wrong = prompt(*results), prompt(*reversed(results))
+    assert right == wrong
+    stranger = {"type": "tool_result", "tool_use_id": "toolu_other", "content": "?"}
+    assert prompt(*results, stranger) != prompt(*reversed(results), stranger)
 
 
 def test_a_result_that_is_an_error_says_so(http: httpx.Client) -> None:

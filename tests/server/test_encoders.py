@@ -144,6 +144,14 @@ def test_half_a_character_is_escaped() -> None:
     assert json.loads(CompletionEncoder("m", False).whole([whole]))["content"] == half
 
 
+def test_what_keeps_a_connection_alive_says_nothing() -> None:
+    assert json.loads(LineEncoder("m", lambda: 0.0, is_chat=True).ping(None))["message"]["content"] == ""
+    assert json.loads(LineEncoder("m", lambda: 0.0, is_chat=False).ping(None))["response"] == ""
+    for is_asked_for in (True, False):
+        assert CompletionEncoder("m", is_asked_for).ping(None).startswith(b":")
+    assert CompletionEncoder("m", False).ping(Reading(1, 2)).startswith(b":")
+
+
 def test_lines_of_a_chat_and_of_a_completion() -> None:
     chat, generate = (LineEncoder("m", lambda: 1.5, is_chat=is_chat) for is_chat in (True, False))
     assert json.loads(chat.event(TextDelta("x"))) == {

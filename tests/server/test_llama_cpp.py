@@ -96,7 +96,7 @@ def test_what_the_server_is(http: httpx.Client, demo_engine: Engine) -> None:
     assert props["modalities"] == {"vision": False, "video": False, "audio": False}
     assert "/" not in props["model_path"]
     (slot,) = http.get("/slots").json()
-    assert slot == {"id": 0, "n_ctx": 4096, "is_processing": False}
+    assert slot == {"id": 0, "n_ctx": 4096, "is_processing": False, "n_past": 0}
 
 
 def test_metrics_count_what_was_done(http: httpx.Client) -> None:

@@ -4,12 +4,13 @@ Clients write several system messages, the role `developer`, arguments of calls 
 up to the user's question. The template refuses all of that.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 from qwen35_local import json_file
-from qwen35_local.chat.messages import Message, read_messages
+from qwen35_local.chat.messages import Message, ToolCall, read_messages
 from qwen35_local.errors import InputError
 from qwen35_local.server.errors import bad, refusal
 from qwen35_local.server.limits import Limits
@@ -39,9 +40,24 @@ def normalised(messages: Sequence[Message]) -> list[Message]:
     first = next((n for n, message in enumerate(messages) if message.role != "system"), len(messages))
     system = "\n\n".join(text for message in messages[:first] if (text := system_text(message)))
     turns = [replace(m, role="user") if m.role == "system" else m for m in messages[first:]]
+    turns = list(_in_order_of_calls(turns))
     if not any(message.role == "user" for message in turns):
         turns.insert(0, Message("user", CONTINUATION))
     return [Message("system", system), *turns] if system else turns
+
+
+def _in_order_of_calls(turns: Sequence[Message]) -> Iterator[Message]:
+    """Results in the order of the calls that they answer: the template shows no ids. Those that answer none of the last
+    calls keep their places, and so do all beside them."""
+    calls: tuple[ToolCall, ...] = ()
+    for is_result, run in groupby(turns, lambda message: message.role == "tool"):
+        messages = list(run)
+        if is_result:
+            places = {call.id: place for place, call in enumerate(calls)}
+            if all(message.tool_call_id in places for message in messages):
+                messages.sort(key=lambda message: places[message.tool_call_id])
+        calls = messages[-1].tool_calls
+        yield from messages
 
 
 def system_text(message: Message) -> str:
