@@ -184,8 +184,9 @@ def solve(
     parallel: int = 1,
 ) -> Plan:
     """What to choose where a choice is left: the widest of `formats` that fits the context (`kv` "auto"), and without a
-    context the longest that fits: with "auto" in the widest format that reaches the model's own context. Then the most
-    tokens of a pass that still fit; without a context fewer than the most only where it would be very short.
+    context the longest that fits: with "auto" in the widest format that reaches the model's own context, and of several
+    conversations no longer than that, so that the others have some. Then the most tokens of a pass that still fit;
+    without a context fewer than the most only where it would be very short.
 
     The plan does not fit when nothing does: it is then of the narrowest format and the shortest passes, and without a
     context of a short one.
@@ -200,7 +201,7 @@ def solve(
             chosen = next((each for each in allowed if longest[each] >= wanted), allowed[-1])
             if longest[chosen] >= least:
                 break
-        context_tokens = max(longest[chosen], least)
+        context_tokens = max(min(longest[chosen], wanted) if parallel > 1 else longest[chosen], least)
     else:
         tokens = context_tokens
         chosen = next((each for each in allowed if footprint.fits(tokens, each, budget, rows, parallel)), allowed[-1])

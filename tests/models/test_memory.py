@@ -144,7 +144,7 @@ def test_conversations_side_by_side_share_what_is_left(name: str, budget: int, p
     assert one.kv_tokens == one.context_tokens
     if not many.fits:
         return
-    assert many.context_tokens <= one.context_tokens
+    assert many.context_tokens <= model.config.context_tokens
     others = (many.kv_tokens - many.context_tokens) // (parallel - 1)
     assert model.page_tokens <= others <= many.context_tokens
     if others < many.context_tokens:
