@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDelta, ToolCallDone, ToolCallStart
     from qwen35_local.chat.messages import Message, ToolCall
     from qwen35_local.chat.presets import Sampling
+    from qwen35_local.chat.wishes import OutputFormat, ToolChoice
     from qwen35_local.engine.reply import Logprobs, TokenLogprob, Usage
     from qwen35_local.errors import (
         Cancelled,
@@ -38,6 +39,7 @@ else:
         **dict.fromkeys(("ToolCallStart", "ToolCallDelta", "ToolCallDone"), "chat.events"),
         **dict.fromkeys(("Message", "ToolCall"), "chat.messages"),
         "Sampling": "chat.presets",
+        **dict.fromkeys(("OutputFormat", "ToolChoice"), "chat.wishes"),
         **dict.fromkeys(("Logprobs", "TokenLogprob", "Usage"), "engine.reply"),
         **dict.fromkeys(("Cancelled", "DeviceError", "FormatError", "InputError", "OutOfMemory"), "errors"),
         **dict.fromkeys(("Qwen35Error", "TemplateError", "Unavailable"), "errors"),
@@ -68,6 +70,7 @@ __all__ = [
     "Message",
     "Model",
     "OutOfMemory",
+    "OutputFormat",
     "Qwen35Error",
     "ReasoningDelta",
     "Reply",
@@ -80,6 +83,7 @@ __all__ = [
     "ToolCallDelta",
     "ToolCallDone",
     "ToolCallStart",
+    "ToolChoice",
     "Unavailable",
     "Usage",
 ]

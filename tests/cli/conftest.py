@@ -9,6 +9,7 @@ import pytest
 from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDone
 from qwen35_local.chat.messages import Message, ToolCall
 from qwen35_local.chat.presets import preset
+from qwen35_local.chat.wishes import OutputFormat
 from qwen35_local.engine.reply import Done, Event, Request, Usage
 from qwen35_local.engine.reply_log import ReplyLog
 
@@ -26,9 +27,11 @@ class ScriptedEngine:
     def __init__(self, *script: str | ToolCall) -> None:
         self.script = list(script)
         self.requests: list[Request] = []
+        self.formats: list[OutputFormat] = []
         self.prefilled: list[Message] = []
         self.reply_log = ReplyLog()
         self.model = SimpleNamespace(device="none")
+        self.forms = SimpleNamespace(check=self.formats.append)
 
     def preset(self, *, thinking: bool) -> object:
         return preset("qwen3.5", "thinking" if thinking else "instruct")

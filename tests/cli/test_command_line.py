@@ -77,6 +77,24 @@ def test_a_budget_of_thinking() -> None:
     assert refused(qwen35(*ask, "6", "--no-think"))
 
 
+def test_an_answer_by_a_schema(tmp_path: Path) -> None:
+    path = tmp_path / "schema.json"
+    path.write_text(
+        '{"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"], "additionalProperties": false}'
+    )
+    ask = ("chat", "-p", "What is 12 + 30?", "--temperature", "0")
+    for option in (
+        ("--schema", str(path)),
+        ("--json-schema", path.read_text().replace(', "additionalProperties": false', "")),
+    ):
+        run = qwen35(*ask, *option)
+        assert run.returncode == 0 and run.stdout.strip().startswith("{")
+        assert json.loads(run.stdout)["n"] in (1, 2)
+    run = qwen35(*ask, "--schema", '{"not": {}}')
+    assert refused(run) and '["not"]' in run.stderr
+    assert refused(qwen35(*ask, "--schema", str(tmp_path / "none.json")))
+
+
 def test_text_on_stdin_comes_before_the_prompt() -> None:
     piped = qwen35("chat", "--temperature", "0", "--json", stdin="What is the capital of France?")
     given = qwen35("chat", "--temperature", "0", "--json", "-p", "What is the capital of France?")
@@ -87,7 +105,14 @@ def test_text_on_stdin_comes_before_the_prompt() -> None:
 def test_json_is_one_event_per_line_and_the_last_is_done() -> None:
     run = qwen35("chat", "-p", "Hello!", "--json", "--temperature", "0")
     events = [json.loads(line) for line in run.stdout.splitlines()]
-    assert {event["type"] for event in events} <= {"reasoning", "text", "tool_call_start", "tool_call", "done"}
+    assert {event["type"] for event in events} <= {
+        "reasoning",
+        "text",
+        "tool_call_start",
+        "tool_call_delta",
+        "tool_call",
+        "done",
+    }
     assert [event["type"] for event in events].count("done") == 1
     last = events[-1]
     assert last["reason"] == "stop"

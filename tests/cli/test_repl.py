@@ -8,6 +8,7 @@ import pytest
 
 from qwen35_local import _core, hub
 from qwen35_local.chat.messages import Message, ToolCall
+from qwen35_local.chat.wishes import OutputFormat
 from qwen35_local.cli.repl import Repl
 from qwen35_local.cli.session import Session
 from qwen35_local.cli.session_store import SessionStore
@@ -218,6 +219,26 @@ def test_tools_are_read_from_a_file(scripted: Any, tmp_path: Path, capsys: pytes
     path.write_text('[{"type": "function"}]')
     repl.take(f"/tools {path}")
     assert list(repl.session.tools) == tools
+
+
+def test_answers_follow_a_schema_until_it_is_off(
+    scripted: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "answer.json"
+    path.write_text('{"type": "integer"}')
+    repl = conversation(scripted, "5", "6", "7")
+    repl.take(f"/schema {path}")
+    assert 'schema: {"type": "integer"}' in capsys.readouterr().out
+    repl.take("a")
+    repl.take('/schema {"type": "null"}')
+    repl.take("b")
+    repl.take(f"/schema {tmp_path}/none")
+    assert "! " in capsys.readouterr().out
+    repl.take("/schema off")
+    repl.take("c")
+    wanted = [OutputFormat("json_schema", '{"type": "integer"}'), OutputFormat("json_schema", '{"type": "null"}')]
+    assert [request.output_format for request in repl.session.engine.requests] == [*wanted, None]
+    assert repl.session.engine.formats == wanted
 
 
 def test_hostile_output_reaches_the_terminal_escaped(scripted: Any, capsys: pytest.CaptureFixture[str]) -> None:

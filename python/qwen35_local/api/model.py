@@ -8,7 +8,7 @@ from dataclasses import replace
 from operator import index
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from qwen35_local.api.opening import KEYWORDS, Opening, Wish, local_path
 from qwen35_local.api.reply import Reply
@@ -16,6 +16,7 @@ from qwen35_local.api.stream import Stream
 from qwen35_local.chat.messages import Message, read_messages
 from qwen35_local.chat.presets import MAX_TOKENS, Sampling
 from qwen35_local.chat.tools import read_tools
+from qwen35_local.chat.wishes import ChoiceMode, OutputFormat, ToolChoice
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.job import Job
 from qwen35_local.engine.reply import Completion, Event, Request
@@ -161,11 +162,20 @@ class Model:
         stop: str | Sequence[str] = (),
         logprobs: int | None = None,
         n: int = 1,
+        output_format: OutputFormat | Mapping[str, Any] | None = None,
     ) -> Reply:
         """What follows a prompt. As `stream`, whose errors it raises, and whole."""
-        with self.stream(
-            prompt, sampling=sampling, seed=seed, max_tokens=max_tokens, stop=stop, logprobs=logprobs, n=n
-        ) as stream:
+        stream = self.stream(
+            prompt,
+            sampling=sampling,
+            seed=seed,
+            max_tokens=max_tokens,
+            stop=stop,
+            logprobs=logprobs,
+            n=n,
+            output_format=output_format,
+        )
+        with stream:
             return stream.result()
 
     def stream(
@@ -178,6 +188,7 @@ class Model:
         stop: str | Sequence[str] = (),
         logprobs: int | None = None,
         n: int = 1,
+        output_format: OutputFormat | Mapping[str, Any] | None = None,
     ) -> Stream:
         """What follows a prompt, as it is written: plain text, in which tags and calls are only text.
 
@@ -191,7 +202,9 @@ class Model:
             stop=_strings(stop),
             logprobs=logprobs,
             n=n,
+            output_format=_format(output_format),
         )
+        self._engine.forms.of(completion)
         return self._stream(lambda engine, job: engine.complete(completion, job=job), n)
 
     def chat(
@@ -199,6 +212,8 @@ class Model:
         messages: str | Iterable[Message | Mapping[str, Any]],
         *,
         tools: Iterable[Mapping[str, Any]] = (),
+        tool_choice: ToolChoice | ChoiceMode = "auto",
+        output_format: OutputFormat | Mapping[str, Any] | None = None,
         thinking: bool | None = None,
         thinking_tokens: int | None = None,
         keep_thinking: bool | None = None,
@@ -214,6 +229,8 @@ class Model:
         stream = self.chat_stream(
             messages,
             tools=tools,
+            tool_choice=tool_choice,
+            output_format=output_format,
             thinking=thinking,
             thinking_tokens=thinking_tokens,
             keep_thinking=keep_thinking,
@@ -233,6 +250,8 @@ class Model:
         messages: str | Iterable[Message | Mapping[str, Any]],
         *,
         tools: Iterable[Mapping[str, Any]] = (),
+        tool_choice: ToolChoice | ChoiceMode = "auto",
+        output_format: OutputFormat | Mapping[str, Any] | None = None,
         thinking: bool | None = None,
         thinking_tokens: int | None = None,
         keep_thinking: bool | None = None,
@@ -247,9 +266,11 @@ class Model:
         """The model's next message, as it is written.
 
         `messages`: the conversation, oldest first: `Message` objects or dictionaries in OpenAI's form; a string is one
-        message of the user. `tools`: what the model may call, in the form of OpenAI, Anthropic or MCP. `thinking` and
-        `keep_thinking` (of finished turns): None is as the model does by default. After `thinking_tokens` the thinking
-        is brought to an end, and the answer follows. `breaks_loops`: so it is when it repeats itself without end, and
+        message of the user. `tools`: what the model may call, in the form of OpenAI, Anthropic or MCP;
+        `tool_choice`: "auto", "none" or "required", or a `ToolChoice` of some of them. `output_format`: what the answer
+        has to be, a JSON schema as a dictionary or an `OutputFormat`. `thinking` and `keep_thinking` (of finished
+        turns): None is as the model does by default. After `thinking_tokens` the thinking is brought to an end, and the
+        answer follows. `breaks_loops`: so it is when it repeats itself without end, and
         an answer that does stops. `sampling` None: what the model card advises (`preset`); `seed`: the same seed gives
         the same reply. `max_tokens`: the longest reply, thinking included; None is 32,768. `stop`: the answer ends
         before the first of these strings. `logprobs`: None for none, else of every token and of so many of the most
@@ -268,6 +289,8 @@ class Model:
             said,
             self._sampling(sampling, seed, thinking=thinks),
             tools=read_tools(tools),
+            tool_choice=_choice(tool_choice),
+            output_format=_format(output_format),
             thinking=thinking,
             thinking_tokens=thinking_tokens,
             keep_thinking=keep_thinking,
@@ -277,6 +300,7 @@ class Model:
             n=n,
             breaks_loops=breaks_loops,
         )
+        engine.forms.of(request)
         return self._stream(lambda engine, job: engine.reply(request, job=job), n)
 
     def _stream(self, begin: Callable[[Engine, Job], Generator[Event, None, None]], n: int) -> Stream:
@@ -310,6 +334,24 @@ class Model:
         if not isinstance(chosen, Sampling):
             raise InputError(f"sampling: expected a Sampling, got {chosen!r}.")
         return chosen if seed is None else replace(chosen, seed=seed)
+
+
+def _format(wanted: OutputFormat | Mapping[str, Any] | None) -> OutputFormat | None:
+    if isinstance(wanted, Mapping):
+        return OutputFormat.of_schema(wanted)
+    if wanted is not None and not isinstance(wanted, OutputFormat):
+        raise InputError(f"output_format: expected a JSON schema or an OutputFormat, got {reprlib.repr(wanted)}.")
+    return wanted
+
+
+def _choice(wanted: ToolChoice | ChoiceMode) -> ToolChoice:
+    if isinstance(wanted, ToolChoice):
+        return wanted
+    if wanted not in get_args(ChoiceMode):
+        raise InputError(
+            f"tool_choice: expected {', '.join(get_args(ChoiceMode))} or a ToolChoice, got {reprlib.repr(wanted)}."
+        )
+    return ToolChoice(wanted)
 
 
 def _limit(max_tokens: int | None) -> int:

@@ -1,7 +1,11 @@
 """What may be asked of a reply beside the conversation: the form of the answer, and which tools are called."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
+
+from qwen35_local.errors import InputError
 
 FormatKind: TypeAlias = Literal["json_object", "json_schema", "regex", "lark"]
 ChoiceMode: TypeAlias = Literal["auto", "none", "required"]
@@ -14,6 +18,14 @@ class OutputFormat:
 
     kind: FormatKind
     definition: str = ""
+
+    @classmethod
+    def of_schema(cls, schema: Mapping[str, Any]) -> Self:
+        """JSON by a schema. Raises InputError when that is no JSON."""
+        try:
+            return cls("json_schema", json.dumps(schema))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InputError(f"output_format: expected a JSON schema of plain values: {error}.") from None
 
 
 @dataclass(frozen=True)

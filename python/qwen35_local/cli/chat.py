@@ -54,6 +54,15 @@ def chat(
     tools: Annotated[
         Path | None, typer.Option(help="JSON list of tools to offer, in the form of OpenAI, Anthropic or MCP.")
     ] = None,
+    schema: Annotated[
+        str | None,
+        typer.Option(
+            "--schema",
+            "--json-schema",
+            metavar="FILE|JSON",
+            help="Answer in JSON by this schema: a file, or the schema itself.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One event per line as JSON, on stdout.")] = False,
     temperature: Annotated[float | None, setting("temperature", "0 is greedy. Unset: the official preset.")] = None,
     top_k: Annotated[int | None, setting("top_k", "Keep the k most likely tokens; 0: all.")] = None,
@@ -132,6 +141,8 @@ def chat(
         session.keep_thinking = keep_thinking
     if tools is not None:
         session.tools = read_tool_file(tools)
+    if schema is not None:
+        session.hold_to(typed(schema))
     session.when_full = when_full
     session.stop, session.logprobs, session.n = tuple(stop or ()), logprobs, n
     for token, bias in logit_bias or ():

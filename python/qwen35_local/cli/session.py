@@ -10,6 +10,7 @@ from qwen35_local.chat import presets
 from qwen35_local.chat.messages import Message, read_messages
 from qwen35_local.chat.presets import Sampling
 from qwen35_local.chat.tools import read_tools
+from qwen35_local.chat.wishes import OutputFormat
 from qwen35_local.cli.terminal import printable_line
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.reply import Request, WhenFull
@@ -38,6 +39,7 @@ class Session:
     thinking_tokens: int | None = None
     """After so many, thinking is brought to an end; None: when the model ends it."""
     breaks_loops: bool = True
+    output_format: OutputFormat | None = None
     keep_thinking: bool | None = None
     when_full: WhenFull = "stop"
     tools: tuple[Mapping[str, Any], ...] = ()
@@ -75,6 +77,7 @@ class Session:
             thinking=self.thinking,
             thinking_tokens=self.thinking_tokens,
             breaks_loops=self.breaks_loops,
+            output_format=self.output_format,
             keep_thinking=self.keep_thinking,
             when_full=self.when_full,
             sampling=self.sampling,
@@ -100,6 +103,15 @@ class Session:
             self.logit_bias[self.engine.tokenizer.one_token(token)] = bias
         except InputError as error:
             raise InputError(f"--logit-bias: {error}") from None
+
+    def hold_to(self, schema: str) -> None:
+        """Answers are JSON by a schema from now on: its text, or a file that holds it. Raises InputError."""
+        if not schema.lstrip().startswith("{"):
+            wanted = OutputFormat.of_schema(json_file.read_object(Path(schema).expanduser()))
+        else:
+            wanted = OutputFormat("json_schema", schema)
+        self.engine.forms.check(wanted)
+        self.output_format = wanted
 
     @property
     def questions(self) -> list[int]:

@@ -240,6 +240,17 @@ def tools(chat: Conversation, rest: str) -> None:
     chat.pen.line(f"tools: {', '.join(names) or '(none)'}", dim=True)
 
 
+def schema(chat: Conversation, rest: str) -> None:
+    """/schema [FILE|JSON|off]: show the JSON schema that answers follow, or set it"""
+    session = chat.session
+    if rest == "off":
+        session.output_format = None
+    elif rest:
+        session.hold_to(rest)
+    shown = "(none)" if session.output_format is None else session.output_format.definition
+    chat.pen.line(f"schema: {printable_line(shown, 400)}", dim=True)
+
+
 def leave(chat: Conversation, rest: str) -> None:
     """/exit: leave"""
     chat.is_over = True
@@ -273,6 +284,7 @@ COMMANDS: dict[str, Command] = {
     "/save": save,
     "/load": load,
     "/tools": tools,
+    "/schema": schema,
     "/exit": leave,
     "/quit": leave,
     "/bye": leave,

@@ -10,7 +10,7 @@ from typing import Any
 from qwen35_local.chat.arguments import ToolSchemas
 from qwen35_local.chat.call_grammar import call_grammar, can_be_written
 from qwen35_local.chat.prompt import Prompt
-from qwen35_local.chat.wishes import FREE_CHOICE, ToolChoice
+from qwen35_local.chat.wishes import FREE_CHOICE, OutputFormat, ToolChoice
 from qwen35_local.engine.constraint import NO_LIMIT, Calls, Constraint, Form, Tokens
 from qwen35_local.engine.grammar import GrammarCompiler
 from qwen35_local.engine.reply import Completion, Request
@@ -48,6 +48,10 @@ class Forms:
         if answer is None and calls is None and not schemas:
             return None
         return Form(self._tokens, answer, calls, most if names else 0, choice.mode == "required")
+
+    def check(self, wanted: OutputFormat) -> None:
+        """Raises InputError for what cannot be followed."""
+        self._compiler.answer(wanted)
 
     def _calls_of(self, schemas: ToolSchemas, names: tuple[str, ...]) -> "Future[Calls] | None":
         closer = self._tokens.closer
