@@ -40,6 +40,7 @@ RUN = {
     ),
     "qwen35 bench [MODEL]…": "qwen35 bench {demo} -p 16 -n 4 -d 0 --batch 1 -r 1",
     "qwen35 plan MODEL": "qwen35 plan {demo}",
+    "qwen35 plan MODEL --parallel N": "qwen35 plan {demo} --parallel 4",
     "qwen35 plan MODEL|SIZE": "qwen35 plan 9b --memory 1T",
     "qwen35 plan MODEL --device cuda --memory 24G": "qwen35 plan 9b --device cuda --memory 24G",
     "qwen35 bench MODEL --predict 3090|4090|5090|h200": "qwen35 bench 35b-a3b --predict 5090",
