@@ -183,6 +183,40 @@ def test_thinking_is_closed_after_its_budget(client: Any) -> None:
     assert [block.type for block in held.content] == ["thinking", "text"]
 
 
+def test_an_answer_of_a_given_form(client: Any) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+        "required": ["name", "age"],
+        "additionalProperties": False,
+    }
+    said = [{"role": "user", "content": "Ann is 31 years old. Who is it?"}]
+    form = {"format": {"type": "json_schema", "schema": schema}}
+    for asked in (ASKED, DIRECT):
+        message = client.messages.create(**asked | {"messages": said, "output_config": form})
+        found = json.loads(message.content[-1].text)
+        assert set(found) == {"name", "age"}
+        assert type(found["age"]) is int
+
+
+@pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "get_weather"}])
+@pytest.mark.parametrize("asked", [ASKED, DIRECT], ids=["thinking", "direct"])
+def test_a_call_can_be_required(client: Any, choice: dict[str, Any], asked: dict[str, Any]) -> None:
+    said = [{"role": "user", "content": "Hello! My name is Ann."}]
+    message = client.messages.create(**asked | {"messages": said, "tools": [WEATHER], "tool_choice": choice})
+    uses = [block for block in message.content if block.type == "tool_use"]
+    assert message.stop_reason == "tool_use"
+    assert uses
+    assert {(use.name, *use.input) for use in uses} == {("get_weather", "city")}
+
+
+def test_no_call_and_one_call(client: Any) -> None:
+    none = client.messages.create(**CALL, tool_choice={"type": "none"})
+    assert "tool_use" not in [block.type for block in none.content]
+    one = client.messages.create(**CALL, tool_choice={"type": "any", "disable_parallel_tool_use": True})
+    assert [block.type for block in one.content].count("tool_use") == 1
+
+
 def test_the_beta_client_and_the_list_of_models(client: Any) -> None:
     message = client.beta.messages.create(**DIRECT, betas=["interleaved-thinking-2025-05-14"])
     assert "Rome" in message.content[0].text

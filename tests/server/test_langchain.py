@@ -71,3 +71,25 @@ def test_streams_a_call(model: Any) -> None:
         whole += part
     (call,) = whole.tool_calls
     assert (call["name"], call["args"]) == ("get_weather", {"city": "Rome"})
+
+
+def test_is_made_to_call_a_tool(model: Any) -> None:
+    """Ollama's API has no way to say so."""
+    if type(model).__name__ == "ChatOllama":
+        pytest.skip("Ollama's API cannot ask for a call")
+    reply = model.bind_tools([get_weather], tool_choice="get_weather").invoke("Hello! My name is Ann.")
+    assert [call["name"] for call in reply.tool_calls] == ["get_weather"]
+
+
+def test_answers_in_a_given_form(model: Any) -> None:
+    schema = {
+        "title": "Person",
+        "description": "A person.",
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+        "required": ["name", "age"],
+        "additionalProperties": False,
+    }
+    found = model.with_structured_output(schema, method="json_schema").invoke("Ann is 31 years old. Who is it?")
+    assert isinstance(found["name"], str)
+    assert type(found["age"]) is int

@@ -1,5 +1,6 @@
 """The endpoints of llama.cpp's server."""
 
+import json
 import re
 from typing import Any
 
@@ -63,6 +64,13 @@ def test_settings_of_a_completion(http: httpx.Client) -> None:
     (rome,) = {entry["id"] for entry in probed if "Rome" in entry["token"]} or {probed[0]["id"]}
     banned = posted(http, "/completion", ASKED | {"logit_bias": [[rome, False]], "n_probs": 1})
     assert rome not in [entry["id"] for entry in banned["completion_probabilities"]]
+
+
+def test_a_completion_of_a_given_form(http: httpx.Client) -> None:
+    schema = {"type": "object", "properties": {"n": {"enum": [41, 42]}}, "required": ["n"]}
+    schema |= {"additionalProperties": False}
+    found = json.loads(posted(http, "/completion", ASKED | {"json_schema": schema, "n_predict": 60})["content"])
+    assert found["n"] in (41, 42)
 
 
 def test_tokens_and_back(http: httpx.Client) -> None:

@@ -121,6 +121,23 @@ def test_options_are_followed(client: Any) -> None:
     assert first == again != other
 
 
+@pytest.mark.parametrize("think", [True, False])
+def test_an_answer_of_a_given_form(client: Any, think: bool) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+        "required": ["name", "age"],
+        "additionalProperties": False,
+    }
+    said = [{"role": "user", "content": "Ann is 31 years old. Who is it?"}]
+    chat = client.chat("any", said, format=schema, think=think, options=GREEDY)
+    found = json.loads(chat.message.content)
+    assert set(found) == {"name", "age"}
+    assert type(found["age"]) is int
+    free = client.generate("any", "Give me a JSON object.", format="json", think=think, options=GREEDY)
+    assert isinstance(json.loads(free.response), dict)
+
+
 def test_a_context_that_was_not_loaded_is_told_once(server: Served, http: httpx.Client) -> None:
     for _ in range(3):
         asked = ASKED | {"options": {"num_ctx": 131072, "num_predict": 1, "num_gpu": 99, "zebra": 1}}

@@ -125,6 +125,8 @@ class Exchange:
         await self._writer.start(200, encoder.media_type, [(b"x-accel-buffering", b"no")])
         data = encoder.start()
         reading: Reading | None = None
+        clock = asyncio.get_running_loop().time
+        written_at = clock()
         try:
             while True:
                 for one in told:
@@ -136,9 +138,13 @@ class Exchange:
                         data += encoder.event(one)
                 if len(self._replies) == self._expected:
                     break
-                await self._writer.write(data)
-                told = await self._take(limits.ping_seconds)
-                data = b"" if told else encoder.ping(reading)
+                if not data and clock() - written_at >= limits.ping_seconds:
+                    data = encoder.ping(reading)
+                if data:
+                    await self._writer.write(data)
+                    written_at = clock()
+                told = await self._take(written_at + limits.ping_seconds - clock())
+                data = b""
             data += encoder.end()
         except Gone:
             raise
