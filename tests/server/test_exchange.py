@@ -3,6 +3,12 @@
 import json
 
 import httpx
+import pytest
+from serving import served
+
+from qwen35_local.engine.engine import Engine
+from qwen35_local.engine.reply import Request
+from qwen35_local.server.limits import Limits
 
 QUESTION = {"messages": [{"role": "user", "content": "What is 12 + 30?"}], "temperature": 0}
 
@@ -36,3 +42,19 @@ def test_what_is_not_here(http: httpx.Client) -> None:
         answer = http.request(method, path)
         assert answer.status_code == status
         assert answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("breaks_loops", [True, False])
+def test_what_repeats_itself_goes_on_where_the_server_was_told_so(
+    demo_engine: Engine, monkeypatch: pytest.MonkeyPatch, breaks_loops: bool
+) -> None:
+    asked: list[Request] = []
+    submit = demo_engine.submit
+    monkeypatch.setattr(
+        demo_engine,
+        "submit",
+        lambda request, *rest, **options: asked.append(request) or submit(request, *rest, **options),
+    )
+    with served(demo_engine, Limits(grace_seconds=1, breaks_loops=breaks_loops)) as server:
+        assert httpx.post(f"{server.url}/v1/chat/completions", json=QUESTION, timeout=60).status_code == 200
+    assert [request.breaks_loops for request in asked] == [breaks_loops]

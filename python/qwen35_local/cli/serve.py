@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from qwen35_local.cli.argument import DEMO_HELP
-from qwen35_local.cli.options import Device, KvOrAuto, Memory, Threads, count, gibibytes, parsed_as
+from qwen35_local.cli.options import BreakLoops, Device, KvOrAuto, Memory, Threads, count, gibibytes, parsed_as
 from qwen35_local.errors import InputError
 from qwen35_local.fields import number
 
@@ -48,6 +48,7 @@ def serve(
             help="Of the time: what prompts may take from replies that are being written.",
         ),
     ] = 0.9,
+    break_loops: BreakLoops = None,
     timeout: Annotated[float, seconds("Longest reply; 0: no limit.")] = 0,
     grace: Annotated[float, seconds("When asked to end: how long running replies may go on.")] = 10,
     ctx: Annotated[int, count(help="Context in tokens; 0: the model's own, if it fits.")] = 0,
@@ -98,7 +99,7 @@ def serve(
             prefill_share=prefill_share,
         )
         engine = open_engine(model, wish)
-        limits = Limits(reply_seconds=timeout, grace_seconds=grace)
+        limits = Limits(reply_seconds=timeout, grace_seconds=grace, breaks_loops=break_loops is not False)
         service = Service(engine, alias or engine.name, limits, Log(write_line))
         guard = Guard(None if unix_socket is not None else host, keys, allow_origin or ())
         where = f"unix socket {unix_socket}" if unix_socket is not None else address(opened.getsockname())

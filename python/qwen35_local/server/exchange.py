@@ -93,6 +93,8 @@ class Exchange:
         """Raises Refused."""
         first = 0
         for request in self._asked.requests:
+            if not self._service.limits.breaks_loops:
+                request = replace(request, breaks_loops=False)
             try:
                 job = self._service.engine.submit(request, self._sink(first), user=self._user)
             except Exception as error:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class Limits:
     """`queue_events`: told but not yet read by the client; beyond it the reply is cancelled. `stall_seconds`: how long
     a client may read nothing. `ping_seconds`: how long a stream may be silent. `reply_seconds`: of a whole reply; 0: no
-    limit. `grace_seconds`: how long running replies may take to finish when the server ends."""
+    limit. `grace_seconds`: how long running replies may take to finish when the server ends. `breaks_loops`: whether
+    thinking, and chat replies, that repeat themselves without end are ended."""
 
     body_bytes: int = 64 << 20
     messages: int = 10_000
@@ -22,3 +23,4 @@ class Limits:
     reply_seconds: float = 0
     grace_seconds: float = 10
     queue_events: int = 16_384
+    breaks_loops: bool = True
