@@ -24,13 +24,13 @@ from qwen35_local.engine.loops import (
 from qwen35_local.engine.reply import Completion
 from qwen35_local.engine.thinking import CLOSING
 
-QUICK = Patience(tokens=64, paragraphs=3)
+QUICK = Patience(sentences=64, tokens=64, paragraphs=3)
 ALL = pytest.mark.parametrize("patience", [WITH_THINKING, WITH_ANSWER, WITH_DATA])
 
 
-def found_after(tokens: list[int], patience: Patience) -> int | None:
+def found_after(tokens: list[int], patience: Patience, text: str = "0") -> int | None:
     finder = LoopFinder()
-    return next((n for n, token in enumerate(tokens, 1) if finder.push(token, "", patience)), None)
+    return next((n for n, token in enumerate(tokens, 1) if finder.push(token, text, patience)), None)
 
 
 @ALL
@@ -65,6 +65,28 @@ def test_numbers_that_count_up_are_none() -> None:
     listed = [token for n in range(5000) for token in (7, 8, 100 + n // 10, 60 + n % 10, 9)]
     assert found_after(listed, WITH_THINKING) is None
     assert found_after([7, 8, 9] * 5000, WITH_THINKING) is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "is_words"),
+    [
+        ("So it is. ", True),
+        (" Wait, 3 + 4 is 7, so", False),
+        ("Wait, let me check that again: 3 + 4 is 7. ", True),
+        ("\u6211\u6709", True),
+        ("0, ", False),
+        ("-", False),
+        ("A", False),
+        ("", False),
+        ('<tr><td class="empty">&nbsp;</td></tr>\n', False),
+        ('{"name": "", "tags": []}, ', False),
+    ],
+)
+def test_sentences_may_repeat_less_long_than_data(text: str, is_words: bool) -> None:
+    found = found_after([7] * 6000, WITH_ANSWER, text)
+    expected = WITH_ANSWER.sentences if is_words else WITH_ANSWER.tokens
+    assert found is not None
+    assert 0 <= found - expected - 1 < STEP
 
 
 def test_a_longer_period_than_is_looked_for_is_none() -> None:
@@ -106,8 +128,8 @@ def test_paragraphs_that_are_short_open_or_different_are_none(text: str) -> None
 @pytest.fixture
 def engine(talker: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
     monkeypatch.setattr(generation, "WITH_THINKING", QUICK)
-    monkeypatch.setattr(generation, "WITH_ANSWER", Patience(128, 5))
-    monkeypatch.setattr(generation, "WITH_DATA", Patience(512, 0))
+    monkeypatch.setattr(generation, "WITH_ANSWER", Patience(128, 128, 5))
+    monkeypatch.setattr(generation, "WITH_DATA", Patience(512, 512, 0))
     return Engine(_core.Model(talker))
 
 

@@ -51,18 +51,12 @@ def _read(is_over: threading.Event, answer_now: Callable[[], None]) -> None:
     terminal = create_input()
     kept: list[KeyPress] = []
     with suppress(OSError):  # a terminal that is gone
-        while not is_over.is_set():
-            has_come = _has_come(is_over)
-            if has_come:
-                kept += terminal.read_keys()
-                if terminal.closed:
-                    break
-                continue
-            for key in terminal.flush_keys():  # an Esc behind which nothing came is the key, not the beginning of one
-                if key.key == Keys.Escape:
-                    answer_now()
-                else:
-                    kept.append(key)
+        while not (is_over.is_set() or terminal.closed):
+            keys = terminal.read_keys() if _has_come(is_over) else terminal.flush_keys()
+            if keys and keys[-1].key == Keys.Escape:  # nothing came behind it: it is the key, not the beginning of one
+                answer_now()
+                keys.pop()
+            kept += keys
     store_typeahead(terminal, kept)
 
 

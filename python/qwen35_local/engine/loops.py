@@ -1,8 +1,8 @@
 """Whether a reply goes round in circles: the same tokens again and again, or the same paragraph.
 
-An exact period is looked for among the last tokens, every `STEP` of them. What counts up, or differs in a word, is no
-period; of that the second rule sees what repeats as a paragraph. docs/conversations.md has what both find and what they
-let pass (`python -m models.demo.training.loops` measures it).
+An exact period is looked for among the last tokens, every `STEP` of them; tables and data may have one for longer than
+sentences. What counts up, or differs in a word, is no period; of that the second rule sees what repeats as a paragraph.
+docs/conversations.md has what both find and what they let pass (`python -m models.demo.training.loops` measures it).
 """
 
 from array import array
@@ -20,16 +20,17 @@ SHORTEST_PARAGRAPH = 40  # characters, white space apart
 
 @dataclass(frozen=True)
 class Patience:
-    """How much repetition is no loop yet. `tokens`: that a period has gone on for behind its first time; `paragraphs`:
-    alike, of the last four times as many; 0: they are not looked at."""
+    """How much repetition is no loop yet. `sentences` and `tokens`: that a period of words, or of anything, has gone on
+    for behind its first time; `paragraphs`: alike, of the last four times as many; 0: they are not looked at."""
 
+    sentences: int
     tokens: int
     paragraphs: int
 
 
-WITH_THINKING = Patience(tokens=2048, paragraphs=8)
-WITH_ANSWER = Patience(tokens=4096, paragraphs=16)
-WITH_DATA = Patience(tokens=16_384, paragraphs=0)
+WITH_THINKING = Patience(sentences=1024, tokens=4096, paragraphs=8)
+WITH_ANSWER = Patience(sentences=1024, tokens=4096, paragraphs=16)
+WITH_DATA = Patience(sentences=16_384, tokens=16_384, paragraphs=0)
 """Arguments of a call and what a grammar binds: tables of zeros are as good as any."""
 
 
@@ -42,29 +43,38 @@ class LoopFinder:
         self._paragraphs: deque[int] = deque()  # hashes of the last ones
         self._alike: Counter[int] = Counter()  # how often each of them is there
         self._paragraph: list[str] = []  # its lines so far
-        self._line = ""
+        self._line: list[str] = []
+        self._texts: deque[str] = deque(maxlen=LONGEST_PERIOD)  # of the last tokens
 
     def push(self, token: int, text: str, patience: Patience) -> bool:
         """Whether it goes round in circles with one more token, whose text is `text`; once it does, that stays."""
         self._tokens.append(token)
+        self._texts.append(text)
         if patience.paragraphs and "\n" in text:
             self._end_lines(text, patience)
         elif patience.paragraphs:
-            self._line += text
+            self._line.append(text)
         if len(self._tokens) % STEP == 0:
-            last = self._tokens[-patience.tokens - LONGEST_PERIOD :]
-            self.is_looping |= period_of(np.frombuffer(last, np.int32), patience.tokens) > 0
+            self.is_looping |= self._has_period(patience)
         return self.is_looping
+
+    def _has_period(self, patience: Patience) -> bool:
+        last = np.frombuffer(self._tokens[-patience.tokens - LONGEST_PERIOD :], np.int32)
+        period = period_of(last, patience.sentences)
+        if period and not is_sentences("".join(self._texts)):
+            period = period_of(last, patience.tokens)
+        return period > 0
 
     def _end_lines(self, text: str, patience: Patience) -> None:
         first, *others = text.split("\n")
-        self._line += first
-        for line in others:
-            if self._line.strip():
-                self._paragraph.append("".join(self._line.split()))
+        self._line.append(first)
+        for following in others:
+            line = "".join("".join(self._line).split())
+            if line:
+                self._paragraph.append(line)
             elif self._paragraph:
                 self._end_paragraph(patience)
-            self._line = line
+            self._line = [following]
 
     def _end_paragraph(self, patience: Patience) -> None:
         paragraph = "".join(self._paragraph)
@@ -75,6 +85,14 @@ class LoopFinder:
             if len(self._paragraphs) > 4 * patience.paragraphs:
                 self._alike[self._paragraphs.popleft()] -= 1
             self.is_looping |= self._alike[hash(paragraph)] >= patience.paragraphs
+
+
+def is_sentences(text: str) -> bool:
+    """Whether a text is of words, and not of numbers, markup or an encoding. Only some languages put spaces between."""
+    words = text.split()
+    letters = sum(letter.isalpha() for letter in text)
+    has_words = not text.isascii() or len(text) <= 20 * len(words)
+    return letters > 0 and has_words and 4 * letters >= 3 * sum(map(len, words))
 
 
 def period_of(tokens: NDArray[np.int32], long: int) -> int:
