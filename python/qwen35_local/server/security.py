@@ -51,7 +51,7 @@ class Guard:
         return [
             (b"access-control-allow-origin", origin.encode()),
             (b"access-control-allow-methods", b"GET, POST, DELETE, OPTIONS"),
-            (b"access-control-allow-headers", b"authorization, content-type, x-api-key"),
+            (b"access-control-allow-headers", b"authorization, *"),  # clients in a browser send many of their own
             (b"access-control-max-age", b"600"),
             (b"vary", b"origin"),
         ]
