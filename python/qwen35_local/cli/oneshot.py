@@ -106,7 +106,12 @@ def event_dict(event: Event) -> dict[str, Any]:
             return {"type": "tool_call", "name": call.name, "arguments": dict(call.arguments)}
         case Done():
             cache = event.reuse.as_dict()
-            done = {"type": "done", "reason": event.reason, "usage": event.usage.as_dict(), "cache": cache}
+            done: dict[str, Any] = {
+                "type": "done",
+                "reason": event.reason,
+                "usage": event.usage.as_dict(),
+                "cache": cache,
+            }
             if event.notes:
                 done["notes"] = list(event.notes)
             return done if event.stop_string is None else {**done, "stop_string": event.stop_string}
