@@ -175,6 +175,8 @@ def test_completions(client: Any, server: Served) -> None:
     several = client.completions.create(**(ask | {"prompt": [ids, ids], "n": 2, "echo": True}))
     assert [choice.text for choice in several.choices] == [ask["prompt"] + text] * 4
     assert [choice.index for choice in several.choices] == [0, 1, 2, 3]
+    assert several.usage.prompt_tokens == 2 * len(ids)  # each prompt once, of however many replies
+    assert several.usage.completion_tokens == 4 * answer.usage.completion_tokens
     told = client.completions.create(logprobs=2, **ask).choices[0].logprobs
     assert "".join(told.tokens) == text
     assert [len(told.token_logprobs), len(told.top_logprobs), len(told.text_offset)] == [len(told.tokens)] * 3

@@ -235,6 +235,14 @@ def test_deep_body(http: httpx.Client) -> None:
     assert "deep" in answer.json()["error"]["message"]
 
 
+def test_many_values(http: httpx.Client) -> None:
+    """Two bytes of text would take sixty of memory."""
+    body = b'{"messages": [' + b"[]," * 2_100_000 + b"[]]}"
+    answer = http.post("/v1/chat/completions", content=body)
+    assert answer.status_code == 400
+    assert "values" in answer.json()["error"]["message"]
+
+
 def test_what_is_not_known_is_named_once(http: httpx.Client, server: Any) -> None:
     body = {"messages": HI, "max_tokens": 1, "quite_new\n": 1}
     for _ in range(2):

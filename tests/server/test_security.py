@@ -205,13 +205,14 @@ def test_unix_socket(demo_engine: Engine, tmp_path: Path, server: Served) -> Non
         server.service.is_closing = False
 
 
-class TestLimits:
-    @pytest.fixture(scope="class")
-    def strict(self, demo_engine: Engine) -> Iterator[Served]:
-        limits = Limits(body_bytes=1 << 20, header_seconds=0.5, body_seconds=0.5, grace_seconds=1, connections=20)
-        with served(demo_engine, limits) as running:
-            yield running
+@pytest.fixture(scope="module")
+def strict(demo_engine: Engine) -> Iterator[Served]:
+    limits = Limits(body_bytes=1 << 20, header_seconds=0.5, body_seconds=0.5, grace_seconds=1, connections=20)
+    with served(demo_engine, limits) as running:
+        yield running
 
+
+class TestLimits:
     def address(self, running: Served) -> tuple[str, int]:
         return "127.0.0.1", int(running.url.rpartition(":")[2])
 
@@ -220,6 +221,16 @@ class TestLimits:
         assert answer.status_code == 413
         chunks = (b"x" * 65536 for _ in range(32))
         assert httpx.post(strict.url + CHAT, content=chunks).status_code == 413
+
+    def test_many_bodies(self, strict: Served) -> None:
+        """What is received at a time has a bound, too, and is let go of."""
+        strict.service.receiving_bytes += strict.service.limits.all_bodies_bytes
+        try:
+            assert httpx.post(strict.url + CHAT, json=BODY).status_code == 503
+        finally:
+            strict.service.receiving_bytes -= strict.service.limits.all_bodies_bytes
+        assert strict.service.receiving_bytes == 0
+        assert httpx.post(strict.url + CHAT, json=BODY).status_code == 200
 
     def test_slow_head(self, strict: Served) -> None:
         with socket.create_connection(self.address(strict)) as raw:

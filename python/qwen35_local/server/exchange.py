@@ -28,7 +28,7 @@ class Answering:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises Refused as long as nothing was written, and Gone."""
-        body = await read_body(scope, receive, self._service.limits)
+        body = await read_body(scope, receive, self._service)
         writer = Writer(scope, send, self._service.limits)
         # Off the loop: a large body takes its time to parse and to check.
         asked = await asyncio.to_thread(self._read, body, scope["path"])
@@ -106,7 +106,8 @@ class Exchange:
 
     @property
     def _user(self) -> str:
-        return f"{self._record.client} {self._asked.user}"
+        """Programs of one machine are told apart by what they call themselves."""
+        return f"{self._record.client} {self._record.agent} {self._asked.user}"
 
     def _sink(self, first: int) -> Callable[[Told], None]:
         """Where a prompt's replies tell; `first`: the number of its first one."""
@@ -197,12 +198,22 @@ class Exchange:
                 job.cancel()
 
     def _account(self) -> None:
+        """Into the log and the counters; the prompt of several replies once."""
         record = self._record
-        for reply in self._replies.values():
-            self._service.counters.count_reply(reply.reason, reply.usage)
-            record.prompt_tokens += reply.usage.prompt_tokens
-            record.reused_tokens += reply.usage.reused_tokens
-            record.generated_tokens += reply.usage.generated_tokens
+        first = 0
+        for request in self._asked.requests:
+            for choice in range(first, first + request.n):
+                reply = self._replies.get(choice)
+                if reply is None:
+                    continue
+                usage = reply.usage
+                if choice > first:
+                    usage = replace(usage, prompt_tokens=0, reused_tokens=0, evaluated_tokens=0)
+                self._service.counters.count_reply(reply.reason, usage)
+                record.prompt_tokens += usage.prompt_tokens
+                record.reused_tokens += usage.reused_tokens
+                record.generated_tokens += usage.generated_tokens
+            first += request.n
 
 
 def _too_long(seconds: float) -> Refused:

@@ -28,9 +28,10 @@ class Front:
             return
         client = scope.get("client")
         path = scope.get("raw_path", b"").decode("latin-1")
-        record = Record(client[0] if client else "local", scope["method"], path)
-        scope.setdefault("state", {})["record"] = record
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        agent = headers.get("user-agent", "")[:100]
+        record = Record(client[0] if client else "local", scope["method"], path, agent)
+        scope.setdefault("state", {})["record"] = record
         cors = self._guard.cors(headers)
 
         async def noting_send(message: Message) -> None:

@@ -8,6 +8,7 @@ import msgspec
 from qwen35_local.json_file import is_shallow
 from qwen35_local.server.errors import bad
 
+_MOST_VALUES = 4_000_000  # each takes some 64 bytes, from as few as two in the text
 _encoder = msgspec.json.Encoder()
 
 
@@ -21,6 +22,8 @@ def encoded(value: Any) -> bytes:
 
 def parsed(data: bytes) -> dict[str, Any]:
     """The object that a client sent. Raises Refused."""
+    if sum(map(data.count, b"[{,")) > _MOST_VALUES:
+        raise bad(None, f"the body holds more than {_MOST_VALUES} values.")
     try:
         value = msgspec.json.decode(data)
     except (msgspec.DecodeError, RecursionError, ValueError) as error:

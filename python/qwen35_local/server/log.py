@@ -10,11 +10,13 @@ _UNSAFE = re.compile(r"[^\x20-\x7e]")
 
 @dataclass
 class Record:
-    """A request as the log tells it. Tokens: of the prompts, of those how many were reused, and generated."""
+    """A request as the log tells it. `agent`: what the client calls itself. Tokens: of the prompts, of those how many
+    were reused, and generated."""
 
     client: str
     method: str
     path: str
+    agent: str = ""
     status: int = 0
     prompt_tokens: int = 0
     reused_tokens: int = 0

@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable
+from functools import cache
 from hashlib import sha256
+from pathlib import Path
 from typing import Protocol
 
 from qwen35_local import __version__, _core
@@ -13,6 +15,12 @@ from qwen35_local.server.limits import Limits
 from qwen35_local.server.log import Log
 
 _MOST_NOTES = 1_000
+
+
+@cache
+def _build() -> str:
+    """Digest of the compiled core."""
+    return sha256(Path(_core.__file__).read_bytes()).hexdigest()
 
 
 class Running(Protocol):
@@ -42,6 +50,7 @@ class Service:
         self.counters = Counters()
         self.running: set[Running] = set()
         self.is_closing = False
+        self.receiving_bytes = 0
         self._noted: set[str] = set()
 
     @property
@@ -53,7 +62,7 @@ class Service:
     def fingerprint(self) -> str:
         """The same one and the same seed give the same text: model, format of keys and values, device and build."""
         engine = self.engine
-        parts = (engine.identity, engine.kv, engine.model.device, __version__, _core.__file__)
+        parts = (engine.identity, engine.kv, engine.model.device, __version__, _build())
         return "fp_" + sha256("\0".join(map(str, parts)).encode()).hexdigest()[:16]
 
     def note_unknown(self, path: str, names: list[str]) -> None:

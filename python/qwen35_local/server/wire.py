@@ -6,9 +6,10 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from qwen35_local.server.errors import Refused
+from qwen35_local.server.errors import RETRY_SECONDS, Refused
 from qwen35_local.server.json_text import encoded
 from qwen35_local.server.limits import Limits
+from qwen35_local.server.service import Service
 
 JSON = "application/json"
 
@@ -17,27 +18,32 @@ class Gone(Exception):
     """The client is no longer there, or does not read."""
 
 
-async def read_body(scope: Scope, receive: Receive, limits: Limits) -> bytes:
+async def read_body(scope: Scope, receive: Receive, service: Service) -> bytes:
     """Raises Refused when it is too large or comes too slowly, Gone when the client leaves."""
+    limits = service.limits
     headers = dict(scope["headers"])
     if int(headers.get(b"content-length", b"0")) > limits.body_bytes:
         raise _too_large(limits)
-    pieces: list[bytes] = []
-    size = 0
+    body = bytearray()
     try:
         async with asyncio.timeout(limits.body_seconds):
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise Gone
-                pieces.append(message.get("body", b""))
-                size += len(pieces[-1])
-                if size > limits.body_bytes:
+                piece = message.get("body", b"")
+                service.receiving_bytes += len(piece)
+                body += piece
+                if len(body) > limits.body_bytes:
                     raise _too_large(limits)
+                if service.receiving_bytes > limits.all_bodies_bytes:
+                    raise Refused(503, "too much is being received at once.", retry_after=RETRY_SECONDS)
                 if not message.get("more_body", False):
-                    return b"".join(pieces)
+                    return bytes(body)
     except TimeoutError:
         raise Refused(408, f"the body did not arrive within {limits.body_seconds:g} seconds.") from None
+    finally:
+        service.receiving_bytes -= len(body)
 
 
 def _too_large(limits: Limits) -> Refused:
@@ -75,7 +81,7 @@ class Writer:
             headers.append((b"retry-after", b"%d" % refused.retry_after))
         if refused.status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
-        if refused.status in (408, 413):
+        if refused.status in (408, 413, 503):
             headers.append((b"connection", b"close"))
         await self.whole(refused.status, encoded(body), headers=headers)
 

@@ -1,6 +1,7 @@
 """`/v1/chat/completions`: the answer, in one piece or as chunks."""
 
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from qwen35_local.server.errors import Refused
 from qwen35_local.server.json_text import encoded
 from qwen35_local.server.openai.errors import error_body
 from qwen35_local.server.openai.tools import INPUT
+from qwen35_local.server.openai.usage import usage_body
 from qwen35_local.server.service import Service
 
 LEAST_LOGPROB = -9999.0
@@ -66,7 +68,9 @@ class ChatEncoder:
             "system_fingerprint": service.fingerprint,
         }
         self._choices = [_Choice() for _ in range(n)]
-        self._usages: list[Usage] = []
+        self._started = time.monotonic()
+        self._read_before: int | None = None
+        self._usages: dict[int, Usage] = {}
 
     def start(self) -> bytes:
         return b""
@@ -98,21 +102,29 @@ class ChatEncoder:
         comment = b": reading the prompt, %d of %d tokens\n\n" % (reading.done, reading.total)
         if not self._shows_progress:
             return comment
-        progress = {"total": reading.total, "cache": 0, "processed": reading.done, "time_ms": 0}
+        if self._read_before is None:
+            self._read_before = reading.done
+        milliseconds = round(1000 * (time.monotonic() - self._started))
+        progress = {
+            "total": reading.total,
+            "cache": self._read_before,
+            "processed": reading.done,
+            "time_ms": milliseconds,
+        }
         return comment + _line({**self._head, "choices": [], "prompt_progress": progress})
 
     def end(self) -> bytes:
         last = b"data: [DONE]\n\n"
         if not self._shows_usage:
             return last
-        return _line({**self._head, "choices": [], "usage": usage_body(self._usages)}) + last
+        return _line({**self._head, "choices": [], "usage": usage_body(self._usages, len(self._choices))}) + last
 
     def failure(self, refused: Refused) -> bytes:
         return _line(error_body(refused)) + b"data: [DONE]\n\n"
 
     def whole(self, replies: Sequence[Done]) -> bytes:
         choices = [self._whole_choice(done) for done in replies]
-        usage = usage_body([done.usage for done in replies])
+        usage = usage_body({done.choice: done.usage for done in replies}, len(self._choices))
         return encoded({**self._head, "choices": choices, "usage": usage})
 
     def _whole_choice(self, done: Done) -> dict[str, Any]:
@@ -146,7 +158,7 @@ class ChatEncoder:
         return _line({**self._head, "choices": [body], **({"usage": None} if self._shows_usage else {})})
 
     def _done(self, done: Done) -> bytes:
-        self._usages.append(done.usage)
+        self._usages[done.choice] = done.usage
         begins = b"" if self._choices[done.choice].has_begun else self._delta(done.choice, {"content": ""})
         return begins + self._delta(done.choice, {}, finish(done))
 
@@ -179,9 +191,12 @@ class ChatEncoder:
 
 
 def finish(done: Done) -> dict[str, Any]:
-    """`stop_reason`: what `finish_reason` has no word for, the stop string too."""
+    """`stop_reason`: what `finish_reason` has no word for, the stop string too. `notes`: what is odd about the reply,
+    in words."""
     more = done.stop_string or (done.reason if done.reason in ("context", "loop") else None)
-    return {"finish_reason": REASONS[done.reason], **({"stop_reason": more} if more else {})}
+    stop = {"stop_reason": more} if more else {}
+    notes = {"notes": list(done.notes)} if done.notes else {}
+    return {"finish_reason": REASONS[done.reason], **stop, **notes}
 
 
 def arguments_text(call: ToolCall) -> str:
@@ -193,19 +208,6 @@ def free_text(call: ToolCall) -> str:
     """The input of a custom tool."""
     value = call.arguments.get(INPUT)
     return value if isinstance(value, str) else arguments_text(call)
-
-
-def usage_body(usages: Sequence[Usage]) -> dict[str, Any]:
-    """Of replies to one prompt, which is counted once."""
-    prompt = max((usage.prompt_tokens for usage in usages), default=0)
-    generated = sum(usage.generated_tokens for usage in usages)
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": generated,
-        "total_tokens": prompt + generated,
-        "prompt_tokens_details": {"cached_tokens": usages[0].reused_tokens if usages else 0},
-        "completion_tokens_details": {"reasoning_tokens": sum(usage.reasoning_tokens for usage in usages)},
-    }
 
 
 def logprob_body(told: Logprobs) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from qwen35_local.server.body import Body
 from qwen35_local.server.dialect import EVENT_STREAM, Asked
 from qwen35_local.server.errors import Refused, bad
 from qwen35_local.server.json_text import encoded
-from qwen35_local.server.openai.chat_encoder import LEAST_LOGPROB, finish, usage_body
+from qwen35_local.server.openai.chat_encoder import LEAST_LOGPROB, finish
 from qwen35_local.server.openai.errors import error_body
 from qwen35_local.server.openai.format import read_format
 from qwen35_local.server.openai.sampling import read_max_tokens, read_n, read_sampling, read_stop, read_user
+from qwen35_local.server.openai.usage import usage_body
 from qwen35_local.server.service import Service
 
 DEFAULT_TOKENS = 16
@@ -47,7 +48,7 @@ def read(body: Body, service: Service) -> Asked:
     options = body.object("stream_options")
     shows_usage = options is not None and options.find("include_usage", FLAG, False)
     texts = [service.engine.tokenizer.decode(tokens) if echoes else "" for tokens in prompts]
-    encoder = CompletionEncoder(service, [text for text in texts for _ in range(n)], shows_usage=shows_usage)
+    encoder = CompletionEncoder(service, [text for text in texts for _ in range(n)], n, shows_usage=shows_usage)
     requests = tuple(
         Completion(tokens, sampling, max_tokens, stop, logprobs, n, output_format=format) for tokens in prompts
     )
@@ -89,11 +90,11 @@ class _Choice:
 
 
 class CompletionEncoder:
-    """`prompts`: of each choice, what is repeated before its text."""
+    """`prompts`: of each choice, what is repeated before its text; `n`: choices of each prompt."""
 
     media_type = EVENT_STREAM
 
-    def __init__(self, service: Service, prompts: Sequence[str], *, shows_usage: bool) -> None:
+    def __init__(self, service: Service, prompts: Sequence[str], n: int, *, shows_usage: bool) -> None:
         self._head = {
             "id": "cmpl-" + secrets.token_hex(12),
             "object": "text_completion",
@@ -102,8 +103,9 @@ class CompletionEncoder:
             "system_fingerprint": service.fingerprint,
         }
         self._choices = [_Choice(prompt, len(prompt)) for prompt in prompts]
+        self._n = n
         self._shows_usage = shows_usage
-        self._usages: list[Usage] = []
+        self._usages: dict[int, Usage] = {}
 
     def start(self) -> bytes:
         return b""
@@ -115,7 +117,7 @@ class CompletionEncoder:
             case Logprobs():
                 self._choices[event.choice].logprobs.append(event)
             case Done():
-                self._usages.append(event.usage)
+                self._usages[event.choice] = event.usage
                 return self._piece(event.choice, "", finish(event))
             case _:
                 pass
@@ -128,7 +130,7 @@ class CompletionEncoder:
         last = b"data: [DONE]\n\n"
         if not self._shows_usage:
             return last
-        return _line({**self._head, "choices": [], "usage": usage_body(self._usages)}) + last
+        return _line({**self._head, "choices": [], "usage": usage_body(self._usages, self._n)}) + last
 
     def failure(self, refused: Refused) -> bytes:
         return _line(error_body(refused)) + b"data: [DONE]\n\n"
@@ -140,7 +142,8 @@ class CompletionEncoder:
             logprobs = logprobs_body(done.logprobs, choice.offset) if done.logprobs else None
             text = choice.prompt + done.message.text
             choices.append({"index": done.choice, "text": text, "logprobs": logprobs, **finish(done)})
-        return encoded({**self._head, "choices": choices, "usage": usage_body([done.usage for done in replies])})
+        usage = usage_body({done.choice: done.usage for done in replies}, self._n)
+        return encoded({**self._head, "choices": choices, "usage": usage})
 
     def _piece(self, number: int, text: str, end: dict[str, Any] | None = None) -> bytes:
         choice = self._choices[number]

@@ -27,11 +27,8 @@ def described(service: Service) -> dict[str, Any]:
         "max_model_len": engine.context_tokens,
         "architecture": {"input_modalities": ["text"], "output_modalities": ["text"]},
         "meta": {
-            "vocab_type": 2,
             "n_vocab": engine.tokenizer.vocab_size,
             "n_ctx": engine.context_tokens,
-            "n_ctx_train": engine.context_tokens,
-            "n_embd": 0,
             "size": engine.model.weight_bytes,
         },
     }
