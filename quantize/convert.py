@@ -32,7 +32,7 @@ from qwen35_local.quantize.importance import Importance
 from qwen35_local.quantize.kept import KeptTensors
 from qwen35_local.quantize.llama_types import layer_of
 from qwen35_local.quantize.plan import Plan, PlannedTensor
-from qwen35_local.quantize.recipe import DEFAULT_TYPE, Mixture, Recipe, file_type
+from qwen35_local.quantize.recipe import DEFAULT_TYPE, Mixture, Recipe, file_type, largest_preset_within
 from qwen35_local.quantize.report import Report, TensorReport, peak_memory
 from qwen35_local.quantize.rows import RowReader
 from qwen35_local.quantize.solve import Outcome, Solver
@@ -105,12 +105,13 @@ def convert(
             announce(given.count, _seconds(plan, given, threads, is_measured=mixture.has_target))
         if mixture.has_target:
             mixture = _as_measured(mixture, source_path, plan, given, target.parent, room, threads, progress)
-        if mixture.sensitivity is not None:
+            warnings = plan.warnings
             _, plan = plan_of(source_path, mixture, allow_requantize)
+            plan.warnings[:] = warnings
             plan.metadata["general.name"] = name
         written = _write(plan, target, progress, threads, given, memory, importance)
     seconds = 0.0 if dry_run else time.monotonic() - started
-    return _report(plan, written, source_path, target, preset, seconds, is_dry_run=dry_run)
+    return _report(plan, written, source_path, target, mixture.preset, seconds, is_dry_run=dry_run)
 
 
 def _report(
@@ -169,7 +170,7 @@ def _as_measured(
     progress: Callable[[TensorProgress], None] | None,
 ) -> Mixture:
     """The mixture by what this model loses, where that can be measured and the model then loses less than by what
-    others lose. The plan's warnings say why it was not measured."""
+    others lose, and than with a preset of that size. The plan's warnings say why it was not measured."""
     prior = "types are chosen by what other models of the family lose"
     if texts is None:
         plan.warnings.append(f"{prior}: this one is measured where it is calibrated")
@@ -199,7 +200,8 @@ def _as_measured(
         measurement = sensitivity.Measurement(exact, encoder, texts.calibration, Path(own), threads=threads)
         measured = replace(mixture, sensitivity=measurement.by_kind(show))
         tensors = [(tensor.name, tensor.shape) for tensor in exact.tensors]
-        return min(measured, mixture, key=lambda each: measurement.loss(each.assign(tensors, exact.model)))
+        candidates = [measured, mixture, *largest_preset_within(mixture, tensors, exact.model)]
+        return min(candidates, key=lambda each: measurement.loss(each.assign(tensors, exact.model)))
 
 
 def _file_bytes(plan: Plan) -> int:

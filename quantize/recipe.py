@@ -105,7 +105,7 @@ class Mixture:
         given = _overridden(tensors, self.overrides)
         types = llama_types(tensors, preset, kind.base, model, has_importance=True)
         if self.has_target:
-            return self._mixture(tensors, types, given, _FREE, model, self._target(tensors))
+            return self._mixture(tensors, types, given, _FREE, model, self.bytes_wanted(tensors))
         if kind.more and self.recipe == "qwen35":
             budget = sum(n_bytes(types[name], _count(shape)) for name, shape in tensors)
             return self._mixture(tensors, types, given, kind, model, budget)
@@ -115,7 +115,8 @@ class Mixture:
     def has_target(self) -> bool:
         return self.target_bytes is not None or self.target_bpw is not None
 
-    def _target(self, tensors: Tensors) -> int:
+    def bytes_wanted(self, tensors: Tensors) -> int:
+        """Of all tensors, where a target was given."""
         if self.target_bytes is not None:
             return self.target_bytes
         assert self.target_bpw is not None
@@ -161,6 +162,18 @@ class Mixture:
     def _sensitivity(self, kind: str, layer: int, model: Model) -> float:
         of_kind = self.sensitivity[kind] if self.sensitivity else _sensitivity_of(kind, model)
         return of_kind * (_depth(layer, model.layers) if layer >= 0 else 1.0)
+
+
+def largest_preset_within(mixture: Mixture, tensors: Tensors, model: Model) -> list[Mixture]:
+    """The preset of the most bytes that a mixture's target leaves room for, if there is one."""
+
+    def size(preset: Mixture) -> int:
+        types = preset.assign(tensors, model)
+        return sum(n_bytes(types[name], _count(shape)) for name, shape in tensors)
+
+    presets = [Mixture(name, overrides=mixture.overrides) for name, kind in FILE_TYPES.items() if kind.more]
+    within = {size(preset): preset for preset in presets if size(preset) <= mixture.bytes_wanted(tensors)}
+    return [within[max(within)]] if within else []
 
 
 def kind_of(name: str, shape: tuple[int, ...], model: Model) -> str | None:

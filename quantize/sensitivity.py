@@ -26,7 +26,7 @@ _TEXTS = 8
 _SCORED = 128  # the last tokens of each text
 _PIECE = 32  # rows of logits at a time in double precision
 
-_COMPARED = 2  # mixtures, in the end
+_COMPARED = 3  # mixtures, in the end
 _RUN = 6e10  # of one core, in products and sums a second
 
 Floats = NDArray[np.float32]

@@ -182,6 +182,14 @@ def test_what_loses_least_pays_for_the_rest_and_even_steps_are_for_the_feed_forw
     assert not layers(found, "attn_qkv", "Q4_0") and layers(found, "attn_qkv", "IQ4_NL")
 
 
+def test_the_preset_to_compare_a_target_with_is_the_largest_that_it_has_room_for() -> None:
+    config, model = SIZES["Qwen3.5-9B"].config, recipe.Model.of(SIZES["Qwen3.5-9B"].config)
+    exactly = size(config, types(config, "Q4_K_S", "qwen35"))
+    for target, wanted in ((exactly, ["Q4_K_S"]), (exactly - 1, ["Q4_0"]), (1 << 30, [])):
+        found = recipe.largest_preset_within(recipe.Mixture(target_bytes=target), tensors(config), model)
+        assert [mixture.preset for mixture in found] == wanted
+
+
 def test_types_by_pattern() -> None:
     model = recipe.Model.of(SMALL)
     mixture = recipe.Mixture("Q4_K_M", overrides={"*.ffn_down.*": "Q5_K", "blk.0.ffn_down.weight": "Q8_0"})
