@@ -37,7 +37,7 @@ class FileType:
 
 _K = ("Q5_K", "Q6_K", "Q8_0")
 # What loses least pays for the rest, which Q4_K_S has no bytes for. Not with Q3_K, which this program holds in 6 bits
-# (docs/memory.md); and not in Q4_K_M, where it is worth a twelfth of the loss and IQ4_XS is slower to compute with.
+# (docs/memory.md); and not in Q4_K_M, where it is worth 7 % of the loss and IQ4_XS is slower to compute with.
 _FEWER = dict.fromkeys(("attn_q", "ffn_gate", "ffn_up"), ("IQ4_XS", "Q4_K"))
 # As many bits, and as fast, as Q4_0, whose even steps lose half as much again where few weights are large.
 _UNEVEN = dict.fromkeys(("ssm_out", "attn_qkv", "attn_gate", "attn_q", "attn_k", "attn_v", "attn_output"), ("IQ4_NL",))
