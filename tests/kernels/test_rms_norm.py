@@ -40,7 +40,7 @@ def test_rows_and_threads_do_not_matter(name):
 
 
 @pytest.mark.parametrize("dtype", ["Q4_0", "Q8_0", "F16"])
-@pytest.mark.parametrize("lines", [(40,), (70, 33), (4000, 300)], ids=str)
+@pytest.mark.parametrize("lines", [(40,), (70, 33), (4000, 300)])
 def test_with_the_products_that_follow(device, dtype, lines):
     """Of one row a device may take the norm in the kernel of the products; of two it does not. The most lines are more
     panels than the card of tests/simt has blocks of threads for."""

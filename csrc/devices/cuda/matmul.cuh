@@ -231,15 +231,16 @@ DEVICE void multiply_into(Parts<kRows>& parts, const ProductPanel& at, const Inp
 template <unsigned kRows>
 DEVICE void matmul_rows(const MatmulArgs& args) {
   SHARED(Parts<kRows>, parts);
-  const ProductPanel at = panel_of(args, blockIdx.x);
-  prefetch_panel(at.product.w, at.panel);
+  const ProductPanel first = panel_of(args, blockIdx.x);
+  prefetch_panel(first.product.w, first.panel);
   await_predecessor();
   const Input input =
       kRows == 1 && args.norm.x != nullptr ? normed_input(args.norm) : input_of(args.x, args.quantised, kRows);
-  multiply_into<kRows>(parts, at, input, args.adds != 0);
-  for (unsigned panel = blockIdx.x + gridDim.x; kRows == 1 && panel < args.panels; panel += gridDim.x) {
-    __syncthreads();  // the parts of the last panel have been read
+  for (unsigned panel = blockIdx.x;;) {
     multiply_into<kRows>(parts, panel_of(args, panel), input, args.adds != 0);
+    panel += gridDim.x;
+    if (kRows > 1 || panel >= args.panels) break;
+    __syncthreads();  // the parts of the last panel have been read
   }
   if (args.route.top_k == 0 || !is_last_block(args.arrived)) return;
   for (unsigned row = warp_id(); row < args.route.logits.rows; row += kStrands) choose_experts(args.route, row);
