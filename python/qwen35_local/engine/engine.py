@@ -334,18 +334,13 @@ class Engine:
     def prefill_ahead(self, request: Request, reply: Message) -> None:
         """Reads, in the background, what the next prompt will begin with when the conversation goes on from `reply` to
         `request`: as a rule the reply without its thinking, from the state before it. The next call of the engine ends
-        this, finished or not."""
-        self.close()
-        if self.has_failed:
+        this, finished or not; while replies are being written nothing is read ahead."""
+        if self.has_failed or self.running:
             return
         encoded = self._ahead([*request.messages, reply], request)
-        if encoded is None:
-            return
-        if encoded.last_turn_at >= self.context_tokens:
-            return
-        self._scheduler.idle_failure = None
-        self._scheduler.idle = Task.of_reading(encoded.part(encoded.last_turn_at))
-        self._work()
+        if encoded is not None and encoded.last_turn_at < self.context_tokens:
+            self._scheduler.begin_idle(Task.of_reading(encoded.part(encoded.last_turn_at)))
+            self._work()
 
     def _ahead(self, messages: Sequence[Message], request: Request) -> Encoded | None:
         """A conversation that ends with a reply, as it will be shown once it goes on: a turn is added that stands for

@@ -133,6 +133,12 @@ class Scheduler:
         for task in [*self._running, *self._waiting]:
             task.job.cancel()
 
+    def begin_idle(self, task: Task) -> None:
+        """Reads a prompt while nobody waits, in the place of any other."""
+        with self.at_rest():
+            self._end_idle()
+            self.idle, self.idle_failure = task, None
+
     def drop_idle(self) -> None:
         """Ends idle work, and returns when it has ended."""
         if self.idle is not None:
@@ -281,6 +287,8 @@ class Scheduler:
         try:
             if task.slot is None:
                 task.slot = self._free_slot(task)
+                if not task.slot.usable(task.goal, wants_logits=False):
+                    task.slot.park()  # a client may show the reply with its thinking after all
                 task.slot.seek(task.goal, wants_logits=False)
                 task.slot.aim(task.goal, task.encoded.checkpoints, wants_logits=False)
             if not task.slot.is_there:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from starlette.types import Receive, Scope, Send
 
 from qwen35_local.engine.job import Failed, Job, Reading, Told
-from qwen35_local.engine.reply import Compacted, Done
+from qwen35_local.engine.reply import Compacted, Done, Request
 from qwen35_local.server.body import Body
 from qwen35_local.server.dialect import Asked, Dialect
 from qwen35_local.server.errors import Refused, refusal
@@ -82,6 +82,8 @@ class Exchange:
             if deadline is not None:
                 deadline.cancel()
             self._account()
+        if not self._is_gone:
+            await asyncio.to_thread(self._read_ahead)
 
     def end(self, refused: Refused) -> None:
         """Ends it from outside, for this reason."""
@@ -103,6 +105,13 @@ class Exchange:
             first += request.n
         if self._is_gone or self._refused is not None:
             self._cancel()
+
+    def _read_ahead(self) -> None:
+        """The beginning of the conversation's next prompt, if nobody else wants something."""
+        request = self._asked.requests[0]
+        if isinstance(request, Request) and self._expected == 1 and not self._service.is_closing:
+            with suppress(Exception):  # the reply is complete; what goes wrong here is met when it is asked for
+                self._service.engine.prefill_ahead(request, self._replies[0].message)
 
     @property
     def _user(self) -> str:
