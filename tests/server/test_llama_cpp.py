@@ -93,6 +93,9 @@ def test_a_template_is_applied(http: httpx.Client) -> None:
     assert posted(http, "/apply-template", asked) == {"prompt": PROMPT}
     asked = {"messages": [{"role": "user", "content": CAPITAL}], "add_generation_prompt": False}
     assert posted(http, "/apply-template", asked)["prompt"] == PROMPT.partition("<|im_start|>assistant")[0]
+    turns = [{"role": "developer", "content": "a"}, {"role": "system", "content": "b"}, *asked["messages"]]
+    asked = {"messages": turns, "reasoning_effort": "none"}
+    assert posted(http, "/apply-template", asked) == {"prompt": f"<|im_start|>system\na\n\nb<|im_end|>\n{PROMPT}"}
 
 
 def test_what_the_server_is(http: httpx.Client, demo_engine: Engine) -> None:

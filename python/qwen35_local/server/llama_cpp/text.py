@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from qwen35_local.chat.messages import read_messages
-from qwen35_local.chat.tools import read_tools
 from qwen35_local.engine.engine import Engine
 from qwen35_local.fields import ANY_LIST, FLAG, TEXT, integer, list_of
 from qwen35_local.server.body import Body
+from qwen35_local.server.conversation import conversation
 from qwen35_local.server.json_text import encoded
+from qwen35_local.server.openai.thinking import read_thinking
+from qwen35_local.server.openai.tools import read_tools
 from qwen35_local.server.service import Service
 
 
@@ -39,19 +40,17 @@ def detokenize(body: Body, service: Service) -> bytes:
 
 
 def apply_template(body: Body, service: Service) -> bytes:
-    """`POST /apply-template`: the prompt of a conversation in OpenAI's form. Raises what a reply to it would."""
-    return encoded({"prompt": rendered(body, service.engine)})
-
-
-def rendered(body: Body, engine: Engine) -> str:
-    options = body.object("chat_template_kwargs") or Body({})
-    prompt = engine.template.render(
-        read_messages(body.need("messages", ANY_LIST)),
-        read_tools(body.find("tools", ANY_LIST, [])),
+    """`POST /apply-template`: the prompt of a conversation in OpenAI's form, as a request for a chat would have it.
+    Raises what such a request does."""
+    thinking, keeps_thinking = read_thinking(body)
+    prompt = service.engine.template.render(
+        conversation(body.need("messages", ANY_LIST), service.limits),
+        read_tools(body, service.limits).definitions,
         add_generation_prompt=body.find("add_generation_prompt", FLAG, True),
-        enable_thinking=options.find("enable_thinking", FLAG),
+        enable_thinking=thinking.is_on,
+        preserve_thinking=keeps_thinking,
     )
-    return prompt.text
+    return encoded({"prompt": prompt.text})
 
 
 def template_capabilities(engine: Engine) -> dict[str, Any]:
