@@ -24,6 +24,9 @@ _LONGEST = 8192
 """A string with a limit beyond this has none."""
 
 _BREAK = "\n"
+_MOST_CHECKED = 500
+"""Schemas of parameters; each takes up to a millisecond, and more for an odd one."""
+
 _END = '"\\n</parameter>"'
 _PLAIN = {"boolean": ("true", "false", "True", "False"), "null": ("null", "None")}
 """As JSON and as the official templates write them."""
@@ -34,6 +37,13 @@ class CallGrammar(NamedTuple):
 
     text: str
     notes: list[str]
+
+
+_ESCAPE = re.compile(r"\\.|/", re.DOTALL)
+_CLASSES = {"\\d": "[0-9]", "\\w": "[0-9A-Za-z_]", "/": "\\/"}
+"""A schema's pattern is one of ECMA-262, where these are ASCII; Lark ends an expression with a slash."""
+
+_COMBINED = {"anyOf", "oneOf", "allOf", "not", "if", "$ref"}
 
 
 def can_be_written(name: str) -> bool:
@@ -58,6 +68,7 @@ class _Writer:
         self.notes: list[str] = []
         self._schemas = schemas
         self._accepts = accepts
+        self._n_checked = 0
 
     def tool(self, tool: str) -> str:
         """What stands for a call of it, from its name on."""
@@ -73,8 +84,8 @@ class _Writer:
         if not usable and self._schemas.other(tool):
             return head + ' ("<parameter=" name ">\\n" raw "\\n")*'
         if len(usable) > _MOST_IN_ANY_ORDER:
-            in_order = (whole[name] + ("" if name in required else "?") for name in declared if name in whole)
-            return f"{head} {' '.join(self._rule(each) for each in in_order)}"
+            in_order = [self._rule(whole[name]) + "?" * (name not in required) for name in declared if name in whole]
+            return f"{head} {' '.join(in_order)}"
         return f"{head} {self._in_any_order([*whole.values()], n_required)}" if usable else head
 
     def _in_any_order(self, each: list[str], n_required: int) -> str:
@@ -89,21 +100,20 @@ class _Writer:
         """A value and the tag after it."""
         root = self._schemas.root(tool)
         ways: list[str] = []
+        texts: list[str] = []
         for leaf in leaves(self._schemas.declared(tool)[parameter], root):
             types = allowed_types(leaf, root)
             values = listed(leaf)
             if values is not None:
                 ways += self._listed(values)
-            elif types <= {"string"} or "string" in types:
-                text = self._text(leaf)
-                if text == "raw":
-                    return text
-                ways.append(text)
-            elif leaf.keys() - {"title", "description", "default"} == {"type"} and types < _PLAIN.keys():
+            elif "string" in types or not types:
+                texts.append(self._text(leaf))
+            elif types < _PLAIN.keys() and not leaf.keys() & _COMBINED:
                 ways += [f"{_text(word)} {_END}" for kind in types for word in _PLAIN[kind]]
             else:
                 ways.append(f"{self._json(tool, parameter, leaf, types)} {_END}")
-        return f"({' | '.join(ways)})" if ways else "raw"
+        is_mixed = texts and any(way.startswith("r") for way in ways)  # with JSON, of which a text may be the beginning
+        return "raw" if is_mixed or "raw" in texts or not (texts or ways) else f"({' | '.join([*texts, *ways])})"
 
     def _listed(self, values: Iterable[Any]) -> list[str]:
         """Strings as they are, other values as JSON."""
@@ -114,7 +124,7 @@ class _Writer:
         """A string of a certain length or form; "raw" for any."""
         least, most, pattern = leaf.get("minLength", 0), leaf.get("maxLength"), leaf.get("pattern")
         if isinstance(pattern, str) and pattern.startswith("^") and pattern.endswith("$"):
-            body = pattern[1:-1].replace("/", "\\/")
+            body = _ESCAPE.sub(lambda found: _CLASSES.get(found.group(), found.group()), pattern[1:-1])
         elif type(least) is int and (type(most) is int or most is None) and 0 <= least <= _LONGEST:
             body = f"(?s:.{{{least},{most if most is not None and most <= _LONGEST else ''}}})"
         else:
@@ -129,13 +139,14 @@ class _Writer:
         root = self._schemas.root(tool)
         definitions = {key: root[key] for key in ("$defs", "definitions") if key in root}
         try:
-            rule = json_rule({**leaf, **definitions}, is_exact=False)
-            if self._accepts(f"start: {rule}"):
+            rule = json_rule({"type": sorted(types), **leaf, **definitions}, is_exact=False)
+            self._n_checked += 1
+            if self._n_checked <= _MOST_CHECKED and self._accepts(f"start: {rule}"):
                 return self._rule(rule)
         except ValueError:
             pass
         self.notes.append(f"{tool}: the values of {parameter} are held to JSON, not to all of their schema")
-        return self._rule(json_rule({"type": sorted(types)} if types else {}))
+        return self._rule(json_rule({"type": sorted(types)}))
 
     def _rule(self, body: str) -> str:
         self.rules.append(f"r{len(self.rules)}: {body}")

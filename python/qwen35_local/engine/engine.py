@@ -205,6 +205,7 @@ class Engine:
         """Asks for a reply and returns at once; what it tells goes to `sink`, on another thread. Raises ContextFull,
         InputError and DeviceError as `reply` does, and Busy when as many as may are waiting."""
         self.recover()
+        self.forms.of(asked, waits=True)
         task, dropped = self._task(asked, Job(sink, user))
         self._scheduler.add(task)
         if dropped is not None:

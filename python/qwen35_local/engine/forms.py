@@ -17,6 +17,9 @@ from qwen35_local.engine.reply import Completion, Request
 from qwen35_local.errors import InputError
 from qwen35_local.text.tokenizer import Tokenizer
 
+_MOST_CHARACTERS = 1 << 20
+"""Of the schemas of all tools; calls are not held to more."""
+
 _KEPT = 16
 """Sets of tools; the same one comes with every request of a conversation."""
 
@@ -31,10 +34,11 @@ class Forms:
         self._lock = threading.Lock()
         self._background: ThreadPoolExecutor | None = None
 
-    def of(self, asked: Request | Completion) -> Form | None:
+    def of(self, asked: Request | Completion, *, waits: bool = False) -> Form | None:
         """None where everything is free. The grammar of an answer is compiled here, which may take half a second, and
-        one more for the first of a large vocabulary; that of calls in the background. Raises InputError for what cannot
-        be followed."""
+        one more for the first of a large vocabulary; that of calls in the background, while the prompt is read, unless
+        it `waits` for that too: then a reply that opens a call never has to. Raises InputError for what cannot be
+        followed."""
         choice = asked.tool_choice if isinstance(asked, Request) else FREE_CHOICE
         schemas = ToolSchemas(asked.tools if isinstance(asked, Request) else ())
         names = _callable(choice, schemas)
@@ -45,6 +49,8 @@ class Forms:
             answer = None
         most = NO_LIMIT if choice.is_parallel else 1
         calls = self._calls_of(schemas, names) if names else None
+        if calls is not None and waits:
+            calls.result()
         if answer is None and calls is None and not schemas:
             return None
         return Form(self._tokens, answer, calls, most if names else 0, choice.mode == "required")
@@ -71,7 +77,11 @@ class Forms:
     def _compile_calls(self, schemas: ToolSchemas, names: tuple[str, ...], closer: int) -> Calls:
         """What cannot be followed of the schemas is left out, all of them if need be: a call is never refused."""
         notes: list[str] = []
-        for known in (schemas, _without_types(schemas, names)):
+        whole = [schemas]
+        if sum(len(json.dumps(schemas.root(name))) for name in names) > _MOST_CHARACTERS:
+            whole = []
+            notes.append(f"calls are not held to schemas of more than {_MOST_CHARACTERS:,} characters")
+        for known in (*whole, _without_types(schemas, names)):
             grammar = call_grammar(names, known, closer, self._compiler.accepts)
             try:
                 return Calls(self._compiler.compiled(grammar.text), (*notes, *grammar.notes))

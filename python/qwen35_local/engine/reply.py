@@ -199,6 +199,7 @@ class Reply:
         self.stop_string: str | None = None
         self.logprobs: list[Logprobs] = []
         self.notes: list[str] = []
+        self._is_calling = False
         self._started = time.monotonic()
         self._first_token_seconds = 0.0
 
@@ -214,21 +215,31 @@ class Reply:
         if isinstance(event, ToolCallDone) and not event.is_closed:
             # Its last argument may be cut short, so it must never be run; as text nothing of it is lost.
             event = TextDelta(event.raw)
+            self._is_calling = False
+            self.notes.append("a call was cut short, and is shown as text")
         if self.choice:
             event = replace(event, choice=self.choice)
         message = self.message
         match event:
             case ReasoningDelta(piece):
+                self._note_no_call()
                 self.message = replace(message, reasoning=(message.reasoning or "") + piece)
             case TextDelta(piece):
+                self._note_no_call()
                 self.message = replace(message, content=message.text + piece)
             case ToolCallDone(call=call):
+                self._is_calling = False
                 self.message = replace(message, tool_calls=(*message.tool_calls, call))
             case Logprobs():
                 self.logprobs.append(event)
             case ToolCallStart() | ToolCallDelta():
-                pass
+                self._is_calling = True
         return event
+
+    def _note_no_call(self) -> None:
+        if self._is_calling:
+            self._is_calling = False
+            self.notes.append("what began as a call is none, and is shown as text")
 
     def done(self, reason: Reason, n_prompt: int, reuse: Reuse) -> Done:
         if reason == "stop" and self.message.tool_calls:
