@@ -83,7 +83,7 @@ class Exchange:
                 deadline.cancel()
             self._account()
         if not self._is_gone:
-            await asyncio.to_thread(self._read_ahead)
+            loop.run_in_executor(None, self._read_ahead)  # nobody waits for it
 
     def end(self, refused: Refused) -> None:
         """Ends it from outside, for this reason."""
