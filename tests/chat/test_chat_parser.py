@@ -20,7 +20,7 @@ from qwen35_local.chat.events import (
 from qwen35_local.chat.messages import Message, ToolCall
 from qwen35_local.chat.parser import OutputParser
 from qwen35_local.chat.template import Template
-from qwen35_local.chat.wishes import ToolChoice
+from qwen35_local.chat.wishes import FREE_CHOICE, ToolChoice
 
 PROPERTIES = {
     "city": {"type": "string"},
@@ -146,6 +146,17 @@ CORPUS: dict[str, tuple[str, bool, list[Any]]] = {
         False,
         called(days=3),
     ),
+    "closer of a function twice": (
+        BERN.replace("</function>", "</function>\n</function>") + "!",
+        False,
+        [*called(city="Bern"), ("text", "!")],
+    ),
+    "closer of a call twice": (f"{BERN}\n</tool_call>\n\nDone.", False, [*called(city="Bern"), ("text", "Done.")]),
+    "closer of a call in the answer": (
+        f"{BERN}a </tool_call>",
+        False,
+        [*called(city="Bern"), ("text", "a </tool_call>")],
+    ),
     "ends after a value": (
         "<tool_call>\n<function=look>\n<parameter=days>\n3\n</parameter>\n",
         False,
@@ -187,8 +198,8 @@ CORPUS: dict[str, tuple[str, bool, list[Any]]] = {
 }
 
 
-def fed(pieces: list[str], in_reasoning: bool) -> list[Event]:
-    parser = OutputParser(TOOLS, in_reasoning=in_reasoning)
+def fed(pieces: list[str], in_reasoning: bool, choice: ToolChoice = FREE_CHOICE) -> list[Event]:
+    parser = OutputParser(TOOLS, in_reasoning=in_reasoning, choice=choice)
     events = [event for piece in pieces for event in parser.feed(piece)]
     return merged(events + parser.finish())
 
@@ -216,11 +227,15 @@ tags = [
 outputs = st.lists(st.sampled_from(tags) | st.text(max_size=3), max_size=16).map("".join)
 
 
-@given(outputs, st.lists(st.integers(0, 200)), st.booleans())
-def test_any_split_of_anything_gives_the_same_events(output: str, cuts: list[int], in_reasoning: bool) -> None:
+@given(
+    outputs, st.lists(st.integers(0, 200)), st.booleans(), st.sampled_from([FREE_CHOICE, ToolChoice(is_parallel=False)])
+)
+def test_any_split_of_anything_gives_the_same_events(
+    output: str, cuts: list[int], in_reasoning: bool, choice: ToolChoice
+) -> None:
     bounds = sorted({0, len(output), *(cut % (len(output) + 1) for cut in cuts)})
     pieces = [output[start:end] for start, end in pairwise(bounds)]
-    assert fed(pieces, in_reasoning) == parse_output(output, TOOLS, in_reasoning=in_reasoning)
+    assert fed(pieces, in_reasoning, choice) == fed([output], in_reasoning, choice)
 
 
 def is_whole(output: str, kept: str) -> bool:
@@ -230,7 +245,7 @@ def is_whole(output: str, kept: str) -> bool:
     lengths[0].add(0)
     for i, character in enumerate(output):
         lengths[i + 1] |= {n + 1 for n in lengths[i] if kept[n : n + 1] == character}
-        for tag in ("<think>", "</think>"):
+        for tag in ("<think>", "</think>", "</tool_call>"):
             if output.startswith(tag, i):
                 lengths[i + len(tag)] |= lengths[i]
     return len(kept) in lengths[-1]

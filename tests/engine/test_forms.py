@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from queue import Queue
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from qwen35_local.chat.tools import read_tools
 from qwen35_local.chat.wishes import OutputFormat, ToolChoice
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.grammar import Grammar
+from qwen35_local.engine.job import Failed, Told
 from qwen35_local.engine.reply import Completion, Done, Request
 from qwen35_local.errors import InputError
 
@@ -164,6 +166,29 @@ def test_each_of_several_is_what_its_seed_gives_alone(demo_engine: Engine) -> No
     alone = [done for n in range(3) for done in ask(demo_engine, seed=5 + n, **options)]
     by_choice = sorted(together, key=lambda done: done.choice)
     assert [done.message for done in by_choice] == [done.message for done in alone]
+
+
+def submitted(engine: Engine, asked: Request) -> Queue[Told]:
+    told: Queue[Told] = Queue()
+    engine.submit(asked, lambda each: told.put(each) if isinstance(each, Done | Failed) else None)
+    return told
+
+
+def test_several_at_once_are_what_each_is_alone_and_a_contradiction_ends_only_its_own(demo_engine: Engine) -> None:
+    forms = [FORMATS["regex"], None, FORMATS["schema"]]
+    asked = [
+        Request(QUESTION, replace(HOT, seed=n), max_tokens=150, thinking=n % 2 == 0, output_format=form)
+        for n, form in enumerate(forms)
+    ]
+    nothing = dict.fromkeys(demo_engine.tokenizer.encode("0123456789"), -np.inf)
+    contradiction = Request(
+        QUESTION, Sampling(logit_bias=nothing), thinking=False, output_format=OutputFormat("regex", "x[0-9]")
+    )
+    together = [submitted(demo_engine, each) for each in [contradiction, *asked]]
+    failed, *ends = [told.get(timeout=300) for told in together]
+    assert isinstance(failed, Failed) and "none to choose" in str(failed.error)
+    alone = [event for each in asked for event in demo_engine.reply(each) if isinstance(event, Done)]
+    assert [end.message for end in ends if isinstance(end, Done)] == [done.message for done in alone]
 
 
 def check_calls(done: Done) -> None:

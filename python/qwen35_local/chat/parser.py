@@ -154,6 +154,8 @@ class OutputParser:
             tags.append("</think>")
         if self._is_fresh and not self._in_answer:
             tags.append("<think>")
+        if self._is_fresh and self._n_calls:
+            tags.append("</tool_call>")
         if self._may_call:
             tags += ["<tool_call>", "<function="]
         return tags
@@ -164,6 +166,9 @@ class OutputParser:
         return bool(self._schemas) and self._choice.mode != "none" and has_room
 
     def _open(self, tag: str) -> None:
+        if tag == "</tool_call>":  # of a call that is over
+            self._text.take(len(tag))
+            return
         if tag in ("<think>", "</think>"):
             self._text.take(len(tag))
             has_use = tag == "<think>" or self._in_reasoning or self._reasoning_is_unclosed
@@ -266,9 +271,13 @@ class OutputParser:
             self._events.append(ToolCallDelta(self._n_calls, text))
 
     def _step_after(self) -> bool:
-        tag = self._text.tag_after_space(("</tool_call>", "<function="))
+        tag = self._text.tag_after_space(("</tool_call>", "<function=", "</function>"))
         if tag is None:
             return False
+        if tag == "</function>":  # once more
+            self._keep(self._text.take_space())
+            self._take(len(tag))
+            return True
         if tag == "</tool_call>":
             self._keep(self._text.take_space())
             self._take(len(tag))
