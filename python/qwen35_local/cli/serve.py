@@ -67,6 +67,7 @@ def serve(
     from qwen35_local.cli.keep import home_to_keep_in, scratch_folder
     from qwen35_local.cli.model import check_device, memory_bytes, open_engine
     from qwen35_local.server.limits import Limits
+    from qwen35_local.server.loading import loading
     from qwen35_local.server.log import Log
     from qwen35_local.server.run import Server, listen, listen_at, run
     from qwen35_local.server.security import Guard, is_loopback
@@ -98,7 +99,8 @@ def serve(
             queue=queue,
             prefill_share=prefill_share,
         )
-        engine = open_engine(model, wish)
+        with loading(opened):
+            engine = open_engine(model, wish)
         limits = Limits(reply_seconds=timeout, grace_seconds=grace, breaks_loops=break_loops is not False)
         service = Service(engine, alias or engine.name, limits, Log(write_line))
         guard = Guard(None if unix_socket is not None else host, keys, allow_origin or ())
