@@ -1,6 +1,7 @@
 """An engine whose device fails: the reply is lost, and the next one comes from a model that was loaded again."""
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -9,6 +10,7 @@ from qwen35_local.chat.messages import Message
 from qwen35_local.chat.presets import Sampling
 from qwen35_local.engine.cached_sequence import Part, evaluate
 from qwen35_local.engine.engine import Engine
+from qwen35_local.engine.job import Failed, Told
 from qwen35_local.engine.live import Loaded
 from qwen35_local.engine.reply import Done, Request
 from qwen35_local.errors import DeviceError, Unavailable
@@ -106,3 +108,49 @@ def test_without_a_way_to_load_again_the_error_stays() -> None:
     for _ in range(2):
         with pytest.raises(DeviceError, match="lost"):
             reply(engine, FIRST)
+
+
+def test_of_several_those_at_work_are_lost_and_those_that_wait_are_answered() -> None:
+    faults, sound = Faults(), Engine(_core.Model(hub.embedded_model(), threads=1))
+    engine = faults.engine()
+    told: list[list[Told]] = [[], [], []]
+    over = [threading.Event() for _ in told]
+
+    def sink(n: int) -> Callable[[Told], None]:
+        def put(one: Told) -> None:
+            told[n].append(one)
+            if isinstance(one, Done | Failed):
+                over[n].set()
+
+        return put
+
+    with engine._scheduler.at_rest():
+        for n in range(3):
+            engine.submit(request(FIRST), sink(n))
+        faults.are_due = True
+    assert all(event.wait(60) for event in over)
+    lost, *answered = (one[-1] for one in told)
+    assert isinstance(lost, Failed) and isinstance(lost.error, DeviceError)
+    for done in answered:
+        assert isinstance(done, Done) and done.message == reply(sound, FIRST).message
+    assert faults.loads == 1
+
+
+def test_those_that_wait_for_a_model_that_cannot_be_loaded_are_told() -> None:
+    faults = Faults()
+    faults.answers = iter([Unavailable("no device")])
+    engine = faults.engine()
+    over = [threading.Event() for _ in range(2)]
+    told: list[Told] = []
+
+    def sink(one: Told) -> None:
+        if isinstance(one, Failed):
+            told.append(one)
+            over[len(told) - 1].set()
+
+    with engine._scheduler.at_rest():
+        for _ in over:
+            engine.submit(request(FIRST), sink)
+        faults.are_due = True
+    assert all(event.wait(60) for event in over)
+    assert [type(one.error) for one in told if isinstance(one, Failed)] == [DeviceError, Unavailable]

@@ -253,7 +253,7 @@ def test_what_finds_no_memory_goes_on_when_there_is_some(demo: _core.Model) -> N
         client.ask(engine, each)
     for client, each in zip(clients, asked, strict=True):
         assert client.done.message == alone(demo, each).message
-    assert fails == [0]
+    assert fails[0] < 3
 
 
 class _Failed:

@@ -311,6 +311,11 @@ class Engine:
                 if not self._scheduler.has_work:
                     self._thread = None
                     return
+            if self.has_failed:
+                try:
+                    self.recover()
+                except Exception as error:
+                    self._scheduler.fail_waiting(error)
             self._scheduler.drive(lambda: not self._scheduler.has_work)
 
     def remember(self, replies: Iterable[Written]) -> None:

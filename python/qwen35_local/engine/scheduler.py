@@ -7,7 +7,7 @@ snapshot it went on from.
 
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,8 +60,9 @@ class Scheduler:
         self._evaluate = evaluate
         self._reuse = reuse
         self._pace = Pace(limits.prefill_share)
-        self._waiting: deque[Task] = deque()
+        self._waiting: list[Task] = []
         self._running: list[Task] = []
+        self._places = limits.parallel  # fewer after one of several found no memory
         self._changed = threading.Condition()
         self._stepping_thread: int | None = None
         self._resting = 0  # threads that wait to be `at_rest`
@@ -78,35 +79,43 @@ class Scheduler:
             self._waiting.append(task)
 
     def drive(self, is_done: Callable[[], bool]) -> None:
-        """One step, by this thread or another one, unless `is_done`."""
-        with self._changed:
-            while (self._stepping_thread is not None or self._resting) and not is_done():
-                self._changed.wait()
-            if is_done():
-                return
-            self._stepping_thread = threading.get_ident()
+        """One step, by this thread or another one, unless `is_done`; nothing within a step of this very thread, which
+        the end of an object can come to."""
+        me = threading.get_ident()
+        if self._stepping_thread == me:
+            return
         try:
+            with self._changed:
+                while (self._stepping_thread is not None or self._resting) and not is_done():
+                    self._changed.wait()
+                if is_done():
+                    return
+                self._stepping_thread = me
             self._step()
         finally:
-            self._rest()
+            self._rest(me)
 
     @contextmanager
     def at_rest(self) -> Iterator[None]:
         """No thread steps meanwhile. Comes before any further step."""
-        with self._changed:
-            self._resting += 1
-            while self._stepping_thread is not None:
-                self._changed.wait()
-            self._resting -= 1
-            self._stepping_thread = threading.get_ident()
+        me = threading.get_ident()
         try:
+            with self._changed:
+                self._resting += 1
+                try:
+                    while self._stepping_thread is not None:
+                        self._changed.wait()
+                finally:
+                    self._resting -= 1
+                self._stepping_thread = me
             yield
         finally:
-            self._rest()
+            self._rest(me)
 
-    def _rest(self) -> None:
+    def _rest(self, me: int) -> None:
         with self._changed:
-            self._stepping_thread = None
+            if self._stepping_thread == me:
+                self._stepping_thread = None
             self._changed.notify_all()
 
     def settle(self, task: Task) -> None:
@@ -132,6 +141,13 @@ class Scheduler:
         """From a signal handler too."""
         for task in [*self._running, *self._waiting]:
             task.job.cancel()
+
+    def fail_waiting(self, error: Exception) -> None:
+        """Ends what waits, for this reason."""
+        with self.at_rest():
+            for task in self._waiting[:]:
+                self._waiting.remove(task)
+                self._fail(task, error)
 
     def begin_idle(self, task: Task) -> None:
         """Reads a prompt while nobody waits, in the place of any other."""
@@ -176,7 +192,7 @@ class Scheduler:
                 task.slot.interrupt()
             task.cancel()
             self._release(task)
-        for task in [task for task in self._waiting if task.job.is_cancelled]:
+        for task in [task for task in self._waiting[:] if task.job.is_cancelled]:
             self._waiting.remove(task)
             task.cancel()
             task.is_settled = True
@@ -185,9 +201,9 @@ class Scheduler:
         """Gives waiting tasks a sequence while there is one: those first whose user has the fewest at work, else in
         the order in which they came. Returns whether there were any."""
         admitted = False
-        while len(self._running) < self.limits.parallel:
+        while len(self._running) < self._places:
             at_work = Counter(task.job.user for task in self._running)
-            ready = [task for task in self._waiting if not self._follows_another(task)]
+            ready = [task for task in self._waiting[:] if not self._follows_another(task)]
             task = min(ready, key=lambda task: at_work[task.job.user], default=None)
             if task is None or not self._has_room(task):
                 break
@@ -343,7 +359,7 @@ class Scheduler:
         slot = task.slot
         task.interrupt()
         self._running.remove(task)
-        self._waiting.appendleft(task)
+        self._waiting.insert(0, task)
         if slot is not None:
             slot.empty()
 
@@ -360,6 +376,7 @@ class Scheduler:
         except OutOfMemory as error:
             if len(self._running) > 1 and task in self._running and task.can_be_interrupted:
                 self._interrupt(task)
+                self._places = len(self._running)
             else:
                 self._fail(task, error)
         except Exception as error:
@@ -372,6 +389,7 @@ class Scheduler:
     def _release(self, task: Task) -> None:
         self._pace.note_reply(time.monotonic() - task.began)
         self._leave(task)
+        self._places = min(self._places + 1, self.limits.parallel)
         task.is_settled = True
 
     def _leave(self, task: Task) -> None:
