@@ -56,8 +56,8 @@ RUN = {
     "python -m models.demo.training.cache FILE --window 4096 --windows 4": (
         "python -m models.demo.training.cache {demo} --window 32 --windows 1"
     ),
-    "python -m models.demo.training.loops FILE --texts FOLDER --limit 60": (
-        "python -m models.demo.training.loops {demo} --texts {folder} --limit 1 --written 1 --tokens 64"
+    "python -m models.demo.training.loops FILE --limit 60": (
+        "python -m models.demo.training.loops {demo} --limit 1 --written 1 --tokens 64"
     ),
     "python -m models.demo.training.evaluate FILE.gguf --count 100": (
         "python -m models.demo.training.evaluate {demo} --count 1"
