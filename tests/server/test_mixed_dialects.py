@@ -22,7 +22,9 @@ def anthropic(http: httpx.Client, question: str) -> str:
 def ollama(http: httpx.Client, question: str) -> str:
     options = WARM | {"num_predict": 120}
     body = {"model": "m", "messages": [{"role": "user", "content": question}], "options": options, "stream": False}
-    message = http.post("/api/chat", json=body).json()["message"]
+    answer = http.post("/api/chat", json=body)
+    assert answer.status_code == 200, answer.text
+    message = answer.json()["message"]
     return str(message.get("thinking", "") + message["content"])
 
 
