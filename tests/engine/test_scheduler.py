@@ -1,6 +1,8 @@
 """Many conversations at once: each answer is the one it would be alone, and what they share is read once."""
 
 import gc
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -175,7 +177,7 @@ def test_a_full_queue_says_when_to_come_again(demo: _core.Model) -> None:
     endless = replace(request("Tell me a short story.", max_tokens=400), sampling=never_ends(engine))
     clients = [Client(), Client()]
     jobs = [client.ask(engine, endless) for client in clients]
-    with pytest.raises(Busy, match="wait") as refused:
+    with pytest.raises(Busy, match="2 replies are written or wait") as refused:
         Client().ask(engine, request("Hello!"))
     assert 1 <= refused.value.retry_after <= 60
     for job in jobs:
@@ -337,6 +339,22 @@ def test_the_thread_ends_when_nothing_is_left_to_do(demo: _core.Model) -> None:
         while engine._thread is not None and time.monotonic() < until:
             time.sleep(0.001)
         assert engine._thread is None
+
+
+def test_a_program_that_ends_does_not_wait_for_its_replies() -> None:
+    """Nor does it end in the midst of a pass."""
+    program = (
+        "from qwen35_local import _core, hub\n"
+        "from qwen35_local.engine.engine import Engine\n"
+        "from qwen35_local.engine.reply import Completion\n"
+        "from qwen35_local.chat.presets import Sampling\n"
+        "engine = Engine(_core.Model(hub.embedded_model(), threads=1))\n"
+        "ends = dict.fromkeys((n for n in engine.tokenizer.end_ids if n < engine.tokenizer.n_used), -100.0)\n"
+        "endless = Completion([300], Sampling(temperature=0.0, logit_bias=ends), max_tokens=1_000_000)\n"
+        "engine.submit(endless, lambda told: None)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=WAIT_S, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_the_pace_of_prompts() -> None:

@@ -302,14 +302,14 @@ class Engine:
         """Lets a thread of the engine's own do what nobody else drives."""
         with self._thread_lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._drive_all, name="qwen35-step", daemon=True)
+                self._thread = threading.Thread(target=self._drive_all, name="qwen35-step")
                 self._thread.start()
 
     def _drive_all(self) -> None:
         while True:
             with self._thread_lock:
-                if not self._scheduler.has_work:
-                    self._thread = None
+                if not (self._scheduler.has_work and threading.main_thread().is_alive()):
+                    self._thread = None  # nothing to do, or the program ends, which waits for this thread
                     return
             if self.has_failed:
                 try:

@@ -72,10 +72,10 @@ class Scheduler:
     def add(self, task: Task) -> None:
         """Raises Busy when as many as may are waiting."""
         with self._changed:
-            ahead = len(self._waiting) + len(self._running) - self.limits.parallel
-            if ahead >= self.limits.queue:
-                after = self._pace.retry_after(1 + ahead / self.limits.parallel)
-                raise Busy(f"all {self.limits.parallel} places are taken and {ahead} replies wait for one", after)
+            here, places = len(self._waiting) + len(self._running), self.limits.parallel
+            if here >= places + self.limits.queue:
+                message = f"the queue is full: {here} replies are written or wait; try again later"
+                raise Busy(message, self._pace.retry_after(here / places))
             self._waiting.append(task)
 
     def drive(self, is_done: Callable[[], bool]) -> None:
