@@ -20,6 +20,7 @@ from qwen35_local.engine.job import Failed, Job, Reading, Told
 from qwen35_local.engine.pace import LEAST_ROWS, Pace
 from qwen35_local.engine.reply import Done, Request
 from qwen35_local.engine.scheduler import Limits
+from qwen35_local.engine.task import Task
 from qwen35_local.errors import Busy, InputError, OutOfMemory
 
 WAIT_S = 120.0
@@ -391,3 +392,29 @@ def test_any_mixture(demo: _core.Model, seed: int) -> None:
                 one = replace(asked, n=1, sampling=asked.sampling.of_choice(done.choice))
                 assert done.message == alone(demo, one).message
     assert engine.running == [] and engine.n_waiting == 0
+
+
+def test_one_that_comes_while_a_step_looks_at_those_that_wait(
+    demo: _core.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing that runs is disturbed."""
+    engine = Engine(demo, limits=Limits(parallel=2))
+    late = Client()
+    follows = engine._scheduler._follows_another
+
+    def while_one_comes(task: Task) -> bool:
+        if engine._scheduler.running:
+            monkeypatch.undo()
+            coming = threading.Thread(target=late.ask, args=(engine, request("Hello!")))
+            coming.start()
+            coming.join()
+        return follows(task)
+
+    monkeypatch.setattr(engine._scheduler, "_follows_another", while_one_comes)
+    asked = [request(text) for text in QUESTIONS[:3]]
+    clients = [Client() for _ in asked]
+    with engine._scheduler.at_rest():
+        for client, each in zip(clients, asked, strict=True):
+            client.ask(engine, each)
+    assert [client.done.message for client in clients] == [alone(demo, each).message for each in asked]
+    assert late.done.reason in ("stop", "length")
