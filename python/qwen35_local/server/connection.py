@@ -1,22 +1,23 @@
-"""A client's connection: uvicorn's, with a limit on how long a request's head may take, on how many there are, and a
-way to end one whose client reads nothing."""
+"""A client's connection: uvicorn's, with a limit on how long a request's head may take, on how many there are, a line
+in the log for what is no request, and a way to end one whose client reads nothing."""
 
 import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from qwen35_local.server.limits import Limits
+from qwen35_local.server.log import Record
+from qwen35_local.server.service import Service
 
 
-def connection_class(limits: Limits) -> type[H11Protocol]:
+def connection_class(service: Service) -> type[H11Protocol]:
     """The protocol to give to uvicorn."""
+    limits = service.limits
 
     class Connection(H11Protocol):
         def __init__(self, config: Any, server_state: Any, app_state: dict[str, Any], _loop: Any = None) -> None:
             super().__init__(config, server_state, {**app_state, "connection": self}, _loop)
             self._head_deadline: asyncio.TimerHandle | None = None
-            self._requests_seen = 0
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -35,6 +36,12 @@ def connection_class(limits: Limits) -> type[H11Protocol]:
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_waiting()
             super().connection_lost(exc)
+
+        def send_400_response(self, msg: str) -> None:
+            super().send_400_response(msg)
+            client = self.client[0] if self.client else "local"
+            service.counters.requests[400] += 1
+            service.log.write(Record(client, "-", "-", status=400, note="no request of HTTP/1.1").line())
 
         def abort(self) -> None:
             """Ends the connection without waiting for what the client has not read."""

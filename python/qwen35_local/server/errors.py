@@ -4,6 +4,8 @@ from qwen35_local.engine.reply import ContextFull
 from qwen35_local.errors import Busy, DeviceError, OutOfMemory, Qwen35Error
 
 RETRY_SECONDS = 5
+TWO_LENGTHS = "two_lengths"
+"""The code of a request that says in two ways where it ends; what follows it is not read."""
 
 
 class Refused(Exception):

@@ -72,9 +72,6 @@ class Exchange:
         try:
             await asyncio.to_thread(self._submit)
             await (self._stream() if self._asked.streams else self._whole())
-        except Gone:
-            self._service.counters.disconnects += 1
-            self._record.note = self._record.note or "the client left"
         finally:
             self._service.running.discard(self)
             self._cancel()

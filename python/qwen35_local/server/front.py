@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from qwen35_local.server.dialect import ErrorShape
-from qwen35_local.server.errors import RETRY_SECONDS, Refused, refusal
+from qwen35_local.server.errors import RETRY_SECONDS, TWO_LENGTHS, Refused, bad, refusal
 from qwen35_local.server.log import Record
 from qwen35_local.server.security import Guard, is_preflight
 from qwen35_local.server.service import Service
@@ -28,7 +28,7 @@ class Front:
             return
         client = scope.get("client")
         path = scope.get("raw_path", b"").decode("latin-1")
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = _headers(scope)
         agent = headers.get("user-agent", "")[:100]
         record = Record(client[0] if client else "local", scope["method"], path, agent)
         scope.setdefault("state", {})["record"] = record
@@ -43,6 +43,7 @@ class Front:
         try:
             await self._answer(scope, receive, noting_send, headers)
         except Gone:
+            self._service.counters.disconnects += 1
             record.note = record.note or "the client left"
         finally:
             self._service.counters.requests[record.status] += 1
@@ -53,6 +54,12 @@ class Front:
         writer = Writer(scope, send, self._service.limits)
         try:
             self._guard.check(method, path, headers)
+            if scope["http_version"] not in ("1.0", "1.1"):
+                raise Refused(400, "this server speaks HTTP/1.1.")
+            if not path.isprintable():
+                raise HTTPException(404)  # a route would fit a path with a line break behind it
+            if "content-length" in headers and "transfer-encoding" in headers:
+                raise bad(None, "it has both Content-Length and Transfer-Encoding; send one of them.", TWO_LENGTHS)
             if is_preflight(method, headers):
                 await writer.whole(204, b"")
             elif self._service.is_closing and path != "/health":
@@ -77,6 +84,15 @@ class Front:
         scope["state"]["record"].note = refused.message[:200] if refused.status in (401, 403) else refused.param or ""
         shape = next(shape for start, shape in self._shapes if path.startswith(start))
         await writer.refuse(refused, shape(refused))
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    """Names in lower case; the values of one that was sent several times together, so that none hides another."""
+    headers: dict[str, str] = {}
+    for name, value in scope["headers"]:
+        key, text = name.decode("latin-1"), value.decode("latin-1")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    return headers
 
 
 def closing() -> Refused:

@@ -89,7 +89,7 @@ class Server:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         config = uvicorn.Config(
             application(service, guard),
-            http=connection_class(limits),
+            http=connection_class(service),
             ws="none",
             loop="asyncio",
             lifespan="off",

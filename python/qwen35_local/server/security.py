@@ -13,6 +13,7 @@ from qwen35_local.server.errors import Refused
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _HOST = re.compile(r"(\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]+))(:\d{1,5})?")
+_OWN_SITES = ("none", "same-origin", "same-site")
 OPEN_PATHS = ("/", "/health", "/favicon.ico")
 """Answered without a key, since they tell nothing."""
 
@@ -73,7 +74,7 @@ class Guard:
         origin = headers.get("origin")
         if origin is None:
             is_visit = method == "GET" and headers.get("sec-fetch-mode") == "navigate"
-            if headers.get("sec-fetch-site") == "cross-site" and not is_visit:
+            if headers.get("sec-fetch-site", "none") not in _OWN_SITES and not is_visit:
                 raise _foreign("another site")
         elif origin != f"http://{headers.get('host', '')}" and origin not in self._origins:
             raise _foreign(f"the origin {origin[:100]!a}")

@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from qwen35_local.server.errors import RETRY_SECONDS, Refused
+from qwen35_local.server.errors import RETRY_SECONDS, TWO_LENGTHS, Refused
 from qwen35_local.server.json_text import encoded
 from qwen35_local.server.limits import Limits
 from qwen35_local.server.service import Service
@@ -81,7 +81,7 @@ class Writer:
             headers.append((b"retry-after", b"%d" % refused.retry_after))
         if refused.status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
-        if refused.status in (408, 413, 503):
+        if refused.status in (408, 413, 503) or refused.code == TWO_LENGTHS:
             headers.append((b"connection", b"close"))
         await self.whole(refused.status, encoded(body), headers=headers)
 

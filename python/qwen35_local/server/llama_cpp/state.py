@@ -72,7 +72,7 @@ def _families(service: Service) -> Iterator[list[str]]:
         ("reused_prompt_tokens", "Of these, tokens that had been read before.", counters.reused_tokens),
         ("generated_tokens", "Tokens of finished replies, thinking included.", counters.generated_tokens),
         ("reply_seconds", "Time from the start of a reply to its end, of all of them.", counters.seconds),
-        ("disconnects", "Replies that ended because the client left.", counters.disconnects),
+        ("disconnects", "Requests that ended because the client left.", counters.disconnects),
         ("slow_readers", "Replies that ended because the client read too slowly.", counters.slow_readers),
     ]
     gauges = [
