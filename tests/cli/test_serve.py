@@ -54,6 +54,23 @@ def test_serves_until_it_is_asked_to_end(tmp_path: Path, ending: signal.Signals)
         assert " POST /v1/chat/completions 200 " in line
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
+def test_a_conversation_goes_on_after_a_restart(tmp_path: Path) -> None:
+    """Unless nothing is to be kept: with `--cache-disk 0`, as here first, or `--no-save`."""
+    options = ("--port", "0", "--ctx", "2048")
+    said = [{"role": "system", "content": "You are careful. " * 20}, {"role": "user", "content": "What is 12 + 30?"}]
+    cached = []
+    for more in ([], [], ["--cache-disk", "1"], ["--cache-disk", "1"], ["--cache-disk", "1", "--no-save"]):
+        with serving(tmp_path, *options, *more) as (program, url):
+            body = {"messages": said, "temperature": 0}
+            answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()
+            cached.append(answer["usage"]["prompt_tokens_details"]["cached_tokens"])
+            program.send_signal(signal.SIGTERM)
+            assert program.wait(20) == 0
+    total = answer["usage"]["prompt_tokens"]
+    assert cached == [0, 0, 0, total, 0]
+
+
 def test_port_that_is_taken() -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

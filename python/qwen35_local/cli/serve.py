@@ -58,12 +58,14 @@ def serve(
         float | None, gibibytes("Memory for points to go back to; unset: up to 1.", show_default=False)
     ] = None,
     cache_disk: Annotated[float, gibibytes("And disk, beyond that; 0: none.")] = 8,
+    save: Annotated[bool, typer.Option("--save/--no-save", help="Keep what was read for the next start.")] = True,
     threads: Threads = 0,
     device: Device = "auto",
 ) -> None:
     """Serve a model over HTTP, to clients of OpenAI's API. Only programs of this machine reach it, unless --host says
     otherwise."""
     from qwen35_local.api.opening import Wish
+    from qwen35_local.cli import server_state
     from qwen35_local.cli.keep import home_to_keep_in, scratch_folder
     from qwen35_local.cli.model import check_device, memory_bytes, open_engine
     from qwen35_local.server.limits import Limits
@@ -101,6 +103,9 @@ def serve(
         )
         with loading(opened):
             engine = open_engine(model, wish)
+        kept_in = home / "server" if home is not None and save else None
+        if kept_in is not None and (reason := server_state.take(engine, kept_in)) is not None:
+            write_line(f"what an earlier server had read is not used: {reason}")
         limits = Limits(reply_seconds=timeout, grace_seconds=grace, breaks_loops=break_loops is not False)
         service = Service(engine, alias or engine.name, limits, Log(write_line))
         guard = Guard(None if unix_socket is not None else host, keys, allow_origin or ())
@@ -111,6 +116,11 @@ def serve(
             write_line(f"serving at {where}; Ctrl-C ends it")
 
         run(Server(service, guard, opened), started)
+        if kept_in is not None:
+            try:
+                server_state.keep(engine, kept_in)
+            except OSError as error:
+                write_line(f"what was read is not kept: {error.filename}: {error.strerror}")
     finally:
         opened.close()
         if unix_socket is not None:

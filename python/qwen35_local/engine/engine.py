@@ -378,6 +378,15 @@ class Engine:
             if snapshot is not None:
                 yield entry, snapshot
 
+    def parked(self) -> Iterator[tuple[Entry, _core.Snapshot]]:
+        """All snapshots in memory, those of what the sequences hold now among them; between two passes."""
+        with self._scheduler.at_rest():
+            for slot in self._live.slots(self.limits.parallel):
+                slot.park()
+            for entry in self.cache:
+                if entry.snapshot is not None:
+                    yield entry, entry.snapshot
+
     def finish_idle(self) -> None:
         """Waits for the end of idle work. Raises what made it fail."""
         while self._scheduler.idle is not None:

@@ -80,6 +80,11 @@ class ReplyLog:
         found = self.said_by(message)
         return replace(message, reasoning=found[0].message.reasoning) if found else message
 
+    def all(self) -> list[Written]:
+        """Everything kept, oldest first."""
+        with self._lock:
+            return list(self._replies.values())
+
     def of(self, messages: Sequence[Message]) -> list[Written]:
         """Everything kept that the messages say, oldest first."""
         said = {_key(message) for message in messages if message.role == "assistant"}
