@@ -71,7 +71,10 @@ LLAMA = "takes turns with llama.cpp's llama-bench"
 DOWNLOADS = "downloads a model; tests/hub runs it against a hub of its own"
 INSTALLS = "installs from the network; CI runs it"
 CARD = "needs a card; tests/devices/test_cuda.py holds conversations on the driver of tests/simt"
+ELSEWHERE = "needs a server on another machine; tests/remote, tests/cli and tests/server have one of their own"
 NOT_RUN = {
+    "qwen35 chat --endpoint URL": ELSEWHERE,
+    "qwen35 serve --upstream URL": ELSEWHERE,
     "qwen35 chat --device cuda": CARD,
     "qwen35 selftest --device cuda": CARD,
     "qwen35 chat 9b": DOWNLOADS,

@@ -42,6 +42,7 @@ ALONE = {"process", "progress", "units"}
 PYTHON_LAYERS = {
     "cli": {
         "server",
+        "remote",
         "api",
         "plan",
         "engine",
@@ -58,6 +59,7 @@ PYTHON_LAYERS = {
     },
     "server": {"api", "engine", "hub", "chat", "text", "quantize", "models", "_core", "progress", "units", *OUTSIDE},
     "api": {"plan", "engine", "hub", "chat", "quantize", "models", "_core", "progress", "units", *OUTSIDE},
+    "remote": {"engine", "chat", "text", "progress", *OUTSIDE},
     "plan": {"quantize", "models", "_core", "units", *OUTSIDE},
     "engine": {"chat", "text", "models", "_core", "process", "progress", *OUTSIDE},
     "quantize": {"chat", "text", "models", "_core", "progress", *OUTSIDE},
@@ -78,6 +80,7 @@ PYTHON_LAYERS = {
 
 # Outside libraries and the only layer that may import them. models/demo/training is not part of the package.
 THIRD_PARTY = {
+    "httpx2": "remote",
     "starlette": "server",
     "uvicorn": "server",
     "msgspec": "server",
@@ -223,7 +226,8 @@ def test_each_library_has_one_layer() -> None:
 
 
 @pytest.mark.parametrize(
-    "library", ["gguf", "llguidance", "tokenizers", "sentencepiece", "jinja2", "platformdirs", "huggingface_hub"]
+    "library",
+    ["gguf", "llguidance", "tokenizers", "sentencepiece", "jinja2", "platformdirs", "huggingface_hub", "httpx2"],
 )
 def test_library_is_imported_in_one_module(library: str) -> None:
     users = [path for path, _ in python_files() if any(n.split(".")[0] == library for n in imported(path))]

@@ -38,6 +38,10 @@ class Unavailable(Qwen35Error):
     """A device or an instruction set that this build or this machine does not have."""
 
 
+class RemoteError(Qwen35Error):
+    """A server on another machine cannot be reached, failed, or said what it should not."""
+
+
 class Cancelled(Qwen35Error):
     """Another thread cancelled the call."""
 

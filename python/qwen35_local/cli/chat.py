@@ -22,10 +22,12 @@ from qwen35_local.cli.options import (
     gibibytes,
     setting,
 )
+from qwen35_local.cli.remote import RemoteModel, open_remote, refuse_local, refuse_remote
 
 if TYPE_CHECKING:
     from qwen35_local.cli.session import Session
     from qwen35_local.cli.session_store import SessionStore
+    from qwen35_local.engine.face import Face
 
 
 def chat(
@@ -86,6 +88,14 @@ def chat(
     cache_disk: Annotated[float, gibibytes("And disk, beyond that; 0: none.")] = 8,
     threads: Threads = 0,
     device: Device = "auto",
+    endpoint: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Talk to a model behind a server of OpenAI's API.", show_default=False),
+    ] = None,
+    remote_model: RemoteModel = None,
+    api_key_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The key that --endpoint asks for.", show_default=False)
+    ] = None,
 ) -> None:
     """Talk to a model. On a terminal this is a conversation (/help lists its commands); with -p or input on stdin it
     answers once: the answer on stdout, everything else on stderr."""
@@ -96,7 +106,12 @@ def chat(
     from qwen35_local.cli.terminal import typed
     from qwen35_local.errors import InputError
 
-    check_device(device)
+    if endpoint is None:
+        refuse_remote("--endpoint", {"--model": remote_model, "--api-key-file": api_key_file})
+        check_device(device)
+    else:
+        local = {"MODEL": model, "--ctx": ctx, "--memory": memory, "--kv": kv, "--cache": cache}
+        refuse_local("--endpoint", {**local, "--threads": threads, "--device": device, "--when-full": when_full})
     is_conversation = prompt is None and not as_json and is_terminal()
     question = "" if is_conversation else read_question(prompt)
     if not is_conversation and not question.strip():
@@ -113,7 +128,7 @@ def chat(
     store = open_session_store() if is_conversation and (home or resume or name) else None
     if store is not None and resume:
         name = name or store.newest()
-    disk = scratch_folder(home) if home is not None and cache_disk else None
+    disk = scratch_folder(home) if home is not None and cache_disk and endpoint is None else None
     wish = Wish(
         device=device,
         context_tokens=ctx,
@@ -125,8 +140,12 @@ def chat(
         disk_folder=disk,
         disk_bytes=int(cache_disk * 2**30),
     )
-    engine = open_engine(model, wish)
-    session = Session(engine, is_demonstration=model is None)
+    engine: Face
+    if endpoint is None:
+        engine = open_engine(model, wish)
+    else:
+        engine = open_remote(endpoint, "--endpoint", api_key_file, remote_model)
+    session = Session(engine, is_demonstration=model is None and endpoint is None)
     if store is not None:
         begin(session, store, name)
     if system is not None:

@@ -9,6 +9,7 @@ import typer
 
 from qwen35_local.cli.argument import DEMO_HELP
 from qwen35_local.cli.options import BreakLoops, Device, KvOrAuto, Memory, Threads, count, gibibytes, parsed_as
+from qwen35_local.cli.remote import RemoteModel, open_remote, read_keys, refuse_local, refuse_remote
 from qwen35_local.errors import InputError
 from qwen35_local.fields import number
 
@@ -61,6 +62,14 @@ def serve(
     save: Annotated[bool, typer.Option("--save/--no-save", help="Keep what was read for the next start.")] = True,
     threads: Threads = 0,
     device: Device = "auto",
+    upstream: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Serve what a server of OpenAI's API elsewhere writes.", show_default=False),
+    ] = None,
+    upstream_model: RemoteModel = None,
+    upstream_key_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The key that --upstream asks for.", show_default=False)
+    ] = None,
 ) -> None:
     """Serve a model over HTTP, to clients of OpenAI's API. Only programs of this machine reach it, unless --host says
     otherwise."""
@@ -68,6 +77,8 @@ def serve(
     from qwen35_local.cli import server_state
     from qwen35_local.cli.keep import home_to_keep_in, scratch_folder
     from qwen35_local.cli.model import check_device, memory_bytes, open_engine
+    from qwen35_local.engine.engine import Engine
+    from qwen35_local.engine.face import Face
     from qwen35_local.server.limits import Limits
     from qwen35_local.server.loading import loading
     from qwen35_local.server.log import Log
@@ -75,7 +86,12 @@ def serve(
     from qwen35_local.server.security import Guard, is_loopback
     from qwen35_local.server.service import Service
 
-    check_device(device)
+    if upstream is None:
+        refuse_remote("--upstream", {"--model": upstream_model, "--upstream-key-file": upstream_key_file})
+        check_device(device)
+    else:
+        local = {"MODEL": model, "--ctx": ctx, "--memory": memory, "--kv": kv, "--cache": cache}
+        refuse_local("--upstream", {**local, "--threads": threads, "--device": device})
     keys = read_keys(api_key_file) if api_key_file is not None else []
     for origin in allow_origin or ():
         if re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", origin) is None:
@@ -87,7 +103,7 @@ def serve(
         )
     opened = listen(host, port) if unix_socket is None else listen_at(unix_socket)
     try:
-        home = home_to_keep_in() if cache_disk else None
+        home = home_to_keep_in() if cache_disk and upstream is None else None
         wish = Wish(
             device=device,
             context_tokens=ctx,
@@ -101,10 +117,18 @@ def serve(
             queue=queue,
             prefill_share=prefill_share,
         )
+        engine: Face
         with loading(opened):
-            engine = open_engine(model, wish)
+            if upstream is None:
+                engine = open_engine(model, wish)
+            else:
+                engine = open_remote(upstream, "--upstream", upstream_key_file, upstream_model)
         kept_in = home / "server" if home is not None and save else None
-        if kept_in is not None and (reason := server_state.take(engine, kept_in)) is not None:
+        if (
+            isinstance(engine, Engine)
+            and kept_in is not None
+            and (reason := server_state.take(engine, kept_in)) is not None
+        ):
             write_line(f"what an earlier server had read is not used: {reason}")
         limits = Limits(reply_seconds=timeout, grace_seconds=grace, breaks_loops=break_loops is not False)
         service = Service(engine, alias or engine.name, limits, Log(write_line))
@@ -116,7 +140,7 @@ def serve(
             write_line(f"serving at {where}; Ctrl-C ends it")
 
         run(Server(service, guard, opened), started)
-        if kept_in is not None:
+        if isinstance(engine, Engine) and kept_in is not None:
             try:
                 server_state.keep(engine, kept_in)
             except OSError as error:
@@ -139,17 +163,3 @@ def write_line(text: str) -> None:
 
     sys.stderr.write(printable_line(text, 1200) + "\n")
     sys.stderr.flush()
-
-
-def read_keys(path: Path) -> list[str]:
-    """The keys in a file, one a line; empty lines and those that begin with # are not. Raises InputError."""
-    from qwen35_local import bounded_file
-
-    try:
-        text = bounded_file.read(path, 1 << 20, accepts_pipe=True).decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--api-key-file {path}: cannot be read ({error}).") from None
-    keys = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    if not keys or not all(8 <= len(key) <= 512 and key.isascii() and key.isprintable() for key in keys):
-        raise InputError(f"--api-key-file {path}: expected a key a line, each of 8 to 512 printable ASCII characters.")
-    return keys

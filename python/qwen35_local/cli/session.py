@@ -12,7 +12,7 @@ from qwen35_local.chat.presets import Sampling
 from qwen35_local.chat.tools import read_tools
 from qwen35_local.chat.wishes import OutputFormat
 from qwen35_local.cli.terminal import printable_line
-from qwen35_local.engine.engine import Engine
+from qwen35_local.engine.face import Face
 from qwen35_local.engine.reply import Request, WhenFull
 from qwen35_local.engine.store import encode_json
 from qwen35_local.errors import InputError
@@ -31,7 +31,7 @@ SETTINGS: dict[str, Kind[float]] = {**presets.SETTINGS, "max_tokens": presets.MA
 class Session:
     """The messages said so far, without the system prompt, and what the person chose."""
 
-    engine: Engine
+    engine: Face
     name: str = ""
     is_demonstration: bool = False
     system: str | None = None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwen35_local.cli.session import Session
+from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.reply_log import Written
 from qwen35_local.engine.store import STATE, load, read_json, save, write_json
 from qwen35_local.errors import DeviceError, FormatError, InputError
@@ -51,6 +52,8 @@ class SessionStore:
     def keep_state(self, session: Session) -> None:
         """Writes the snapshots that the branches of a conversation go on from. Raises OSError, DeviceError."""
         engine = session.engine
+        if not isinstance(engine, Engine):
+            return  # what was read is elsewhere
         if engine.has_failed:
             raise DeviceError("the device failed; there is nothing to read from it")
         engine.close()
@@ -73,6 +76,8 @@ class SessionStore:
         session.take(content, str(folder / _CONVERSATION))
         session.name = name
         engine = session.engine
+        if not isinstance(engine, Engine):
+            return None
         engine.remember(written)
         engine.close()
         try:

@@ -197,7 +197,10 @@ def reasons(done: Done) -> list[str]:
         f"evaluated   {reuse.evaluated_tokens:,} now, {reuse.idle_tokens:,} since the reply before",
     ]
     gap = reuse.difference
-    if gap is None:
+    if reuse.reader:
+        lines[-1] = f"evaluated   {reuse.evaluated_tokens:,}, as the server counts them"
+        lines.append(f"difference  not known here: {printable_line(reuse.reader)} has read the prompt")
+    elif gap is None:
         lines.append("difference  none: the prompt continues what was known")
     else:
         known, prompt = (printable_line(json.dumps(text, ensure_ascii=False)) for text in (gap.known, gap.prompt))
@@ -208,7 +211,8 @@ def reasons(done: Done) -> list[str]:
 def stats(chat: Conversation, rest: str) -> None:
     """/stats: the context, and what the last reply took"""
     engine = chat.session.engine
-    chat.pen.line(f"context     {engine.tokens_held} of {engine.context_tokens} tokens", dim=True)
+    if not engine.where:
+        chat.pen.line(f"context     {engine.tokens_held} of {engine.context_tokens} tokens", dim=True)
     chat.pen.line(f"model       {engine.summary}", dim=True)
     if chat.last is not None:
         for name, value in chat.last.usage.as_dict().items():

@@ -63,6 +63,8 @@ class Engine:
     """One model, one sequence, and everything that was read on it. Nothing is read twice while a snapshot of it is
     kept, and none of that changes an answer: a reply depends on the tokens of its prompt alone."""
 
+    where = ""  # on this machine (`Face`)
+
     def __init__(
         self,
         model: _core.Model,

@@ -147,13 +147,15 @@ class Difference:
 @dataclass(frozen=True)
 class Reuse:
     """Why a prompt cost what it did. `source`: the snapshot that the reused tokens come from, "" for none;
-    `idle_tokens` were read since the reply before. `difference` is None when the prompt goes on from what was known."""
+    `idle_tokens` were read since the reply before. `difference` is None when the prompt goes on from what was known,
+    and when `reader`, another machine, has read it."""
 
     reused_tokens: int = 0
     source: str = ""
     evaluated_tokens: int = 0
     idle_tokens: int = 0
     difference: Difference | None = None
+    reader: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

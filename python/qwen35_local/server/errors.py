@@ -1,7 +1,7 @@
 """Why a request is not answered, before a dialect puts it into its own words."""
 
 from qwen35_local.engine.reply import ContextFull
-from qwen35_local.errors import Busy, DeviceError, OutOfMemory, Qwen35Error
+from qwen35_local.errors import Busy, DeviceError, OutOfMemory, Qwen35Error, RemoteError
 
 RETRY_SECONDS = 5
 TWO_LENGTHS = "two_lengths"
@@ -46,6 +46,8 @@ def refusal(error: Exception, param: str | None = None) -> Refused:
             return Refused(503, f"out of memory: {error}", code="out_of_memory", retry_after=RETRY_SECONDS)
         case DeviceError():
             return Refused(503, f"the device failed: {error}", code="device_error", retry_after=RETRY_SECONDS)
+        case RemoteError():
+            return Refused(502, str(error), code="upstream_error", retry_after=RETRY_SECONDS)
         case Qwen35Error():
             return bad(_named(str(error)) or param, str(error))
         case _:

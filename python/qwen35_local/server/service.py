@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from qwen35_local import __version__, _core
-from qwen35_local.engine.engine import Engine
+from qwen35_local.engine.face import Face
 from qwen35_local.server.counters import Counters
 from qwen35_local.server.errors import Refused
 from qwen35_local.server.limits import Limits
@@ -34,7 +34,7 @@ class Service:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Face,
         name: str,
         limits: Limits,
         log: Log,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from qwen35_local.engine.engine import Engine
+from qwen35_local.engine.face import Face
 from qwen35_local.errors import InputError
 from qwen35_local.fields import describe
 
@@ -29,7 +29,7 @@ class Thinking:
             return OFF
         return Thinking(self.is_on, tokens)
 
-    def of(self, engine: Engine) -> bool:
+    def of(self, engine: Face) -> bool:
         """Whether this model then thinks."""
         return engine.thinks_by_default if self.is_on is None else self.is_on
 

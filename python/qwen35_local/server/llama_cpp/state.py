@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from qwen35_local import __version__
-from qwen35_local.engine.engine import Engine
+from qwen35_local.engine.face import Face
 from qwen35_local.server.llama_cpp.text import template_capabilities
 from qwen35_local.server.service import Service
 
@@ -23,13 +23,13 @@ def props(service: Service) -> dict[str, Any]:
         "chat_template": engine.template.text,
         "chat_template_caps": template_capabilities(engine),
         "bos_token": "" if tokenizer.bos_id is None else tokenizer.decode([tokenizer.bos_id]),
-        "eos_token": tokenizer.decode([max(tokenizer.stop_ids)]),  # of this family: <|im_end|>
+        "eos_token": tokenizer.decode(sorted(tokenizer.stop_ids)[-1:]),  # of this family: <|im_end|>
         "build_info": f"qwen35-local {__version__}",
         "is_sleeping": False,
     }
 
 
-def _defaults(engine: Engine) -> dict[str, Any]:
+def _defaults(engine: Face) -> dict[str, Any]:
     settings = engine.preset(thinking=engine.thinks_by_default)
     return {
         "temperature": settings.temperature,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from qwen35_local.engine.engine import Engine
+from qwen35_local.engine.face import Face
 from qwen35_local.fields import ANY_LIST, FLAG, TEXT, integer, list_of
 from qwen35_local.server.body import Body
 from qwen35_local.server.conversation import conversation
@@ -53,7 +53,7 @@ def apply_template(body: Body, service: Service) -> bytes:
     return encoded({"prompt": prompt.text})
 
 
-def template_capabilities(engine: Engine) -> dict[str, Any]:
+def template_capabilities(engine: Face) -> dict[str, Any]:
     """What the template of a model of this family can show."""
     return {
         "supports_tools": True,

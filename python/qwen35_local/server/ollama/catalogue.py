@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
-from qwen35_local.engine.engine import Engine
+from qwen35_local.engine.face import Face
 from qwen35_local.fields import TEXT
 from qwen35_local.quantize.recipe import FILE_TYPES
 from qwen35_local.server.body import Body
@@ -77,7 +77,7 @@ def _details(metadata: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _plain(metadata: Mapping[str, Any], engine: Engine) -> dict[str, Any]:
+def _plain(metadata: Mapping[str, Any], engine: Face) -> dict[str, Any]:
     """Without lists, as long as a vocabulary, and the template; the context is that of this server."""
     kept = {
         key: value
@@ -87,7 +87,7 @@ def _plain(metadata: Mapping[str, Any], engine: Engine) -> dict[str, Any]:
     return kept | {f"{metadata.get('general.architecture')}.context_length": engine.context_tokens}
 
 
-def _parameters(engine: Engine) -> str:
+def _parameters(engine: Face) -> str:
     settings = engine.preset(thinking=engine.thinks_by_default)
     values = {
         "temperature": settings.temperature,

@@ -1,0 +1,163 @@
+"""A request as the body of `/v1/chat/completions`.
+
+Settings of the sampler are always said, since a server's own are rarely those of the model's card. Fields beyond
+OpenAI's are those that vLLM, SGLang and llama.cpp share, or that the server's kind is known to take.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from qwen35_local import json_file
+from qwen35_local.chat.messages import Media, Message, ToolCall
+from qwen35_local.chat.presets import Sampling
+from qwen35_local.chat.unfinished_call import json_text
+from qwen35_local.chat.wishes import OutputFormat, ToolChoice
+from qwen35_local.engine.reply import Request
+from qwen35_local.engine.thinking import CLOSING
+from qwen35_local.errors import InputError
+from qwen35_local.remote.server import Kind, RemoteModel
+
+_NEVER = -100.0
+"""OpenAI's least bias, which bans a token; JSON has no minus infinity."""
+
+
+def body(request: Request, model: RemoteModel, choice: int) -> dict[str, Any]:
+    """`choice`: which of the replies. Raises InputError for what a remote engine cannot be asked."""
+    built: dict[str, Any] = {
+        "model": model.name,
+        "messages": [message_body(message) for message in request.messages],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **_sampling(request.sampling.of_choice(choice)),
+        **_tools(request.tools, request.tool_choice),
+    }
+    if request.max_tokens:
+        built["max_tokens"] = request.max_tokens
+    if request.logprobs is not None:
+        built |= {"logprobs": True, "top_logprobs": request.logprobs}
+    if request.output_format is not None:
+        built |= format_body(request.output_format, model.kind)
+    switches = {"enable_thinking": request.thinking, "preserve_thinking": request.keep_thinking}
+    said = {name: value for name, value in switches.items() if value is not None}
+    if said:
+        built["chat_template_kwargs"] = said
+    if request.thinking_tokens is not None and request.thinking is not False:
+        built |= _budget(request.thinking_tokens, model.kind)
+    return built
+
+
+def answer_body(asked: dict[str, Any], thoughts: str, kind: Kind, max_tokens: int) -> dict[str, Any]:
+    """The request for the answer alone, behind `thoughts` that were ended. A server of another kind cannot be given
+    them: it answers without. `max_tokens` 0: no limit."""
+    built = {name: value for name, value in asked.items() if name not in _BUDGETS and name != "max_tokens"}
+    built["chat_template_kwargs"] = {**asked.get("chat_template_kwargs", {}), "enable_thinking": False}
+    if max_tokens:
+        built["max_tokens"] = max_tokens
+    if kind == "other":
+        return built
+    closed = (thoughts + CLOSING).strip()
+    if kind == "llama.cpp":
+        last: dict[str, Any] = {"role": "assistant", "reasoning_content": closed, "content": ""}
+        how: Any = "content"
+    else:
+        last = {"role": "assistant", "content": f"<think>\n{closed}\n</think>\n\n"}
+        how = True
+    built["messages"] = [*asked["messages"], last]
+    return {**built, "continue_final_message": how, "add_generation_prompt": False}
+
+
+def message_body(message: Message) -> dict[str, Any]:
+    """A message in OpenAI's form; thinking under both of its names. Raises InputError for media that are no
+    addresses."""
+    content: Any = message.content if isinstance(message.content, str) else [_part(part) for part in message.content]
+    built: dict[str, Any] = {"role": message.role, "content": content}
+    if message.reasoning:
+        built |= {"reasoning_content": message.reasoning, "reasoning": message.reasoning}
+    if message.tool_calls:
+        built["tool_calls"] = [_call(call, n) for n, call in enumerate(message.tool_calls)]
+    if message.name is not None:
+        built["name"] = message.name
+    if message.tool_call_id is not None:
+        built["tool_call_id"] = message.tool_call_id
+    return built
+
+
+def _call(call: ToolCall, number: int) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": json_text(dict(call.arguments))}
+    return {"id": call.id or f"call_{number}", "type": "function", "function": function}
+
+
+def _part(part: str | Media) -> dict[str, Any]:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    if not isinstance(part.source, str) or not part.source.startswith(("http://", "https://", "data:")):
+        raise InputError(f"an {part.kind} for a remote engine has to be an address, as in https://… or data:…")
+    return {"type": f"{part.kind}_url", f"{part.kind}_url": {"url": part.source}}
+
+
+def _sampling(settings: Sampling) -> dict[str, Any]:
+    built: dict[str, Any] = {
+        "temperature": settings.temperature,
+        "top_p": settings.top_p,
+        "top_k": settings.top_k,
+        "min_p": settings.min_p,
+        "presence_penalty": settings.presence_penalty,
+    }
+    if settings.frequency_penalty:
+        built["frequency_penalty"] = settings.frequency_penalty
+    if settings.repetition_penalty != 1:  # by vLLM's name, and by llama.cpp's
+        built |= dict.fromkeys(("repetition_penalty", "repeat_penalty"), settings.repetition_penalty)
+    if settings.seed is not None:
+        built["seed"] = settings.seed % 2**63  # what vLLM takes
+    if settings.logit_bias:
+        built["logit_bias"] = {
+            str(token): _NEVER if bias == -math.inf else bias for token, bias in settings.logit_bias.items()
+        }
+    return built
+
+
+def _tools(tools: Sequence[Mapping[str, Any]], choice: ToolChoice) -> dict[str, Any]:
+    """OpenAI's `allowed_tools` is known to few servers: of an allowed set the others are left out."""
+    names = choice.names
+    offered = [
+        tool if "function" in tool else {"type": "function", "function": dict(tool)}
+        for tool in tools
+        if names is None or tool.get("function", tool).get("name") in names
+    ]
+    if not offered:
+        return {}
+    built: dict[str, Any] = {"tools": offered}
+    if not choice.is_parallel:
+        built["parallel_tool_calls"] = False
+    if choice.mode == "required" and names is not None and len(names) == 1:
+        built["tool_choice"] = {"type": "function", "function": {"name": names[0]}}
+    elif choice.mode != "auto":
+        built["tool_choice"] = choice.mode
+    return built
+
+
+def format_body(form: OutputFormat, kind: Kind) -> dict[str, Any]:
+    """Raises InputError for a form that such a server cannot be asked for."""
+    if form.kind == "json_object":
+        return {"response_format": {"type": "json_object"}}
+    if form.kind == "json_schema":
+        try:
+            schema = json_file.parse_written(form.definition)
+        except ValueError as error:
+            raise InputError(f"the schema is no JSON ({error}); expected a JSON schema.") from None
+        wanted = {"name": "answer", "schema": schema, "strict": True}
+        return {"response_format": {"type": "json_schema", "json_schema": wanted}}
+    if form.kind == "regex" and kind == "vllm":
+        return {"structured_outputs": {"regex": form.definition}}
+    raise InputError(f"this server cannot be asked for an answer in the form of a {form.kind}; give a JSON schema.")
+
+
+_BUDGETS = ("thinking_budget_tokens", "reasoning_budget_message", "thinking_token_budget")
+
+
+def _budget(tokens: int, kind: Kind) -> dict[str, Any]:
+    """The server's own budget; where it has none, or does not keep it, `answer_body` is asked."""
+    if kind == "llama.cpp":
+        return {"thinking_budget_tokens": tokens, "reasoning_budget_message": CLOSING}
+    return {"thinking_token_budget": tokens} if kind == "vllm" else {}

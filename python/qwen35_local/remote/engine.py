@@ -1,0 +1,189 @@
+"""The face of an engine (`engine.face.Face`) whose model is behind a server of OpenAI's chat completions."""
+
+import asyncio
+import queue
+import re
+import threading
+from collections.abc import Generator, Sequence
+from hashlib import sha256
+from typing import NoReturn
+
+from qwen35_local.chat.messages import Message
+from qwen35_local.chat.presets import Sampling, preset
+from qwen35_local.chat.wishes import OutputFormat
+from qwen35_local.engine.job import Failed, Job, Reading, Sink, Told
+from qwen35_local.engine.reply import Completion, Done, Event, Reply, Request
+from qwen35_local.engine.reply_log import ReplyLog
+from qwen35_local.engine.scheduler import Limits
+from qwen35_local.errors import Busy, InputError, Qwen35Error, RemoteError, Unavailable
+from qwen35_local.progress import Progress
+from qwen35_local.remote.address import Address
+from qwen35_local.remote.asking import Asking
+from qwen35_local.remote.background import Background
+from qwen35_local.remote.body import body, format_body
+from qwen35_local.remote.content import Habit
+from qwen35_local.remote.http import Connection
+from qwen35_local.remote.server import Kind, choose
+from qwen35_local.remote.unknown import Elsewhere, UnknownTemplate, UnknownTokens, UnknownWeights
+from qwen35_local.remote.writing import Writing
+
+LIMITS = Limits(parallel=256, queue=0)
+"""Requests at a time; the server has a queue of its own."""
+
+_VERSION = re.compile(r"qwen[-_]?(3\.[568])", re.IGNORECASE)
+_SMALL = re.compile(r"[-_](0\.8|2)b\b", re.IGNORECASE)
+
+
+def version_of(name: str) -> str:
+    """The version of the family that a model's name tells, as presets have it; 3.5 where it tells none."""
+    found = _VERSION.search(name)
+    version = f"qwen{found[1]}" if found else "qwen3.5"
+    return "qwen3.5-small" if version == "qwen3.5" and _SMALL.search(name) else version
+
+
+class RemoteForms:
+    """Which forms of an answer a server can be asked for."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._kind = kind
+
+    def check(self, wanted: OutputFormat) -> None:
+        """Raises InputError."""
+        format_body(wanted, self._kind)
+
+
+class RemoteEngine:
+    """Asks for replies, and knows nothing of tokens. `name`: of the model; None: the only one that the server has.
+    Raises InputError when it has several, or not this one, and RemoteError."""
+
+    has_failed = False
+    limits = LIMITS
+    kv = "as the server keeps them"
+    tokens_held = 0
+
+    def __init__(self, address: Address, key: str = "", name: str | None = None) -> None:
+        self.where = str(address)
+        self._connection = Connection(address, key)
+        self._background = Background()
+        listed = self._background.start(self._connection.read("/models")).result()
+        self._model = choose(listed, name, self.where)
+        self.name = self._model.name
+        self.identity = sha256(f"{self.where}\0{self.name}".encode()).hexdigest()
+        self.reply_log = ReplyLog()
+        self.tokenizer = UnknownTokens(self.where)
+        self.template = UnknownTemplate(self.where)
+        self.model = UnknownWeights(self.where)
+        self.forms = RemoteForms(self._model.kind)
+        self._version = version_of(self.name)
+        self._habit = Habit()
+        self._running: set[Job] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def context_tokens(self) -> int:
+        """0: the server does not say."""
+        return self._model.context_tokens
+
+    @property
+    def thinks_by_default(self) -> bool:
+        return self._version != "qwen3.5-small"
+
+    @property
+    def summary(self) -> str:
+        context = f"context {self.context_tokens:,}" if self.context_tokens else "context not told"
+        return f"at {self.where} · {context} · presets of {self._version}"
+
+    @property
+    def running(self) -> list[Elsewhere]:
+        return [Elsewhere()] * len(self._running)
+
+    @property
+    def n_waiting(self) -> int:
+        """Those that wait do so at the server."""
+        return 0
+
+    def preset(self, *, thinking: bool) -> Sampling:
+        return preset(self._version, "thinking" if thinking else "instruct")
+
+    def submit(self, asked: Request | Completion, sink: Sink, *, user: str = "") -> Job:
+        """As `Engine.submit`. Raises InputError and Unavailable for what a remote engine cannot be asked, Busy."""
+        job = Job(sink, user)
+        self._begin(asked, job)
+        return job
+
+    def reply(
+        self, request: Request, *, progress: Progress = lambda done, total: None, job: Job | None = None
+    ) -> Generator[Event, None, None]:
+        """As `Engine.reply`; `progress` is not told. Raises RemoteError too."""
+        job = job or Job()
+        told: queue.SimpleQueue[Told] = queue.SimpleQueue()
+        job.sink = told.put
+        self._begin(request, job)
+        n_left = request.n
+        try:
+            while n_left:
+                try:
+                    one = told.get(timeout=1)  # a signal is heard meanwhile, on every system
+                except queue.Empty:
+                    continue
+                if isinstance(one, Failed):
+                    raise one.error
+                if not isinstance(one, Reading):
+                    n_left -= isinstance(one, Done)
+                    yield one
+        finally:
+            job.cancel()
+
+    def cancel(self) -> None:
+        """Ends the replies in progress, from any thread or signal handler."""
+        for job in list(self._running):
+            job.cancel()
+
+    def answer_now(self) -> None:
+        for job in list(self._running):
+            job.answer_now()
+
+    def encode(self, request: Request) -> NoReturn:
+        raise Unavailable(f"the tokens of a conversation are known to {self.where} alone; a reply tells their number.")
+
+    def close(self) -> None:
+        """There is no idle work."""
+
+    def recover(self) -> None:
+        """There is no device."""
+
+    def prefill_ahead(self, request: Request, reply: Message) -> None:
+        """The server keeps what it has read, if it does."""
+
+    def _begin(self, asked: Request | Completion, job: Job) -> None:
+        if isinstance(asked, Completion):
+            raise Unavailable(f"{self.where} is asked for chats alone; a text cannot be continued there.")
+        if asked.when_full == "compact":
+            raise InputError(f"what fits the context is known to {self.where} alone; leave --when-full compact out.")
+        askings = [self._asking(asked, Reply(choice), job) for choice in range(asked.n)]
+        with self._lock:
+            if len(self._running) >= LIMITS.parallel:
+                raise Busy(f"{LIMITS.parallel} replies are being written; try again later.", 5)
+            self._running.add(job)
+        self._background.start(self._run(job, askings))
+
+    def _asking(self, request: Request, reply: Reply, job: Job) -> Asking:
+        thinks = self.thinks_by_default if request.thinking is None else request.thinking
+        writing = Writing(request, reply, self._habit, self.where, thinks=thinks)
+        asked = body(request, self._model, reply.choice)
+        return Asking(self._connection, self.where, self._model.kind, asked, writing, job, lambda told: job.sink(told))
+
+    async def _run(self, job: Job, askings: Sequence[Asking]) -> None:
+        """The replies side by side; the first that fails ends the others."""
+        tasks = [asyncio.ensure_future(asking.run()) for asking in askings]
+        try:
+            await asyncio.gather(*tasks)
+        except Qwen35Error as error:
+            job.sink(Failed(error))
+        except Exception as error:
+            job.sink(Failed(RemoteError(f"{self.where}: the reply cannot be read ({type(error).__name__}).")))
+        finally:
+            for task in tasks:
+                task.cancel()
+            with self._lock:
+                self._running.discard(job)

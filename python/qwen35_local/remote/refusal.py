@@ -1,0 +1,54 @@
+"""What a server's refusal is to whoever asked."""
+
+import re
+
+from qwen35_local import json_file
+from qwen35_local.engine.reply import ContextFull
+from qwen35_local.errors import Busy, FormatError, InputError, Qwen35Error, RemoteError
+
+_MOST_WORDS = 300  # of a server's, in characters
+_MISTAKES = (400, 404, 405, 413, 415, 422)
+_TOKENS = {"n_prompt_tokens", "n_ctx"}  # llama.cpp's own words for a prompt that is too long
+
+
+def refusal(server: str, status: int, said: bytes, wait: int = 0) -> Qwen35Error:
+    """`said`: the body of the answer, of whatever kind; `wait`: seconds that it asks for."""
+    try:
+        body = json_file.parse(said, "answer", lone_surrogates=True)
+    except FormatError:
+        body = said.decode("utf-8", "replace")
+    if status in (401, 403):
+        return RemoteError(f"{server} does not accept the key ({words(body)}); give one in a file.")
+    if status == 429:
+        return Busy(f"{server} is busy: {words(body)}", wait or 5)
+    if 300 <= status < 400:
+        return RemoteError(f"{server} points elsewhere (HTTP {status}); give the address that it points to.")
+    if status not in _MISTAKES:
+        return RemoteError(f"{server} failed (HTTP {status}): {words(body)}")
+    full = _context_full(body)
+    return full or InputError(f"{server} refuses the request (HTTP {status}): {words(body)}")
+
+
+def words(body: object) -> str:
+    """What a body says, in one line: OpenAI's `error.message` and its relatives."""
+    found = body
+    for key in ("error", "message", "detail"):
+        if isinstance(found, dict) and key in found:
+            found = found[key]
+    text = " ".join(str(found).split())
+    return text[:_MOST_WORDS] + "…" * (len(text) > _MOST_WORDS) if text else "no reason given"
+
+
+def _context_full(body: object) -> ContextFull | None:
+    """A prompt that does not fit, where the server says so with both lengths: llama.cpp in fields, vLLM in words."""
+    error = body.get("error", body) if isinstance(body, dict) else None
+    if not isinstance(error, dict):
+        return None
+    if all(type(error.get(key)) is int for key in _TOKENS):
+        return ContextFull(error["n_prompt_tokens"], error["n_ctx"])
+    said = str(error.get("message", ""))[:2000]
+    context = re.search(r"context length (?:is|of) (\d{1,12})", said)
+    prompt = re.search(r"(\d{1,12}) (?:in the messages|input tokens)|prompt contains at least (\d{1,12})", said)
+    if context is None or prompt is None:
+        return None
+    return ContextFull(int(prompt[1] or prompt[2]), int(context[1]))

@@ -1,0 +1,104 @@
+"""Every dialect over a remote engine."""
+
+from collections.abc import Iterator
+
+import anthropic
+import httpx
+import ollama
+import openai
+import pytest
+from serving import Served, served
+from starlette.responses import JSONResponse, PlainTextResponse
+from upstream import DONE, Upstream, event, said, until, upstream, usage
+
+from qwen35_local.remote.address import Address
+from qwen35_local.remote.engine import RemoteEngine
+
+THOUGHT = event({"reasoning": "Hm"})
+CALL = event({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "clock", "arguments": '{"zone":"UTC"}'}}]})
+TOOL = {"name": "clock", "parameters": {"type": "object", "properties": {"zone": {"type": "string"}}}}
+QUESTION = [{"role": "user", "content": "Hello"}]
+
+
+@pytest.fixture
+def fake() -> Iterator[Upstream]:
+    with upstream() as running:
+        yield running
+
+
+@pytest.fixture
+def server(fake: Upstream) -> Iterator[Served]:
+    with served(RemoteEngine(Address(f"{fake.url}/v1"))) as running:
+        yield running
+
+
+def test_openai(fake: Upstream, server: Served) -> None:
+    client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
+    fake.script = [[THOUGHT, *said("Hel", "lo!")], [THOUGHT, CALL, event({}, "tool_calls"), usage(), DONE], said("Hi.")]
+    chunks = list(client.chat.completions.create(model="demo", messages=QUESTION, stream=True, max_tokens=30))
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == "Hello!"
+    assert fake.bodies[0]["max_tokens"] == 30
+    whole = client.chat.completions.create(
+        model="demo", messages=QUESTION, tools=[{"type": "function", "function": TOOL}]
+    )
+    call = whole.choices[0].message.tool_calls[0]
+    assert whole.choices[0].finish_reason == "tool_calls" and call.function.arguments == '{"zone": "UTC"}'
+    assert whole.usage.prompt_tokens == 7 and whole.usage.prompt_tokens_details.cached_tokens == 3
+    response = client.responses.create(model="demo", input="Hello")
+    assert response.output_text == "Hi."
+    assert [model.id for model in client.models.list()] == ["demo"]
+
+
+def test_anthropic(fake: Upstream, server: Served) -> None:
+    client = anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0)
+    fake.script = [[THOUGHT, CALL, event({}, "tool_calls"), usage(), DONE]] * 2
+    tools = [{"name": "clock", "input_schema": TOOL["parameters"]}]
+    whole = client.messages.create(model="demo", max_tokens=2000, messages=QUESTION, tools=tools)
+    assert whole.stop_reason == "tool_use" and whole.content[-1].input == {"zone": "UTC"}
+    with client.messages.stream(model="demo", max_tokens=2000, messages=QUESTION, tools=tools) as stream:
+        assert stream.get_final_message().content[-1].input == {"zone": "UTC"}
+
+
+def test_ollama(fake: Upstream, server: Served) -> None:
+    client = ollama.Client(host=server.url)
+    fake.script = [[THOUGHT, *said("Hel", "lo!")]]
+    pieces = list(client.chat(model="demo", messages=QUESTION, stream=True))
+    assert "".join(piece.message.content or "" for piece in pieces) == "Hello!"
+    assert client.list().models[0].model == "demo"
+    assert client.show("demo").modelinfo is not None
+
+
+@pytest.mark.parametrize("path", ["/health", "/v1/models", "/props", "/slots", "/metrics", "/api/ps", "/api/tags"])
+def test_what_is_told_of_a_model_elsewhere(server: Served, path: str) -> None:
+    assert httpx.get(server.url + path).status_code == 200
+
+
+def test_what_cannot_be_is_said(server: Served) -> None:
+    for path, body in {
+        "/v1/completions": {"prompt": "Once"},
+        "/tokenize": {"content": "Once"},
+        "/apply-template": {"messages": QUESTION},
+        "/v1/messages/count_tokens": {"model": "demo", "messages": QUESTION},
+    }.items():
+        answer = httpx.post(server.url + path, json=body)
+        assert answer.status_code == 400 and "alone" in answer.text, path
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_failures_of_the_upstream_have_a_status_of_their_own(fake: Upstream, server: Served, streams: bool) -> None:
+    body = {"model": "demo", "messages": QUESTION, "stream": streams}
+    fake.script = [PlainTextResponse("no", 500), JSONResponse({"error": {"message": "bad"}}, 400), [b"data: x\n\n"]]
+    for status in (502, 400, 502):
+        answer = httpx.post(f"{server.url}/v1/chat/completions", json=body)
+        assert answer.status_code == status and "error" in answer.json()
+    fake.script = [PlainTextResponse("later", 429, headers={"retry-after": "77"})]
+    answer = httpx.post(f"{server.url}/v1/chat/completions", json=body)
+    assert answer.status_code == 429 and answer.headers["retry-after"] == "77"
+
+
+def test_a_client_that_leaves_ends_the_request_to_the_upstream(fake: Upstream, server: Served) -> None:
+    fake.script = [[THOUGHT, event({"content": "Hel"}), 30.0]]
+    body = {"model": "demo", "messages": QUESTION, "stream": True}
+    with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body) as answer:
+        next(answer.iter_bytes())
+    assert until(lambda: fake.left == 1)
