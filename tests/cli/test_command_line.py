@@ -120,7 +120,7 @@ def test_json_is_one_event_per_line_and_the_last_is_done() -> None:
     assert usage["prompt_tokens"] == usage["reused_tokens"] + usage["evaluated_tokens"]
     assert usage["generated_tokens"] > 0
     cache = {"reused_tokens": 0, "source": "", "evaluated_tokens": usage["prompt_tokens"]}
-    assert last["cache"] == {**cache, "idle_tokens": 0, "difference": None}
+    assert last["cache"] == {**cache, "idle_tokens": 0, "difference": None, "reader": ""}
 
 
 def test_same_seed_same_answer() -> None:
