@@ -12,6 +12,8 @@ ABORTED, WRONG_RESULT, ASAN, TSAN = -6, 1, 1, 66
 # What finds it (the fibers alone or a sanitizer), how the run ends, and what it says.
 FAULTS = {
     "barrier": [("plain", WRONG_RESULT, ""), ("tsan", TSAN, "data race")],
+    "next_round": [("tsan", TSAN, "data race")],
+    "next_round_of_warp": [("tsan", TSAN, "data race")],
     "async_wait": [("plain", WRONG_RESULT, "")],
     "fragment": [("plain", WRONG_RESULT, "")],
     "global_bounds": [("asan", ASAN, "heap-buffer-overflow")],

@@ -23,6 +23,25 @@ KERNEL(barrier, 64)(FaultArgs args) {
   if (threadIdx.x == 0) args.to[blockIdx.x] = parts[0] + parts[1];
 }
 
+// to[round] = what another thread shows in that round. The wrong versions let it go on to the next before it is read,
+// which the result does not show where whoever reads wakes first.
+template <class Meet>
+DEVICE void show_in_rounds(const FaultArgs& args, Meet meet) {
+  SHARED(float, shown);
+  for (unsigned round = 0; round < 2; ++round) {
+    if (threadIdx.x == blockDim.x / 2) shown = args.from[round];
+    meet();
+    if (threadIdx.x == 0) args.to[round] = shown;
+    if (!args.is_wrong) meet();
+  }
+}
+KERNEL(next_round, 64)(FaultArgs args) {
+  show_in_rounds(args, [] { __syncthreads(); });
+}
+KERNEL(next_round_of_warp, 32)(FaultArgs args) {
+  show_in_rounds(args, [] { __syncwarp(); });
+}
+
 // to[thread] = two numbers that come by different groups of asynchronous copies.
 KERNEL(async_wait, 32)(FaultArgs args) {
   auto* stage = reinterpret_cast<float*>(shared_memory());
@@ -159,6 +178,8 @@ simt::Launch programmatic(simt::Launch launch) {
   {#name, simt::run_kernel<qwen35::cuda::name, FaultArgs>, launch, results, expected}
 const Fault kFaults[] = {
     FAULT(barrier, simt::over(3, 64), 3, [](const float* from, unsigned i) { return sum_of(from, 64 * i, 64); }),
+    FAULT(next_round, simt::over(1, 64), 2, same),
+    FAULT(next_round_of_warp, simt::over(1, 32), 2, same),
     FAULT(async_wait, simt::over(1, 32, 256), 32,
           [](const float* from, unsigned i) { return double{from[i]} + from[32 + i]; }),
     FAULT(fragment, simt::over(1, 32), 128,
