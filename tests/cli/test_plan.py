@@ -260,3 +260,23 @@ def test_an_engine_takes_the_passes_of_its_plan() -> None:
     assert plan is not None and plan.rows == 200
     with opening.engine(path) as engine:
         assert engine.model.pass_rows == engine._cached.chunk_tokens == 200
+
+
+def test_a_model_too_large_for_a_machine_is_planned_for_others() -> None:
+    code, found = plan("397b-a17b", "--type", "Q4_K_M", "--memory", "64G")
+    assert code == 3
+    layouts = {(each["format"], each["card"]): each for each in found["cluster"]}
+    assert len(layouts) == 6
+    weights = {each["format"]: each["weight_bytes"] for each in found["cluster"]}
+    assert weights["BF16"] / 2 == pytest.approx(396.8e9, rel=1e-3)  # the text and the image encoder, without drafting
+    assert 0.5 < weights["FP8"] / weights["BF16"] < 0.51 and 0.25 < weights["4-bit"] / weights["BF16"] < 0.29
+    for each in found["cluster"]:
+        card = {"80 GB": 79, "141 GB": 140}[each["card"]] << 30
+        assert each["cards"] == each["tensor_parallel"] * each["pipeline_parallel"]
+        assert each["weight_bytes"] < 0.9 * card * each["cards"] and each["context_tokens"] >= 262144
+    two = layouts["BF16", "80 GB"]
+    assert (two["tensor_parallel"], two["pipeline_parallel"]) == (8, 2)
+    assert two["commands"][0] == "ray start --head --port 6379" and "pipeline-parallel-size 2" in two["commands"][2]
+    assert not any("ray" in command for command in layouts["FP8", "80 GB"]["commands"])
+    assert plan("35b-a3b", "--type", "BF16", "--memory", "8G")[1]["cluster"] is None  # one card would do
+    assert plan("397b-a17b", "--type", "Q4_K_M", "--memory", "1T")[1]["cluster"] is None

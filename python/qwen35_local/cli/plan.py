@@ -31,6 +31,7 @@ def plan(
 ) -> None:
     """What a model takes in memory, part by part and together. Exit code 0 when it fits, 3 when not."""
     from qwen35_local import _core
+    from qwen35_local.cli.cluster_report import cluster_for
     from qwen35_local.cli.model import find
     from qwen35_local.cli.plan_report import Answer, show, write_json
     from qwen35_local.cli.subjects import subjects_of
@@ -50,7 +51,8 @@ def plan(
     plans = [question.plan(subject) for subject in subjects]
     fits = any(found.fits for found in plans)
     choices = [] if fits else fit.nearest(subjects[-1], question, extras, first.type if not first.is_file else "")
-    answer = Answer(question, source, extras, list(zip(subjects, plans, strict=True)), choices)
+    beyond = None if fits else cluster_for(question, first, plans[0])
+    answer = Answer(question, source, extras, list(zip(subjects, plans, strict=True)), choices, beyond)
     if as_json:
         write_json(answer, sys.stdout)
     else:

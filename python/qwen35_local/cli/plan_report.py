@@ -6,6 +6,7 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
+from qwen35_local.cli.cluster_report import Cluster, show_cluster
 from qwen35_local.cli.terminal import printable_line
 from qwen35_local.models.memory import HostMemory, Plan
 from qwen35_local.plan import fit
@@ -28,13 +29,14 @@ CHANGES = {"kv": "a narrower cache", "ctx": "a shorter context", "type": "a smal
 
 @dataclass(frozen=True)
 class Answer:
-    """The plans of one question, one per type, and when none of them fits, what would."""
+    """The plans of one question, one per type, and when none of them fits, what would, here and elsewhere."""
 
     question: fit.Question
     source: str
     extras: Extras
     plans: list[tuple[Subject, Plan]]
     nearest: list[fit.Choice]
+    cluster: Cluster | None = None
 
     @property
     def best(self) -> int | None:
@@ -65,6 +67,7 @@ def write_json(answer: Answer, out: TextIO) -> None:
             }
             for choice in answer.nearest
         ],
+        "cluster": None if answer.cluster is None else answer.cluster.facts(),
     }
     out.write(json.dumps(document, indent=2) + "\n")
 
@@ -105,6 +108,8 @@ def show(answer: Answer) -> None:
             line = shlex.join(["qwen35", *fit.command(choice, answer.question, answer.extras)])
             console.print(f"  {CHANGES[choice.change] + ':':<19} {describe(choice)}", markup=False)
             console.print(f"  {'':<19} {printable_line(line)}", markup=False, style="dim", soft_wrap=True)
+    if answer.cluster is not None:
+        show_cluster(console, answer.cluster)
 
 
 def show_parts(console: Any, answer: Answer, subject: Subject, plan: Plan) -> None:
