@@ -39,6 +39,8 @@ def connection_class(service: Service) -> type[H11Protocol]:
 
         def send_400_response(self, msg: str) -> None:
             super().send_400_response(msg)
+            if self.cycle is not None and not self.cycle.response_complete:
+                return  # within a request, which has its own line
             client = self.client[0] if self.client else "local"
             service.counters.requests[400] += 1
             service.log.write(Record(client, "-", "-", status=400, note="no request of HTTP/1.1").line())
