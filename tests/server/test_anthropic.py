@@ -12,7 +12,9 @@ from serving import Served
 from qwen35_local.server.anthropic.request import read_message
 from qwen35_local.server.body import Body
 
-anthropic = pytest.importorskip("anthropic", reason="the official client is not installed: pip install '.[clients]'")
+anthropic = pytest.importorskip("anthropic", reason="needs the [clients] extra: anthropic is missing")
+
+pytestmark = pytest.mark.clients
 
 WEATHER = {
     "name": "get_weather",

@@ -9,7 +9,9 @@ import pytest
 from conversations import CAPITAL, WEATHER_QUESTION
 from serving import Served
 
-ollama = pytest.importorskip("ollama", reason="the official client is not installed: pip install '.[clients]'")
+ollama = pytest.importorskip("ollama", reason="needs the [clients] extra: ollama is missing")
+
+pytestmark = pytest.mark.clients
 
 WEATHER = {
     "type": "function",

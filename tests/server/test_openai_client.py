@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from serving import Served
 
-openai = pytest.importorskip("openai", reason="needs the [clients] extra")
+openai = pytest.importorskip("openai", reason="needs the [clients] extra: openai is missing")
+
+pytestmark = pytest.mark.clients
 
 TOOL = {
     "type": "function",
@@ -113,6 +115,20 @@ def test_custom_tool(client: Any) -> None:
     if calls:
         assert calls[0].type == "custom"
         assert isinstance(calls[0].custom.input, str)
+
+
+def test_answer_of_a_given_form(client: Any) -> None:
+    pydantic = pytest.importorskip("pydantic")  # comes with the client
+    person = pydantic.create_model("Person", name=str, age=int)
+    said = [{"role": "user", "content": "Ann is 31 years old. Who is it?"}]
+    for extra in ({}, {"reasoning_effort": "none"}):
+        ask = ASK | {"messages": said, "response_format": person, **extra}
+        parsed = client.chat.completions.parse(**ask).choices[0].message.parsed
+        assert isinstance(parsed, person)
+        with client.chat.completions.stream(**ask) as stream:
+            assert stream.get_final_completion().choices[0].message.parsed == parsed
+    answer = client.responses.parse(model="demo", input=said, text_format=person, temperature=0)
+    assert isinstance(answer.output_parsed, person)
 
 
 def test_several_replies(client: Any) -> None:
