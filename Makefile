@@ -6,9 +6,10 @@ STAMP := $(VENV)/.installed
 # One build for `build`, `types`, `warnings` and `wheel`, which therefore compile a file once.
 STRICT := -Ccmake.define.QWEN35_WERROR=ON -Ccmake.define.QWEN35_NATIVE_TESTS=ON
 CHECKED := -Cbuild-dir=build/core $(STRICT)
+has = $(shell command -v $(1))
 CXX_FILES = $(shell git ls-files --cached --others --exclude-standard '*.cpp' '*.h' '*.cu' '*.cuh' '*.metal' '*.mm')
 
-.PHONY: setup build test check format bench lint types warnings isas simt bounds races cuda cuda-check gate arm older weigh lowest sanitize wheel clean
+.PHONY: setup build test check format bench lint types warnings isas simt bounds races clients cuda cuda-check gate arm older weigh lowest sanitize wheel clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -86,6 +87,19 @@ bounds: build
 races: build
 	$(call sanitized_simt,thread,libtsan.so)
 	$(BIN)/python -m pytest -m planted tests/simt
+
+# The server and other people's clients: Python's, of the extra of this name, which `check` has; Node's where that is, in
+# a folder of their own. Without a network these are left out, and their tests say so.
+NODE_CLIENTS := $(if $(and $(call has,node),$(call has,npm)),build/node/.installed)
+build/node/.installed: tests/server/node/package.json tests/server/node/package-lock.json
+	mkdir -p $(@D)
+	rm -f $@
+	cp $^ $(@D)
+	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel=error && touch $@ || \
+	  echo "npm could not install the clients for Node" >&2
+
+clients: build $(NODE_CLIENTS)
+	$(BIN)/python -m pytest -m clients tests/server
 
 # NVIDIA's compiler from PyPI, all of one release: each part alone asks for the newest of the others.
 CUDA_PACKAGES := nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-cuda-runtime==13.0.96 \
@@ -168,13 +182,12 @@ wheel: setup
 # What a change must pass. `.ci/run` has tested as README says and leaves SUITE and GATE out; older processors and Arm are emulated
 # where the tools for it are, CUDA on 64-bit x86 under Linux, and its kernels compiled where nvcc is.
 SUITE := test
-has = $(shell command -v $(1))
 EMULATED := $(if $(call has,qemu-x86_64),older) \
   $(if $(and $(call has,aarch64-linux-gnu-g++),$(call has,qemu-aarch64)),arm)
 SIMT := $(if $(filter Linux_x86_64,$(shell uname -s)_$(shell uname -m)),simt)
 GATE := $(if $(call has,nvcc),gate)
 check:
-	@.ci/check "lint types warnings $(SUITE) wheel build" "$(EMULATED) weigh sanitize $(GATE)" "$(SIMT) isas"
+	@.ci/check "lint types warnings $(SUITE) wheel build" "$(EMULATED) weigh sanitize $(GATE)" "$(SIMT) isas clients"
 
 bench: build
 	$(BIN)/qwen35 bench

@@ -27,6 +27,8 @@ if not shutil.which("qemu-x86_64"):
     print("older processors: no code beyond their instruction set (needs qemu-x86_64)")
 if importlib.util.find_spec("torch") is None:
     print("comparisons with transformers, and the demo's training: skipped (need pip install '.[oracle]')")
+if not Path("build/node/.installed").exists():
+    print("the server's clients for Node: skipped (need node, npm and a network)")
 if not QWEN35_VOCABULARY.exists():
     print("llama.cpp's ids of the family's vocabulary: skipped (needs QWEN35_TEST_DATA)")
 print("dependencies at their lowest versions (make lowest)")
