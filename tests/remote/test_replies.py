@@ -164,13 +164,13 @@ def test_a_stop_string_ends_the_answer_not_the_thinking(server: Upstream, engine
 
 
 def test_a_budget_is_the_servers_or_else_kept_here(server: Upstream, engine: RemoteEngine) -> None:
-    server.script = [[*[event({"reasoning": f"{n} "}) for n in range(60)], 30.0], said("\n\nFour.")]
+    server.script = [[*[event({"reasoning": f"{n} "}) for n in range(90)], 30.0], said("\n\nFour.")]
     _, done = ask(engine, thinking_tokens=10, max_tokens=1000)
     first, second = server.bodies
     assert first["thinking_token_budget"] == 10
-    assert done.usage.reasoning_tokens == 42 and done.message.text == "Four."
+    assert done.usage.reasoning_tokens == 74 and done.message.text == "Four."
     assert done.notes == ("the thinking reached its budget of 10 tokens",)
-    assert "thinking_token_budget" not in second and second["max_tokens"] == 1000 - 42
+    assert "thinking_token_budget" not in second and second["max_tokens"] == 1000 - 74
     assert second["continue_final_message"] is True and second["add_generation_prompt"] is False
     last = second["messages"][-1]
     assert last["role"] == "assistant" and last["content"].startswith("<think>\n0 1 ")
@@ -181,7 +181,7 @@ def test_a_continuation_that_is_refused_is_asked_without_the_thoughts(server: Up
     from starlette.responses import JSONResponse
 
     refused = JSONResponse({"error": {"message": "no continue_final_message here"}}, 400)
-    server.script = [[event({"reasoning": "Hm "}) for _ in range(60)], refused, said("Four.")]
+    server.script = [[event({"reasoning": "Hm "}) for _ in range(90)], refused, said("Four.")]
     assert ask(engine, thinking_tokens=10)[1].message.text == "Four."
     assert server.bodies[2]["messages"] == server.bodies[0]["messages"]
     assert server.bodies[2]["chat_template_kwargs"] == {"enable_thinking": False}

@@ -21,7 +21,7 @@ from qwen35_local.remote.content import ContentReader, Habit
 from qwen35_local.remote.words import WordLoops
 from qwen35_local.text.stop_strings import StopStrings
 
-GRACE_TOKENS = 32
+GRACE_TOKENS = 64
 """Beyond a budget, in which a server that keeps it itself writes its closing sentence."""
 
 
@@ -115,7 +115,8 @@ class Writing:
 
     def done(self) -> Done:
         reason = self.reason or ("length" if self._finish == "length" else "stop")
-        first, spent = self._spent[0], self._spent
+        spent = self._spent
+        first = next((each for each in spent if each.prompt is not None), spent[0])
         prompt, cached = first.prompt or 0, min(first.cached or 0, first.prompt or 0)
         source = f"the cache of {self._server}" if cached else ""
         done = self.reply.done(reason, prompt, Reuse(cached, source, prompt - cached, reader=self._server))
