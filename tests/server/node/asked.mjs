@@ -26,9 +26,9 @@ export async function isBusy() {
   return slots.some((slot) => slot.is_processing);
 }
 
-/** Whether the server answers nobody any more, within two seconds. */
+/** Whether the server answers nobody any more, within five seconds. */
 export async function fallsSilent() {
-  for (const deadline = Date.now() + 2000; Date.now() < deadline; ) {
+  for (const deadline = Date.now() + 5000; Date.now() < deadline; ) {
     if (!(await isBusy())) return true;
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
