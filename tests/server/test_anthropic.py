@@ -1,34 +1,16 @@
-"""Anthropic's Messages API: what its own client makes of the answers, and the bytes of the rest."""
+"""Anthropic's Messages API: what its own client makes of the answers."""
 
 import asyncio
 import json
 from typing import Any
 
-import httpx
 import pytest
-from conversations import CAPITAL, SUM, WEATHER_QUESTION, events_of
+from anthropic_requests import ASKED, CALL, DIRECT, WEATHER
 from serving import Served
-
-from qwen35_local.server.anthropic.request import read_message
-from qwen35_local.server.body import Body
 
 anthropic = pytest.importorskip("anthropic", reason="needs the [clients] extra: anthropic is missing")
 
 pytestmark = pytest.mark.clients
-
-WEATHER = {
-    "name": "get_weather",
-    "description": "Get the weather in a city.",
-    "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-}
-ASKED: dict[str, Any] = {
-    "model": "any-name-at-all",
-    "max_tokens": 400,
-    "extra_body": {"temperature": 0},
-    "messages": [{"role": "user", "content": CAPITAL}],
-}
-DIRECT = ASKED | {"thinking": {"type": "disabled"}}
-CALL = ASKED | {"tools": [WEATHER], "messages": [{"role": "user", "content": WEATHER_QUESTION}]}
 
 
 @pytest.fixture(scope="module")
@@ -225,88 +207,6 @@ def test_the_beta_client_and_the_list_of_models(client: Any) -> None:
     (model,) = client.models.list()
     assert (model.id, model.type, model.display_name) == ("demo", "model", "demo")
     assert client.models.retrieve("demo").created_at == model.created_at
-
-
-def raw(asked: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """The body that the client makes of its arguments."""
-    return {key: value for key, value in asked.items() if key != "extra_body"} | asked["extra_body"] | more
-
-
-def test_events_as_they_are_written(http: httpx.Client) -> None:
-    answer = http.post("/v1/messages", json=raw(CALL, stream=True), headers={"anthropic-version": "2023-06-01"})
-    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
-    named = events_of(answer.text)
-    assert all(name == data["type"] for name, data in named)
-    told = [data for name, data in named if name != "ping"]
-    start = told[0]["message"]
-    assert (start["content"], start["stop_reason"], start["usage"]["output_tokens"]) == ([], None, 0)
-    order = [data["type"] for data in told]
-    assert order[:2] == ["message_start", "content_block_start"]
-    assert order[-3:] == ["content_block_stop", "message_delta", "message_stop"]
-    starts = [data for data in told if data["type"] == "content_block_start"]
-    assert [data["index"] for data in starts] == list(range(len(starts)))
-    assert starts[0]["content_block"] == {"type": "thinking", "thinking": "", "signature": ""}
-    assert starts[-1]["content_block"] | {"id": ""} == {
-        "type": "tool_use",
-        "id": "",
-        "name": "get_weather",
-        "input": {},
-    }
-    thinking = [data["delta"]["type"] for data in told if data["type"] == "content_block_delta" and not data["index"]]
-    assert set(thinking[:-1]) == {"thinking_delta"}
-    assert thinking[-1] == "signature_delta"
-    ending = told[-2]
-    assert ending["delta"] == {"stop_reason": "tool_use", "stop_sequence": None}
-    assert ending["usage"]["output_tokens"] > 5
-
-
-def test_what_the_start_says_of_the_prompt_is_what_the_end_says(http: httpx.Client) -> None:
-    asked = raw(DIRECT, stream=True, messages=[{"role": "user", "content": SUM}])
-    told = dict(events_of(http.post("/v1/messages", json=asked).text))
-    start, end = told["message_start"]["message"]["usage"], told["message_delta"]["usage"]
-    for key in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"):
-        assert start[key] == end[key]
-
-
-def test_results_are_read_in_the_order_of_their_calls(http: httpx.Client, server: Served) -> None:
-    """The template shows no ids."""
-    uses = [
-        {"type": "tool_use", "id": f"toolu_{city}", "name": "get_weather", "input": {"city": city}}
-        for city in ("Rome", "Oslo")
-    ]
-    results = [
-        {"type": "tool_result", "tool_use_id": f"toolu_{city}", "content": f"{city} {sky}"}
-        for city, sky in (("Rome", "sun"), ("Oslo", "snow"))
-    ]
-
-    def prompt(*blocks: Any) -> list[int]:
-        turns = [
-            {"role": "user", "content": "?"},
-            {"role": "assistant", "content": uses},
-            {"role": "user", "content": [*blocks]},
-        ]
-        asked = read_message(Body(raw(ASKED, messages=turns)), server.service).requests[0]
-        return server.service.engine.encode(asked).tokens
-
-    right, wrong = prompt(*results), prompt(*reversed(results))
-    assert right == wrong
-    stranger = {"type": "tool_result", "tool_use_id": "toolu_other", "content": "?"}
-    assert prompt(*results, stranger) != prompt(*reversed(results), stranger)
-
-
-def test_a_result_that_is_an_error_says_so(http: httpx.Client) -> None:
-    def tokens(**more: Any) -> int:
-        use = {"type": "tool_use", "id": "toolu_1", "name": "get_weather", "input": {"city": "Rome"}}
-        result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "no such city", **more}
-        turns = [
-            {"role": "user", "content": "?"},
-            {"role": "assistant", "content": [use]},
-            {"role": "user", "content": [result]},
-        ]
-        counted = http.post("/v1/messages/count_tokens", json={"model": "m", "messages": turns, "tools": [WEATHER]})
-        return int(counted.json()["input_tokens"])
-
-    assert tokens(is_error=True) > tokens() == tokens(is_error=False)
 
 
 def test_errors_are_of_the_types_that_the_client_knows(server: Served, client: Any) -> None:

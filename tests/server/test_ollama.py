@@ -1,4 +1,4 @@
-"""Ollama's API: what its own client makes of the answers, and the lines as they are written."""
+"""Ollama's API: what its own client makes of the answers."""
 
 import asyncio
 import json
@@ -7,35 +7,17 @@ from typing import Any
 import httpx
 import pytest
 from conversations import CAPITAL, WEATHER_QUESTION
+from ollama_requests import ASKED, GREEDY, WEATHER
 from serving import Served
 
 ollama = pytest.importorskip("ollama", reason="needs the [clients] extra: ollama is missing")
 
 pytestmark = pytest.mark.clients
 
-WEATHER = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "description": "Get the weather in a city.",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-    },
-}
-GREEDY = {"temperature": 0}
-ASKED: dict[str, Any] = {"model": "any", "messages": [{"role": "user", "content": CAPITAL}], "options": GREEDY}
-
 
 @pytest.fixture(scope="module")
 def client(server: Served) -> Any:
     return ollama.Client(host=server.url)
-
-
-def lines_of(http: httpx.Client, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
-    answer = http.post(path, json=body)
-    assert answer.status_code == 200
-    assert answer.headers["content-type"] == "application/x-ndjson"
-    assert answer.text.endswith("\n")
-    return [json.loads(line) for line in answer.text.splitlines()]
 
 
 def test_a_chat_thinks_and_answers(client: Any) -> None:
@@ -67,14 +49,6 @@ def test_the_asynchronous_client(server: Served, client: Any) -> None:
     assert whole.message.content == streamed == client.chat(**ASKED, think=False).message.content
 
 
-@pytest.mark.parametrize(
-    ("think", "thinks"), [(True, True), (False, False), ("low", True), ("high", True), ("none", False)]
-)
-def test_thinking_is_switched(http: httpx.Client, think: Any, thinks: bool) -> None:
-    answer = http.post("/api/chat", json=ASKED | {"think": think, "stream": False}).json()
-    assert bool(answer["message"].get("thinking")) is thinks
-
-
 def test_a_tool_is_called_and_its_result_is_read(client: Any) -> None:
     messages: list[Any] = [{"role": "user", "content": WEATHER_QUESTION}]
     first = client.chat("any", messages, tools=[WEATHER], options=GREEDY)
@@ -85,14 +59,6 @@ def test_a_tool_is_called_and_its_result_is_read(client: Any) -> None:
     second = client.chat("any", messages, tools=[WEATHER], options=GREEDY)
     assert "sunny" in second.message.content
     assert second.prompt_eval_count > first.prompt_eval_count
-
-
-def test_a_call_is_told_when_it_is_whole(http: httpx.Client) -> None:
-    messages = [{"role": "user", "content": WEATHER_QUESTION}]
-    lines = lines_of(http, "/api/chat", ASKED | {"messages": messages, "tools": [WEATHER]})
-    calls = [call for line in lines for call in line["message"].get("tool_calls", [])]
-    assert [call["function"] for call in calls] == [{"index": 0, "name": "get_weather", "arguments": {"city": "Rome"}}]
-    assert lines[-1]["done_reason"] == "stop"
 
 
 def test_generate_answers_a_prompt(client: Any) -> None:
@@ -140,15 +106,6 @@ def test_an_answer_of_a_given_form(client: Any, think: bool) -> None:
     assert isinstance(json.loads(free.response), dict)
 
 
-def test_a_context_that_was_not_loaded_is_told_once(server: Served, http: httpx.Client) -> None:
-    for _ in range(3):
-        asked = ASKED | {"options": {"num_ctx": 131072, "num_predict": 1, "num_gpu": 99, "zebra": 1}}
-        assert http.post("/api/chat", json=asked).status_code == 200
-    assert len([line for line in server.lines if "num_ctx above" in line]) == 1
-    assert len([line for line in server.lines if "options.zebra" in line]) == 1
-    assert not [line for line in server.lines if "num_gpu" in line]
-
-
 def test_logprobs(client: Any) -> None:
     whole = client.chat(**ASKED, think=False, logprobs=True, top_logprobs=2)
     assert "".join(entry.token for entry in whole.logprobs) == whole.message.content
@@ -186,24 +143,6 @@ def test_the_model_is_listed_and_described(client: Any, http: httpx.Client) -> N
     assert shown.parameters.split()[:2] == ["temperature", "0.3"]
     version = http.get("/api/version").json()["version"]
     assert [part.isdigit() for part in version.split(".")] == [True] * 3
-
-
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("POST", "/api/pull"),
-        ("POST", "/api/push"),
-        ("POST", "/api/create"),
-        ("POST", "/api/copy"),
-        ("DELETE", "/api/delete"),
-        ("POST", "/api/embed"),
-        ("POST", "/api/embeddings"),
-    ],
-)
-def test_what_is_not_here_says_so(http: httpx.Client, method: str, path: str) -> None:
-    answer = http.request(method, path, json={"model": "demo"})
-    assert answer.status_code == 501
-    assert answer.json()["error"].startswith(f"{path} is not supported: ")
 
 
 def test_errors_are_told_as_the_client_expects(client: Any) -> None:
