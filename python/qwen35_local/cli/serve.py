@@ -137,7 +137,8 @@ def serve(
 
         def started() -> None:
             write_line(f"{service.name} · {engine.summary}")
-            write_line(f"serving at {where}; Ctrl-C ends it")
+            page = "" if unix_socket is not None else "a page to talk on is there too; "
+            write_line(f"serving at {where}; {page}Ctrl-C ends it")
 
         run(Server(service, guard, opened), started)
         if isinstance(engine, Engine) and kept_in is not None:

@@ -20,14 +20,21 @@ from qwen35_local.server.ollama import errors as ollama_errors
 from qwen35_local.server.ollama import routes as ollama_routes
 from qwen35_local.server.openai import routes as openai_routes
 from qwen35_local.server.openai.errors import error_body
+from qwen35_local.server.page import routes as page_routes
 from qwen35_local.server.security import Guard
 from qwen35_local.server.service import Service
 from qwen35_local.server.wire import JSON
 
 Routes: TypeAlias = Callable[[Service], list[Route]]
 
-ROUTES: list[Routes] = [openai_routes.routes, anthropic_routes.routes, ollama_routes.routes, llama_cpp_routes.routes]
-"""Of each dialect."""
+ROUTES: list[Routes] = [
+    openai_routes.routes,
+    anthropic_routes.routes,
+    ollama_routes.routes,
+    llama_cpp_routes.routes,
+    page_routes.routes,
+]
+"""Of each dialect, and of the page."""
 
 SHAPES: list[tuple[str, ErrorShape]] = [
     (anthropic_routes.PATH, anthropic_errors.error_body),

@@ -37,7 +37,7 @@ class Encoder(Protocol):
 class Asked:
     """What a request asks of the engine: several prompts have their choices one after the other. `user`: whose it is,
     in the client's own words. `reports_reading`: tells the encoder of every part of the prompt that was read. `param`:
-    the field that an error of the engine is about."""
+    the field that an error of the engine is about. `id`: of the answer, if it can be asked for while it is written."""
 
     requests: tuple[Request | Completion, ...]
     encoder: Encoder
@@ -45,6 +45,7 @@ class Asked:
     user: str = ""
     reports_reading: bool = False
     param: str = "messages"
+    id: str = ""
 
 
 class Dialect(Protocol):

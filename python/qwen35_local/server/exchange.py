@@ -62,6 +62,15 @@ class Exchange:
         self._expected = sum(request.n for request in asked.requests)
         self._replies: dict[int, Done] = {}
 
+    @property
+    def id(self) -> str:
+        return self._asked.id
+
+    def answer_now(self) -> None:
+        """Ends the thinking of its replies; their answers follow."""
+        for job in list(self._jobs):
+            job.answer_now()
+
     async def run(self, receive: Receive) -> None:
         """Raises Refused as long as nothing was written, and Gone."""
         seconds = self._service.limits.reply_seconds

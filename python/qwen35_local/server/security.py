@@ -15,7 +15,8 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _HOST = re.compile(r"(\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]+))(:\d{1,5})?")
 _OWN_SITES = ("none", "same-origin", "same-site")
 OPEN_PATHS = ("/", "/health", "/favicon.ico")
-"""Answered without a key, since they tell nothing."""
+PAGE = "/page/"
+"""What is below it, and the paths before, is answered without a key, since it tells nothing."""
 
 
 def is_loopback(host: str) -> bool:
@@ -40,7 +41,7 @@ class Guard:
         if self._host is not None:
             self._check_host(headers.get("host", ""))
             self._check_origin(method, headers)
-        is_open = path in OPEN_PATHS and method in ("GET", "HEAD")
+        is_open = (path in OPEN_PATHS or path.startswith(PAGE)) and method in ("GET", "HEAD")
         if self._keys and not is_open and not is_preflight(method, headers):
             self._check_key(headers)
 

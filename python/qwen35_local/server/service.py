@@ -24,9 +24,12 @@ def _build() -> str:
 
 
 class Running(Protocol):
-    """An exchange that can be ended from outside."""
+    """An exchange that can be ended, or be told to think no longer, from outside."""
 
+    @property
+    def id(self) -> str: ...
     def end(self, refused: Refused) -> None: ...
+    def answer_now(self) -> None: ...
 
 
 class Service:

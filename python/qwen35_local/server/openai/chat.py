@@ -49,9 +49,15 @@ def read(body: Body, service: Service) -> Asked:
     shows_usage = options is not None and options.find("include_usage", FLAG, False)
     progress = body.find("return_progress", FLAG, False)
     encoder = ChatEncoder(
-        service, found.request.n, found.tools.custom, shows_usage=shows_usage, shows_progress=progress, streams=streams
+        service,
+        found.request.n,
+        found.tools.custom,
+        shows_usage=shows_usage,
+        shows_progress=progress,
+        shows_cost=body.find("return_cost", FLAG, False),
+        streams=streams,
     )
-    return Asked((found.request,), encoder, streams, read_user(body), reports_reading=progress)
+    return Asked((found.request,), encoder, streams, read_user(body), reports_reading=progress, id=encoder.id)
 
 
 def read_request(body: Body, service: Service) -> Read:

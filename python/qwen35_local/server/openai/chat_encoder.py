@@ -43,7 +43,8 @@ class _Choice:
 
 
 class ChatEncoder:
-    """`custom`: tools whose calls are of type custom. `shows_usage`: a stream ends with a chunk of what it took."""
+    """`custom`: tools whose calls are of type custom. `shows_usage`: a stream ends with a chunk of what it took.
+    `shows_cost`: each choice has it, with why (`cost`)."""
 
     media_type = EVENT_STREAM
 
@@ -55,13 +56,16 @@ class ChatEncoder:
         *,
         shows_usage: bool,
         shows_progress: bool,
+        shows_cost: bool = False,
         streams: bool,
     ) -> None:
         self._custom = custom
         self._shows_usage = shows_usage
         self._shows_progress = shows_progress
+        self._shows_cost = shows_cost
+        self.id = "chatcmpl-" + secrets.token_hex(12)
         self._head = {
-            "id": "chatcmpl-" + secrets.token_hex(12),
+            "id": self.id,
             "object": "chat.completion.chunk" if streams else "chat.completion",
             "created": int(service.clock()),
             "model": service.name,
@@ -144,8 +148,11 @@ class ChatEncoder:
             "index": done.choice,
             "message": message,
             "logprobs": {"content": list(map(logprob_body, done.logprobs)), "refusal": None} if done.logprobs else None,
-            **finish(done),
+            **self._finish(done),
         }
+
+    def _finish(self, done: Done) -> dict[str, Any]:
+        return {**finish(done), **({"qwen35": cost(done)} if self._shows_cost else {})}
 
     def _delta(self, choice: int, delta: dict[str, Any], finish: dict[str, Any] | None = None) -> bytes:
         state = self._choices[choice]
@@ -160,7 +167,7 @@ class ChatEncoder:
     def _done(self, done: Done) -> bytes:
         self._usages[done.choice] = done.usage
         begins = b"" if self._choices[done.choice].has_begun else self._delta(done.choice, {"content": ""})
-        return begins + self._delta(done.choice, {}, finish(done))
+        return begins + self._delta(done.choice, {}, self._finish(done))
 
     def _arguments(self, choice: int, index: int, text: str) -> bytes:
         """More of a call's arguments; the first of them bring its name. Those of a custom tool are told at its end."""
@@ -197,6 +204,21 @@ def finish(done: Done) -> dict[str, Any]:
     stop = {"stop_reason": more} if more else {}
     notes = {"notes": list(done.notes)} if done.notes else {}
     return {"finish_reason": REASONS[done.reason], **stop, **notes}
+
+
+def cost(done: Done) -> dict[str, Any]:
+    """What a reply took, and why its prompt cost what it did: `/why` of the terminal. What was known at the place where
+    the prompt differs is left out: it may be another user's."""
+    gap = done.reuse.difference
+    return {
+        "reason": done.reason,
+        "notes": list(done.notes),
+        **done.usage.as_dict(),
+        "source": done.reuse.source,
+        "idle_tokens": done.reuse.idle_tokens,
+        "differs_at": None if gap is None else gap.position,
+        "differing_text": None if gap is None else gap.prompt,
+    }
 
 
 def arguments_text(call: ToolCall) -> str:

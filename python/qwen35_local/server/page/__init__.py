@@ -1,0 +1,1 @@
+"""A web page to talk on, and the endpoints that it needs beside those of the dialects."""
