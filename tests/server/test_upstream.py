@@ -102,3 +102,12 @@ def test_a_client_that_leaves_ends_the_request_to_the_upstream(fake: Upstream, s
     with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body) as answer:
         next(answer.iter_bytes())
     assert until(lambda: fake.left == 1)
+
+
+def test_the_page(fake: Upstream, server: Served) -> None:
+    fake.script = [[THOUGHT, *said("Hel", "lo!")]]
+    state = httpx.get(f"{server.url}/v1/qwen35/status").json()
+    assert state["model"] == "demo" and state["memory"] is None  # whose memory it is, the other machine knows
+    body = {"messages": QUESTION, "return_cost": True}
+    cost = httpx.post(f"{server.url}/v1/chat/completions", json=body).json()["choices"][0]["qwen35"]
+    assert cost["reason"] == "stop" and cost["differs_at"] is None
