@@ -1,11 +1,9 @@
 """Every dialect over a remote engine."""
 
 from collections.abc import Iterator
+from typing import Any
 
-import anthropic
 import httpx
-import ollama
-import openai
 import pytest
 from serving import Served, served
 from starlette.responses import JSONResponse, PlainTextResponse
@@ -32,7 +30,13 @@ def server(fake: Upstream) -> Iterator[Served]:
         yield running
 
 
+def client_library(name: str) -> Any:
+    return pytest.importorskip(name, reason=f"needs the [clients] extra: {name} is missing")
+
+
+@pytest.mark.clients
 def test_openai(fake: Upstream, server: Served) -> None:
+    openai = client_library("openai")
     client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
     fake.script = [[THOUGHT, *said("Hel", "lo!")], [THOUGHT, CALL, event({}, "tool_calls"), usage(), DONE], said("Hi.")]
     chunks = list(client.chat.completions.create(model="demo", messages=QUESTION, stream=True, max_tokens=30))
@@ -49,7 +53,9 @@ def test_openai(fake: Upstream, server: Served) -> None:
     assert [model.id for model in client.models.list()] == ["demo"]
 
 
+@pytest.mark.clients
 def test_anthropic(fake: Upstream, server: Served) -> None:
+    anthropic = client_library("anthropic")
     client = anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0)
     fake.script = [[THOUGHT, CALL, event({}, "tool_calls"), usage(), DONE]] * 2
     tools = [{"name": "clock", "input_schema": TOOL["parameters"]}]
@@ -59,7 +65,9 @@ def test_anthropic(fake: Upstream, server: Served) -> None:
         assert stream.get_final_message().content[-1].input == {"zone": "UTC"}
 
 
+@pytest.mark.clients
 def test_ollama(fake: Upstream, server: Served) -> None:
+    ollama = client_library("ollama")
     client = ollama.Client(host=server.url)
     fake.script = [[THOUGHT, *said("Hel", "lo!")]]
     pieces = list(client.chat(model="demo", messages=QUESTION, stream=True))
