@@ -13,7 +13,7 @@ namespace {
 // columns of a panel fill the card better. Both give the same bits.
 constexpr std::size_t kGemmRows = 2 * kFewRows + 1;
 
-// Blocks of threads for each multiprocessor, which holds up to eight of matmul_1 at a time, beyond which a block that
+// Blocks of threads for each multiprocessor, which holds up to four of matmul_1 at a time, beyond which a block that
 // takes a norm takes several panels: the head of a model has thousands of panels, and each norm would be read again.
 constexpr std::size_t kNormedBlocks = 16;
 

@@ -212,6 +212,12 @@ DEVICE ProductPanel panel_of(const MatmulArgs& args, unsigned panel) {
   return {args.products[i], panel};
 }
 
+// A row that comes alone: by constants, which take no registers through the loop over panels.
+DEVICE Input only_row(const MatmulArgs& args) {
+  if (args.norm.x != nullptr) return normed_input(args.norm);
+  return {args.x, args.quantised, 0, 1};
+}
+
 // Its products with the rows of the input, into their places.
 template <unsigned kRows>
 DEVICE void multiply_into(Parts<kRows>& parts, const ProductPanel& at, const Input& input, bool adds) {
@@ -234,8 +240,7 @@ DEVICE void matmul_rows(const MatmulArgs& args) {
   const ProductPanel first = panel_of(args, blockIdx.x);
   prefetch_panel(first.product.w, first.panel);
   await_predecessor();
-  const Input input =
-      kRows == 1 && args.norm.x != nullptr ? normed_input(args.norm) : input_of(args.x, args.quantised, kRows);
+  const Input input = kRows == 1 ? only_row(args) : input_of(args.x, args.quantised, kRows);
   for (unsigned panel = blockIdx.x;;) {
     multiply_into<kRows>(parts, panel_of(args, panel), input, args.adds != 0);
     panel += gridDim.x;
