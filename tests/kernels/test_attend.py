@@ -171,12 +171,13 @@ def test_a_nan_stays_in_its_row(name):
 
 @pytest.mark.parametrize("kv", ["f32", "f16", "q8", "q4", "k8v4"])
 @pytest.mark.parametrize("shape", [(4, 2, 32), (8, 1, 64), (6, 2, 96), (12, 1, 32), (16, 1, 256)])
-def test_appended_in_the_same_pass(name, kv, shape):
+@pytest.mark.parametrize("lengths", [(0, 254), (520, 0)], ids=["a page fills", "three are read"])
+def test_appended_in_the_same_pass(name, kv, shape, lengths):
     """A device may do both in one kernel: the same bits, in the results and in the pages that the next rows read."""
     heads, kv_heads, width = shape
     rng, device = np.random.default_rng(11), device_of(name, 2)
     norms, inv_freq = (vector(rng, width), vector(rng, width)), [0.7**i for i in range(width // 4)]
-    lengths, total = (0, 254, 520), 4  # a page fills, and three are read
+    total = 4
     texts = [[rows(rng, n + total, heads * 2 * width), *(rows(rng, n + total, kv_heads * width) for _ in "kv")]
              for n in lengths]  # fmt: skip
     results = []
@@ -199,7 +200,7 @@ def test_appended_in_the_same_pass(name, kv, shape):
         results.append([])
         for i in range(total):
             parts = [(text, (n + i, n + i + 1)) for text, n in zip(texts, lengths, strict=True)]
-            out = empty(3, heads * width)
+            out = empty(len(lengths), heads * width)
             if together:
                 append(parts, caches, out)
             else:

@@ -29,7 +29,7 @@ TESTS = {
     "delta": (ROWS, "test_gated_delta_net"),
     "append": (APPEND, "test_devices_agree"),
     "spans": (ATTEND, "test_segments_do_not_see_each_other"),
-    "together": (ATTEND, "test_appended_in_the_same_pass and shape1 and f16"),  # as many queries as warps
+    "together": (ATTEND, "test_appended_in_the_same_pass and shape1 and f16 and fills"),  # as many queries as warps
     "quantised": (ROWS, "test_attend and q4"),
     "route": ("tests/kernels/test_route.py", "test_rows_and_threads_do_not_matter"),
 }
