@@ -81,6 +81,7 @@ NOT_RUN = {
     "qwen35 pull 9b": DOWNLOADS,
     "qwen35 pull NAME": DOWNLOADS,
     "qwen35 serve [MODEL]": "runs until it is asked to end; tests/server does so",
+    "python -m tests.load RUN": "takes minutes; tests/server/test_load.py does each in small",
     "qwen35 serve --help": "tests/cli/test_command_line.py asks every command for its help",
     "qwen35 rm NAME": "removes a model; tests/hub/test_removal.py runs it in folders of its own",
     "qwen35 chat --continue": "goes on with the conversation above it; tests/cli/test_pty.py does so",

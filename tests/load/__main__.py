@@ -26,7 +26,7 @@ SERVER = ("--parallel", str(PARALLEL), "--cache", "0.1", "--threads", "1")
 def run_mixed(count: int, clients: int, seconds: float) -> Report:
     """Of all dialects; a fifth leave."""
     expected = expectations(min(300, count))
-    with serving(*SERVER, "--queue", "50") as program:
+    with serving(*SERVER, "--queue", "55") as program:
         return asyncio.run(mixed(program, Plan(expected, count, clients, leaving=0.2)))
 
 

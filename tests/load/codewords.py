@@ -42,14 +42,27 @@ def _talk(model: Model, code: str, seed: int, *, is_asked: bool) -> Talk:
 
 
 async def codewords(program: Program, told: Sequence[Talk], clients: int) -> Report:
+    """Whoever was not told the own code is compared with a lone run in the end, since the model errs too."""
     report, numbers = Report(), iter(range(len(told)))
     codes = {talk.code for talk in told}
-    await asyncio.gather(*(_client(program, told, codes, numbers, report) for _ in range(clients)))
+    unsure: list[tuple[Talk, str]] = []
+    await asyncio.gather(*(_client(program, told, codes, numbers, report, unsure) for _ in range(clients)))
+    if unsure:
+        with Model.from_file(context_tokens=CONTEXT_TOKENS, threads=1) as model:
+            for talk, text in unsure:
+                report.counts["compared with a lone run"] += 1
+                expected = alone(model, talk.question)
+                report.expect(text == expected, f"{talk.question}: {text!r}, alone {expected!r}")
     return report
 
 
 async def _client(
-    program: Program, told: Sequence[Talk], codes: set[str], numbers: Iterator[int], report: Report
+    program: Program,
+    told: Sequence[Talk],
+    codes: set[str],
+    numbers: Iterator[int],
+    report: Report,
+    unsure: list[tuple[Talk, str]],
 ) -> None:
     async with Connection(program.port) as connection:
         for number in numbers:
@@ -63,6 +76,8 @@ async def _client(
                 report.expect(not foreign or text == talk.expected, f"{talk.code} was told {foreign}: {text!r}")
             report.counts["conversations"] += 1
             report.counts["with their own code"] += talk.code in text
+            if talk.code not in text and talk.expected is None:
+                unsure.append((talk, text))
             if talk.expected is not None:
                 report.counts["compared with a lone run"] += 1
                 report.expect(text == talk.expected, f"{talk.question}: {text!r}, alone {talk.expected!r}")

@@ -76,7 +76,7 @@ async def _client(program: Program, plan: Plan, numbers: Iterator[int], report: 
             answer = await connection.post(dialect.path, dialect.body(question, streams), leave_after)
             _note(report, answer, left=leave_after is not None)
             if answer.status == 429:
-                await asyncio.sleep(random.random() * LONGEST_STAY)
+                await asyncio.sleep(random.random())
             if answer.is_whole and answer.status == 200:
                 text, identifier = dialect.read(answer.body, streams)
                 wanted = plan.expected[question, is_chat]
