@@ -80,6 +80,7 @@ NOT_RUN = {
     "qwen35 chat 9b": DOWNLOADS,
     "qwen35 pull 9b": DOWNLOADS,
     "qwen35 pull NAME": DOWNLOADS,
+    "python -m tests.load.throughput --llama-server PATH": "takes minutes and llama.cpp's server",
     "qwen35 serve [MODEL]": "runs until it is asked to end; tests/server does so",
     "python -m tests.load RUN": "takes minutes; tests/server/test_load.py does each in small",
     "qwen35 serve --help": "tests/cli/test_command_line.py asks every command for its help",
