@@ -15,6 +15,7 @@ from qwen35_local.engine.cache import PrefixCache
 from qwen35_local.engine.cached_sequence import CachedSequence
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.model_input import ModelInput, digest, input_rows
+from qwen35_local.engine.prompts import Prompts
 from qwen35_local.engine.reply import Request
 from qwen35_local.engine.reply_log import ReplyLog, Written
 from qwen35_local.engine.spill import Spill
@@ -159,10 +160,10 @@ def test_an_image_without_an_encoder_or_a_place_is_refused(demo: _core.Model) ->
     request = Request([Message("user", (Media("image", 1), "What is this?"))], GREEDY)
     with pytest.raises(InputError, match="holds an image, and no encoder"):
         Engine(demo).encode(request)
-    engine = Engine(demo, vision=lambda shown: image(demo, shown.source))
-    engine.template = Template.for_model("{% for m in messages %}<|im_start|>{{ m.role }}<|im_end|>{% endfor %}")
+    template = Template.for_model("{% for m in messages %}<|im_start|>{{ m.role }}<|im_end|>{% endfor %}")
+    prompts = Prompts(template, Engine(demo).tokenizer, ReplyLog(), lambda shown: image(demo, shown.source))
     with pytest.raises(InputError, match="template has no place for it"):
-        engine.encode(request)
+        prompts.of(request)
 
 
 def test_a_reply_is_the_one_behind_its_image(demo: _core.Model) -> None:

@@ -168,7 +168,7 @@ def test_kept_thinking_is_not_read_again(demo: _core.Model, thinking: bool) -> N
 def test_an_unfinished_settling_is_gone_on_with(talk: Talk) -> None:
     talk.ask("Tell me a short story.", prefill_ahead=False)
     request = replace(talk.request, messages=[SYSTEM, *talk.messages[:-1]])
-    prefilled = talk.engine._ahead([SYSTEM, *talk.messages], request)
+    prefilled = talk.engine._prompts.ahead([SYSTEM, *talk.messages], request)
     talk.engine.prefill_ahead(request, talk.messages[-1])
     talk.engine.close()
     reused, evaluated = talk.ask("Thank you!")

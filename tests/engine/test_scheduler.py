@@ -17,9 +17,9 @@ from qwen35_local.chat.presets import Sampling
 from qwen35_local.engine.cached_sequence import Part, evaluate
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.job import Failed, Job, Reading, Told
+from qwen35_local.engine.limits import Limits
 from qwen35_local.engine.pace import LEAST_ROWS, Pace
 from qwen35_local.engine.reply import Done, Request
-from qwen35_local.engine.scheduler import Limits
 from qwen35_local.engine.task import Task
 from qwen35_local.errors import Busy, InputError, OutOfMemory
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from qwen35_local import _core
 from qwen35_local.engine import machine
 from qwen35_local.engine.engine import Engine
+from qwen35_local.engine.limits import Limits
 from qwen35_local.engine.load import load
-from qwen35_local.engine.scheduler import Limits
 from qwen35_local.errors import FormatError, InputError
 from qwen35_local.fields import integer
 from qwen35_local.hub.resolve import Absent, Checkpoint, resolve

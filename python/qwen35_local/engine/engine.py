@@ -17,17 +17,17 @@ from qwen35_local.chat.template import Template
 from qwen35_local.chat.verbatim import VerbatimParser
 from qwen35_local.engine.cache import Disk, Entry, Logits, PrefixCache
 from qwen35_local.engine.cached_sequence import CachedSequence, Evaluate, Start, evaluate
-from qwen35_local.engine.compaction import shortened
-from qwen35_local.engine.encoding import Encoded, Vision, encode
+from qwen35_local.engine.encoding import Encoded, Vision
 from qwen35_local.engine.forms import Forms, constraint_of
-from qwen35_local.engine.generation import REPLY_TOKENS, Generation
+from qwen35_local.engine.generation import Generation
 from qwen35_local.engine.job import Failed, Job, Reading, Sink, Told
+from qwen35_local.engine.limits import ONE_AT_A_TIME, Limits
 from qwen35_local.engine.live import Live, Loaded
 from qwen35_local.engine.model_input import Keys
+from qwen35_local.engine.prompts import Prompts, check_room
 from qwen35_local.engine.reply import (
     Compacted,
     Completion,
-    ContextFull,
     Difference,
     Done,
     Event,
@@ -36,7 +36,7 @@ from qwen35_local.engine.reply import (
     Reuse,
 )
 from qwen35_local.engine.reply_log import ReplyLog, Written
-from qwen35_local.engine.scheduler import Limits, Scheduler
+from qwen35_local.engine.scheduler import Scheduler
 from qwen35_local.engine.task import Task
 from qwen35_local.errors import TemplateError
 from qwen35_local.fields import TEXT, Fields
@@ -46,8 +46,6 @@ from qwen35_local.text.tokenizer import Tokenizer
 
 # Settings that a file may bring, and their keys under `general.sampling`.
 _OWN_SAMPLING = {"temperature": "temp", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
-
-ONE_AT_A_TIME = Limits()
 
 
 @dataclass
@@ -60,8 +58,8 @@ class Prefilled:
 
 
 class Engine:
-    """One model, one sequence, and everything that was read on it. Nothing is read twice while a snapshot of it is
-    kept, and none of that changes an answer: a reply depends on the tokens of its prompt alone."""
+    """One model, and everything that was read on it. Nothing is read twice while a snapshot of it is kept, and none of
+    that changes an answer: a reply depends on the tokens of its prompt alone."""
 
     where = ""  # on this machine (`Face`)
 
@@ -95,7 +93,6 @@ class Engine:
         self.identity = identity or secrets.token_hex(32)
         self.kv = kv
         self._device_note = device_note
-        self._vision = vision
         self.tokenizer = tokenizer or Tokenizer(metadata)
         self.template = Template.for_file(metadata)
         fields = Fields(metadata)
@@ -104,6 +101,7 @@ class Engine:
         self._own_sampling: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
         self.cache = PrefixCache(cache_bytes, disk, host_bytes=host_cache_bytes)
         self.reply_log = ReplyLog()
+        self._prompts = Prompts(self.template, self.tokenizer, self.reply_log, vision)
         self.forms = Forms(self.tokenizer)
         self._reload = reload
         self._live = Live(model, lambda loaded: cached_sequence(_core.Sequence(loaded, kv=kv), self.cache))
@@ -262,12 +260,12 @@ class Engine:
         replies = [Reply(choice) for choice in range(asked.n)]
         form = self.forms.of(asked)
         if isinstance(asked, Request):
-            encoded, dropped = self._fitting(asked)
+            encoded, dropped = self._prompts.fitting(asked, self.context_tokens)
             keep = self._keeping(encoded, replies)
         else:
             tokens = list(asked.tokens)
             encoded = Encoded(Prompt(()), tokens, {len(tokens): "the end of the prompt"}, [len(tokens)])
-            self._check_room(encoded)
+            check_room(encoded, self.context_tokens)
             dropped, keep = None, _forget
         room = self.context_tokens - len(encoded.tokens)
 
@@ -333,7 +331,7 @@ class Engine:
         """Reads the prompt of a request and no further. Raises what `reply` does."""
         self.close()
         self.recover()
-        encoded, _ = self._fitting(request)
+        encoded, _ = self._prompts.fitting(request, self.context_tokens)
         prompt = encoded.model_input
         with self._live.noting_failure(), self._scheduler.at_rest():
             start = self._cached.seek(prompt)
@@ -345,18 +343,10 @@ class Engine:
         this, finished or not; while replies are being written nothing is read ahead."""
         if self.has_failed or self.running:
             return
-        encoded = self._ahead([*request.messages, reply], request)
+        encoded = self._prompts.ahead([*request.messages, reply], request)
         if encoded is not None and encoded.last_turn_at < self.context_tokens:
             self._scheduler.begin_idle(Task.of_reading(encoded.part(encoded.last_turn_at)))
             self._work()
-
-    def _ahead(self, messages: Sequence[Message], request: Request) -> Encoded | None:
-        """A conversation that ends with a reply, as it will be shown once it goes on: a turn is added that stands for
-        what comes next. None where a foreign template refuses that; nobody has asked for it yet."""
-        follower = Message("tool" if messages[-1].tool_calls else "user", "?")
-        with suppress(TemplateError):
-            return self._encode(replace(request, messages=[*messages, follower]), opens=False)
-        return None
 
     def checkpoints(self, requests: Iterable[Request]) -> Iterator[tuple[Entry, _core.Snapshot]]:
         """The snapshots worth keeping for conversations that may go on or have their last reply retried: of each, the
@@ -365,7 +355,7 @@ class Engine:
         for request in requests:
             prompt = list(request.messages)
             if prompt[-1].role == "assistant":
-                prefilled = self._ahead(prompt, request)
+                prefilled = self._prompts.ahead(prompt, request)
                 if prefilled is not None:
                     path = self.cache.path(prefilled.model_input.keys[: prefilled.last_turn_at])
                     kept |= dict.fromkeys(path[-1:])
@@ -398,50 +388,7 @@ class Engine:
 
     def encode(self, request: Request) -> Encoded:
         """The tokens that a conversation stands for. Raises InputError when a message is not valid."""
-        return self._encode(request, opens=True)
-
-    def _encode(self, request: Request, *, opens: bool) -> Encoded:
-        messages = [self.reply_log.recognised(message) for message in request.messages]
-        prompt = self.template.render(
-            messages,
-            request.tools,
-            add_generation_prompt=opens,
-            enable_thinking=request.thinking,
-            preserve_thinking=request.keep_thinking,
-            forces_thinking=request.keep_thinking is True,
-        )
-        strips = not self._keeps_thinking(request)
-        return encode(prompt, messages, self.tokenizer, self.reply_log, strips_thinking=strips, vision=self._vision)
-
-    def _keeps_thinking(self, request: Request) -> bool:
-        """Whether every later prompt shows the thinking of today's turns."""
-        variant = self.template.variant
-        if variant is None:
-            return False
-        return variant.preserves_thinking is True if request.keep_thinking is None else request.keep_thinking
-
-    def _fitting(self, request: Request) -> tuple[Encoded, Compacted | None]:
-        """The prompt, of fewer messages where the request allows that and it has to be."""
-        encoded = self.encode(request)
-        before = len(encoded.tokens)
-        room = min(request.max_tokens or REPLY_TOKENS, self.context_tokens // 4)
-        if request.when_full == "compact" and before + room > self.context_tokens:
-
-            def count(messages: Sequence[Message]) -> int:
-                return len(self.encode(replace(request, messages=messages)).tokens)
-
-            # Half is left free, so that the next turns do not have to do this again.
-            messages, dropped = shortened(request.messages, count, self.context_tokens // 2)
-            if dropped:
-                encoded = self.encode(replace(request, messages=messages))
-                self._check_room(encoded)
-                return encoded, Compacted(dropped, before, len(encoded.tokens))
-        self._check_room(encoded)
-        return encoded, None
-
-    def _check_room(self, encoded: Encoded) -> None:
-        if len(encoded.tokens) >= self.context_tokens:
-            raise ContextFull(len(encoded.tokens), self.context_tokens)
+        return self._prompts.of(request)
 
     def _reuse(self, start: Start, evaluated: int) -> Reuse:
         difference = None

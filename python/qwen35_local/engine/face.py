@@ -10,9 +10,9 @@ from qwen35_local.chat.prompt import Prompt
 from qwen35_local.chat.wishes import OutputFormat
 from qwen35_local.engine.encoding import Encoded
 from qwen35_local.engine.job import Job, Sink
+from qwen35_local.engine.limits import Limits
 from qwen35_local.engine.reply import Completion, Event, Request
 from qwen35_local.engine.reply_log import ReplyLog
-from qwen35_local.engine.scheduler import Limits
 from qwen35_local.progress import Progress
 
 

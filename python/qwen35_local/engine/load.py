@@ -7,9 +7,9 @@ from pathlib import Path
 
 from qwen35_local import _core
 from qwen35_local.engine import store
-from qwen35_local.engine.engine import ONE_AT_A_TIME, Engine
+from qwen35_local.engine.engine import Engine
+from qwen35_local.engine.limits import ONE_AT_A_TIME, Limits
 from qwen35_local.engine.live import Loaded
-from qwen35_local.engine.scheduler import Limits
 from qwen35_local.engine.spill import Spill
 from qwen35_local.errors import FormatError, naming
 from qwen35_local.models.kv import KvFormat

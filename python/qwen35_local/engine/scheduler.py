@@ -10,12 +10,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from math import inf
 
 from qwen35_local.engine.cache import PrefixCache, common_prefix
 from qwen35_local.engine.cached_sequence import CachedSequence, Evaluate, Part, Start
 from qwen35_local.engine.job import Failed
+from qwen35_local.engine.limits import Limits
 from qwen35_local.engine.live import Live
 from qwen35_local.engine.pace import Pace
 from qwen35_local.engine.reply import Reuse
@@ -24,18 +23,6 @@ from qwen35_local.errors import Busy, Cancelled, DeviceError, OutOfMemory
 
 IDLE_CHUNK_TOKENS = 64  # how soon idle work gives way
 SPARE_ROWS = 256  # of context that a prompt has to find beside itself
-
-
-@dataclass(frozen=True)
-class Limits:
-    """`parallel`: how many conversations are at work at a time; `queue`: how many more may wait. `prefill_share`: of
-    the time, what prompts may take from replies that are being written. `kv_tokens`: rows of context of all
-    conversations together; None: as many as there is memory for."""
-
-    parallel: int = 1
-    queue: float = inf
-    prefill_share: float = 0.9
-    kv_tokens: int | None = None
 
 
 class Scheduler:

@@ -12,9 +12,9 @@ from qwen35_local.chat.messages import Message
 from qwen35_local.chat.presets import Sampling, preset
 from qwen35_local.chat.wishes import OutputFormat
 from qwen35_local.engine.job import Failed, Job, Reading, Sink, Told
+from qwen35_local.engine.limits import Limits
 from qwen35_local.engine.reply import Completion, Done, Event, Reply, Request
 from qwen35_local.engine.reply_log import ReplyLog
-from qwen35_local.engine.scheduler import Limits
 from qwen35_local.errors import Busy, InputError, Qwen35Error, RemoteError, Unavailable
 from qwen35_local.progress import Progress
 from qwen35_local.remote.address import Address

@@ -1,0 +1,82 @@
+"""From a conversation that is to go on to the tokens of its prompt."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from qwen35_local.chat.messages import Message
+from qwen35_local.chat.template import Template
+from qwen35_local.engine.compaction import shortened
+from qwen35_local.engine.encoding import Encoded, Vision, encode
+from qwen35_local.engine.generation import REPLY_TOKENS
+from qwen35_local.engine.reply import Compacted, ContextFull, Request
+from qwen35_local.engine.reply_log import ReplyLog
+from qwen35_local.errors import TemplateError
+from qwen35_local.text.tokenizer import Tokenizer
+
+
+class Prompts:
+    """Of one model: its template and tokenizer, what it wrote before, and what stands for images."""
+
+    def __init__(self, template: Template, tokenizer: Tokenizer, reply_log: ReplyLog, vision: Vision | None) -> None:
+        self._template = template
+        self._tokenizer = tokenizer
+        self._reply_log = reply_log
+        self._vision = vision
+
+    def of(self, request: Request) -> Encoded:
+        """The tokens that a conversation stands for. Raises InputError when a message is not valid."""
+        return self._encoded(request, opens=True)
+
+    def fitting(self, request: Request, context_tokens: int) -> tuple[Encoded, Compacted | None]:
+        """The prompt, of fewer messages where the request allows that and it has to be. Raises ContextFull too."""
+        encoded = self.of(request)
+        before = len(encoded.tokens)
+        room = min(request.max_tokens or REPLY_TOKENS, context_tokens // 4)
+        dropped: Compacted | None = None
+        if request.when_full == "compact" and before + room > context_tokens:
+
+            def count(messages: Sequence[Message]) -> int:
+                return len(self.of(replace(request, messages=messages)).tokens)
+
+            # Half is left free, so that the next turns do not have to do this again.
+            messages, gone = shortened(request.messages, count, context_tokens // 2)
+            if gone:
+                encoded = self.of(replace(request, messages=messages))
+                dropped = Compacted(gone, before, len(encoded.tokens))
+        check_room(encoded, context_tokens)
+        return encoded, dropped
+
+    def ahead(self, messages: Sequence[Message], request: Request) -> Encoded | None:
+        """A conversation that ends with a reply, as it will be shown once it goes on: a turn is added that stands for
+        what comes next. None where a foreign template refuses that; nobody has asked for it yet."""
+        follower = Message("tool" if messages[-1].tool_calls else "user", "?")
+        with suppress(TemplateError):
+            return self._encoded(replace(request, messages=[*messages, follower]), opens=False)
+        return None
+
+    def _encoded(self, request: Request, *, opens: bool) -> Encoded:
+        messages = [self._reply_log.recognised(message) for message in request.messages]
+        prompt = self._template.render(
+            messages,
+            request.tools,
+            add_generation_prompt=opens,
+            enable_thinking=request.thinking,
+            preserve_thinking=request.keep_thinking,
+            forces_thinking=request.keep_thinking is True,
+        )
+        strips = not self._keeps_thinking(request)
+        return encode(prompt, messages, self._tokenizer, self._reply_log, strips_thinking=strips, vision=self._vision)
+
+    def _keeps_thinking(self, request: Request) -> bool:
+        """Whether every later prompt shows the thinking of today's turns."""
+        variant = self._template.variant
+        if variant is None:
+            return False
+        return variant.preserves_thinking is True if request.keep_thinking is None else request.keep_thinking
+
+
+def check_room(encoded: Encoded, context_tokens: int) -> None:
+    """Raises ContextFull for a prompt that leaves no room for a reply."""
+    if len(encoded.tokens) >= context_tokens:
+        raise ContextFull(len(encoded.tokens), context_tokens)
