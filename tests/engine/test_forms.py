@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conforms import conforms
+from talkers import random_talker
 
 from qwen35_local import _core, hub
 from qwen35_local.chat.messages import Message
@@ -87,8 +88,6 @@ def demo_engine() -> Engine:
 
 @pytest.fixture(scope="module")
 def random_engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    from conftest import random_talker
-
     return Engine(_core.Model(random_talker(tmp_path_factory.mktemp("talker"), moe=False), threads=1))
 
 
