@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -83,7 +84,7 @@ def serve(
     from qwen35_local.server.loading import loading
     from qwen35_local.server.log import Log
     from qwen35_local.server.run import Server, listen, listen_at, run
-    from qwen35_local.server.security import Guard, is_loopback
+    from qwen35_local.server.security import Guard
     from qwen35_local.server.service import Service
 
     if upstream is None:
@@ -93,14 +94,7 @@ def serve(
         local = {"MODEL": model, "--ctx": ctx, "--memory": memory, "--kv": kv, "--cache": cache}
         refuse_local("--upstream", {**local, "--threads": threads, "--device": device})
     keys = read_keys(api_key_file) if api_key_file is not None else []
-    for origin in allow_origin or ():
-        if re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", origin) is None:
-            raise InputError(f"--allow-origin {origin}: expected an origin, as in http://localhost:3000.")
-    if unix_socket is None and not is_loopback(host) and not keys:
-        raise InputError(
-            f"--host {host} lets other machines in, so that a key is needed: write one into a file and give it with "
-            "--api-key-file FILE. Without --host only programs of this machine reach the server."
-        )
+    check_access(host if unix_socket is None else None, keys, allow_origin or ())
     opened = listen(host, port) if unix_socket is None else listen_at(unix_socket)
     try:
         home = home_to_keep_in() if cache_disk and upstream is None else None
@@ -150,6 +144,20 @@ def serve(
         opened.close()
         if unix_socket is not None:
             unix_socket.unlink(missing_ok=True)
+
+
+def check_access(host: str | None, keys: Sequence[str], origins: Iterable[str]) -> None:
+    """Who may ask. `host` None: a unix socket. Raises InputError."""
+    from qwen35_local.server.security import is_loopback
+
+    for origin in origins:
+        if re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+", origin) is None:
+            raise InputError(f"--allow-origin {origin}: expected an origin, as in http://localhost:3000.")
+    if host is not None and not is_loopback(host) and not keys:
+        raise InputError(
+            f"--host {host} lets other machines in, so that a key is needed: write one into a file and give it with "
+            "--api-key-file FILE. Without --host only programs of this machine reach the server."
+        )
 
 
 def address(name: tuple[str, int]) -> str:

@@ -23,18 +23,8 @@ from qwen35_local.engine.generation import Generation
 from qwen35_local.engine.job import Failed, Job, Reading, Sink, Told
 from qwen35_local.engine.limits import ONE_AT_A_TIME, Limits
 from qwen35_local.engine.live import Live, Loaded
-from qwen35_local.engine.model_input import Keys
 from qwen35_local.engine.prompts import Prompts, check_room
-from qwen35_local.engine.reply import (
-    Compacted,
-    Completion,
-    Difference,
-    Done,
-    Event,
-    Reply,
-    Request,
-    Reuse,
-)
+from qwen35_local.engine.reply import Compacted, Completion, Difference, Done, Event, Reply, Request, Reuse
 from qwen35_local.engine.reply_log import ReplyLog, Written
 from qwen35_local.engine.scheduler import Scheduler
 from qwen35_local.engine.task import Task
@@ -266,7 +256,7 @@ class Engine:
             tokens = list(asked.tokens)
             encoded = Encoded(Prompt(()), tokens, {len(tokens): "the end of the prompt"}, [len(tokens)])
             check_room(encoded, self.context_tokens)
-            dropped, keep = None, _forget
+            dropped, keep = None, None  # no message stands for its tokens
         room = self.context_tokens - len(encoded.tokens)
 
         def generation(reply: Reply) -> Generation:
@@ -393,14 +383,11 @@ class Engine:
     def _reuse(self, start: Start, evaluated: int) -> Reuse:
         difference = None
         if start.differs_at is not None:
-            known, wanted = (self._shown(keys) for keys in (start.held, start.wanted))
+            # rows that are not tokens have no text
+            known, wanted = (self.tokenizer.decode(keys[keys >= 0].tolist()) for keys in (start.held, start.wanted))
             difference = Difference(start.differs_at, known, wanted)
         idle, self._scheduler.idle_tokens = self._scheduler.idle_tokens, 0
         return Reuse(start.reused, start.source, evaluated, idle, difference)
-
-    def _shown(self, keys: Keys) -> str:
-        """The text of tokens; rows that are not tokens have none."""
-        return self.tokenizer.decode(keys[keys >= 0].tolist())
 
     def _keep(self, encoded: Encoded, reply: Reply) -> None:
         """Notes what was written, so that its message stands for these tokens. A message that a stop string cut does
@@ -409,7 +396,3 @@ class Engine:
             text = self.tokenizer.decode(reply.written)
             after = encoded.model_input.part(0, encoded.last_turn_at).digest
             self.reply_log.keep(Written(reply.message, encoded.opening, tuple(reply.written), text, after))
-
-
-def _forget(done: Done) -> None:
-    """A completion is no message: nothing stands for its tokens."""

@@ -229,11 +229,14 @@ class Scheduler:
         if slot.is_there:
             self._end_reading(task)
 
+    @property
+    def _free_slots(self) -> list[CachedSequence]:
+        taken = {id(task.slot) for task in self._running}
+        return [slot for slot in self._live.slots(self.limits.parallel) if id(slot) not in taken]
+
     def _free_slot(self, task: Task) -> CachedSequence:
         """The one that holds most of the prompt, else the one that was left first. What it held goes to the cache."""
-        taken = {id(other.slot) for other in self._running}
-        free = [slot for slot in self._live.slots(self.limits.parallel) if id(slot) not in taken]
-        slot = max(free, key=lambda slot: (slot.usable(task.goal, task.wants_logits), -slot.left_at))
+        slot = max(self._free_slots, key=lambda slot: (slot.usable(task.goal, task.wants_logits), -slot.left_at))
         if self.limits.parallel > 1 and not slot.usable(task.goal, task.wants_logits):
             slot.park()
         return slot
@@ -312,9 +315,7 @@ class Scheduler:
     # Room for keys and values.
 
     def _rows_held(self) -> int:
-        taken = {id(task.slot) for task in self._running}
-        free = sum(len(slot) for slot in self._live.slots(self.limits.parallel) if id(slot) not in taken)
-        return free + sum(max(task.n_rows, len(task.goal)) for task in self._running)
+        return sum(map(len, self._free_slots)) + sum(max(task.n_rows, len(task.goal)) for task in self._running)
 
     def _has_room(self, task: Task) -> bool:
         most = self.limits.kv_tokens
@@ -337,10 +338,8 @@ class Scheduler:
                 self._interrupt(task)
 
     def _empty_free_slots(self) -> None:
-        taken = {id(task.slot) for task in self._running}
-        for slot in self._live.slots(self.limits.parallel):
-            if id(slot) not in taken:
-                slot.empty()
+        for slot in self._free_slots:
+            slot.empty()
 
     def _interrupt(self, task: Task) -> None:
         slot = task.slot

@@ -37,7 +37,7 @@ class Task:
         encoded: Encoded,
         generations: Sequence[Generation],
         logprobs: int | None = None,
-        keep: Callable[[Done], None] = lambda done: None,
+        keep: Callable[[Done], None] | None = None,
     ) -> None:
         """`keep` is told of each reply when it ends. Without generations the prompt is read, and that is all."""
         self.job = job
@@ -104,7 +104,7 @@ class Task:
 
     def tell(self, events: Iterable[Event]) -> None:
         for event in events:
-            if isinstance(event, Done):
+            if isinstance(event, Done) and self._keep is not None:
                 self._keep(event)
             self.job.sink(event)
 
