@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -28,12 +29,12 @@ LONG = {
 
 @pytest.fixture
 def endless(demo_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
-    """The jobs asked for, in order; none ends by itself, since the tokens that would end a reply are never drawn."""
+    """The jobs asked for, in order. None ends by itself: what would end a reply is never drawn, and it may repeat itself."""
     jobs: list[Job] = []
     submit = demo_engine.submit
 
     def noting(asked: Request | Completion, sink: Sink, *, user: str = "") -> Job:
-        jobs.append(submit(asked, sink, user=user))
+        jobs.append(submit(replace(asked, breaks_loops=False), sink, user=user))
         return jobs[-1]
 
     monkeypatch.setattr(demo_engine, "submit", noting)
