@@ -176,8 +176,9 @@ void add_block(const typename Format::Unit& unit, std::size_t part, std::size_t 
                const QuantisedBlock* const (&x)[kRows], typename V::F (&sums)[V::kRowVectors][kRows]) noexcept {
   if constexpr (Format::kHasHalves) {
     add_products<V, Format, 0>(unit, part, lane, x, sums);
-    // The second half loads its nibbles again: kept from the first, they would push the sums out of the registers.
-    std::atomic_signal_fence(std::memory_order_seq_cst);
+    // The second half loads its nibbles again: kept from the first, they would push the sums of more than four rows out
+    // of the registers.
+    if constexpr (kRows > V::kRegisters / 8) std::atomic_signal_fence(std::memory_order_seq_cst);
     add_products<V, Format, 1>(unit, part, lane, x, sums);
     if constexpr (Format::kHasMins) {
       subtract_mins<V, Format, 0>(unit, part, lane, x, sums);
