@@ -229,8 +229,8 @@ class Backend {
   void take_rows(Tensor out, Tensor x);
 
   // out[t] = x of the token before t: the row above or, for the first row of a segment, the hidden row kept with its
-  // recurrent state, zeros at position 0. The state then keeps the segment's last rows, as many as may be taken back
-  // and one. out, x [T, D]. docs/architecture.md 5.
+  // recurrent state, zeros at position 0. The state then keeps the segment's last rows, as many as
+  // hidden_rows() says. out, x [T, D]. docs/architecture.md 5.
   void previous_rows(Tensor out, Tensor x);
 
   // The best tokens of a row of logits [1, V] under `edits`: as many as `out` has room for, at most kMostTopK, the most

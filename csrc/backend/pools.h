@@ -51,7 +51,11 @@ struct StateSpec {
   std::size_t hidden = 0;  // D where hidden rows are kept too, for the block that drafts
 };
 
-// The recurrent state of one sequence in every layer, per slot, and its last 1 + uncertain hidden rows.
+// Hidden rows that a slot keeps: of the last certain token, of those that may be taken back, and of one that is
+// drafted.
+constexpr std::size_t hidden_rows(std::uint32_t uncertain) noexcept { return std::size_t{2} + uncertain; }
+
+// The recurrent state of one sequence in every layer, per slot, and its last hidden_rows(uncertain) hidden rows.
 class StatePool {
  public:
   virtual ~StatePool() = default;

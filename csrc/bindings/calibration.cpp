@@ -59,7 +59,7 @@ class Calibration {
     const auto file = to_model_file(header, GgufExtent::kHeader);
     MadeTensors source(tensors);  // let go of under the interpreter's lock
     const py::gil_scoped_release release;
-    model_ = std::make_unique<Model>(*file, open_backend("cpu", threads_), length, 0, texts * length, &source,
+    model_ = std::make_unique<Model>(*file, open_backend("cpu", threads_), length, Drafting{}, texts * length, &source,
                                      check_signals, layers);
     pass_ = std::make_unique<LayerPass>(*model_, texts, length);
   }

@@ -58,11 +58,12 @@ class PythonTensors {
 };
 
 std::shared_ptr<LoadedModel> load(const py::object& file, const std::string& device, const py::int_& threads,
-                                  const py::int_& context_tokens, const py::int_& drafts, const RowCount& pass_rows,
-                                  bool keeps_profile, const std::optional<py::function>& tensors) {
+                                  const py::int_& context_tokens, const py::int_& drafts, const py::int_& draft_tokens,
+                                  const RowCount& pass_rows, bool keeps_profile,
+                                  const std::optional<py::function>& tensors) {
   const unsigned asked = to_threads(threads);
   const std::size_t context = to_count("context_tokens", context_tokens, 0);
-  const std::size_t most_drafts = to_count("drafts", drafts, 0);
+  const Drafting drafting{.most = to_count("drafts", drafts, 0), .tokens = to_count("draft_tokens", draft_tokens, 1)};
   const std::size_t asked_rows = pass_rows ? to_count("pass_rows", *pass_rows, 1) : 0;
   if (pass_rows) check_step_rows(asked_rows);
   const auto opened = to_model_file(file, tensors ? GgufExtent::kHeader : GgufExtent::kWhole);
@@ -74,7 +75,7 @@ std::shared_ptr<LoadedModel> load(const py::object& file, const std::string& dev
   const std::size_t rows = pass_rows ? asked_rows : found.kind->pass_rows().most;
   std::optional<RepeatedTensors> source;
   if (given) source.emplace([&](std::string_view name) { return given->pattern(name); });
-  auto model = std::make_shared<Model>(*opened, found.kind->open(found.number, count), context, most_drafts, rows,
+  auto model = std::make_shared<Model>(*opened, found.kind->open(found.number, count), context, drafting, rows,
                                        source ? &*source : nullptr, check_signals);
   if (keeps_profile) model->lock_device().ops().keep_profile(model->weights().head);
   return std::make_shared<LoadedModel>(LoadedModel{std::move(model), opened->shared_directory(), count});
@@ -86,7 +87,8 @@ constexpr std::size_t kFakePassRows = 512;
 
 py::object load_on(std::unique_ptr<Backend> backend, const py::object& file) {
   const auto opened = to_model_file(file, GgufExtent::kWhole);
-  auto model = std::make_shared<Model>(*opened, std::move(backend), 0, kMostUncertain, kFakePassRows, nullptr, [] {});
+  auto model = std::make_shared<Model>(*opened, std::move(backend), 0, Drafting{.most = kMostUncertain}, kFakePassRows,
+                                       nullptr, [] {});
   return py::cast(std::make_shared<LoadedModel>(LoadedModel{std::move(model), opened->shared_directory(), 1}));
 }
 
@@ -149,8 +151,8 @@ void bind_loaded_model(py::module_& module) {
       .def_readonly("n_bytes", &PackedTensor::bytes);
   py::class_<LoadedModel, std::shared_ptr<LoadedModel>>(module, "Model", py::is_final())
       .def(py::init(&load), py::arg("file"), py::kw_only(), py::arg("device") = "auto", py::arg("threads") = 0,
-           py::arg("context_tokens") = 0, py::arg("drafts") = 0, py::arg("pass_rows") = py::none(),
-           py::arg("profile") = false, py::arg("tensors") = py::none())
+           py::arg("context_tokens") = 0, py::arg("drafts") = 0, py::arg("draft_tokens") = kDraftTokens,
+           py::arg("pass_rows") = py::none(), py::arg("profile") = false, py::arg("tensors") = py::none())
       .def_property_readonly("metadata", [](const LoadedModel& m) { return metadata_to_python(*m.directory); })
       .def_property_readonly("config", &config_dict)
       .def_property_readonly("was_mapped", [](const LoadedModel& m) { return m.model->was_mapped(); })
@@ -175,6 +177,9 @@ void bind_loaded_model(py::module_& module) {
             return step_items(*m.model, items, rows);
           },
           py::arg("items"), py::kw_only(), py::arg("rows") = py::none())
+      .def(
+          "draft", [](const LoadedModel& m, const py::iterable& items) { return draft_items(*m.model, items); },
+          py::arg("items"))
       .def(
           "forward",
           [](const LoadedModel& m, const py::iterable& batch, const RowCount& chunk_tokens) {

@@ -49,6 +49,8 @@ std::span<const float> to_logits(const py::array_t<float, py::array::c_style>& l
   return {logits.data(), static_cast<std::size_t>(logits.size())};
 }
 
+}  // namespace
+
 std::vector<std::uint32_t> to_mask(const py::object& words) {
   if (words.is_none()) return {};
   if (!py::isinstance<py::array_t<std::uint32_t>>(words)) throw InputError("a mask is an array of uint32, or None");
@@ -56,6 +58,8 @@ std::vector<std::uint32_t> to_mask(const py::object& words) {
   if (array.ndim() != 1 || array.size() == 0) throw InputError("a mask is one row of words, at least one");
   return {array.data(), array.data() + array.size()};
 }
+
+namespace {
 
 // One token, or any number of them.
 std::vector<Token> to_accepted(const py::object& tokens) {
@@ -123,8 +127,16 @@ void bind_sampler(py::module_& module) {
       .def(
           "clone", [](SharedSampler& s) { return std::make_shared<SharedSampler>(Sampler(*SamplerUse(s))); }, Release())
       .def(
-          "set_mask", [](SharedSampler& s, const py::object& words) { SamplerUse(s)->set_mask(to_mask(words)); },
+          "set_mask", [](SharedSampler& s, const py::object& words) { SamplerUse(s)->set_masks({to_mask(words)}); },
           py::arg("words"))
+      .def(
+          "set_masks",
+          [](SharedSampler& s, const py::iterable& rows) {
+            std::vector<std::vector<std::uint32_t>> masks;
+            for (const py::handle words : rows) masks.push_back(to_mask(py::reinterpret_borrow<py::object>(words)));
+            SamplerUse(s)->set_masks(std::move(masks));
+          },
+          py::arg("rows"))
       .def(
           "sample",
           [](SharedSampler& s, const LogitRow& logits) {

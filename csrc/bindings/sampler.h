@@ -5,8 +5,10 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "sequence/sampler.h"
 
@@ -35,6 +37,9 @@ class SamplerUse {
  private:
   SharedSampler* shared_;
 };
+
+// None: every token. Throws InputError for what is no row of words.
+std::vector<std::uint32_t> to_mask(const pybind11::object& words);
 
 // None: no logprobs; else how many of the most likely tokens beside the sampled one. Throws InputError below 0.
 std::optional<std::size_t> to_logprobs(const std::optional<pybind11::int_>& logprobs);

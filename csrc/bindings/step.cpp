@@ -12,6 +12,7 @@
 #include "bindings/bindings.h"
 #include "bindings/input_rows.h"
 #include "bindings/sampler.h"
+#include "sequence/draft.h"
 #include "sequence/stepper.h"
 
 namespace py = pybind11;
@@ -88,7 +89,7 @@ py::object first_rows(const Rows& rows, std::size_t n) { return rows[py::slice(0
 struct Answer {
   std::size_t evaluated;
   bool is_finished;
-  std::optional<Sampled> sampled;
+  std::vector<Sampled> sampled;
   py::object logits;
   py::object hidden;
   py::object error;
@@ -193,6 +194,35 @@ py::object step_alone(std::shared_ptr<Sequence> sequence, const py::object& toke
     throw py::error_already_set();
   }
   return py::cast(std::move(answer));
+}
+
+py::list draft_items(Model& model, const py::iterable& items) {
+  std::vector<std::shared_ptr<Sequence>> sequences;
+  std::vector<std::vector<std::uint32_t>> masks;
+  std::vector<DraftItem> asked;
+  for (const py::handle entry : items) {
+    const auto item = py::cast<py::tuple>(entry);
+    if (item.size() != 3 && item.size() != 4) {
+      throw InputError("an item to draft for is (sequence, token, most), then perhaps a mask");
+    }
+    sequences.push_back(py::cast<std::shared_ptr<Sequence>>(item[0]));
+    masks.push_back(item.size() == 4 ? to_mask(item[3]) : std::vector<std::uint32_t>());
+    asked.push_back({sequences.back().get(), to_tokens(py::make_tuple(item[1])).front(),
+                     to_count("most", py::cast<py::int_>(item[2]), 0)});
+  }
+  for (std::size_t i = 0; i < asked.size(); ++i) asked[i].mask = masks[i];
+  std::vector<std::vector<Draft>> found;
+  {
+    const py::gil_scoped_release release;
+    found = draft(model, asked);
+  }
+  py::list answers;
+  for (const std::vector<Draft>& drafts : found) {
+    py::list answer;
+    for (const Draft& draft : drafts) answer.append(py::make_tuple(draft.token, draft.probability));
+    answers.append(std::move(answer));
+  }
+  return answers;
 }
 
 py::list forward_batch(Model& model, const py::iterable& batch, const RowCount& chunk_tokens) {

@@ -26,6 +26,8 @@ pybind11::object step_alone(std::shared_ptr<Sequence> sequence, const pybind11::
                             const pybind11::iterable& inputs, const std::string& logits, const std::string& hidden,
                             std::shared_ptr<SharedSampler> sampler, const std::optional<pybind11::int_>& logprobs,
                             const pybind11::int_& uncertain, const RowCount& rows);
+// Of tuples (sequence, token, most) or (sequence, token, most, mask).
+pybind11::list draft_items(Model& model, const pybind11::iterable& items);
 pybind11::list forward_batch(Model& model, const pybind11::iterable& batch, const RowCount& chunk_tokens);
 pybind11::object append(std::shared_ptr<Sequence> sequence, const pybind11::object& tokens,
                         const pybind11::iterable& inputs, const std::string& logits, const pybind11::int_& uncertain,

@@ -46,6 +46,18 @@ struct Pass {  // what every block needs, so that a block's own arguments are it
   }
 };
 
+// s.x = join([norm(embed(token)); norm(hidden)]).
+void join_pairs(Backend& ops, const MtpWeights& block, const Config& config, const Activations& s, Tensor hidden) {
+  const auto half = [&](std::size_t i) {
+    return Tensor{s.joined.data + i * config.hidden, s.joined.rows, config.hidden, s.joined.stride};
+  };
+  ops.embed(s.x, *block.embedding);
+  ops.rms_norm(half(0), s.x, block.embedding_norm, config.eps);
+  ops.rms_norm(half(1), hidden, block.hidden_norm, config.eps);
+  ops.matmul(s.joined, {{s.x, block.join}});
+  ops.rms_norm(s.h, s.x, block.layer.mixer_norm, config.eps);
+}
+
 }  // namespace
 
 void forward(Backend& ops, const Weights& model, const Config& config, const Rope& rope, const Activations& s,
@@ -68,17 +80,20 @@ void forward_layers(Backend& ops, const Weights& model, const Config& config, co
 }
 
 void append_pairs(Backend& ops, const MtpWeights& block, const Config& config, const Rope& rope, const Activations& s) {
-  const auto half = [&](std::size_t i) {
-    return Tensor{s.joined.data + i * config.hidden, s.joined.rows, config.hidden, s.joined.stride};
-  };
-  ops.embed(s.x, *block.embedding);
-  ops.rms_norm(half(0), s.x, block.embedding_norm, config.eps);
-  ops.rms_norm(half(1), s.h, block.hidden_norm, config.eps);
-  ops.matmul(s.joined, {{s.x, block.join}});
-  ops.rms_norm(s.h, s.x, block.layer.mixer_norm, config.eps);
+  join_pairs(ops, block, config, s, s.h);
   const auto& w = std::get<AttentionWeights>(block.layer.mixer);
   ops.matmul(s.h, {{s.k, w.k}, {s.v, w.v}});
   ops.norm_rope_append(s.q_gate.first_rows(0), s.k, s.v, {w.q_norm, w.k_norm}, config.eps, rope, config.attention, 0);
+}
+
+void draft_layer(Backend& ops, const MtpWeights& block, const Config& config, const Rope& rope, const Activations& s,
+                 Tensor hidden) {
+  join_pairs(ops, block, config, s, hidden);
+  Pass pass{ops, config, rope, s};
+  pass.mix(std::get<AttentionWeights>(block.layer.mixer), 0);
+  ops.rms_norm(s.h, s.x, block.layer.feed_forward_norm, config.eps);
+  std::visit([&](const auto& w) { pass.feed(w); }, block.layer.feed_forward);
+  ops.rms_norm(s.last, s.x, block.norm, config.eps);
 }
 
 Tensor project(Backend& ops, const Weights& model, const Activations& s, std::size_t first, std::size_t count) {

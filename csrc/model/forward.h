@@ -23,6 +23,12 @@ void forward_layers(Backend& ops, const Weights& model, const Config& config, co
 // all the block needs of a text that is given (docs/architecture.md 5).
 void append_pairs(Backend& ops, const MtpWeights& block, const Config& config, const Rope& rope, const Activations& s);
 
+// What follows the pairs of the current step: they go into the keys and values of the block, and s.last then holds the
+// rows that a draft's logits are made of. `hidden` [T, D]: the hidden state of p for each token p + 1, s.h or, in a
+// chain of drafts, the s.last of the draft before (docs/architecture.md 5).
+void draft_layer(Backend& ops, const MtpWeights& block, const Config& config, const Rope& rope, const Activations& s,
+                 Tensor hidden);
+
 // Rows [first, first + count) of s.last to logits [count, V]; count is at most the rows of s.logits.
 Tensor project(Backend& ops, const Weights& model, const Activations& s, std::size_t first, std::size_t count);
 

@@ -23,6 +23,13 @@ Config configure(const ModelFile& file, const Backend& device) {
   return read_config(file.directory(), device.limits());
 }
 
+DraftVocabulary to_vocabulary(const Config& config, const Drafting& drafting) {
+  if (drafting.tokens == 0 || drafting.tokens % 32 != 0) {
+    throw InputError("draft_tokens is " + std::to_string(drafting.tokens) + ", expected a multiple of 32");
+  }
+  return drafting.most == 0 ? DraftVocabulary() : DraftVocabulary(config.vocabulary, drafting.tokens);
+}
+
 }  // namespace
 
 std::uint32_t check_drafts(std::size_t drafts) {
@@ -30,14 +37,15 @@ std::uint32_t check_drafts(std::size_t drafts) {
   throw InputError("drafts is " + std::to_string(drafts) + ", expected 0 to " + std::to_string(kMostUncertain));
 }
 
-Model::Model(const ModelFile& file, std::unique_ptr<Backend> backend, std::size_t context_tokens, std::size_t drafts,
+Model::Model(const ModelFile& file, std::unique_ptr<Backend> backend, std::size_t context_tokens, Drafting drafting,
              std::size_t pass_rows, TensorSource* source, const std::function<void()>& pause,
              const std::optional<LayerRange>& part)
     : backend_(std::move(backend)),
       config_(naming(file, [&] { return configure(file, *backend_); })),
       rope_table_(make_rope(config_, context_tokens)),
       context_tokens_(context_tokens == 0 ? config_.context_tokens : context_tokens),
-      drafts_(check_drafts(drafts)),
+      drafts_(check_drafts(drafting.most)),
+      drafted_(to_vocabulary(config_, drafting)),
       pass_rows_(pass_rows),
       weights_(load(file, source, pause, part)) {
   const auto bytes = std::as_bytes(std::span(rope_table_.inv_freq));
@@ -64,7 +72,8 @@ Weights Model::load(const ModelFile& file, TensorSource* source, const std::func
                      ", expected some of the " + std::to_string(config_.layers) + " of this model");
   }
   const auto from = [&](TensorSource& tensors) {
-    return naming(file, [&] { return load_weights(file.directory(), config_, *backend_, tensors, pause, part); });
+    return naming(file,
+                  [&] { return load_weights(file.directory(), config_, *backend_, tensors, drafted_, pause, part); });
   };
   if (source != nullptr) return from(*source);
   if (file.file().extent() == GgufExtent::kHeader) {

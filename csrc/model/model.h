@@ -23,16 +23,22 @@ namespace qwen35 {
 // Throws InputError beyond kMostUncertain.
 std::uint32_t check_drafts(std::size_t drafts);
 
+// What a model is loaded for: the most tokens of a pass that a sequence may take back, and how many of the most
+// frequent tokens its block drafts from, a multiple of 32.
+struct Drafting {
+  std::size_t most = 0;
+  std::size_t tokens = kDraftTokens;
+};
+
 class Model {
  public:
-  // context_tokens 0: the file's own. `drafts`: the most tokens of a pass that a sequence may take back, at most
-  // kMostUncertain. `pass_rows`: tokens of a pass, unless a caller asks for another number. `source` gives the tensors'
-  // bytes where the file is a header alone. Nothing of the source is needed afterwards, and of the file at most the
-  // embeddings, which a device may leave there. Throws FormatError
-  // when the file is not a complete model of the family or changes meanwhile, InputError when the context cannot be
-  // had. `pause` is called between tensors; what it throws ends the load. With a `part`
-  // only LayerPass can run the model.
-  Model(const ModelFile& file, std::unique_ptr<Backend> backend, std::size_t context_tokens, std::size_t drafts,
+  // context_tokens 0: the file's own. `pass_rows`: tokens of a pass, unless a caller asks for another number. `source`
+  // gives the tensors' bytes where the file is a header alone. Nothing of the source is needed afterwards, and of the
+  // file at most the embeddings, which a device may leave there. Throws FormatError when the file is not a complete
+  // model of the family or changes meanwhile, InputError when the context cannot be had, and for more drafts than
+  // kMostUncertain. `pause` is called between tensors; what it throws ends the load. With a `part` only LayerPass can
+  // run the model.
+  Model(const ModelFile& file, std::unique_ptr<Backend> backend, std::size_t context_tokens, Drafting drafting,
         std::size_t pass_rows, TensorSource* source, const std::function<void()>& pause,
         const std::optional<LayerRange>& part = std::nullopt);
 
@@ -88,6 +94,7 @@ class Model {
   RopeTable rope_table_;
   std::size_t context_tokens_;
   std::uint32_t drafts_;
+  DraftVocabulary drafted_;
   std::size_t pass_rows_;
   bool was_mapped_ = true;
   Weights weights_;

@@ -14,6 +14,7 @@
 #include "backend/backend.h"
 #include "gguf/gguf.h"
 #include "model/config.h"
+#include "model/draft_vocabulary.h"
 #include "model/tensor_source.h"
 
 namespace qwen35 {
@@ -68,6 +69,8 @@ struct MtpWeights {
   DevicePtr<const float> norm;  // [D]
   const Weight* embedding;      // [V, D], the model's own unless the file has another
   const Weight* head;           // [V, D], likewise
+  const Weight* draft_head;     // the rows of `drafted`; null where nothing is drafted
+  DraftVocabulary drafted;
 };
 
 // A tensor of the file as the device holds it. For expert tensors, rows is summed over all experts.
@@ -103,9 +106,11 @@ struct Weights {
 
 // The directory is a model's, of types that can be decoded (dialect/model_file.h). Throws FormatError naming the
 // tensors that are missing, unexpected, or of another shape or type than the config asks.
+// `drafted`: what the block that drafts chooses from; nothing (V = 0) where it is not to draft.
 // `pause` is called before each tensor and may throw. With a `part`, those layers alone are loaded, the embedding with
 // the first of the model, and no head.
 Weights load_weights(const GgufDirectory& file, const Config& config, Backend& backend, TensorSource& source,
-                     const std::function<void()>& pause, const std::optional<LayerRange>& part = std::nullopt);
+                     DraftVocabulary drafted, const std::function<void()>& pause,
+                     const std::optional<LayerRange>& part = std::nullopt);
 
 }  // namespace qwen35

@@ -81,6 +81,10 @@ void Stepper::check(const Sequence& sequence, const StepItem& item) {
                      ": the tokens given, and the drafts that the model was loaded for");
   }
   const bool wants_last = item.logits == Output::kLast || item.hidden == Output::kLast || item.sampler != nullptr;
+  if (item.sampler != nullptr && item.uncertain > 0 && item.uncertain == item.tokens.size()) {
+    throw InputError("a sampler draws from the last certain token on, and all " + std::to_string(item.uncertain) +
+                     " tokens are uncertain");
+  }
   if (wants_last && item.tokens.empty()) {
     throw InputError("logits of the last token were asked for, but there are no tokens to read");
   }
@@ -117,7 +121,8 @@ void Stepper::add(Entry& entry, std::size_t count) {
   const std::size_t first = step_.tokens.size();
   const bool wants_last = item.logits == Output::kLast || item.hidden == Output::kLast || item.sampler != nullptr;
   const bool wants_all = item.logits == Output::kAll || item.hidden == Output::kAll;
-  const std::size_t outputs = wants_all || draft_ != nullptr ? count : ends && wants_last ? 1 : 0;
+  const std::size_t drawn = item.sampler == nullptr ? 1 : 1 + item.uncertain;
+  const std::size_t outputs = wants_all || draft_ != nullptr ? count : ends && wants_last ? drawn : 0;
   std::vector<InputRows> inputs = inputs_within(item.inputs, entry.result->evaluated, count);
   const std::size_t certain = ends ? count - item.uncertain : count;
   place(*item.sequence, static_cast<std::uint32_t>(count), static_cast<std::uint32_t>(certain), inputs);

@@ -20,9 +20,10 @@ struct Entry {
   StepResult* result;
 
   std::size_t remaining() const noexcept { return result->error ? 0 : item->tokens.size() - result->evaluated; }
-  // Of the next `room` rows. Uncertain tokens share a pass, since the next pass commits what it finds.
+  // Of the next `room` rows. Uncertain tokens share a pass, since the next pass commits what it finds; with the token
+  // before them, where they are verified.
   std::size_t within(std::size_t room) const noexcept {
-    return remaining() <= room ? remaining() : std::min(room, remaining() - item->uncertain);
+    return remaining() <= room ? remaining() : std::min(room, remaining() - item->together());
   }
 };
 
@@ -54,7 +55,7 @@ class Stepper {
     std::size_t output;
     const Part* part;
     bool is_downloaded;
-    bool is_drawn_from;
+    std::optional<std::size_t> draw;  // which one of its item
   };
 
   void compose();

@@ -15,10 +15,12 @@ std::vector<Stepper::Head> Stepper::heads() const {
   for (const Part& part : parts_) {
     const StepItem& item = *part.entry->item;
     for (std::size_t i = 0; i < part.outputs; ++i) {
-      const bool is_last = part.ends && i + 1 == part.outputs;
+      const std::size_t behind = part.outputs - 1 - i;
+      const bool is_last = part.ends && behind == 0;
       const bool is_downloaded = item.logits == Output::kAll || (item.logits == Output::kLast && is_last);
-      const bool is_drawn_from = item.sampler != nullptr && is_last;
-      if (is_downloaded || is_drawn_from) heads.push_back({part.first_output + i, &part, is_downloaded, is_drawn_from});
+      std::optional<std::size_t> draw;
+      if (item.sampler != nullptr && part.ends && behind <= item.uncertain) draw = item.uncertain - behind;
+      if (is_downloaded || draw) heads.push_back({part.first_output + i, &part, is_downloaded, draw});
     }
   }
   return heads;
@@ -60,9 +62,13 @@ void Stepper::use_logits(Backend& ops, const Head& head, Tensor row) {
     to = item.logit_rows + result.logit_rows++ * row.cols;
     ops.download(reinterpret_cast<std::byte*>(to), row.data.as<const std::byte>(), row.cols * sizeof(float));
   }
-  if (!head.is_drawn_from) return;
+  if (!head.draw || result.sampled.size() != *head.draw) return;
+  if (*head.draw > 0) {  // of the uncertain token that the row belongs to, unless it was not drawn
+    const Sampled& before = result.sampled.back();
+    if (before.is_stop || before.token != item.tokens[item.tokens.size() - item.uncertain + *head.draw - 1]) return;
+  }
   try {
-    result.sampled = draw(ops, item, row, to);
+    result.sampled.push_back(draw(ops, item, row, to));
   } catch (const InputError&) {  // of these logits with this sampler
     result.error = std::current_exception();
   }

@@ -109,7 +109,8 @@ LogitEdits Sampler::edits(std::size_t existing) const {
                      std::to_string(token.id) + ", expected 0 to " + std::to_string(existing - 1));
   }
   const auto& o = options_;
-  return {edited_, o.repetition_penalty, o.presence_penalty, o.frequency_penalty, mask_};
+  const auto mask = masks_.empty() ? std::span<const std::uint32_t>() : masks_[std::min(next_mask_, masks_.size() - 1)];
+  return {edited_, o.repetition_penalty, o.presence_penalty, o.frequency_penalty, mask};
 }
 
 void Sampler::keep_top_k() {
@@ -202,6 +203,7 @@ Sampled Sampler::next(std::span<const float> logits, std::optional<std::size_t> 
 
 Sampled Sampler::accept_drawn(Token token, std::optional<TokenLogprobs> logprobs) {
   accept({&token, 1});
+  ++next_mask_;
   return {token, is_stop(token), std::move(logprobs)};
 }
 

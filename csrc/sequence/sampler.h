@@ -82,8 +82,12 @@ class Sampler {  // used by one thread at a time; a copy goes on by itself
   void accept(std::span<const Token> tokens);
   // As it was when the n-th token had just been accepted, but for the mask. Throws InputError when fewer were.
   void rewind(std::size_t n);
-  // One bit per token in words of 32, until the next call; empty: every token. What lies beyond the words is excluded.
-  void set_mask(std::vector<std::uint32_t> words) { mask_ = std::move(words); }
+  // One bit per token in words of 32; empty: every token. What lies beyond the words is excluded. The first mask is for
+  // the next token that is drawn and accepted, and so on, the last for all behind it; until the next call.
+  void set_masks(std::vector<std::vector<std::uint32_t>> masks) {
+    masks_ = std::move(masks);
+    next_mask_ = 0;
+  }
 
   // Draws from a row of logits in the host's memory. Throws InputError when a logit is NaN or +inf, when no token is
   // left, or when a biased or accepted id is outside the logits.
@@ -122,7 +126,8 @@ class Sampler {  // used by one thread at a time; a copy goes on by itself
   std::vector<Accepted> accepted_;
   std::vector<EditedToken> edited_;               // the tokens that have a bias or stand in the window
   std::unordered_map<Token, std::size_t> place_;  // of each in edited_
-  std::vector<std::uint32_t> mask_;
+  std::vector<std::vector<std::uint32_t>> masks_;
+  std::size_t next_mask_ = 0;
   std::vector<Candidate> candidates_;
   std::vector<Candidate> best_;
   std::vector<float> row_;

@@ -58,6 +58,7 @@ class Sequence {
 
  private:
   friend class Stepper;
+  friend class Drafter;
   enum class Activity { kIdle, kBusy, kEvaluating, kCancelled };
 
   void check_whole() const;

@@ -13,9 +13,10 @@ namespace {
 
 void check_rows(std::size_t rows, std::span<const StepItem> items) {
   for (const StepItem& item : items) {
-    if (item.uncertain <= rows) continue;
+    if (item.together() <= rows) continue;
     throw InputError("a pass of " + std::to_string(rows) + " rows (chunk_tokens), expected at least the " +
-                     std::to_string(item.uncertain) + " uncertain tokens of an item");
+                     std::to_string(item.uncertain) + " uncertain tokens of an item" +
+                     (item.sampler == nullptr ? "" : " and the one before them"));
   }
   check_step_rows(rows);
 }

@@ -26,9 +26,14 @@ struct StepItem {
   Output hidden = Output::kNone;
   float* logit_rows = nullptr;
   float* hidden_rows = nullptr;
-  Sampler* sampler = nullptr;                // draws what follows the last token
-  std::optional<std::size_t> logprobs = {};  // of the drawn token, and of so many of the most likely ones
+  // Draws what follows the last certain token and, as long as the token drawn is the one that comes next in `tokens`,
+  // what follows that one: so uncertain tokens are verified, and the draws are those without them.
+  Sampler* sampler = nullptr;
+  std::optional<std::size_t> logprobs = {};  // of the drawn tokens, and of so many of the most likely ones
   std::size_t uncertain = 0;  // the last tokens, which rewind() can take back; at most the model's drafts
+
+  // The last tokens that have to share a pass.
+  std::size_t together() const noexcept { return uncertain == 0 ? 0 : uncertain + (sampler == nullptr ? 0 : 1); }
 };
 
 constexpr std::size_t output_rows(Output output, std::size_t tokens) noexcept {
@@ -39,8 +44,8 @@ struct StepResult {
   std::size_t evaluated = 0;  // of the item's tokens; once it is all of them, the item is finished
   std::size_t logit_rows = 0;
   std::size_t hidden_rows = 0;
-  std::optional<Sampled> sampled;
-  std::exception_ptr error;  // what ended this item, and this item alone
+  std::vector<Sampled> sampled;  // all but the last of them are the first uncertain tokens
+  std::exception_ptr error;      // what ended this item, and this item alone
 };
 
 inline constexpr std::size_t kMostStepRows = 8192;

@@ -295,13 +295,15 @@ class Model:
         threads: int = 0,
         context_tokens: int = 0,
         drafts: int = 0,
+        draft_tokens: int = 32768,
         pass_rows: int | None = None,
         profile: bool = False,
         tensors: Callable[[str], NDArray[np.uint8]] | None = None,
     ) -> None:
         """An open file is loaded as it was opened. device: "auto" or one of devices(). threads 0: as many as this
         process may use. context_tokens beyond the model's own switches YaRN on. drafts: the most tokens of an append
-        that a sequence may take back again, 0 to 16; its sequences and snapshots keep room for so many. pass_rows:
+        that a sequence may take back again, 0 to 16; its sequences and snapshots keep room for so many.
+        draft_tokens: how many of the most frequent tokens the MTP block drafts from, a multiple of 32. pass_rows:
         tokens that share a pass unless a call asks for another number, 1 to 8192; None: the most that the device has
         use for. profile times every operation. With `tensors` the file is a GGUF that may end behind its tensor
         directory, and the bytes of a tensor are what `tensors(name)` gives, repeated until the tensor is full. Raises
@@ -355,6 +357,13 @@ class Model:
 
         What ends one item ends it alone and is its result's `error`. Raises InputError for `rows`, and an error of the
         device itself, after which the sequences that took part have to be restored or truncated to 0."""
+    def draft(
+        self, items: Iterable[tuple[Sequence, int, int] | tuple[Sequence, int, int, NDArray[np.uint32] | None]]
+    ) -> list[list[tuple[int, float]]]:
+        """What the MTP block drafts for (sequence, token, most[, mask]): at most `most` tokens that may come behind
+        `token`, which itself follows the sequence and is not read yet, each with the probability that the block gives
+        it. `mask` as in Sampler.set_mask, for the first draft. Nothing that the sequences hold changes. Raises
+        InputError without a block that drafts, for sequences without tokens, and for more than Model.drafts."""
     def forward(
         self,
         batch: Seq[
@@ -527,8 +536,9 @@ class StepItem:
         uncertain: int = 0,
     ) -> None:
         """inputs as in Sequence.append. logits, hidden: of which tokens the row of logits and the last hidden row
-        (behind the final norm) are wanted. sampler: draws and accepts the token that follows the last one, with
-        logprobs of it and of so many of the most likely ones. Raises InputError."""
+        (behind the final norm) are wanted. sampler: draws and accepts the token that follows the last certain one and,
+        as long as the token drawn is the one that comes next in `tokens`, what follows that one: so uncertain tokens
+        are verified. With logprobs of those drawn and of so many of the most likely ones. Raises InputError."""
     @property
     def sequence(self) -> Sequence: ...
     @property
@@ -545,8 +555,8 @@ class StepResult:
     def is_finished(self) -> bool:
         """Whether that is all of them."""
     @property
-    def sampled(self) -> Sampled | None:
-        """What the item's sampler drew, once it is finished."""
+    def sampled(self) -> list[Sampled]:
+        """What the item's sampler drew, once it is finished: all but the last are the first of the uncertain tokens."""
     @property
     def logits(self) -> NDArray[np.float32]:
         """[n, V]: rows of the tokens evaluated in this step, as many as were wanted."""
@@ -660,6 +670,9 @@ class Sampler:
         when fewer were accepted."""
     def clone(self) -> Sampler:
         """A sampler that goes on from here by itself."""
+    def set_masks(self, rows: Iterable[NDArray[np.uint32] | None]) -> None:
+        """As set_mask, the first for the next token that is drawn and accepted, and so on, the last for all behind
+        it."""
     def set_mask(self, words: NDArray[np.uint32] | None) -> None:
         """From now on only tokens whose bit is set can be drawn: bit i % 32 of word i // 32, the layout of grammar
         libraries; tokens beyond the words cannot. None: every token. Raises InputError."""

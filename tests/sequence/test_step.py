@@ -87,9 +87,8 @@ def test_a_token_is_the_one_drawn_from_its_row(tiny: Any, masked: bool) -> None:
                 for sequence, new, sampler in zip(sequences, tokens, mine, strict=True)
             ]
             for n, result in enumerate(model.step(items)):
-                assert result.sampled is not None
-                tokens[n] = [result.sampled.token]
-                texts[n].append(result.sampled.token)
+                tokens[n] = [sampled.token for sampled in result.sampled]
+                texts[n] += tokens[n]
         drawn.append([token for text in texts for token in text])
     by_row: list[int] = []
     for n, sampler in enumerate(samplers()):
@@ -107,10 +106,10 @@ def test_logprobs_are_those_of_the_row(tiny: Any) -> None:
     result = _core.Sequence(model).step(
         STREAMS[1], logits="last", sampler=Sampler(seed=0, n_tokens_used=TOKENS_USED), logprobs=4
     )
-    assert result.sampled is not None
+    [sampled] = result.sampled
     best = Sampler(n_tokens_used=TOKENS_USED).top_logprobs(result.logits[-1], TOKENS_USED)
-    assert result.sampled.top_logprobs == best[:4]
-    assert result.sampled.logprob == dict(best)[result.sampled.token]
+    assert sampled.top_logprobs == best[:4]
+    assert sampled.logprob == dict(best)[sampled.token]
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -122,9 +121,9 @@ def test_logprobs_of_a_row_that_stays_on_the_device(tiny: Any, n: int, masked: b
     for mine, theirs in zip(samplers(), samplers(), strict=True):
         mine.set_mask(mask)
         theirs.set_mask(mask)
-        found = _core.Sequence(model).step(STREAMS[1], sampler=mine, logprobs=n).sampled
+        [found] = _core.Sequence(model).step(STREAMS[1], sampler=mine, logprobs=n).sampled
         wanted = theirs.next(_core.Sequence(model).append(STREAMS[1])[-1], logprobs=n)
-        assert found is not None and found.logprob is not None and wanted.logprob is not None
+        assert found.logprob is not None and wanted.logprob is not None
         assert found.token == wanted.token
         assert [token for token, _ in found.top_logprobs] == [token for token, _ in wanted.top_logprobs]
         apart = 0.0 if model.device.startswith("cpu") else 2.0**-20
@@ -176,7 +175,7 @@ def test_an_item_that_cannot_be_fails_alone(tiny: Any) -> None:
         assert words in raised(result) if words else result.error is None
         assert isinstance(result.error, InputError | None)
     assert np.array_equal(results[3].logits, expected)
-    assert results[3].sampled is not None
+    assert len(results[3].sampled) == 1
     assert (results[8].evaluated, results[8].is_finished) == (0, True)
     assert (results[7].evaluated, len(drawn_from)) == (2, 2)  # only the draw failed
     assert [result.evaluated for result in results[:3]] == [0, 0, 0]
@@ -215,7 +214,7 @@ def test_cancelling_one_leaves_the_others_their_results(tiny: Any) -> None:
     assert results[0].evaluated == len(cancelled) in (0, 3000)
     assert results[1].error is None
     assert np.array_equal(results[1].logits, expected)
-    assert results[1].sampled is not None and results[1].sampled.token == expected[-1, :TOKENS_USED].argmax()
+    assert [sampled.token for sampled in results[1].sampled] == [expected[-1, :TOKENS_USED].argmax()]
     more = StepItem(cancelled, tokens[len(cancelled) :][:5] or [1])  # it can go on
     assert model.step([more])[0].error is None
 

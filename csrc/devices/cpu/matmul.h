@@ -118,8 +118,7 @@ inline void multiply_panel(const MatmulTable& table, const Panel& panel, const R
                                                               .exact = rows.exact,
                                                               .out = rows.out,
                                                               .out_first = out_first,
-                                                              .adds = adds,
-                                                              .prefetches = table.prefetches});
+                                                              .adds = adds});
 }
 
 // Panel `i` of w.

@@ -57,7 +57,7 @@ struct StateLayout {
   StateLayout(const DeltaShape& shape, std::size_t uncertain) noexcept;
 
   static constexpr std::uint32_t kVersion =
-      2;  // raised whenever the bytes of a slot or a page come to mean something else
+      3;  // raised whenever the bytes of a slot or a page come to mean something else
 
   std::size_t window = 0;  // [conv_width - 1 + uncertain, C] pre-convolution rows, oldest first
   std::size_t state;       // [Hv, Dv / 32, Dk, 32]: S[k][v] in tiles of 32 value columns
@@ -86,7 +86,7 @@ class CpuStatePool final : public StatePool {
   const StateLayout& layout() const noexcept { return layout_; }
   // The ring of hidden rows lies behind the layers (HiddenSegment).
   std::size_t hidden_at() const noexcept { return layout_.bytes * spec_.layers; }
-  std::size_t hidden_rows() const noexcept { return std::size_t{1} + spec_.uncertain; }
+  std::size_t hidden_rows() const noexcept { return qwen35::hidden_rows(spec_.uncertain); }
 
  private:
   std::byte* at(SlotId slot) const;

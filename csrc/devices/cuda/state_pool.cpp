@@ -28,7 +28,7 @@ StateLayout state_layout(const DeltaShape& shape, std::uint32_t uncertain) noexc
 
 std::size_t slot_bytes(const StateSpec& spec) noexcept {
   return state_layout(spec.shape, spec.uncertain).bytes * spec.layers +
-         (std::size_t{1} + spec.uncertain) * spec.hidden * sizeof(float);
+         hidden_rows(spec.uncertain) * spec.hidden * sizeof(float);
 }
 
 CudaStatePool::CudaStatePool(const StateSpec& spec, std::shared_ptr<Context> context, Memory& memory, Slots& slots)

@@ -40,7 +40,7 @@ class CudaStatePool final : public StatePool {
   const StateLayout& layout() const noexcept { return layout_; }
   // The ring of hidden rows lies behind the layers: that of position p is row p % hidden_rows().
   std::size_t hidden_at() const noexcept { return layout_.bytes * spec_.layers; }
-  std::size_t hidden_rows() const noexcept { return std::size_t{1} + spec_.uncertain; }
+  std::size_t hidden_rows() const noexcept { return qwen35::hidden_rows(spec_.uncertain); }
 
  private:
   Slots::Place at(SlotId slot) const;

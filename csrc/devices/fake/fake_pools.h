@@ -82,7 +82,7 @@ class FakeStatePool final : public StatePool {
   void download(std::byte* to, SlotId from) override;
 
  private:
-  std::size_t kept() const noexcept { return spec_.hidden == 0 ? 0 : 1 + spec_.uncertain; }
+  std::size_t kept() const noexcept { return spec_.hidden == 0 ? 0 : hidden_rows(spec_.uncertain); }
 
   StateSpec spec_;
   Memory& memory_;

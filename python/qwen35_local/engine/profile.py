@@ -62,8 +62,7 @@ def _generate(sequence: _core.Sequence, logits: "np.ndarray", n: int, model: _co
     sampler = _core.Sampler(temperature=1.0, top_k=20, top_p=0.95, seed=0, n_tokens_used=model.n_tokens_used)
     token = sampler.next(logits).token
     for _ in range(n):
-        sampled = sequence.step([token], sampler=sampler).sampled
-        assert sampled is not None
+        [sampled] = sequence.step([token], sampler=sampler).sampled
         token = sampled.token
 
 

@@ -153,8 +153,7 @@ void tile_rows(const TileArgs& a, std::size_t first, std::size_t rows) noexcept 
                          .exact = nullptr,
                          .out = a.out + first,
                          .out_first = a.out_first,
-                         .adds = a.adds,
-                         .prefetches = false};
+                         .adds = a.adds};
   store_tile<V>(places, 0, rows, sums[0]);
 }
 

@@ -1,0 +1,178 @@
+#include "sequence/draft.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <numeric>
+#include <string>
+#include <unordered_set>
+
+#include "backend/top_k.h"
+#include "base/error.h"
+#include "model/forward.h"
+
+namespace qwen35 {
+
+class Drafter {
+ public:
+  Drafter(Model& model, std::span<const DraftItem> items);
+
+  std::vector<std::vector<Draft>> run();
+
+ private:
+  struct Line {  // an item at work
+    const DraftItem* item;
+    std::vector<std::uint32_t> mask;  // over the rows of the head
+    std::vector<Draft>* drafts;
+    std::vector<Position> positions = {};  // of its pairs
+    bool is_over = false;
+  };
+
+  void check(const DraftItem& item) const;
+  void compose(std::size_t n);
+  Activations reserve(Model::DeviceLock& device);
+  void fetch_hidden(Backend& ops, const Activations& s);
+  void choose(Backend& ops, const Activations& s, std::size_t n);
+  void choose(Backend& ops, Line& line, Tensor row, std::size_t n);
+
+  Model& model_;
+  const MtpWeights& block_;
+  std::vector<std::vector<Draft>> drafts_;
+  std::vector<Sequence::Use> uses_;
+  std::vector<Line> lines_;  // that which wants most first, so that those still at work are the first ones
+  std::vector<StepSegment> hidden_segments_;  // of the same rows, to find what was read before the first draft
+  std::vector<PageId> no_pages_;
+  StepArrays step_;
+};
+
+namespace {
+
+const MtpWeights& block_of(const Model& model) {
+  if (model.draft_block() != nullptr) return *model.draft_block();
+  throw InputError("the model has no block that drafts, or was loaded with drafts=0");
+}
+
+}  // namespace
+
+Drafter::Drafter(Model& model, std::span<const DraftItem> items)
+    : model_(model), block_(block_of(model)), drafts_(items.size()) {
+  std::unordered_set<const Sequence*> seen;
+  for (std::size_t i = 0; i < items.size(); ++i) {
+    const DraftItem& item = items[i];
+    if (&item.sequence->model() != &model || !seen.insert(item.sequence).second) {
+      throw InputError("an item drafts for a sequence of another model, or for the same one as an item before it");
+    }
+    uses_.emplace_back(*item.sequence, Sequence::Use::For::kMoment);
+    check(item);
+    if (item.most > 0) lines_.push_back({.item = &item, .mask = block_.drafted.mask(item.mask), .drafts = &drafts_[i]});
+  }
+  std::ranges::stable_sort(lines_, std::greater{}, [](const Line& line) { return line.item->most; });
+  for (Line& line : lines_) {
+    const Content& content = line.item->sequence->content_;
+    line.positions.push_back(content.previous({}));
+    content.place(line.item->most - 1, {}, line.positions);
+  }
+}
+
+void Drafter::check(const DraftItem& item) const {
+  item.sequence->check_whole();
+  if (item.token < 0 || static_cast<std::size_t>(item.token) >= model_.config().vocabulary) {
+    throw InputError("token " + std::to_string(item.token) + " is not in [0, " +
+                     std::to_string(model_.config().vocabulary) + "), the vocabulary of this model");
+  }
+  if (item.sequence->content_.size() == 0) throw InputError("a draft goes on behind a token; the sequence has none");
+  item.sequence->content_.check(item.most, {});
+  const std::size_t room = item.sequence->context_tokens_ - item.sequence->content_.size();
+  if (item.most > model_.drafts() || item.most > room) {
+    throw InputError(std::to_string(item.most) + " drafts, expected at most the " + std::to_string(model_.drafts()) +
+                     " that the model was loaded for, and the " + std::to_string(room) +
+                     " that the context has room for");
+  }
+}
+
+// The pairs of the n-th draft of every line that is still at work. All tokens that a sequence holds count as certain
+// here: whatever is taken back later, drafts go on behind them.
+void Drafter::compose(std::size_t n) {
+  step_.clear();
+  hidden_segments_.clear();
+  for (const Line& line : lines_) {
+    if (line.item->most <= n || line.is_over) break;
+    Sequence& sequence = *line.item->sequence;
+    const auto first = static_cast<std::uint32_t>(step_.tokens.size());
+    const auto position = static_cast<std::uint32_t>(sequence.content_.size() + n);
+    StepSegment segment{.first = first,
+                        .count = 1,
+                        .position = pairs(position),
+                        .committed = pairs(static_cast<std::uint32_t>(sequence.content_.size())),
+                        .certain = 0,
+                        .state = sequence.state_.slot(),
+                        .format{},
+                        .plain_pages{},
+                        .quantised_pages{}};
+    sequence.draft_pages_.make_writable(segment);
+    sequence.draft_pages_.list(step_.page_table, segment);
+    step_.segments.push_back(segment);
+    step_.tokens.push_back(n == 0 ? line.item->token : line.drafts->back().token);
+    step_.positions.push_back(line.positions[n]);
+    segment.position = segment.committed = position;
+    segment.plain_pages = segment.quantised_pages = 0;
+    no_pages_.resize(std::max(no_pages_.size(), segment.pages()), kNoPage);
+    hidden_segments_.push_back(segment);
+  }
+}
+
+// The hidden state of the last token that each sequence has read, to s.h.
+void Drafter::fetch_hidden(Backend& ops, const Activations& s) {
+  Step step = step_.view();
+  step.segments = hidden_segments_;
+  step.page_table = no_pages_;
+  ops.run(step, [&] { ops.previous_rows(s.h, s.x); });
+}
+
+void Drafter::choose(Backend& ops, const Activations& s, std::size_t n) {
+  for (std::size_t first = 0; first < s.last.rows; first += s.logits.rows) {
+    const std::size_t count = std::min(s.logits.rows, s.last.rows - first);
+    Tensor logits = s.logits.first_rows(count);
+    logits.cols = block_.drafted.rows();
+    ops.matmul(s.last.rows_from(first, count), {{logits, block_.draft_head}});
+    for (std::size_t i = 0; i < count; ++i) choose(ops, lines_[first + i], logits.rows_from(i, 1), n);
+  }
+}
+
+void Drafter::choose(Backend& ops, Line& line, Tensor row, std::size_t n) {
+  LogitEdits edits;
+  if (n == 0) edits.allowed = line.mask;
+  Candidate best[1];
+  double log_sum = 0.0;
+  try {
+    line.is_over = ops.top_k(best, row, edits, &log_sum) == 0;
+  } catch (const InputError&) {  // a logit that is none: there is nothing to draft here
+    line.is_over = true;
+  }
+  if (line.is_over) return;
+  const auto token = static_cast<Token>(block_.drafted.token(static_cast<std::size_t>(best[0].id)));
+  line.drafts->push_back({token, static_cast<float>(std::exp(best[0].given - log_sum))});
+}
+
+std::vector<std::vector<Draft>> Drafter::run() {
+  auto device = model_.lock_device();
+  Backend& ops = device.ops();
+  for (std::size_t n = 0;; ++n) {
+    std::ranges::stable_partition(lines_, [](const Line& line) { return !line.is_over; });
+    compose(n);
+    if (step_.tokens.empty()) break;
+    const Activations s = device.reserve(step_.view(), std::min<std::size_t>(step_.tokens.size(), 32));
+    if (n == 0) fetch_hidden(ops, s);
+    ops.run(step_.view(), [&] { draft_layer(ops, block_, model_.config(), model_.rope(), s, n == 0 ? s.h : s.last); });
+    choose(ops, s, n);
+  }
+  ops.synchronize();
+  for (const Line& line : lines_) line.item->sequence->draft_pages_.cut(pairs(line.item->sequence->content_.size()));
+  return std::move(drafts_);
+}
+
+std::vector<std::vector<Draft>> draft(Model& model, std::span<const DraftItem> items) {
+  return Drafter(model, items).run();
+}
+
+}  // namespace qwen35
