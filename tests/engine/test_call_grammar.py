@@ -32,7 +32,7 @@ def grammar_of(compiler: GrammarCompiler, tools: dict[str, Any]) -> tuple[Gramma
 
 def takes(compiler: GrammarCompiler, grammar: Grammar, text: str) -> bool:
     """Whether it allows every token of a text, and `</tool_call>` behind it."""
-    place = grammar.begin()
+    place = grammar.copy()
     for token in [*compiler._tokenizer.encode(text), compiler._tokenizer.special_tokens["</tool_call>"]]:
         if not allowed(place)[token]:
             return False
@@ -136,7 +136,7 @@ def walks(compiler: GrammarCompiler, grammar: Grammar, seeds: range) -> Iterator
     """Random texts of a grammar. Raw text and strings are brought to an end, which chance alone would not do."""
     tokenizer = compiler._tokenizer
     for seed in seeds:
-        rng, place, text = random.Random(seed), grammar.begin(), [tokenizer.special_tokens["<tool_call>"]]
+        rng, place, text = random.Random(seed), grammar.copy(), [tokenizer.special_tokens["<tool_call>"]]
         closing: list[int] = []
         while not place.is_complete:
             free = np.flatnonzero(allowed(place)).tolist()

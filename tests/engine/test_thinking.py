@@ -56,7 +56,7 @@ class Writer:
                     return
                 self.generation.sampler.accept(token)
                 sampled: Any = SimpleNamespace(token=token, is_stop=False, logprob=-1.0, top_logprobs=[])
-                self.events += self.generation.take(sampled)
+                self.events += self.generation.take([sampled])[1]
 
     @property
     def reasoning(self) -> str:

@@ -28,6 +28,7 @@ def selftest(
     from qwen35_local.cli.model import check_device, model_path, open_file, say_if_read
     from qwen35_local.cli.progress import bar
     from qwen35_local.cli.terminal import notice
+    from qwen35_local.engine.acceptance import MOST_DRAFTS
     from qwen35_local.engine.selftest import Mismatch, Tally, run
     from qwen35_local.errors import naming
     from qwen35_local.units import counted
@@ -35,10 +36,10 @@ def selftest(
     check_device(device)
     path = model_path(model)
     file = open_file(path)
-    models = [_core.Model(file, device=device, context_tokens=ctx, threads=threads)]
+    models = [_core.Model(file, device=device, context_tokens=ctx, threads=threads, drafts=MOST_DRAFTS)]
     say_if_read(path, models[0])
     if models[0].threads > 1 and models[0].device.startswith("cpu"):  # a card computes without them
-        models.append(_core.Model(file, device=device, context_tokens=ctx, threads=1))
+        models.append(_core.Model(file, device=device, context_tokens=ctx, threads=1, drafts=MOST_DRAFTS))
     total = Tally()
     try:
         with naming(path), bar("checking", "conversations") as progress:

@@ -33,13 +33,14 @@ class Start(NamedTuple):
 
 class Part(NamedTuple):
     """What a sequence takes part in a pass with: rows to evaluate at its end, whether the logits [V] that follow the
-    last one are wanted, and a sampler that draws what follows it."""
+    last one are wanted, and a sampler that draws what follows it, and verifies the last `uncertain` of them."""
 
     sequence: _core.Sequence
     rows: ModelInput
     wants_logits: bool = False
     sampler: _core.Sampler | None = None
     logprobs: int | None = None
+    uncertain: int = 0
 
     def item(self) -> _core.StepItem:
         return _core.StepItem(
@@ -49,6 +50,7 @@ class Part(NamedTuple):
             logits="last" if self.wants_logits else "none",
             sampler=self.sampler,
             logprobs=self.logprobs,
+            uncertain=self.uncertain,
         )
 
 

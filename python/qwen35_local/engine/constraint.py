@@ -5,14 +5,15 @@ The thinking is free, but does not end the reply where an answer or a call has t
 of a given form or free text. From `<tool_call>` on a call is held to the grammar of the tools.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from qwen35_local.engine.grammar import Grammar, Mask
+from qwen35_local.engine.grammar import Grammar, Mask, allows
 from qwen35_local.text.tokenizer import Tokenizer
 
 NO_LIMIT = 1 << 30
@@ -38,6 +39,7 @@ class Tokens:
         self.opener = tokenizer.special_tokens.get("<tool_call>")
         self.closer = tokenizer.special_tokens.get("</tool_call>")
         self.think = tokenizer.special_tokens.get("<think>")
+        self.special = frozenset(tokenizer.special_tokens.values())
         self.stops = sorted(tokenizer.stop_ids)
         self.ends = tokenizer.end_ids
         self.breaks = [ids[0] for ids in map(tokenizer.encode, ("\n", "\n\n")) if len(ids) == 1]
@@ -105,7 +107,7 @@ class Constraint:
         self._may_think = may_think
         self._may_break = False  # the line break that the model writes between parts
         self._n_calls = 0
-        self._answer = form.answer and form.answer.begin()
+        self._answer = form.answer and form.answer.copy()
         self._call: Grammar | None = None
         self.failure = ""
         self._notes: dict[str, bool] = {}  # what the reply is not held to, and whether that was told
@@ -135,6 +137,21 @@ class Constraint:
             return mask
         self._fail("no token of the vocabulary goes on with it")
         return None
+
+    def masks_ahead(self, tokens: Sequence[int], mask: Mask | None, *, in_reasoning: bool) -> list[Mask | None]:
+        """The masks behind each of the tokens, which are tried one after the other under `mask` and those masks, up to
+        the first that cannot come or may change what kind of text follows. Nothing is accepted."""
+        trial = copy(self)
+        trial._answer, trial._call = self._answer and self._answer.copy(), self._call and self._call.copy()
+        trial._notes = {}
+        ahead: list[Mask | None] = []
+        for token in tokens:
+            if token in self._tokens.special or not allows(mask, token):
+                break
+            trial.accept(token, in_reasoning=in_reasoning)
+            mask = trial.mask()
+            ahead.append(mask)
+        return ahead
 
     def accept(self, token: int, *, in_reasoning: bool) -> None:
         """`in_reasoning`: whether what comes after the token still belongs to the thinking."""
@@ -205,7 +222,7 @@ class Constraint:
     def _open_call(self) -> None:
         grammar, notes = self._form.calls.result() if self._form.calls else Calls(None)
         self._notes = dict.fromkeys(notes, False) | self._notes
-        self._call = grammar.begin() if grammar else None
+        self._call = grammar.copy() if grammar else None
         self._n_calls += 1
         self._stage = _Stage.CALL if grammar else _Stage.TEXT
 

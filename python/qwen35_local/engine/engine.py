@@ -17,6 +17,7 @@ from qwen35_local.chat.template import Template
 from qwen35_local.chat.verbatim import VerbatimParser
 from qwen35_local.engine.cache import Disk, Entry, Logits, PrefixCache
 from qwen35_local.engine.cached_sequence import CachedSequence, Evaluate, Start, evaluate
+from qwen35_local.engine.drafting import Propose
 from qwen35_local.engine.encoding import Encoded, Vision
 from qwen35_local.engine.forms import Forms, constraint_of
 from qwen35_local.engine.generation import Generation
@@ -70,13 +71,15 @@ class Engine:
         device_note: str = "",
         vision: Vision | None = None,
         reload: Callable[[], Loaded] | None = None,
+        drafting: Propose | None = None,
     ) -> None:
         """`metadata` and `tokenizer`: the model's, where the caller has them already. `kv`: format of keys and values.
         `cache_bytes`: memory for snapshots beyond the newest, and `host_cache_bytes` of the host's where the device has
         its own (`PrefixCache`); `disk`: where they go then. `limits`: how many replies are written at a time.
         `evaluate` stands for a pass of the model. `identity`: of the model (`store.identity`); without one it is like
         no other. `device_note`: why it is on no better device. `vision`: what an image in a message stands for; without
-        it there may be none. `reload` loads the model again when its device has failed.
+        it there may be none. `reload` loads the model again when its device has failed. `drafting`: where drafts come
+        from; without it there are none.
         Raises FormatError or TemplateError when the file's tokenizer or template cannot be used."""
         if metadata is None:
             metadata = model.metadata
@@ -95,7 +98,7 @@ class Engine:
         self.forms = Forms(self.tokenizer)
         self._reload = reload
         self._live = Live(model, lambda loaded: cached_sequence(_core.Sequence(loaded, kv=kv), self.cache))
-        self._scheduler = Scheduler(self._live, self.cache, limits, evaluate, self._reuse)
+        self._scheduler = Scheduler(self._live, self.cache, limits, evaluate, self._reuse, drafting)
         self._thread: threading.Thread | None = None
         self._thread_lock = threading.Lock()
 

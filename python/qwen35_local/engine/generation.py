@@ -1,13 +1,16 @@
 """One reply as it is generated: sampled tokens to events, until something ends it."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from itertools import takewhile
 from typing import Protocol
 
 from qwen35_local import _core
 from qwen35_local.chat import events
 from qwen35_local.chat.events import TextDelta
 from qwen35_local.engine.constraint import Constraint
+from qwen35_local.engine.grammar import Mask, is_same
 from qwen35_local.engine.loops import WITH_ANSWER, WITH_DATA, WITH_THINKING, LoopFinder
 from qwen35_local.engine.reply import Completion, Event, Logprobs, Reason, Reply, Request, TokenLogprob
 from qwen35_local.engine.thinking import Thinking
@@ -63,6 +66,10 @@ class Generation:
         self.reply = reply
         self.pending: list[int] = []
         """Tokens of the reply that the next pass evaluates: the sampled one, and those that were put behind it."""
+        self._ahead = 0  # tokens that the sampler has drawn behind the one that is being taken
+        self.mask: Mask | None = None
+        """Which tokens may be drawn next; None: every one."""
+        self._masks_ahead: deque[Mask | None] = deque()  # of those that a pass draws behind it
         self._limit = request.max_tokens or REPLY_TOKENS
         self._tokenizer = tokenizer
         self._text = TokenStream(tokenizer)
@@ -76,8 +83,41 @@ class Generation:
         self._constraint = constraint
         self._set_mask()
 
-    def take(self, sampled: _core.Sampled) -> list[Event]:
-        """The events of one more token."""
+    @property
+    def room(self) -> int:
+        """How many tokens may still come."""
+        return self._limit - len(self.reply.written)
+
+    def look_ahead(self, drafts: Sequence[int]) -> list[int]:
+        """Those of the drafts that the next pass can verify, up to the first that ends the reply or cannot come."""
+        kept = list(takewhile(lambda token: token not in self._tokenizer.end_ids, drafts))
+        self._masks_ahead.clear()
+        if self._constraint is not None and kept:
+            ahead = self._constraint.masks_ahead(kept, self.mask, in_reasoning=self._parser.in_reasoning)
+            kept = kept[: len(ahead)]
+            self._masks_ahead.extend(ahead)
+            self.sampler.set_masks([self.mask, *ahead])
+        return kept
+
+    def take(self, drawn: Sequence[_core.Sampled]) -> tuple[int, list[Event]]:
+        """The events of tokens that were drawn one behind the other, and how many of them stand: where one ends the
+        reply, is followed by what was not drawn, or leaves another choice of tokens than the next was drawn from, those
+        behind it are taken back."""
+        told: list[Event] = []
+        for n, sampled in enumerate(drawn, 1):
+            self._ahead = len(drawn) - n
+            told += self._take(sampled)
+            if self.reason is not None:
+                self._drop_ahead()
+            if not self._ahead:
+                break
+        return n, told
+
+    def _drop_ahead(self) -> None:
+        self.sampler.rewind(len(self.sampler) - self._ahead)
+        self._ahead = 0
+
+    def _take(self, sampled: _core.Sampled) -> list[Event]:
         reply = self.reply
         if sampled.is_stop:
             reply.count(in_reasoning=self._parser.in_reasoning)
@@ -126,10 +166,15 @@ class Generation:
         return shown
 
     def _set_mask(self) -> None:
-        """Which tokens may be drawn next."""
-        if self._constraint is not None:
-            self.sampler.set_mask(self._constraint.mask())
-            self.reply.notes += self._constraint.new_notes()
+        """Which tokens may be drawn next. One that was drawn under other ones does not stand."""
+        if self._constraint is None:
+            return
+        self.mask = self._constraint.mask()
+        self.reply.notes += self._constraint.new_notes()
+        if self._ahead and not is_same(self.mask, self._masks_ahead.popleft()):
+            self._drop_ahead()
+        if not self._ahead:
+            self.sampler.set_mask(self.mask)
 
     def _look_for_loop(self, token: int, text: str, was_thinking: bool) -> None:
         assert self._loops is not None
@@ -147,6 +192,7 @@ class Generation:
             why = self._thinking.why_to_end(self.reply, repeats=repeats)
             if why is not None:
                 self.reply.notes.append(why)
+                self._drop_ahead()
                 self.sampler.accept(self._thinking.closing)
                 return [event for token in self._thinking.closing for event in self._write(token)]
         if repeats and not self._text.in_character:

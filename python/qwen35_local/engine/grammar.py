@@ -20,6 +20,16 @@ from qwen35_local.text.tokenizer import Tokenizer
 Mask = NDArray[np.uint32]
 """Bit i % 32 of word i // 32: whether token i may come next. As `Sampler.set_mask` takes it."""
 
+
+def allows(mask: Mask | None, token: int) -> bool:
+    """None: every token."""
+    return mask is None or bool(token // 32 < len(mask) and mask[token // 32] >> np.uint32(token % 32) & np.uint32(1))
+
+
+def is_same(one: Mask | None, other: Mask | None) -> bool:
+    return one is other or (one is not None and other is not None and np.array_equal(one, other))
+
+
 _MOST_CHARACTERS = {"json_object": 0, "json_schema": 1 << 18, "regex": 1 << 14, "lark": 1 << 16}
 
 _LIMITS = {
@@ -61,8 +71,8 @@ class Grammar:
     def __init__(self, matcher: _Matcher) -> None:
         self._matcher = matcher
 
-    def begin(self) -> "Grammar":
-        """The same grammar at its beginning, where this one has to be."""
+    def copy(self) -> "Grammar":
+        """Goes on from the same place by itself."""
         return Grammar(self._matcher.deep_copy())
 
     def mask(self) -> Mask:

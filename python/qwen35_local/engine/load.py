@@ -7,6 +7,7 @@ from pathlib import Path
 
 from qwen35_local import _core
 from qwen35_local.engine import store
+from qwen35_local.engine.drafting import Drafting, Drafts, most_drafts
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.limits import ONE_AT_A_TIME, Limits
 from qwen35_local.engine.live import Loaded
@@ -29,13 +30,21 @@ def load(
     disk_folder: Path | None = None,
     disk_bytes: int = 0,
     limits: Limits = ONE_AT_A_TIME,
+    draft: Drafts = "auto",
 ) -> Engine:
     """Everything is read from `file` as it was opened, whatever its path has come to name since. `device`: "auto" or
-    one of `_core.devices()`. `pass_rows`: as many tokens of a prompt share a pass. Raises FormatError, InputError,
-    Unavailable and TemplateError."""
+    one of `_core.devices()`. `pass_rows`: as many tokens of a prompt share a pass. `draft`: how much is drafted. Raises
+    FormatError, InputError, Unavailable and TemplateError."""
 
     def load_model(file: _core.GgufFile, content: Callable[[], bytes]) -> Loaded:
-        model = _core.Model(file, device=device, context_tokens=context_tokens, threads=threads, pass_rows=pass_rows)
+        model = _core.Model(
+            file,
+            device=device,
+            context_tokens=context_tokens,
+            threads=threads,
+            drafts=most_drafts(draft),
+            pass_rows=pass_rows,
+        )
         disk = None if disk_folder is None else Spill(disk_folder, model, kv, disk_bytes)
         return Loaded(model, disk, store.identity(content(), model), device_note(device))
 
@@ -65,6 +74,7 @@ def load(
             identity=loaded.identity,
             device_note=loaded.device_note,
             reload=load_again,
+            drafting=Drafting(draft) if most_drafts(draft) else None,
         )
 
 

@@ -9,6 +9,12 @@ LEAST_ROWS = 32  # prompts go on whatever is asked for
 _WEIGHT = 0.25  # of a new measurement
 
 
+class Timed:
+    """What a pass took, once it has ended."""
+
+    seconds = 0.0
+
+
 class Pace:
     """Measures passes on the device that they run on."""
 
@@ -32,11 +38,12 @@ class Pace:
         return max(1, min(most, max(LEAST_ROWS, int(seconds / self._row_seconds))))
 
     @contextmanager
-    def timing(self, n_writing: int, n_reading: int) -> Iterator[None]:
+    def timing(self, n_writing: int, n_reading: int) -> Iterator[Timed]:
         """Around a pass with so many rows."""
+        timed = Timed()
         started = time.monotonic()
-        yield
-        seconds = time.monotonic() - started
+        yield timed
+        seconds = timed.seconds = time.monotonic() - started
         if not n_reading:
             self._writing_seconds = _mixed(self._writing_seconds, seconds)
         elif n_reading >= LEAST_ROWS:

@@ -114,7 +114,8 @@ class Logprobs:
 @dataclass(frozen=True)
 class Usage:
     """What a reply took. Prompt tokens = reused (already held) + evaluated (read now) unless it was interrupted before
-    the prompt was read; seconds of wall time."""
+    the prompt was read; seconds of wall time. Of the drafts that passes verified, how many were accepted, and the time
+    that they saved, by what passes and drafts take on this device."""
 
     prompt_tokens: int = 0
     reused_tokens: int = 0
@@ -123,6 +124,9 @@ class Usage:
     reasoning_tokens: int = 0
     first_token_seconds: float = 0.0
     seconds: float = 0.0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    saved_seconds: float = 0.0
 
     @property
     def tokens_per_second(self) -> float:
@@ -201,6 +205,9 @@ class Reply:
         self.stop_string: str | None = None
         self.logprobs: list[Logprobs] = []
         self.notes: list[str] = []
+        self.drafted_tokens = 0
+        self.accepted_tokens = 0
+        self.saved_seconds = 0.0
         self._is_calling = False
         self._started = time.monotonic()
         self._first_token_seconds = 0.0
@@ -254,6 +261,9 @@ class Reply:
             reasoning_tokens=self.reasoning_tokens,
             first_token_seconds=self._first_token_seconds,
             seconds=time.monotonic() - self._started,
+            drafted_tokens=self.drafted_tokens,
+            accepted_tokens=self.accepted_tokens,
+            saved_seconds=self.saved_seconds,
         )
         return Done(
             reason,

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 from qwen35_local.engine.cache import PrefixCache, common_prefix
 from qwen35_local.engine.cached_sequence import CachedSequence, Evaluate, Part, Start
+from qwen35_local.engine.drafting import Propose
 from qwen35_local.engine.job import Failed
 from qwen35_local.engine.limits import Limits
 from qwen35_local.engine.live import Live
@@ -35,6 +36,7 @@ class Scheduler:
         limits: Limits,
         evaluate: Evaluate,
         reuse: Callable[[Start, int], Reuse],
+        drafting: Propose | None = None,
     ) -> None:
         """`reuse` makes the report of where a reading started and how many rows it took."""
         self.limits = limits
@@ -46,6 +48,7 @@ class Scheduler:
         self._cache = cache
         self._evaluate = evaluate
         self._reuse = reuse
+        self._drafting = drafting
         self._pace = Pace(limits.prefill_share)
         self._waiting: list[Task] = []
         self._running: list[Task] = []
@@ -251,7 +254,11 @@ class Scheduler:
             task.reuse = self._reuse(task.start, len(task.slot) - task.start.reused)
 
     def _pass(self) -> None:
-        writing = [(task, task.parts()) for task in self._running if not task.is_reading]
+        writers = [task for task in self._running if not task.is_reading]
+        lines = [line for task in writers for line in task.lines]
+        if self._drafting is not None and lines:
+            self._drafting.propose(self._live.model, lines, self._spare_rows())
+        writing = [(task, task.parts()) for task in writers]
         n_writing = sum(len(part.rows) for _, parts in writing for part in parts)
         reading = self._prompt_parts(n_writing)
         n_reading = sum(len(part.rows) for _, part in reading)
@@ -259,8 +266,10 @@ class Scheduler:
             assert task.slot is not None
             task.slot.begin_pass()
         together = [*(part for _, parts in writing for part in parts), *(part for _, part in reading)]
-        with self._pace.timing(n_writing, n_reading):
+        with self._pace.timing(n_writing, n_reading) as timed:
             results = iter(self._evaluate(self._live.model, together))
+        if self._drafting is not None and not reading:
+            self._drafting.took(lines, n_writing, timed.seconds)
         for task, parts in writing:
             mine = [next(results) for _ in parts]
             with self._failing(task):
@@ -336,6 +345,12 @@ class Scheduler:
                 break
             if task.can_be_interrupted:
                 self._interrupt(task)
+
+    def _spare_rows(self) -> int:
+        """What is left for drafts beside a token for each reply."""
+        most = self.limits.kv_tokens
+        n_lines = sum(len(task.lines) for task in self._running)
+        return self._live.model.pass_rows if most is None else max(0, most - self._rows_held() - n_lines)
 
     def _empty_free_slots(self) -> None:
         for slot in self._free_slots:

@@ -8,7 +8,7 @@ several), and all logits must have the same bits; and what was reused must be th
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -25,7 +25,7 @@ from qwen35_local.engine.cache import Logits, PrefixCache, is_prefix
 from qwen35_local.engine.cached_sequence import CachedSequence
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.model_input import Keys, ModelInput
-from qwen35_local.engine.recorder import Passes, Recorder
+from qwen35_local.engine.recorder import Passes, RandomDrafts, Recorder
 from qwen35_local.engine.reply import Done, Request
 from qwen35_local.engine.reply_log import Written
 from qwen35_local.engine.selftest_images import image_rows, random_image
@@ -236,23 +236,34 @@ class Scenario:
         self.engine.close()
         prompt = self.engine.encode(self._request()).model_input
         expected = self._longest_known(prompt.keys)
-        done = self._reply()
+        asked = self._request()
+        done = self._reply(asked=asked)
         cached_sequence = self.engine._cached
         assert isinstance(cached_sequence, Recorder)
         written = cached_sequence.keys[len(prompt) :]
         self._check(is_prefix(prompt.keys, cached_sequence.keys), "the sequence does not hold the prompt")
         self._check(done.reuse.reused_tokens == expected, f"{done.reuse.reused_tokens} reused of {expected} known")
         self._check(done.usage.prompt_tokens == expected + done.reuse.evaluated_tokens, "tokens were read twice")
-        warm_rows = cached_sequence.passes.rows
+        warm_rows = [cached_sequence.passes.rows[len(prompt) + n] for n in range(1 + len(written))]
         rows = self._cold(ModelInput(np.concatenate([prompt.tokens, written]), prompt.inputs), 1 + len(written))
-        self._check(len(rows) == len(warm_rows), f"{len(warm_rows)} rows of logits, expected {len(rows)}")
         for n, (warm, cold) in enumerate(zip(warm_rows, rows, strict=True)):
             same = np.array_equal(warm.view(np.int32), cold.view(np.int32))
             self._check(same, f"logits at token {len(prompt) + n} are not those of a cold run")
+        self._check_draws(asked, rows, written.tolist())
         self.tally.replies += 1
         self.tally.reused_tokens += done.reuse.reused_tokens
         self.tally.evaluated_tokens += done.reuse.evaluated_tokens
         self.messages.append(done.message)
+
+    def _check_draws(self, asked: Request, rows: Logits, written: Sequence[int]) -> None:
+        """What is drawn from the rows of a cold run, one after the other."""
+        tokenizer = self.engine.tokenizer
+        sampler = _core.Sampler(
+            **asdict(asked.sampling.of_choice(0)), n_tokens_used=tokenizer.n_used, stop_ids=tokenizer.end_ids
+        )
+        for n, (row, token) in enumerate(zip(rows, written, strict=False)):
+            drawn = sampler.next(row).token
+            self._check(drawn == token, f"token {n} of the reply is {token}, and {drawn} without drafts")
 
     def text(self, most: int, least: int = 1) -> str:
         """So many words."""
@@ -272,10 +283,15 @@ class Scenario:
         messages = [*self.system, *(self.messages if messages is None else messages)]
         return Request(messages, sampling, self.tools, self.thinking, self.keep_thinking, self.random.randint(1, 12))
 
-    def _reply(self, progress: Progress = lambda done, total: None, events: int | None = None) -> Done:
+    def _reply(
+        self,
+        progress: Progress = lambda done, total: None,
+        events: int | None = None,
+        asked: Request | None = None,
+    ) -> Done:
         """`events`: how many deltas are let through before the reply is cancelled."""
         done = None
-        for event in self.engine.reply(self._request(), progress=progress):
+        for event in self.engine.reply(asked or self._request(), progress=progress):
             if isinstance(event, ReasoningDelta | TextDelta) and events is not None:
                 events -= 1
                 if events < 0:
@@ -322,7 +338,15 @@ class Scenario:
         def sequence(alone: _core.Sequence, cache: PrefixCache) -> CachedSequence:
             return Recorder(alone, cache, passes)
 
-        engine = Engine(self.model, kv=self.kv, disk=disk, cached_sequence=sequence, evaluate=passes, vision=see)
+        engine = Engine(
+            self.model,
+            kv=self.kv,
+            disk=disk,
+            cached_sequence=sequence,
+            evaluate=passes,
+            vision=see,
+            drafting=RandomDrafts(self.random),
+        )
         engine.cache.disk_tokens = 20
         return engine
 

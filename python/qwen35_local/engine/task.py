@@ -3,7 +3,6 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -13,18 +12,12 @@ from qwen35_local.engine.cached_sequence import CachedSequence, Part, Start
 from qwen35_local.engine.encoding import Encoded
 from qwen35_local.engine.generation import Generation
 from qwen35_local.engine.job import Job, Reading
+from qwen35_local.engine.line import Line
 from qwen35_local.engine.model_input import ModelInput
 from qwen35_local.engine.reply import Done, Event, Reuse
 
 SIDE_BY_SIDE = 8
 """Replies to one prompt, at most; of more, the next one begins when one ends."""
-
-
-class _Line(NamedTuple):
-    """A reply, and the sequence that it is written on."""
-
-    generation: Generation
-    sequence: _core.Sequence
 
 
 class Task:
@@ -56,7 +49,7 @@ class Task:
         self._first = generations[0] if generations else None
         self._waiting = deque(generations)
         self._n_replies = len(generations)
-        self._lines: list[_Line] = []
+        self._lines: list[Line] = []
         self._logprobs = logprobs
         self._keep = keep
         self._logits: Logits | None = None
@@ -118,7 +111,7 @@ class Task:
         states for; `lent_bytes` is what these take."""
         assert self.slot is not None
         if self._lines:
-            self._lines = [_Line(self._lines[0].generation, self.slot.sequence)]
+            self._lines = [Line(self._lines[0].generation, self.slot.sequence)]
             return
         self._logits = self.slot.taken_logits()
         if self._n_replies > 1:
@@ -132,30 +125,30 @@ class Task:
         while self._waiting and len(self._lines) < self._width:
             assert self._logits is not None
             generation = self._waiting.popleft()
-            line = _Line(generation, self._sequence(model, generation))
+            line = Line(generation, self._sequence(model, generation))
             self._lines.append(line)
-            self._take(line, generation.sampler.next(self._logits, logprobs=self._logprobs))
+            _, told = generation.take([generation.sampler.next(self._logits, logprobs=self._logprobs)])
+            self._took(line, told)
             self._drop_ended()
 
+    @property
+    def lines(self) -> Sequence[Line]:
+        """What is being written."""
+        return self._lines
+
     def parts(self) -> list[Part]:
-        """One more token of each reply, and those that were decided without the model."""
-        return [
-            Part(
-                line.sequence,
-                ModelInput(np.array(line.generation.pending, np.int32)),
-                sampler=line.generation.sampler,
-                logprobs=self._logprobs,
-            )
-            for line in self._lines
-        ]
+        """One more token of each reply, those that were decided without the model, and drafts."""
+        return [line.part(self._logprobs) for line in self._lines]
 
     def took(self, results: Sequence[_core.StepResult]) -> None:
         """The end of a pass with `parts`. Raises what ended any of them."""
-        drawn = [_drawn(result) for result in results]
+        for result in results:
+            if result.error is not None:
+                raise result.error
         assert self.slot is not None
         self.slot.end_pass()
-        for line, sampled in zip(self._lines, drawn, strict=True):
-            self._take(line, sampled)
+        for line, result in zip(self._lines, results, strict=True):
+            self._took(line, line.took(result))
         self._drop_ended()
 
     def cancel(self) -> None:
@@ -174,9 +167,9 @@ class Task:
         fork.restore(self._fork)
         return fork
 
-    def _take(self, line: _Line, sampled: _core.Sampled) -> None:
+    def _took(self, line: Line, told: Iterable[Event]) -> None:
         generation = line.generation
-        self.tell(generation.take(sampled))
+        self.tell(told)
         if generation.reason is None and len(line.sequence) + len(generation.pending) >= line.sequence.context_tokens:
             generation.reason = "context"
         if generation.reason is not None:
@@ -191,10 +184,3 @@ class Task:
         if generation is not self._first:
             reuse = Reuse(reuse.reused_tokens + reuse.evaluated_tokens, "the prompt of the first reply")
         self.tell([generation.reply.done(generation.reason or "cancelled", len(self.encoded.tokens), reuse)])
-
-
-def _drawn(result: _core.StepResult) -> _core.Sampled:
-    if result.error is not None:
-        raise result.error
-    assert result.sampled is not None
-    return result.sampled

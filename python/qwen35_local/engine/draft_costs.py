@@ -1,0 +1,149 @@
+"""What passes and draft steps cost on this device, measured while it works."""
+
+import math
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+PASS_ROW = 0.05
+"""Of what a pass with one row takes, what each further one adds until it is measured: little, so that it is tried."""
+
+DRAFT_STEP = 0.15
+"""Of what a pass with one row takes, what a draft step does until it is measured."""
+
+EXACT_SIZES = 16  # up to here every size is measured by itself, beyond in steps of an eighth to a quarter of it
+
+_LEVEL_NOTES = 7
+_KNOWN_AFTER = 3  # measurements of a size: those before say nothing of the level
+_LEAST_WEIGHT = 1 / 32
+_MOST_CHANGE = 0.7  # of the logarithm of a ratio, by one measurement
+_DRIFT = 0.01  # of the logarithms of ratios, together, before what follows from them is worked out again
+
+
+class PassCosts:
+    """Of one engine. Whoever measures passes leaves out those that read prompts."""
+
+    def __init__(self) -> None:
+        self.n_passes = 0
+        self._passes = _Curve(lambda rows: 1 + PASS_ROW * (rows - 1))
+        self._drafts = _Curve(float)
+
+    def note_pass(self, rows: int, seconds: float) -> None:
+        """A pass took so long, with so many rows of all replies together, drafts among them."""
+        self.n_passes += 1
+        self._passes.note(rows, seconds)
+
+    def note_draft(self, steps: int, seconds: float) -> None:
+        """So many drafts, one after the other, took so long."""
+        self._drafts.note(steps, seconds)
+
+    def pass_seconds(self, rows: int) -> float:
+        """What a pass with so many rows is expected to take; in passes of one row before anything was measured."""
+        return self._passes.at((rows,))[0]
+
+    def draft_seconds(self, steps: int) -> float:
+        """What so many drafts, one after the other, are expected to take."""
+        return self.each_draft(steps)[-1]
+
+    def each_pass(self, fewest: int, most: int) -> list[float]:
+        """`pass_seconds` of each number of rows from `fewest` to `most`."""
+        return self._passes.at(range(fewest, most + 1))
+
+    def each_draft(self, most: int) -> list[float]:
+        """`draft_seconds` of each number of steps from 0 to `most`."""
+        if self._drafts.is_measured:
+            return [0.0, *self._drafts.at(range(1, most + 1))]
+        step = DRAFT_STEP * self.pass_seconds(1)
+        return [step * n for n in range(most + 1)]
+
+
+class _Curve:
+    """Seconds by size: a level, which follows the machine within a few measurements, times the ratio of each size to
+    the others, which is slow. So what was measured on a busy machine, or before a longer context, compares with what
+    is measured now. The level is a median, and a ratio changes by no more than a bound: single outliers are nothing."""
+
+    def __init__(self, shape: Callable[[int], float]) -> None:
+        """`shape`: the ratios where none was measured."""
+        self._shape = shape
+        self._level = 1.0  # seconds
+        self._recent: deque[float] = deque(maxlen=_LEVEL_NOTES)  # seconds / ratio
+        self._sizes: list[int] = []  # those that were measured, ascending
+        self._measured: dict[int, float] = {}  # their ratios
+        self._counts: dict[int, int] = {}
+        self._rising: list[float] = []  # the ratios of `_sizes`, made to rise
+        self._ratios: dict[int, float] = {}  # those of any size that were asked for
+        self._drift = 0.0
+
+    @property
+    def is_measured(self) -> bool:
+        return bool(self._recent)
+
+    def note(self, size: int, seconds: float) -> None:
+        if size < 1 or not seconds > 0:
+            return
+        ratio = self._ratio(size)
+        if not self._recent:
+            self._level = seconds / ratio
+        known = _known_as(size)
+        if known not in self._measured:
+            self._measured[known], self._counts[known] = self._ratio(known), 0
+            insort(self._sizes, known)
+            self._drift = math.inf
+        self._counts[known] += 1
+        off = math.log(seconds / (self._level * ratio))
+        change = min(_MOST_CHANGE, max(-_MOST_CHANGE, off)) * max(1 / self._counts[known], _LEAST_WEIGHT)
+        self._measured[known] *= math.exp(change)
+        self._drift += abs(change)
+        if self._drift > _DRIFT:
+            self._settle()
+        if self._counts[known] >= _KNOWN_AFTER or len(self._sizes) == 1:
+            self._recent.append(seconds / self._ratio(size))
+            self._level = sorted(self._recent)[len(self._recent) // 2]
+
+    def at(self, sizes: Iterable[int]) -> list[float]:
+        level, ratios = self._level, self._ratios
+        return [level * (ratios.get(size) or self._ratio(size)) for size in sizes]
+
+    def _settle(self) -> None:
+        self._rising = rising([self._measured[n] for n in self._sizes], [self._counts[n] for n in self._sizes])
+        self._ratios = {}
+        self._drift = 0.0
+
+    def _ratio(self, size: int) -> float:
+        if size not in self._ratios:
+            self._ratios[size] = self._interpolated(size)
+        return self._ratios[size]
+
+    def _interpolated(self, size: int) -> float:
+        """Between two measured sizes a straight line, beyond them the shape."""
+        sizes, ratios = self._sizes, self._rising
+        if not sizes:
+            return self._shape(size)
+        after = bisect_left(sizes, size)
+        if after in (0, len(sizes)):
+            nearest = min(after, len(sizes) - 1)
+            return ratios[nearest] * self._shape(size) / self._shape(sizes[nearest])
+        low, high = sizes[after - 1], sizes[after]
+        share = (size - low) / (high - low)
+        return (1 - share) * ratios[after - 1] + share * ratios[after]
+
+
+def rising(values: Sequence[float], weights: Sequence[int]) -> list[float]:
+    """The nearest values that do not fall: neighbours that do become their mean (pool adjacent violators)."""
+    pools: list[tuple[float, int, int]] = []  # mean, weight, how many values
+    for value, weight in zip(values, weights, strict=True):
+        mean, total, n = value, weight, 1
+        while pools and pools[-1][0] > mean:
+            before, own, many = pools.pop()
+            mean = (before * own + mean * total) / (own + total)
+            total, n = own + total, n + many
+        pools.append((mean, total, n))
+    return [mean for mean, _, n in pools for _ in range(n)]
+
+
+def _known_as(size: int) -> int:
+    """Up to EXACT_SIZES the size itself, else its three leading binary digits: 20 for 20 to 23."""
+    if size <= EXACT_SIZES:
+        return size
+    step = 1 << (size.bit_length() - 3)
+    return size // step * step

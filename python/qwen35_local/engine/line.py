@@ -1,0 +1,67 @@
+"""A reply, and the sequence that it is written on."""
+
+import numpy as np
+
+from qwen35_local import _core
+from qwen35_local.engine.cached_sequence import Part
+from qwen35_local.engine.copy_lookup import CopyLookup
+from qwen35_local.engine.draft_tuner import DraftTuner
+from qwen35_local.engine.generation import Generation
+from qwen35_local.engine.model_input import ModelInput
+from qwen35_local.engine.reply import Event
+
+
+class Line:
+    """From pass to pass: drafts are put on it (`put`), `part` takes them along, `took` keeps those that were drawn."""
+
+    tuner: DraftTuner | None = None
+
+    def __init__(self, generation: Generation, sequence: _core.Sequence) -> None:
+        self.generation = generation
+        self.sequence = sequence
+        self.drafts: list[int] = []
+        self._lookup: CopyLookup | None = None
+
+    @property
+    def lookup(self) -> CopyLookup:
+        """Everything that was read and written so far, to copy from."""
+        if self._lookup is None:
+            self._lookup = CopyLookup(self.sequence.tokens.tolist())
+            self._lookup.extend(self.generation.pending)
+        return self._lookup
+
+    @property
+    def room(self) -> int:
+        """Drafts that the reply and the context have room for."""
+        behind = len(self.sequence) + len(self.generation.pending)
+        return max(0, min(self.generation.room - 1, self.sequence.context_tokens - behind - 1))
+
+    def put(self, drafts: list[int]) -> None:
+        """For the next pass."""
+        self.drafts = self.generation.look_ahead(drafts)
+
+    def part(self, logprobs: int | None) -> Part:
+        tokens = np.array([*self.generation.pending, *self.drafts], np.int32)
+        return Part(
+            self.sequence,
+            ModelInput(tokens),
+            sampler=self.generation.sampler,
+            logprobs=logprobs,
+            uncertain=len(self.drafts),
+        )
+
+    def took(self, result: _core.StepResult) -> list[Event]:
+        """The events of what a pass with `part` drew."""
+        reply, n_written, n_drafts = self.generation.reply, len(self.generation.reply.written), len(self.drafts)
+        n_stand, told = self.generation.take(result.sampled)
+        if n_drafts:
+            self.sequence.rewind(len(self.sequence) - n_drafts + n_stand - 1)
+            reply.drafted_tokens += n_drafts
+            reply.accepted_tokens += n_stand - 1
+        if self.tuner is not None:
+            self.tuner.note(n_drafts, len(result.sampled) - 1)
+            reply.saved_seconds = self.tuner.seconds_saved
+        if self._lookup is not None:
+            self._lookup.extend(reply.written[n_written:])
+        self.drafts = []
+        return told
