@@ -29,7 +29,7 @@ LONG = {
 
 @pytest.fixture
 def endless(demo_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
-    """The jobs asked for, in order. None ends by itself: what would end a reply is never drawn, and it may repeat itself."""
+    """The jobs asked for, in order. None ends by itself: what would end it is never drawn, and it may repeat itself."""
     jobs: list[Job] = []
     submit = demo_engine.submit
 

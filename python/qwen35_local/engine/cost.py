@@ -16,7 +16,8 @@ class Cost:
     """Bytes as the device holds them, padding included; weights that multiply counted once each.
 
     `dense_*` is read for every pass whatever its tokens, `expert_*` is one expert of every layer, `row_bytes` a row of
-    the embedding. The blocks that predict further tokens are left out: no pass reads them."""
+    the embedding. What drafts are made with is left out: the blocks that predict
+    further tokens, and the rows of the head that are held for them once more."""
 
     dense_bytes: int
     dense_weights: int
@@ -62,7 +63,7 @@ class Cost:
 def cost(model: _core.Model) -> Cost:
     c = model.config
     predicting = tuple(f"blk.{n}." for n in range(c["layers"], c["layers"] + c["mtp_layers"]))
-    read = [w for w in model.weights if not w.name.startswith(predicting)] if predicting else model.weights
+    read = [w for w in model.weights if not (predicting and w.name.startswith(predicting)) and "(" not in w.name]
     table = next(w for w in read if w.name == "token_embd.weight")
     head = next((w for w in read if w.name == "output.weight"), table)
     experts = [w for w in read if w.name.endswith("_exps.weight")]

@@ -13,6 +13,7 @@ from qwen35_local.engine.limits import ONE_AT_A_TIME, Limits
 from qwen35_local.engine.live import Loaded
 from qwen35_local.engine.spill import Spill
 from qwen35_local.errors import FormatError, naming
+from qwen35_local.models.draft_vocabulary import draft_tokens
 from qwen35_local.models.kv import KvFormat
 from qwen35_local.text.tokenizer import Tokenizer
 
@@ -37,12 +38,14 @@ def load(
     FormatError, InputError, Unavailable and TemplateError."""
 
     def load_model(file: _core.GgufFile, content: Callable[[], bytes]) -> Loaded:
+        chosen = metadata.get(f"{metadata.get('general.architecture')}.expert_used_count")
         model = _core.Model(
             file,
             device=device,
             context_tokens=context_tokens,
             threads=threads,
             drafts=most_drafts(draft),
+            draft_tokens=draft_tokens(file.tensors, chosen if isinstance(chosen, int) else 1),
             pass_rows=pass_rows,
         )
         disk = None if disk_folder is None else Spill(disk_folder, model, kv, disk_bytes)
