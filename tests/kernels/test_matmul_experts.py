@@ -14,10 +14,10 @@ TYPES = ["Q4_0", "Q8_0", "F32"]
 
 
 class Experts:
-    def __init__(self, rng: np.random.Generator, dtype: str, width: int = F) -> None:
+    def __init__(self, rng: np.random.Generator, dtype: str, width: int = F, hidden: int = D) -> None:
         self.width = width
-        self.gate, self.up = (Matrix(rng, dtype, E * width, D, E) for _ in range(2))
-        self.down = Matrix(rng, dtype, E * D, (width + 31) // 32 * 32, E)
+        self.gate, self.up = (Matrix(rng, dtype, E * width, hidden, E) for _ in range(2))
+        self.down = Matrix(rng, dtype, E * hidden, (width + 31) // 32 * 32, E)
 
     def pack(self, device: kernels.Device) -> kernels.Experts:
         return kernels.Experts(self.gate.pack(device), self.up.pack(device), self.down.pack(device), E)
@@ -84,20 +84,23 @@ def test_combine_adds_slots_in_order(dtype: str, name: str) -> None:
     assert agree(name, got, x + total, "quantised")
 
 
-def test_a_token_does_not_see_its_neighbours(name: str) -> None:
+# 100 tokens take one panel of outputs through the experts at a time; a few, three of thirteen, and at last one.
+@pytest.mark.parametrize(("hidden", "tokens"), [(D, 40), (13 * 32, 100)])
+def test_a_token_does_not_see_its_neighbours(hidden: int, tokens: int, name: str) -> None:
     rng = np.random.default_rng(3)
-    e, tokens = Experts(rng, "Q4_0", 64), 40
-    h, experts = activations(rng, tokens, D), choose(rng, tokens)
-    x, weights = activations(rng, tokens, D), rng.random((tokens, K)).astype(np.float32)
+    e = Experts(rng, "Q4_0", 64, hidden)
+    h, experts = activations(rng, tokens, hidden), choose(rng, tokens)
+    x, weights = activations(rng, tokens, hidden), rng.random((tokens, K)).astype(np.float32)
     inner = gather(device_of(name, 1), e, h, experts)
     outer = combine(device_of(name, 1), e, x, inner, experts, weights)
     for count in (1, 2, 5, 12, 17):
         first = int(rng.integers(0, tokens - count + 1))
         some, pairs = slice(first, first + count), slice(first * K, (first + count) * K)
-        part = gather(device_of(name, 3), e, h[some], experts[some])
-        assert same_bits(part, inner[pairs])
-        part = combine(device_of(name, 3), e, x[some], inner[pairs], experts[some], weights[some])
-        assert same_bits(part, outer[some])
+        for threads in (1, 3):
+            part = gather(device_of(name, threads), e, h[some], experts[some])
+            assert same_bits(part, inner[pairs])
+            part = combine(device_of(name, threads), e, x[some], inner[pairs], experts[some], weights[some])
+            assert same_bits(part, outer[some])
 
 
 @pytest.mark.parametrize(("dtype", "width"), [("Q4_0", 96), ("F16", 96), ("Q6_K", 256)])

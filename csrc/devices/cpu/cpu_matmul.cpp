@@ -18,17 +18,24 @@ constexpr std::size_t kGrainProducts = 1 << 19;
 // both in memory.
 constexpr std::size_t kConsumedBytes = std::size_t{4} << 20;
 
-// visit(first row, rows, panel) for this worker's share of blocks x panels, all panels of a block of rows in turn.
+struct Panels {
+  std::size_t first;
+  std::size_t count;
+};
+
+// visit(first row, rows, panels) for this worker's share of blocks x panels, all panels of a block of rows in turn.
 template <class Visit>
-void each_block_and_panel(Workers& workers, Tensor x, std::size_t panels, Visit&& visit) {
+void each_block_and_panels(Workers& workers, Tensor x, std::size_t panels, Visit&& visit) {
   const std::size_t block = rows_per_block(x.cols), blocks = (x.rows + block - 1) / block;
   const std::size_t products = std::min(block, x.rows) * x.cols * kPanelRows;
   workers.each(
       blocks * panels,
       [&](std::size_t begin, std::size_t end, unsigned) {
-        for (std::size_t i = begin; i < end; ++i) {
-          const std::size_t first = i / panels * block;
-          visit(first, std::min(block, x.rows - first), i % panels);
+        while (begin < end) {
+          const std::size_t first = begin / panels * block, panel = begin % panels;
+          const std::size_t count = std::min(end - begin, panels - panel);
+          visit(first, std::min(block, x.rows - first), Panels{panel, count});
+          begin += count;
         }
       },
       kGrainProducts / (products + 1) + 1);
@@ -82,13 +89,13 @@ void CpuBackend::multiply(Tensor x, std::span<const Projection> projections, boo
   const RowLists rows = prepare(x, projections);
   std::size_t panels = 0;
   for (const Projection& p : projections) panels += packed(*p.w).panels();
-  each_block_and_panel(workers_, x, panels, [&](std::size_t first, std::size_t count, std::size_t panel) {
-    RowLists part = rows.part(first, count);
+  const auto one = [&](RowLists part, std::size_t panel) {
     const Projection* p = projections.data();
-    for (; panel >= packed(*p->w).panels(); ++p, part.out += rows.count) {
-      panel -= packed(*p->w).panels();
-    }
+    for (; panel >= packed(*p->w).panels(); ++p, part.out += rows.count) panel -= packed(*p->w).panels();
     multiply_panel(table_.matmul, packed(*p->w), panel, part, packed(*p->w).first_row(panel), adds);
+  };
+  each_block_and_panels(workers_, x, panels, [&](std::size_t first, std::size_t count, Panels those) {
+    for (std::size_t i = 0; i < those.count; ++i) one(rows.part(first, count), those.first + i);
   });
 }
 
@@ -133,11 +140,11 @@ void CpuBackend::do_swiglu(Tensor out, Tensor h, const Weight& gate, const Weigh
   if (h.rows == 0) return;
   const Projection projections[] = {{out, &gate}, {out, &up}};
   const RowLists rows = prepare(h, projections);
-  each_block_and_panel(workers_, h, packed(gate).panels(),
-                       [&](std::size_t first, std::size_t count, std::size_t panel) {
-                         swiglu_panel(table_.matmul, packed(gate), panel, packed(up), panel, rows.part(first, count),
-                                      packed(gate).first_row(panel));
-                       });
+  const PackedWeight &gates = packed(gate), &ups = packed(up);
+  each_block_and_panels(workers_, h, gates.panels(), [&](std::size_t first, std::size_t count, Panels those) {
+    swiglu_panels(table_.matmul, {gates, those.first, ups, those.first, those.count}, rows.part(first, count),
+                  gates.first_row(those.first));
+  });
 }
 
 }  // namespace qwen35::cpu

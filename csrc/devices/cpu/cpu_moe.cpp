@@ -174,13 +174,26 @@ constexpr std::size_t kPiecePanels = 4;  // panels of one expert that a worker t
 
 constexpr std::size_t count_pieces(std::size_t panels) noexcept { return (panels + kPiecePanels - 1) / kPiecePanels; }
 
-// x[t] += weights[t, 0] * products[t, 0] + weights[t, 1] * products[t, 1] + ..., the sum first.
-void add_slots(Tensor x, const float* products, const float* weights, std::size_t top_k) noexcept {
+// Panels of outputs that a worker takes through all experts at a time. With few pairs several, so that an expert's
+// panels are read as one stream, long enough for the hardware to be ahead of it, as long as that leaves a worker some
+// turns; with many pairs, which compute, one.
+constexpr std::size_t kFewPairs = 256;
+
+constexpr std::size_t combined_panels(std::size_t pairs, std::size_t panels, unsigned workers) noexcept {
+  return pairs > kFewPairs ? 1 : std::clamp<std::size_t>(panels / (4 * workers), 1, kPiecePanels);
+}
+constexpr std::size_t product_floats(std::size_t pairs, unsigned workers) noexcept {
+  return workers * std::max(pairs, std::min(pairs, kFewPairs) * kPiecePanels) * kPanelRows;
+}
+
+// x[t] += weights[t, 0] * products[t, 0] + weights[t, 1] * products[t, 1] + ..., the sum first. Products are `stride`
+// floats apart.
+void add_slots(Tensor x, const float* products, std::size_t stride, const float* weights, std::size_t top_k) noexcept {
   for (std::size_t t = 0; t < x.rows; ++t) {
-    float sum[kPanelRows] = {};
+    float sum[kPiecePanels * kPanelRows] = {};
     for (std::size_t slot = t * top_k; slot < (t + 1) * top_k; ++slot) {
-      const float* product = products + slot * kPanelRows;
-      for (std::size_t c = 0; c < kPanelRows; ++c) sum[c] += weights[slot] * product[c];
+      const float* product = products + slot * stride;
+      for (std::size_t c = 0; c < x.cols; ++c) sum[c] += weights[slot] * product[c];
     }
     float* to = row(x, t);
     for (std::size_t c = 0; c < x.cols; ++c) to[c] += sum[c];
@@ -202,7 +215,7 @@ void add_expert_work(WorkBytes& work, std::size_t hidden, const ExpertShape& moe
   work.raise(WorkPart::kTiles, tile_bytes(sizes, routing.most_groups(), hidden));
   work.raise(WorkPart::kTiles, tile_bytes(sizes, routing.most_expert_groups(), moe.width));
   work.raise(WorkPart::kSharedTiles, tile_bytes(sizes, dense_tiles(rows), moe.shared_width));
-  work.raise(WorkPart::kProduct, sizes.workers * routing.pairs * kPanelRows * sizeof(float));
+  work.raise(WorkPart::kProduct, product_floats(routing.pairs, sizes.workers) * sizeof(float));
   work.raise(WorkPart::kLists, list_bytes(routing.pairs + rows, sizes.workers));
   work.raise(WorkPart::kRouting, routing.bytes());
 }
@@ -242,10 +255,8 @@ void CpuBackend::do_moe_gather(const ExpertActs& out, Tensor h, const ExpertWeig
 
   const auto multiply = [&](const PackedWeight& g, std::size_t g_first, const PackedWeight& u, std::size_t u_first,
                             std::size_t panels, const RowLists& mine, std::size_t piece) {
-    const std::size_t end = std::min((piece + 1) * kPiecePanels, panels);
-    for (std::size_t p = piece * kPiecePanels; p < end; ++p) {
-      swiglu_panel(table, g, g_first + p, u, u_first + p, mine, p * kPanelRows);
-    }
+    const std::size_t first = piece * kPiecePanels, count = std::min(kPiecePanels, panels - first);
+    swiglu_panels(table, {g, g_first + first, u, u_first + first, count}, mine, first * kPanelRows);
   };
   const std::size_t pieces = count_pieces(gates.count);
   const std::size_t shared_panels = experts.shared ? packed(*experts.shared->gate).panels() : 0;
@@ -283,13 +294,14 @@ void CpuBackend::do_moe_combine(Tensor x, const ExpertActs& h, const ExpertWeigh
   const Rows from(workers_, table, quantises ? quantised : nullptr, routed);
   const Rows from_act(workers_, table, quantises_act ? quantised + blocks : nullptr, act);
   const RowLists rows = take_lists(work_, n, workers_.count());
-  auto* products = work_.take<float>(WorkPart::kProduct, workers_.count() * pairs * kPanelRows);
+  const std::size_t together = combined_panels(pairs, downs.count, workers_.count()), stride = together * kPanelRows;
+  auto* products = work_.take<float>(WorkPart::kProduct, product_floats(pairs, workers_.count()));
   for (std::size_t i = 0; i < pairs; ++i) list_row(rows, i, from, routing.pairs()[i]);
   for (std::size_t t = 0; t < tokens; ++t) list_row(rows, pairs + t, from_act, t);
   for (std::size_t worker = 0; worker < workers_.count(); ++worker) {
     float** out = rows.out + worker * n;
     for (std::size_t i = 0; i < pairs; ++i) {
-      out[i] = products + (worker * pairs + routing.pairs()[i]) * kPanelRows;
+      out[i] = products + (worker * pairs + routing.pairs()[i]) * stride;
     }
     for (std::size_t t = 0; t < tokens; ++t) out[pairs + t] = row(x, t);
   }
@@ -301,21 +313,29 @@ void CpuBackend::do_moe_combine(Tensor x, const ExpertActs& h, const ExpertWeigh
                        from_act.blocks);
   }
 
-  // One panel of outputs at a time: every pair's product into the worker's own scratch, then the slots in order, then
-  // the shared expert's product.
-  workers_.each(downs.count, [&](std::size_t begin, std::size_t end, unsigned worker) {
+  // Every pair's product with a few panels of outputs into the worker's own scratch, then the slots in order, then the
+  // shared expert's product.
+  const auto combine = [&](std::size_t first, std::size_t end, const RowLists& mine, const float* scratch) {
+    for (const ActiveExpert& e : routing.routed()) {
+      for (std::size_t p = first; p < end; ++p) {
+        multiply_panel(table, downs.w, downs.panel(e.expert, 0, p), e.rows(mine, from.blocks), (p - first) * kPanelRows,
+                       false);
+      }
+    }
+    const std::size_t column = first * kPanelRows;
+    add_slots({x.data + column, x.rows, std::min(stride, width - column), x.stride}, scratch, stride,
+              host(routes.weights), routes.top_k);
+    for (const ActiveExpert& e : routing.shared()) {
+      for (std::size_t p = first; p < end; ++p) {
+        multiply_panel(table, packed(*experts.shared->down), p, e.rows(mine, from_act.blocks), p * kPanelRows, true);
+      }
+    }
+  };
+  workers_.each((downs.count + together - 1) / together, [&](std::size_t begin, std::size_t end, unsigned worker) {
     RowLists mine = rows;
     mine.out += worker * n;
-    for (std::size_t p = begin; p < end; ++p) {
-      for (const ActiveExpert& e : routing.routed()) {
-        multiply_panel(table, downs.w, downs.panel(e.expert, 0, p), e.rows(mine, from.blocks), 0, false);
-      }
-      const std::size_t column = p * kPanelRows;
-      add_slots({x.data + column, x.rows, std::min(kPanelRows, width - column), x.stride},
-                products + worker * pairs * kPanelRows, host(routes.weights), routes.top_k);
-      for (const ActiveExpert& e : routing.shared()) {
-        multiply_panel(table, packed(*experts.shared->down), p, e.rows(mine, from_act.blocks), column, true);
-      }
+    for (std::size_t i = begin; i < end; ++i) {
+      combine(i * together, std::min((i + 1) * together, downs.count), mine, products + worker * pairs * stride);
     }
   });
 }

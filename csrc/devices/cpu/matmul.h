@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <utility>
 
 #include "backend/backend.h"
 #include "base/workers.h"
@@ -127,23 +126,43 @@ inline void multiply_panel(const MatmulTable& table, const PackedWeight& w, std:
   multiply_panel(table, Panel{w.panel(i), w.format(), w.cols(), w.live(i)}, rows, out_first, adds);
 }
 
-// rows.out[i][out_first ..] = silu(gate panel) * up panel. Gate goes straight to its place; up waits on the stack, a
-// few rows at a time, and is multiplied in while both are in cache.
-inline void swiglu_panel(const MatmulTable& table, const PackedWeight& gate, std::size_t gate_panel,
-                         const PackedWeight& up, std::size_t up_panel, const RowLists& rows,
-                         std::size_t out_first) noexcept {
+// Panels [gate, gate + count) and [up, up + count) of two weights.
+struct PanelPairs {
+  const PackedWeight& gates;
+  std::size_t gate;
+  const PackedWeight& ups;
+  std::size_t up;
+  std::size_t count;
+};
+
+// rows.out[i][out_first ..] = silu(gate panels) * up panels. Gate goes straight to its place; up waits on the stack, a
+// few rows at a time, and is multiplied in while both are in cache. For a few rows all panels of gate are read before
+// those of up: two long streams in place of many short ones, which the hardware is slow to recognise.
+inline void swiglu_panels(const MatmulTable& table, const PanelPairs& pairs, const RowLists& rows,
+                          std::size_t out_first) noexcept {
   constexpr std::size_t kRows = 12 * kTileTokens;
   alignas(64) float tile[kRows][kPanelRows];
   float* tile_rows[kRows];
   for (std::size_t i = 0; i < kRows; ++i) tile_rows[i] = tile[i];
-  for (std::size_t first = 0; first < rows.count; first += kRows) {
-    RowLists part = rows.part(first, std::min(kRows, rows.count - first));
-    multiply_panel(table, gate, gate_panel, part, out_first, false);
-    float* const* gates = std::exchange(part.out, tile_rows);
-    multiply_panel(table, up, up_panel, part, 0, false);
-    for (std::size_t i = 0; i < part.count; ++i) {
-      float* g = gates[i] + out_first;
-      table.silu_multiply(g, g, tile[i], gate.live(gate_panel));
+  const std::size_t together = rows.count > kTileTokens ? 1 : pairs.count;
+  const auto column = [&](std::size_t p) {
+    return out_first + pairs.gates.first_row(pairs.gate + p) - pairs.gates.first_row(pairs.gate);
+  };
+  for (std::size_t begin = 0; begin < pairs.count; begin += together) {
+    for (std::size_t first = 0; first < rows.count; first += kRows) {
+      const RowLists gated = rows.part(first, std::min(kRows, rows.count - first));
+      RowLists part = gated;
+      part.out = tile_rows;
+      for (std::size_t p = begin; p < begin + together; ++p) {
+        multiply_panel(table, pairs.gates, pairs.gate + p, gated, column(p), false);
+      }
+      for (std::size_t p = begin; p < begin + together; ++p) {
+        multiply_panel(table, pairs.ups, pairs.up + p, part, 0, false);
+        for (std::size_t i = 0; i < part.count; ++i) {
+          float* g = gated.out[i] + column(p);
+          table.silu_multiply(g, g, tile[i], pairs.gates.live(pairs.gate + p));
+        }
+      }
     }
   }
 }
