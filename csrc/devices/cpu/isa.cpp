@@ -76,7 +76,11 @@ Isa chosen_isa() {
 const Table& kernels(Isa isa) {
   static const std::array<Table, kIsas> tables = [] {
     std::array<Table, kIsas> built{};
-    for (const Isa available : available_isas()) fill(built[static_cast<std::size_t>(available)], available);
+    for (const Isa available : available_isas()) {
+      Table& table = built[static_cast<std::size_t>(available)];
+      fill(table, available);
+      table.matmul.prefetches = !streams_unprompted();
+    }
     return built;
   }();
   return tables[static_cast<std::size_t>(isa)];

@@ -18,6 +18,11 @@ const char* isa_name(Isa isa) noexcept;  // "reference", "avx2", "avxvnni", "avx
 // Whether this processor and its system run the instructions; says nothing of what this build carries.
 bool processor_runs(Isa isa) noexcept;
 
+// Whether the hardware alone reads a stream as fast as memory gives it. On AMD's cores it does, and a prefetch
+// instruction holds one of the first-level cache's 24 misses for as long as memory takes: one core of an EPYC 9004
+// reads 33 GB/s without and 24 with them.
+bool streams_unprompted() noexcept;
+
 // Of one core, as the system tells it; a common size where it does not.
 std::size_t second_level_cache_bytes() noexcept;
 

@@ -117,7 +117,8 @@ inline void multiply_panel(const MatmulTable& table, const Panel& panel, const R
                                                               .exact = rows.exact,
                                                               .out = rows.out,
                                                               .out_first = out_first,
-                                                              .adds = adds});
+                                                              .adds = adds,
+                                                              .prefetches = table.prefetches});
 }
 
 // Panel `i` of w.

@@ -37,6 +37,7 @@ struct PanelArgs {
   float* const* out;
   std::size_t out_first;  // results of row i begin at out[i] + out_first
   bool adds;
+  bool prefetches;  // as in MatmulTable
 };
 
 inline constexpr std::size_t kTileTokens = 16;
@@ -69,6 +70,9 @@ struct MatmulTable {
   // tiles[block] <- block `block` of each row, for up to kTileTokens rows. Null without a tile_matmul.
   void (*interleave_rows)(QuantisedTile* tiles, const QuantisedBlock* const* rows, std::size_t count,
                           std::size_t blocks) noexcept;
+  // Whether kernels that do little but wait for memory ask for it ahead; where the hardware alone is faster, they do
+  // not.
+  bool prefetches;
   // out = silu(gate) * up, elementwise. out may be gate.
   void (*silu_multiply)(float* out, const float* gate, const float* up, std::size_t count) noexcept;
 };

@@ -107,6 +107,15 @@ bool runs_neon_i8mm() noexcept { return runs_neon() && has("hw.optional.arm.FEAT
 
 }  // namespace
 
+bool streams_unprompted() noexcept {
+#if defined(__x86_64__) || (defined(_MSC_VER) && defined(_M_X64))
+  const Leaf vendor = cpuid(0, 0);
+  return vendor.b == 0x68747541 && vendor.d == 0x69746e65 && vendor.c == 0x444d4163;  // "Auth" "enti" "cAMD"
+#else
+  return false;
+#endif
+}
+
 std::size_t second_level_cache_bytes() noexcept {
   constexpr std::size_t kCommon = std::size_t{1} << 20;
 #if defined(__linux__) && defined(_SC_LEVEL2_CACHE_SIZE)

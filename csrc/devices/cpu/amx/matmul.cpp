@@ -153,7 +153,8 @@ void tile_rows(const TileArgs& a, std::size_t first, std::size_t rows) noexcept 
                          .exact = nullptr,
                          .out = a.out + first,
                          .out_first = a.out_first,
-                         .adds = a.adds};
+                         .adds = a.adds,
+                         .prefetches = false};
   store_tile<V>(places, 0, rows, sums[0]);
 }
 

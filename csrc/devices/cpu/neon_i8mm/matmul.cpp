@@ -179,7 +179,7 @@ void pair_tile(const PanelArgs& a, std::size_t first_row, std::size_t rows) noex
   for (std::size_t n = a.cols / (32 * kParts); n != 0; --n, ++unit) {
     for (std::size_t part = 0; part < kParts; ++part) {
       constexpr std::size_t kPartBytes = sizeof(Unit) / kParts;
-      prefetch<NeonIntegers>(reinterpret_cast<const char*>(unit) + part * kPartBytes, kPartBytes);
+      prefetch<NeonIntegers, kWaiting>(reinterpret_cast<const char*>(unit) + part * kPartBytes, kPartBytes);
       Pair pairs[kPairs];
       for (std::size_t p = 0; p < kPairs; ++p) prepare<Format<NeonIntegers>>(pairs[p], *x[2 * p]++, *x[2 * p + 1]++);
       for (std::size_t lane = 0; lane < kPanelRows; lane += 4 * kQuads) {

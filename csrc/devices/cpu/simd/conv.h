@@ -34,7 +34,8 @@ struct Conv {
   }
 
   static void run_block(const ConvArgs& args, std::size_t first, std::size_t n) noexcept {
-    Block block{};
+    Block block;
+    if (n < kBlock) block = {};
     for (std::size_t c = 0; c < n; ++c) {
       for (std::size_t j = 0; j < kConvTaps; ++j) block.taps[j][c] = args.kernel[(first + c) * kConvTaps + j];
     }

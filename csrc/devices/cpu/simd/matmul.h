@@ -15,10 +15,15 @@
 namespace qwen35::cpu {
 namespace {
 
-// How far ahead weights are asked for. Far: into the second-level cache, for the latency of memory. Near: from there
-// into the first, whose few outstanding misses are then short ones.
-constexpr std::size_t kFarBytes = 3072;
-constexpr std::size_t kNearBytes = 1024;
+// How far ahead weights are asked for, in bytes: into the second-level cache, for the latency of memory, and from there
+// into the first, whose few outstanding misses are then short ones. Tiles that compute for longer than memory takes ask
+// behind what the hardware's own prefetcher has underway: nearer by, the two are in each other's way.
+struct Ahead {
+  std::size_t far;
+  std::size_t near;
+};
+constexpr Ahead kWaiting{.far = 3072, .near = 1024};
+constexpr Ahead kComputing{.far = 12288, .near = 1024};
 
 // ---- rounding ----------------------------------------------------------------------------------------------------
 
@@ -44,27 +49,34 @@ static inline void finish_block(QuantisedBlock& out, float scale, std::int32_t f
 
 // ---- tiles -------------------------------------------------------------------------------------------------------
 
-template <class V>
+template <class V, Ahead kAhead>
 void prefetch(const void* from, std::size_t bytes) noexcept {
   for (std::size_t i = 0; i < bytes; i += 64) {
-    V::prefetch_far(static_cast<const char*>(from) + i + kFarBytes);
-    V::prefetch(static_cast<const char*>(from) + i + kNearBytes);
+    V::prefetch_far(static_cast<const char*>(from) + i + kAhead.far);
+    V::prefetch(static_cast<const char*>(from) + i + kAhead.near);
   }
 }
 
 // Of what a part of a unit asks for, one of `kShares` equal shares.
-template <class V, class Format, std::size_t share = 0, std::size_t kShares = 1>
+template <class V, class Format, Ahead kAhead, std::size_t share = 0, std::size_t kShares = 1>
 void prefetch_part(const typename Format::Unit& unit, std::size_t part) noexcept {
   constexpr std::size_t kBytes = sizeof unit / Format::kParts, kLines = (kBytes + 63) / 64;
   constexpr std::size_t kFirst = share * kLines / kShares, kEnd = (share + 1) * kLines / kShares;
-  prefetch<V>(reinterpret_cast<const char*>(&unit) + part * kBytes + 64 * kFirst, 64 * (kEnd - kFirst));
+  prefetch<V, kAhead>(reinterpret_cast<const char*>(&unit) + part * kBytes + 64 * kFirst, 64 * (kEnd - kFirst));
 }
+
+// Whether a tile computes for longer than its weights take from memory.
+template <class Format, std::size_t kRows>
+constexpr bool kComputes = kRows > Format::kWaitingRows;
+
+// Whether a tile that waits for memory asks for it ahead on all processors: where a code takes a byte.
+template <class Format>
+constexpr bool kIsWide = sizeof(typename Format::Unit) / Format::kParts > 32 * kPanelRows;
 
 // Whether a tile asks for the next weights little by little. A core keeps some sixteen lines underway: a tile that
 // computes for long between two parts would fill them all at once, and its own loads would wait for memory behind them.
-// For one row or two, which do little but wait for memory, the sooner the better.
-template <class V, std::size_t kRows>
-constexpr bool kSpreads = V::kWidth * V::kRowVectors == kPanelRows && kRows > 2;
+template <class V, class Format, std::size_t kRows>
+constexpr bool kSpreads = V::kWidth * V::kRowVectors == kPanelRows && kComputes<Format, kRows>;
 
 // Results of a tile, [rows][kPanelRows], to where they belong.
 template <class V>
@@ -126,7 +138,9 @@ void add_products(const typename Format::Unit& unit, std::size_t part, std::size
   }
   unroll<4 * kHalves>([&](auto step) {
     constexpr std::size_t j = step / kHalves, half = kColumns == kAll ? step % 2 : kColumns;
-    if constexpr (kSpreads<V, kRows>) prefetch_part<V, Format, j + 4 * half, 8>(unit, part);
+    if constexpr (kSpreads<V, Format, kRows>) {
+      prefetch_part<V, Format, kComputing, j + 4 * half, 8>(unit, part);
+    }
     typename V::I w[kVectors];
     for (std::size_t v = 0; v < kVectors; ++v) {
       w[v] = Format::template codes<half, j>(unit, part, lane + v * V::kWidth);
@@ -162,8 +176,9 @@ void add_block(const typename Format::Unit& unit, std::size_t part, std::size_t 
                const QuantisedBlock* const (&x)[kRows], typename V::F (&sums)[V::kRowVectors][kRows]) noexcept {
   if constexpr (Format::kHasHalves) {
     add_products<V, Format, 0>(unit, part, lane, x, sums);
-    // The second half loads its nibbles again: kept from the first, they would push the sums out of the registers.
-    std::atomic_signal_fence(std::memory_order_seq_cst);
+    // The second half loads its nibbles again: kept from the first, they would push the sums of more than four rows out
+    // of the registers.
+    if constexpr (kRows > V::kRegisters / 8) std::atomic_signal_fence(std::memory_order_seq_cst);
     add_products<V, Format, 1>(unit, part, lane, x, sums);
     if constexpr (Format::kHasMins) {
       subtract_mins<V, Format, 0>(unit, part, lane, x, sums);
@@ -187,10 +202,15 @@ void quantised_tile(const PanelArgs& a, std::size_t first) noexcept {
       for (auto& vector : step) vector[i] = V::zero();
     }
   }
+  const bool prefetches = a.prefetches || kIsWide<Format>;
   const auto* unit = reinterpret_cast<const Unit*>(a.panel);
   for (std::size_t n = a.cols / (32 * Format::kParts); n != 0; --n, ++unit) {
     for (std::size_t part = 0; part < Format::kParts; ++part) {
-      if constexpr (!kSpreads<V, kRows>) prefetch_part<V, Format>(*unit, part);
+      if constexpr (!kComputes<Format, kRows>) {
+        if (prefetches) prefetch_part<V, Format, kWaiting>(*unit, part);
+      } else if constexpr (!kSpreads<V, Format, kRows>) {
+        prefetch_part<V, Format, kComputing>(*unit, part);
+      }
       for (std::size_t s = 0; s < kSteps; ++s) add_block<V, Format, kRows>(*unit, part, s * kStep, x, sums[s]);
       for (auto& row : x) ++row;
     }
@@ -214,9 +234,14 @@ void exact_tile(const PanelArgs& a, std::size_t first) noexcept {
   unroll<kVectors>([&](auto v) {
     for (auto& sum : sums[v]) sum = V::zero();
   });
+  const bool prefetches = a.prefetches;
   const auto* unit = reinterpret_cast<const typename Format::Unit*>(a.panel);
   for (std::size_t c = 0; c < a.cols; ++c, ++unit) {
-    prefetch<V>(unit, sizeof *unit);
+    if constexpr (kComputes<Format, kRows>) {
+      prefetch<V, kComputing>(unit, sizeof *unit);
+    } else if (prefetches) {
+      prefetch<V, kWaiting>(unit, sizeof *unit);
+    }
     unroll<kVectors>([&](auto v) {
       const auto w = Format::values(*unit, v * V::kWidth);
       for (std::size_t i = 0; i < kRows; ++i) sums[v][i] = V::fma(w, V::set(x[i][c]), sums[v][i]);
