@@ -102,7 +102,8 @@ void compare_panel(Comparison& c, Random& random, std::size_t rows) {
                               .exact = exact_rows.data(),
                               .out = out_rows.data(),
                               .out_first = first,
-                              .adds = rows % 2 == 0};
+                              .adds = rows % 2 == 0,
+                              .prefetches = rows % 3 != 0};
     (side == 0 ? c.ours : c.twin).matmul.panel_matmul[kFormatIndex](args);
   }
   c.same(kNames[kFormatIndex], results[0], results[1]);
@@ -141,7 +142,7 @@ void compare_tiles(Comparison& c, Random& random, std::size_t rows) {
   const bool adds = rows % 2 == 0;
   tile_matmul({bytes, cols, live, rows, tiles.data(), got_rows.data(), first, adds});
   c.twin.matmul.panel_matmul[kFormatIndex](
-      {bytes, cols, live, rows, quantised_rows.data(), nullptr, expected_rows.data(), first, adds});
+      {bytes, cols, live, rows, quantised_rows.data(), nullptr, expected_rows.data(), first, adds, false});
   c.same(kTileNames[kFormatIndex], got, expected);
 }
 
