@@ -11,10 +11,11 @@ PASS_ROW = 0.05
 DRAFT_STEP = 0.15
 """Of what a pass with one row takes, what a draft step does until it is measured."""
 
-EXACT_SIZES = 16  # up to here every size is measured by itself, beyond in steps of an eighth to a quarter of it
+EXACT_SIZES = 64  # up to here every size is measured by itself, beyond in steps of an eighth to a quarter of it
+FORGOTTEN_AFTER = 256  # measurements: a size that is larger than all of these is not known any more
 
 _LEVEL_NOTES = 7
-_KNOWN_AFTER = 3  # measurements of a size: those before say nothing of the level
+_FIRST_NOTES = 3  # of a size: their median is its first ratio, and until then it is that of the shape
 _LEAST_WEIGHT = 1 / 32
 _MOST_CHANGE = 0.7  # of the logarithm of a ratio, by one measurement
 _DRIFT = 0.01  # of the logarithms of ratios, together, before what follows from them is worked out again
@@ -60,19 +61,23 @@ class PassCosts:
 class _Curve:
     """Seconds by size: a level, which follows the machine within a few measurements, times the ratio of each size to
     the others, which is slow. So what was measured on a busy machine, or before a longer context, compares with what
-    is measured now. The level is a median, and a ratio changes by no more than a bound: single outliers are nothing."""
+    is measured now. The level is a median, and a ratio changes by no more than a bound: single outliers are nothing.
+    Several that make a size look dear, so that nobody tries it, are forgotten."""
 
     def __init__(self, shape: Callable[[int], float]) -> None:
         """`shape`: the ratios where none was measured."""
         self._shape = shape
         self._level = 1.0  # seconds
         self._recent: deque[float] = deque(maxlen=_LEVEL_NOTES)  # seconds / ratio
-        self._sizes: list[int] = []  # those that were measured, ascending
-        self._measured: dict[int, float] = {}  # their ratios
+        self._first: dict[int, list[float]] = {}  # the first ratios of a size
+        self._sizes: list[int] = []  # those with ratios of their own, ascending
+        self._measured: dict[int, float] = {}
         self._counts: dict[int, int] = {}
         self._rising: list[float] = []  # the ratios of `_sizes`, made to rise
         self._ratios: dict[int, float] = {}  # those of any size that were asked for
         self._drift = 0.0
+        self._n_notes = 0
+        self._last_note: dict[int, int] = {}  # of a size
 
     @property
     def is_measured(self) -> bool:
@@ -81,14 +86,17 @@ class _Curve:
     def note(self, size: int, seconds: float) -> None:
         if size < 1 or not seconds > 0:
             return
-        ratio = self._ratio(size)
-        if not self._recent:
+        known, ratio = _known_as(size), self._ratio(size)
+        self._n_notes += 1
+        self._last_note[known] = self._n_notes
+        if self._n_notes % FORGOTTEN_AFTER == 0:
+            self._forget()
+        if not self._sizes:
+            self._enter(known, self._shape(known))
             self._level = seconds / ratio
-        known = _known_as(size)
-        if known not in self._measured:
-            self._measured[known], self._counts[known] = self._ratio(known), 0
-            insort(self._sizes, known)
-            self._drift = math.inf
+        elif known not in self._measured:
+            self._note_first(known, seconds / (self._level * ratio) * self._ratio(known))
+            return
         self._counts[known] += 1
         off = math.log(seconds / (self._level * ratio))
         change = min(_MOST_CHANGE, max(-_MOST_CHANGE, off)) * max(1 / self._counts[known], _LEAST_WEIGHT)
@@ -96,13 +104,32 @@ class _Curve:
         self._drift += abs(change)
         if self._drift > _DRIFT:
             self._settle()
-        if self._counts[known] >= _KNOWN_AFTER or len(self._sizes) == 1:
-            self._recent.append(seconds / self._ratio(size))
-            self._level = sorted(self._recent)[len(self._recent) // 2]
+        self._recent.append(seconds / self._ratio(size))
+        self._level = sorted(self._recent)[len(self._recent) // 2]
 
     def at(self, sizes: Iterable[int]) -> list[float]:
         level, ratios = self._level, self._ratios
         return [level * (ratios.get(size) or self._ratio(size)) for size in sizes]
+
+    def _note_first(self, size: int, ratio: float) -> None:
+        first = self._first.setdefault(size, [])
+        first.append(ratio)
+        if len(first) == _FIRST_NOTES:
+            self._enter(size, sorted(first)[_FIRST_NOTES // 2])
+
+    def _enter(self, size: int, ratio: float) -> None:
+        self._measured[size], self._counts[size] = ratio, _FIRST_NOTES
+        insort(self._sizes, size)
+        self._settle()
+
+    def _forget(self) -> None:
+        largest = max(size for size, n in self._last_note.items() if n > self._n_notes - FORGOTTEN_AFTER)
+        for size in [size for size in self._last_note if size > largest]:
+            del self._last_note[size]
+            self._first.pop(size, None)
+            self._measured.pop(size, None)
+        self._sizes = sorted(self._measured)
+        self._settle()
 
     def _settle(self) -> None:
         self._rising = rising([self._measured[n] for n in self._sizes], [self._counts[n] for n in self._sizes])

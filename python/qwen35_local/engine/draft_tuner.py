@@ -4,10 +4,10 @@ Of n drafts with conditional acceptances a1 ... an, 1 + a1 + a1 a2 + ... tokens 
 for one rate), in the time of a pass with n more rows and of n draft steps. There are drafts only where that is faster
 than a pass without by more than a margin.
 
-Never much slower than off: what drafts lose against passes without them is paid from a credit, which is two passes at
-first, and grows by a small share of the time and by what drafts save; there are as many as it can lose at once. From it
-come the trials by which a reply without drafts learns that it has become predictable. A reply with drafts tries one
-more, and a pass without, from a second credit, which grows by that share alone.
+Never much slower than off: what drafts lose against passes without them is paid from a credit, three passes at first,
+which grows by a small share of the time and by what drafts save. There are no more drafts than it could pay for if none
+were accepted. From it come the trials by which a reply without drafts finds that it has become predictable. A reply
+with drafts tries one more, and a pass without, from a second credit, which grows by that share alone.
 """
 
 from collections.abc import Sequence
@@ -29,9 +29,9 @@ from qwen35_local.engine.acceptance import (
 from qwen35_local.engine.draft_costs import PassCosts
 
 MARGIN = 0.03  # of the tokens per second without drafts: the gain from which on there are any
-TRIAL_SHARE = 0.006  # of the time, for losing against no drafts, and for losing against the best number
-START_CREDIT, MOST_CREDIT = 2.0, 4.0  # passes
-LONGEST_GAP = 64  # passes between two trials that do not succeed
+TRIAL_SHARE = 0.004  # of the time, for losing against no drafts, and for losing against the best number
+START_CREDIT, MOST_CREDIT = 3.0, 8.0  # passes
+FIRST_GAP, LONGEST_GAP = 4, 32  # passes between two trials that do not succeed
 PLAIN_PASSES = 3  # of an engine, before its first draft
 LEAST_REACHED = 0.02  # a draft that is accepted more rarely is not thought of
 
@@ -96,14 +96,15 @@ class DraftTuner:
         self.drafted: dict[Source, int] = dict.fromkeys(SOURCES, 0)
         self.accepted: dict[Source, int] = dict.fromkeys(SOURCES, 0)
         self.seconds_saved = 0.0
-        """Against passes without drafts, by what passes and drafts are known to cost."""
+        """Of all replies of a pass, against passes without drafts of this one; by what is known of their costs."""
         self._history = history
         self._acceptance = {
             source: Acceptance(history.acceptance[source].rates, REPLY_DECAY, REPLY_WEIGHT) for source in SOURCES
         }
         self._plain = self._plan = _Plan(Choice(None, 0), (), 1.0, 1.0, 1.0)
+        self._drafts = False
         self._is_trial = False
-        self._gap, self._since_trial, self._n_trials = 1, 0, 0
+        self._gap, self._since_trial, self._n_trials = FIRST_GAP, 0, 0
 
     @property
     def tokens_per_pass(self) -> float:
@@ -127,6 +128,9 @@ class DraftTuner:
             best = max(best, own, key=_BY_SPEED)
         if best is not plain:
             trials.append(plain)
+        elif self._drafts:
+            self._gap = 1  # it may have been bad luck
+        self._drafts = best is not plain
         self._plain = plain
         self._plan = self._trial(best, trials, rows_of_others) or best
         return self._plan.choice
@@ -136,8 +140,9 @@ class DraftTuner:
         source = self._plan.choice.source
         self.passes += 1
         self.tokens += 1 + accepted
+        saved = self._plain.seconds + accepted / self._plain.speed - self._plan.seconds
         if self._is_trial:
-            self._gap = 1 if 0 < drafted == accepted else min(2 * self._gap, LONGEST_GAP)
+            self._gap = 1 if drafted == accepted and saved > 0 else min(2 * self._gap, LONGEST_GAP)
         if source is None or not drafted:
             return
         history, own = self._history, self._plan.kinds[:drafted]
@@ -146,7 +151,6 @@ class DraftTuner:
         self._acceptance[source].note(own, accepted)
         history.acceptance[source].note(own, accepted)
         history.most_drafted[source] = max(history.most_drafted[source], drafted)
-        saved = (1 + accepted) * self._plain.seconds - self._plan.seconds
         history.save(saved / self._plain.seconds)
         self.seconds_saved += saved
 
