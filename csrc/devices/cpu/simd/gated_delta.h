@@ -60,6 +60,19 @@ struct GatedDelta {
     }
   }
 
+  // Of `count` <= kTokens rows, together.
+  template <std::size_t kTokens>
+  static void read_rest(const DeltaArgs& args, const float* state, std::size_t row, std::size_t count,
+                        Products& products) noexcept {
+    if constexpr (kTokens > 0) {
+      if (count == kTokens) {
+        read<kTokens, kTokens == 1 ? kParts : 2>(args, state, row, products);
+      } else {
+        read_rest<kTokens - 1>(args, state, row, count, products);
+      }
+    }
+  }
+
   // Token i of the chunk that starts at row `chunk` and whose deltas are `deltas`.
   static void step(const DeltaArgs& args, float* deltas, std::size_t chunk, std::size_t i,
                    const Products& products) noexcept {
@@ -129,7 +142,7 @@ struct GatedDelta {
       const std::size_t end = chunk + kDeltaSteps < args.rows ? chunk + kDeltaSteps : args.rows;
       std::size_t row = begin;
       for (; row + kTogether <= end; row += kTogether) read<kTogether, 2>(args, state, row, products);
-      for (; row < end; ++row) read<1, kParts>(args, state, row, products);
+      read_rest<kTogether - 1>(args, state, row, end - row, products);
       for (; begin < end; ++begin) step(args, deltas, chunk, begin - chunk, products);
       if (end % kDeltaSteps != 0) continue;
       if (end <= args.certain) {
