@@ -21,6 +21,7 @@ struct Attend {
   // Sixteens that one pass holds in registers for four queries.
   static constexpr std::size_t kSixteens = V::kRegisters / 16 * 2 / kParts;
   static constexpr std::size_t kShared = 4;
+  static constexpr std::size_t kChains = 4;
 
   struct Tile {
     const Element* keys;    // [kKeyTile / 16][A][16]
@@ -70,8 +71,14 @@ struct Attend {
   // Scores of one query become probabilities; returns the factor that brings what was summed before to the new largest
   // score.
   static float exponentiate(float* score, std::size_t count, float& m, float& sum) noexcept {
-    F most = V::set(m);
+    // Several chains, each a step of latency long; which of two equal scores is kept does not matter.
+    F chain[kChains];
+    for (auto& most : chain) most = V::set(m);
     std::size_t lanes = 0;
+    for (; lanes + kChains * V::kWidth <= count; lanes += kChains * V::kWidth) {
+      for (std::size_t i = 0; i < kChains; ++i) chain[i] = V::max(V::load(score + lanes + i * V::kWidth), chain[i]);
+    }
+    F most = V::max(V::max(chain[0], chain[1]), V::max(chain[2], chain[3]));
     for (; lanes < count; lanes += V::kWidth) {
       const std::size_t n = count - lanes < V::kWidth ? count - lanes : V::kWidth;
       most = V::max(V::first_or(V::load(score + lanes), n, most), most);

@@ -215,12 +215,22 @@ void quantised_tile(const PanelArgs& a, std::size_t first) noexcept {
       for (auto& row : x) ++row;
     }
   }
-  alignas(64) float tile[kRows][kPanelRows];
-  for (std::size_t i = 0; i < kRows; ++i) {
-    for (std::size_t v = 0; v < kPanelRows / V::kWidth; ++v) {
-      V::store(tile[i] + v * V::kWidth, sums[v / V::kRowVectors][v % V::kRowVectors][i]);
+  const auto each_sum = [&](auto&& to) {
+    for (std::size_t i = 0; i < kRows; ++i) {
+      for (std::size_t v = 0; v < kPanelRows / V::kWidth; ++v) {
+        to(i, v * V::kWidth, sums[v / V::kRowVectors][v % V::kRowVectors][i]);
+      }
     }
+  };
+  if (a.live == kPanelRows) {
+    each_sum([&](std::size_t i, std::size_t lane, typename V::F sum) {
+      float* out = a.out[first + i] + a.out_first + lane;
+      V::store(out, a.adds ? V::add(V::load(out), sum) : sum);
+    });
+    return;
   }
+  alignas(64) float tile[kRows][kPanelRows];
+  each_sum([&](std::size_t i, std::size_t lane, typename V::F sum) { V::store(tile[i] + lane, sum); });
   store_tile<V>(a, first, kRows, tile[0]);
 }
 
