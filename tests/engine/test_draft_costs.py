@@ -44,7 +44,7 @@ def test_each_number_of_rows_is_learnt_among_outliers(by_rows: list[float]) -> N
     measured(costs, [1] * 5 + random.integers(1, 10, 400).tolist(), by_rows, random)
     seconds = np.array(costs.each_pass(1, 9))
     ratios = seconds / seconds[0]
-    assert np.abs(ratios / (np.array(by_rows[1:]) / by_rows[1]) - 1).max() < 0.08
+    assert np.abs(ratios / (np.array(by_rows[1:]) / by_rows[1]) - 1).max() < 0.1
     assert seconds[0] == pytest.approx(1e-3, rel=0.1)
     assert all(a <= b for a, b in itertools.pairwise(seconds))
     assert [costs.pass_seconds(n) for n in range(1, 10)] == seconds.tolist()

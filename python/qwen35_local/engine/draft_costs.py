@@ -16,8 +16,9 @@ FORGOTTEN_AFTER = 256  # measurements: a size that is larger than all of these i
 
 _LEVEL_NOTES = 7
 _FIRST_NOTES = 3  # of a size: their median is its first ratio, and until then it is that of the shape
-_LEAST_WEIGHT = 1 / 32
-_MOST_CHANGE = 0.7  # of the logarithm of a ratio, by one measurement
+_FADING = 1 / 64  # of the weight of what was measured, by any measurement: what is seldom measured is learnt quickly
+_MOST_WEIGHT = 1 / 3  # of a measurement
+_MOST_CHANGE = 0.4  # of the logarithm of a ratio, before that weight
 _DRIFT = 0.01  # of the logarithms of ratios, together, before what follows from them is worked out again
 
 
@@ -72,7 +73,7 @@ class _Curve:
         self._first: dict[int, list[float]] = {}  # the first ratios of a size
         self._sizes: list[int] = []  # those with ratios of their own, ascending
         self._measured: dict[int, float] = {}
-        self._counts: dict[int, int] = {}
+        self._counts: dict[int, float] = {}  # measurements, faded
         self._rising: list[float] = []  # the ratios of `_sizes`, made to rise
         self._ratios: dict[int, float] = {}  # those of any size that were asked for
         self._drift = 0.0
@@ -88,6 +89,7 @@ class _Curve:
             return
         known, ratio = _known_as(size), self._ratio(size)
         self._n_notes += 1
+        unmeasured = self._n_notes - self._last_note.get(known, self._n_notes)
         self._last_note[known] = self._n_notes
         if self._n_notes % FORGOTTEN_AFTER == 0:
             self._forget()
@@ -97,9 +99,9 @@ class _Curve:
         elif known not in self._measured:
             self._note_first(known, seconds / (self._level * ratio) * self._ratio(known))
             return
-        self._counts[known] += 1
+        self._counts[known] = 1 + self._counts[known] * (1 - _FADING) ** unmeasured
         off = math.log(seconds / (self._level * ratio))
-        change = min(_MOST_CHANGE, max(-_MOST_CHANGE, off)) * max(1 / self._counts[known], _LEAST_WEIGHT)
+        change = min(_MOST_CHANGE, max(-_MOST_CHANGE, off)) * min(_MOST_WEIGHT, 1 / self._counts[known])
         self._measured[known] *= math.exp(change)
         self._drift += abs(change)
         if self._drift > _DRIFT:
@@ -155,9 +157,9 @@ class _Curve:
         return (1 - share) * ratios[after - 1] + share * ratios[after]
 
 
-def rising(values: Sequence[float], weights: Sequence[int]) -> list[float]:
+def rising(values: Sequence[float], weights: Sequence[float]) -> list[float]:
     """The nearest values that do not fall: neighbours that do become their mean (pool adjacent violators)."""
-    pools: list[tuple[float, int, int]] = []  # mean, weight, how many values
+    pools: list[tuple[float, float, int]] = []  # mean, weight, how many values
     for value, weight in zip(values, weights, strict=True):
         mean, total, n = value, weight, 1
         while pools and pools[-1][0] > mean:

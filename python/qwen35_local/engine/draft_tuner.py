@@ -7,7 +7,8 @@ than a pass without by more than a margin.
 Never much slower than off: what drafts lose against passes without them is paid from a credit, three passes at first,
 which grows by a small share of the time and by what drafts save. There are no more drafts than it could pay for if none
 were accepted. From it come the trials by which a reply without drafts finds that it has become predictable. A reply
-with drafts tries one more, and a pass without, from a second credit, which grows by that share alone.
+with drafts tries one more from a second credit, which grows by that share alone; and now and then a pass without, since
+what that costs is what every gain is measured by.
 """
 
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ TRIAL_SHARE = 0.004  # of the time, for losing against no drafts, and for losing
 START_CREDIT, MOST_CREDIT = 3.0, 8.0  # passes
 FIRST_GAP, LONGEST_GAP = 4, 32  # passes between two trials that do not succeed
 PLAIN_PASSES = 3  # of an engine, before its first draft
+MOST_UNTIL_PLAIN = 48  # passes with drafts until one without; at first 4, then twice as many each time
 LEAST_REACHED = 0.02  # a draft that is accepted more rarely is not thought of
 
 
@@ -76,11 +78,21 @@ class DraftHistory:
         """For losing against passes without drafts."""
         self.trial_credit = 0.0
         """For losing against the best number of drafts."""
+        self._until_plain, self._since_plain = 4, 0
 
     def grow(self, passes: float) -> None:
         """So much time has gone by."""
         self.credit = min(self.credit + TRIAL_SHARE * passes, MOST_CREDIT)
         self.trial_credit = min(self.trial_credit + TRIAL_SHARE * passes, MOST_CREDIT)
+
+    def plain_is_due(self) -> bool:
+        """Before a pass with drafts: whether it had better be one without."""
+        self._since_plain += 1
+        if self._since_plain <= self._until_plain:
+            return False
+        self._until_plain = min(2 * self._until_plain, MOST_UNTIL_PLAIN)
+        self._since_plain = 0
+        return True
 
     def save(self, passes: float) -> None:
         """A pass took so much less than its tokens would have taken without drafts."""
@@ -88,7 +100,8 @@ class DraftHistory:
 
 
 class DraftTuner:
-    """Of one reply. For every pass `choose`, then `note` what became of it."""
+    """Of one reply. For every pass `choose`, then `note` what became of it; after a choice of no drafts some passes may
+    be noted without having been chosen for."""
 
     def __init__(self, history: DraftHistory) -> None:
         self.passes = 0
@@ -105,6 +118,7 @@ class DraftTuner:
         self._drafts = False
         self._is_trial = False
         self._gap, self._since_trial, self._n_trials = FIRST_GAP, 0, 0
+        self._since_choice = 0  # passes
 
     @property
     def tokens_per_pass(self) -> float:
@@ -116,7 +130,9 @@ class DraftTuner:
         passes = costs.each_pass(rows_of_others + 1, rows_of_others + 1 + MOST_DRAFTS)
         plain = _Plan(Choice(None, 0), (), 1.0, passes[0], (rows_of_others + 1) / passes[0])
         best, trials = plain, []
-        self._history.grow(1 / (rows_of_others + 1))
+        self._history.grow(max(self._since_choice, 1) / (rows_of_others + 1))
+        self._since_trial += max(self._since_choice, 1)
+        self._since_choice = 0
         for offer in offers if costs.n_passes >= PLAIN_PASSES else ():
             drafts = costs.each_draft(MOST_DRAFTS) if offer.source == "mtp" else None
             plans = self._plans(offer, passes, drafts, rows_of_others)
@@ -126,19 +142,20 @@ class DraftTuner:
             if own.choice.n < len(plans):
                 trials.append(plans[own.choice.n])
             best = max(best, own, key=_BY_SPEED)
-        if best is not plain:
-            trials.append(plain)
-        elif self._drafts:
+        if best is plain and self._drafts:
             self._gap = 1  # it may have been bad luck
         self._drafts = best is not plain
         self._plain = plain
         self._plan = self._trial(best, trials, rows_of_others) or best
+        if self._plan is not plain and self._history.plain_is_due():
+            self._plan, self._is_trial = plain, False
         return self._plan.choice
 
     def note(self, drafted: int, accepted: int) -> None:
         """After the pass that was chosen for: there were so many drafts, and so many of them were accepted."""
         source = self._plan.choice.source
         self.passes += 1
+        self._since_choice += 1
         self.tokens += 1 + accepted
         saved = self._plain.seconds + accepted / self._plain.speed - self._plan.seconds
         if self._is_trial:
@@ -175,7 +192,6 @@ class DraftTuner:
     def _trial(self, best: _Plan, trials: Sequence[_Plan], rows_of_others: int) -> _Plan | None:
         """One of `trials` now and then, in turn."""
         self._is_trial = False
-        self._since_trial += 1
         if not trials or self._since_trial < self._gap:
             return None
         plan, history = trials[self._n_trials % len(trials)], self._history
