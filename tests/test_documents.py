@@ -59,6 +59,9 @@ RUN = {
     "python -m models.demo.training.loops FILE --limit 60": (
         "python -m models.demo.training.loops {demo} --limit 1 --written 1 --tokens 64"
     ),
+    "python -m models.demo.training.acceptance FILE.gguf": (
+        "python -m models.demo.training.acceptance {demo} --skill story --count 1"
+    ),
     "python -m models.demo.training.evaluate FILE.gguf --count 100": (
         "python -m models.demo.training.evaluate {demo} --count 1"
     ),

@@ -48,6 +48,7 @@ EVALUATED: dict[str, Skill] = {
     "addition": arithmetic.two_digit_addition,
     "tool answer": tools.use_result,
 }
+ASKED = EVALUATED | {"story": stories.story}  # of a story no reply is the right one
 _SHORT = [
     "talk",
     "identity",
@@ -161,11 +162,11 @@ def conversations(seed: int, stage: float = 1.0) -> Iterator[Exchange]:
 
 
 def held_out_prompts(name: str, count: int, seed: int = 1) -> list[Exchange]:
-    """`count` held-out exchanges of one evaluated skill; `recall` spreads its telling and asking over other turns."""
+    """`count` held-out exchanges of one skill of ASKED; `recall` spreads its telling and asking over other turns."""
     rng = Random(f"{name}|{seed}")
     exchanges, seen = [], set()
     for _ in range(count * 30):
-        exchange = draw(EVALUATED[name], rng, True)
+        exchange = draw(ASKED[name], rng, True)
         if name == "recall" and rng.random() < 0.6:
             _spread(rng, exchange, 1.0)
         exchange.system = _system(rng)

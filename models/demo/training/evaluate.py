@@ -11,17 +11,14 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from tokenizers import Tokenizer
 
 from .data import EVALUATED, held_out_prompts, set_thinking, with_system
 from .generate import Generator, Runtime
 from .skills.core import Exchange
-from .text import encode, encode_with_targets, render
-
-if TYPE_CHECKING:
-    from .torch_generate import Torch
+from .text import encode, render
 
 MAX_TOKENS = 220
 TOKENIZER = Path(__file__).parents[1] / "checkpoint/tokenizer.json"
@@ -114,18 +111,6 @@ def table(scores: list[Score]) -> str:
     return "\n".join(lines)
 
 
-def draft_acceptance(model: Torch, tokenizer: Tokenizer, count: int, thinking: bool) -> float:
-    """Share of the draft block's first choices that the main model makes too, on `count` held-out replies per skill."""
-    accepted = drafted = 0
-    for skill in EVALUATED:
-        for exchange in held_out_prompts(skill, count):
-            set_thinking(exchange, thinking)
-            text = render(with_system(exchange), exchange.tools).rstrip("\n")
-            good, total = model.draft_acceptance(*encode_with_targets(tokenizer, text))
-            accepted, drafted = accepted + good, drafted + total
-    return accepted / drafted
-
-
 def load(path: Path, tokenizer_path: Path) -> tuple[Generator, Tokenizer]:
     """The model behind a checkpoint folder or a GGUF file."""
     if path.is_dir():
@@ -157,9 +142,6 @@ def main() -> None:
         for mode in modes
     ]
     print(json.dumps([asdict(s) for s in scores], indent=2) if options.json else table(scores))
-    if options.path.is_dir() and not options.skill and not options.json:
-        shares = [f"{draft_acceptance(cast('Torch', model), tokenizer, 5, mode):.1%}" for mode in modes]
-        print(f"\nfirst draft accepted ({options.mode}): {' '.join(shares)}")
     if options.failures:
         print("\n".join(failures))
 

@@ -28,15 +28,6 @@ class Torch:
         return replies
 
     @torch.no_grad()
-    def draft_acceptance(self, ids: list[int], targets: list[bool]) -> tuple[int, int]:
-        """(accepted, drafted): how often the draft block's first choice is the main model's, over the target tokens."""
-        tokens, wanted = torch.tensor([ids]), torch.tensor([targets])[:, 2:]
-        hidden = self.network.hidden(tokens)
-        main = self.network.logits(hidden[:, 1:-1][wanted]).argmax(-1)
-        draft = self.network.draft_logits(hidden, tokens, wanted).argmax(-1)
-        return int((main == draft).sum()), len(main)
-
-    @torch.no_grad()
     def _batch(self, prompts: list[list[int]], max_tokens: int) -> list[list[int]]:
         longest = max(map(len, prompts))
         ids = torch.tensor([[0] * (longest - len(p)) + p for p in prompts])
