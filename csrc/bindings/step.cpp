@@ -202,13 +202,14 @@ py::list draft_items(Model& model, const py::iterable& items) {
   std::vector<DraftItem> asked;
   for (const py::handle entry : items) {
     const auto item = py::cast<py::tuple>(entry);
-    if (item.size() != 3 && item.size() != 4) {
-      throw InputError("an item to draft for is (sequence, token, most), then perhaps a mask");
+    if (item.size() < 3 || item.size() > 5) {
+      throw InputError("an item to draft for is (sequence, token, most), then perhaps a mask, then perhaps least");
     }
     sequences.push_back(py::cast<std::shared_ptr<Sequence>>(item[0]));
-    masks.push_back(item.size() == 4 ? to_mask(item[3]) : std::vector<std::uint32_t>());
+    masks.push_back(item.size() > 3 ? to_mask(item[3]) : std::vector<std::uint32_t>());
     asked.push_back({sequences.back().get(), to_tokens(py::make_tuple(item[1])).front(),
-                     to_count("most", py::cast<py::int_>(item[2]), 0)});
+                     to_count("most", py::cast<py::int_>(item[2]), 0),
+                     item.size() > 4 ? py::cast<float>(item[4]) : 0.0F});
   }
   for (std::size_t i = 0; i < asked.size(); ++i) asked[i].mask = masks[i];
   std::vector<std::vector<Draft>> found;

@@ -26,6 +26,7 @@ class Drafter {
     std::vector<Draft>* drafts;
     std::vector<Position> positions = {};  // of its pairs
     bool is_over = false;
+    float product = 1.0F;  // of the probabilities
   };
 
   void check(const DraftItem& item) const;
@@ -151,7 +152,10 @@ void Drafter::choose(Backend& ops, Line& line, Tensor row, std::size_t n) {
   }
   if (line.is_over) return;
   const auto token = static_cast<Token>(block_.drafted.token(static_cast<std::size_t>(best[0].id)));
-  line.drafts->push_back({token, static_cast<float>(std::exp(best[0].given - log_sum))});
+  const auto probability = static_cast<float>(std::exp(best[0].given - log_sum));
+  if (edits.allowed.empty()) line.product *= probability;
+  line.is_over = line.product < line.item->least;
+  if (!line.is_over) line.drafts->push_back({token, probability});
 }
 
 std::vector<std::vector<Draft>> Drafter::run() {

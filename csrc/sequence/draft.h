@@ -15,6 +15,7 @@ struct DraftItem {
   Sequence* sequence;                        // that has read at least one token
   Token token;                               // what follows, not read yet
   std::size_t most;                          // drafts wanted, at most the model's
+  float least = 0.0F;                        // drafts end before the product of their probabilities would be below
   std::span<const std::uint32_t> mask = {};  // as of Sampler, for the first draft; empty: every token
 };
 
@@ -24,7 +25,8 @@ struct Draft {
 };
 
 // The drafts for each item, each the most likely one behind those before it: as many as wanted, fewer where no token
-// can be chosen. Items share passes. Throws InputError when the model has no block that drafts, or an item cannot be.
+// can be chosen or one is too unlikely. A first draft under a mask counts as likely, since the mask says what is. Items
+// share passes. Throws InputError when the model has no block that drafts, or an item cannot be.
 std::vector<std::vector<Draft>> draft(Model& model, std::span<const DraftItem> items);
 
 }  // namespace qwen35

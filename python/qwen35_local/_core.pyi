@@ -358,12 +358,19 @@ class Model:
         What ends one item ends it alone and is its result's `error`. Raises InputError for `rows`, and an error of the
         device itself, after which the sequences that took part have to be restored or truncated to 0."""
     def draft(
-        self, items: Iterable[tuple[Sequence, int, int] | tuple[Sequence, int, int, NDArray[np.uint32] | None]]
+        self,
+        items: Iterable[
+            tuple[Sequence, int, int]
+            | tuple[Sequence, int, int, NDArray[np.uint32] | None]
+            | tuple[Sequence, int, int, NDArray[np.uint32] | None, float]
+        ],
     ) -> list[list[tuple[int, float]]]:
-        """What the MTP block drafts for (sequence, token, most[, mask]): at most `most` tokens that may come behind
-        `token`, which itself follows the sequence and is not read yet, each with the probability that the block gives
-        it. `mask` as in Sampler.set_mask, for the first draft. Nothing that the sequences hold changes. Raises
-        InputError without a block that drafts, for sequences without tokens, and for more than Model.drafts."""
+        """What the MTP block drafts for (sequence, token, most[, mask[, least]]): at most `most` tokens that may come
+        behind `token`, which itself follows the sequence and is not read yet, each with the probability that the block
+        gives it. `mask` as in Sampler.set_mask, for the first draft. Drafts end before the product of their
+        probabilities would be below `least`; a first draft under a mask counts as certain. Nothing that the sequences
+        hold changes. Raises InputError without a block that drafts, for sequences without tokens, and for more than
+        Model.drafts."""
     def forward(
         self,
         batch: Seq[

@@ -13,6 +13,7 @@ import pytest
 
 import qwen35_local
 from qwen35_local import Message, Model, ReasoningDelta, Sampling, TextDelta, ToolCall, ToolCallDone, _core, hub
+from qwen35_local.engine.acceptance import MOST_DRAFTS
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.reply import Done, Request
 from qwen35_local.errors import FormatError, InputError, Qwen35Error
@@ -241,7 +242,7 @@ def test_a_stream_is_cancelled_from_another_thread(model: Model, alone: dict[str
     other.join(60)
     reply = stream.result()
     assert reply.finish_reason == "cancelled"
-    assert 1 <= reply.usage.generated_tokens <= 2
+    assert 1 <= reply.usage.generated_tokens <= 2 * (1 + MOST_DRAFTS)  # two passes
     assert model.chat(QUESTIONS[2], sampling=GREEDY).text == alone[QUESTIONS[2]]
 
 

@@ -149,6 +149,22 @@ def test_masks_bind_the_first_draft(tiny: Any) -> None:
     assert model.draft([(sequence, TEXT[9], 3, only_outside)]) == [[]]
 
 
+def test_unlikely_drafts_end_the_chain(tiny: Any) -> None:
+    model = model_of(tiny(mtp=True).path)
+    sequence = _core.Sequence(model)
+    sequence.append(TEXT[:9], logits="none")
+    [all_of_them] = model.draft([(sequence, TEXT[9], 8)])
+    products = np.cumprod([probability for _, probability in all_of_them])
+    assert products[3] > products[4]
+    for n, product in enumerate(products):
+        for least, expected in ((product * 0.999, n + 1), (product * 1.001, n)):
+            [drafts] = model.draft([(sequence, TEXT[9], 8, None, float(least))])
+            assert drafts == all_of_them[:expected]
+    mask = np.full(8, 0xFFFFFFFF, np.uint32)
+    [[first, *rest]] = model.draft([(sequence, TEXT[9], 8, mask, 0.999)])
+    assert first == all_of_them[0] and rest == []
+
+
 def drawn(sequence: _core.Sequence, sampler: _core.Sampler, token: int, n: int) -> list[int]:
     """One token after the other."""
     tokens: list[int] = []

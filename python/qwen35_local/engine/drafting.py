@@ -4,8 +4,7 @@ them; which there are, and how many, changes how fast a reply comes and nothing 
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from qwen35_local import _core
 from qwen35_local.engine.acceptance import MOST_DRAFTS
@@ -25,11 +24,15 @@ class Propose(Protocol):
         """`spare_rows`: of keys and values, that all lines together may take for drafts."""
 
     def took(self, lines: Sequence[Line], n_rows: int, seconds: float) -> None:
-        """The end of a pass with these lines and nothing else, of so many rows."""
+        """The end of a pass with these lines and nothing else, of so many rows. `seconds` are the pass' and a token's
+        share of what became of its tokens."""
 
 
-@dataclass(frozen=True)
-class _Asked:
+THOUGHT_SHARE = 0.01  # of the time, for finding that drafts do not pay
+LONGEST_REST = 31  # passes
+
+
+class _Asked(NamedTuple):
     line: Line
     n: int
 
@@ -41,49 +44,70 @@ class Drafting:
         self._fixed = drafts if isinstance(drafts, int) else None
         self._history = DraftHistory()
         self._costs: dict[int, PassCosts] = {}  # by the number of lines
+        self._thought_seconds = 0.0  # of late, for one line
 
     def propose(self, model: _core.Model, lines: Sequence[Line], spare_rows: int) -> None:
+        started = time.monotonic()
         costs = self._costs.setdefault(len(lines), PassCosts())
         n_rows = sum(len(line.generation.pending) for line in lines)
         spare = min(spare_rows, model.pass_rows - n_rows)
         asked: list[_Asked] = []
         for n, line in enumerate(lines):
-            line.tuner = line.tuner or DraftTuner(self._history)
+            if line.rest:
+                line.rest -= 1
+                continue
             most = min(MOST_DRAFTS, model.drafts, spare // (len(lines) - n), line.room)
-            copied = line.lookup.draft(most)
-            offers = [Offer("copy", len(copied.tokens), copied.matched)] if copied.tokens else []
-            if has_block(model) and most and len(line.generation.pending) == 1:
-                offers.append(Offer("mtp", most))
-            own = len(line.generation.pending)
-            choice = line.tuner.choose(offers, costs, n_rows - own) if self._fixed is None else self._first(offers)
+            choice, copied = self._choose(model, line, most, n_rows, costs)
             if choice.source == "copy":
-                line.put(copied.tokens[: choice.n])
+                line.put(copied[: choice.n])
             elif choice.source == "mtp":
                 asked.append(_Asked(line, choice.n))
+            elif self._fixed is None:
+                share = self._thought_seconds / (THOUGHT_SHARE * costs.pass_seconds(n_rows))
+                line.rest = min(LONGEST_REST, int(share))
             n_rows += choice.n
             spare -= choice.n
+        thought = (time.monotonic() - started) / len(lines)
+        self._thought_seconds += 0.1 * (thought - self._thought_seconds)
         if asked:
-            self._ask_block(model, asked, costs)
+            self._ask_block(model, asked, costs, self._least(costs, lines), started)
+
+    def _choose(
+        self, model: _core.Model, line: Line, most: int, n_rows: int, costs: PassCosts
+    ) -> tuple[Choice, list[int]]:
+        """How many drafts of which source, and what there is to copy. `n_rows`: of the pass so far."""
+        own = len(line.generation.pending)
+        copied = line.lookup.draft(most)
+        offers = [Offer("copy", len(copied.tokens), copied.matched)] if copied.tokens else []
+        if most and own == 1 and has_block(model):
+            offers.append(Offer("mtp", most))
+        if self._fixed is None:
+            line.tuner = line.tuner or DraftTuner(self._history)
+            return line.tuner.choose(offers, costs, n_rows - own), copied.tokens
+        for offer in offers:
+            return Choice(offer.source, min(offer.n, self._fixed)), copied.tokens
+        return Choice(None, 0), []
 
     def took(self, lines: Sequence[Line], n_rows: int, seconds: float) -> None:
         self._costs.setdefault(len(lines), PassCosts()).note_pass(n_rows, seconds)
 
-    def _first(self, offers: Sequence[Offer]) -> Choice:
-        assert self._fixed is not None
-        for offer in offers:
-            return Choice(offer.source, min(offer.n, self._fixed))
-        return Choice(None, 0)
+    def _least(self, costs: PassCosts, lines: Sequence[Line]) -> float:
+        """How likely one more draft has to be accepted to be worth its time, by the rate without drafts."""
+        if self._fixed is not None:
+            return 0.0
+        n_rows = len(lines)
+        plain = costs.pass_seconds(n_rows)
+        return n_rows * (costs.pass_seconds(n_rows + 1) - plain + costs.draft_seconds(1)) / plain
 
     @staticmethod
-    def _ask_block(model: _core.Model, asked: Sequence[_Asked], costs: PassCosts) -> None:
-        started = time.monotonic()
-        items = [
-            (each.line.sequence, each.line.generation.pending[-1], each.n, each.line.generation.mask) for each in asked
-        ]
+    def _ask_block(model: _core.Model, asked: Sequence[_Asked], costs: PassCosts, least: float, started: float) -> None:
+        """`started`: when thinking of drafts began, which is part of what they cost."""
+        items = [(line.sequence, line.generation.pending[-1], n, line.generation.mask, least) for line, n in asked]
         drafted = model.draft(items)
-        costs.note_draft(max(each.n for each in asked), time.monotonic() - started)
-        for each, drafts in zip(asked, drafted, strict=True):
-            each.line.put([token for token, _ in drafts])
+        steps = max(min(len(drafts) + 1, n) for (_, n), drafts in zip(asked, drafted, strict=True))
+        costs.note_draft(steps, time.monotonic() - started)
+        for (line, n), drafts in zip(asked, drafted, strict=True):
+            line.put([token for token, _ in drafts], gave_up=len(drafts) < n)
 
 
 def most_drafts(drafts: Drafts) -> int:

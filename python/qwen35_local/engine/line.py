@@ -1,5 +1,7 @@
 """A reply, and the sequence that it is written on."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from qwen35_local import _core
@@ -15,11 +17,14 @@ class Line:
     """From pass to pass: drafts are put on it (`put`), `part` takes them along, `took` keeps those that were drawn."""
 
     tuner: DraftTuner | None = None
+    rest = 0
+    """Passes for which no drafts are thought of."""
 
     def __init__(self, generation: Generation, sequence: _core.Sequence) -> None:
         self.generation = generation
         self.sequence = sequence
         self.drafts: list[int] = []
+        self._gave_up = False
         self._lookup: CopyLookup | None = None
 
     @property
@@ -36,9 +41,10 @@ class Line:
         behind = len(self.sequence) + len(self.generation.pending)
         return max(0, min(self.generation.room - 1, self.sequence.context_tokens - behind - 1))
 
-    def put(self, drafts: list[int]) -> None:
-        """For the next pass."""
+    def put(self, drafts: Sequence[int], *, gave_up: bool = False) -> None:
+        """For the next pass. `gave_up`: one more was thought of, and is too unlikely."""
         self.drafts = self.generation.look_ahead(drafts)
+        self._gave_up = gave_up and len(self.drafts) == len(drafts)
 
     def part(self, logprobs: int | None) -> Part:
         tokens = np.array([*self.generation.pending, *self.drafts], np.int32)
@@ -59,9 +65,9 @@ class Line:
             reply.drafted_tokens += n_drafts
             reply.accepted_tokens += n_stand - 1
         if self.tuner is not None:
-            self.tuner.note(n_drafts, len(result.sampled) - 1)
+            self.tuner.note(n_drafts + self._gave_up, len(result.sampled) - 1)
             reply.saved_seconds = self.tuner.seconds_saved
         if self._lookup is not None:
             self._lookup.extend(reply.written[n_written:])
-        self.drafts = []
+        self.drafts, self._gave_up = [], False
         return told

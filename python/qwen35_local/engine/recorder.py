@@ -20,6 +20,8 @@ class Passes:
     def __init__(self, model: _core.Model, random: Random) -> None:
         self.rows: dict[int, Logits] = {}
         """What so many tokens were followed by, [V], from the end of the last prompt on."""
+        self.drawn: set[int] = set()
+        """Places of the tokens that a sampler drew behind the first one; others were put into the reply."""
         self.random = random
         self._model = model
         self._other = self._another()
@@ -29,6 +31,8 @@ class Passes:
 
     def _evaluated(self, model: _core.Model, part: Part) -> _core.StepResult:
         """The result of the pass with its last rows."""
+        if part.sampler is not None:  # tokens behind the first are not those that were drawn ahead
+            self.drawn = {place for place in self.drawn if place <= len(part.sequence)}
         while True:
             mine = self._item(part)
             items = self._with_another(mine)
@@ -41,6 +45,7 @@ class Passes:
                 first = len(part.sequence) - part.uncertain
                 for n in range(part.uncertain + 1):
                     self.rows[first + n] = result.logits[n - part.uncertain - 1]
+                self.drawn.update(range(first, first + len(result.sampled)))
             return result
 
     @staticmethod
@@ -76,7 +81,7 @@ class Recorder(CachedSequence):
 
     def taken_logits(self) -> Logits:
         logits = super().taken_logits()
-        self.passes.rows = {len(self): logits}
+        self.passes.rows, self.passes.drawn = {len(self): logits}, {len(self)}
         return logits
 
 

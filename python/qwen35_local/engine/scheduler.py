@@ -267,14 +267,16 @@ class Scheduler:
             task.slot.begin_pass()
         together = [*(part for _, parts in writing for part in parts), *(part for _, part in reading)]
         with self._pace.timing(n_writing, n_reading) as timed:
-            results = iter(self._evaluate(self._live.model, together))
-        if self._drafting is not None and not reading:
-            self._drafting.took(lines, n_writing, timed.seconds)
+            found = self._evaluate(self._live.model, together)
+        results, ended = iter(found), time.monotonic()
         for task, parts in writing:
             mine = [next(results) for _ in parts]
             with self._failing(task):
                 task.took(mine)
                 self._release_if_over(task)
+        if self._drafting is not None and lines and not reading:
+            n_drawn = sum(len(result.sampled) for result in found)
+            self._drafting.took(lines, n_writing, timed.seconds + (time.monotonic() - ended) / max(n_drawn, 1))
         for task, _ in reading:
             result = next(results)
             with self._failing(task):
