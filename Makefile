@@ -65,7 +65,7 @@ isas: build
 SEEDED_TESTS := tests/kernels/test_rows.py tests/kernels/test_route.py tests/kernels/test_norm_rope_append.py \
   tests/kernels/test_top_k.py
 SIMT_TESTS := tests/devices tests/model/test_logits.py tests/sequence/test_paging.py \
-  tests/sequence/test_step.py tests/sequence/test_input_rows.py tests/cli/test_question.py
+  tests/sequence/test_draft.py tests/sequence/test_step.py tests/sequence/test_input_rows.py tests/cli/test_question.py
 simt: build
 	export QWEN35_SIMT=$(CURDIR)/build/core/simt/libcuda.so.1; \
 	$(BIN)/python -m pytest tests/kernels -k cuda && \

@@ -45,6 +45,7 @@ class Drafting:
         self._history = DraftHistory()
         self._costs: dict[int, PassCosts] = {}  # by the number of lines
         self._thought_seconds = 0.0  # of late, for one line
+        self._has_block: bool | None = None
 
     def propose(self, model: _core.Model, lines: Sequence[Line], spare_rows: int) -> None:
         started = time.monotonic()
@@ -79,7 +80,9 @@ class Drafting:
         own = len(line.generation.pending)
         copied = line.lookup.draft(most)
         offers = [Offer("copy", len(copied.tokens), copied.matched)] if copied.tokens else []
-        if most and own == 1 and has_block(model):
+        if self._has_block is None:
+            self._has_block = has_block(model)
+        if most and own == 1 and self._has_block:
             offers.append(Offer("mtp", most))
         if self._fixed is None:
             line.tuner = line.tuner or DraftTuner(self._history)
