@@ -13,6 +13,13 @@
 
 namespace qwen35 {
 
+namespace {
+
+constexpr std::size_t kLikely =
+    64;  // tokens that a draft's probability is among: to sum up all takes longer than a layer
+
+}  // namespace
+
 class Drafter {
  public:
   Drafter(Model& model, std::span<const DraftItem> items);
@@ -143,17 +150,19 @@ void Drafter::choose(Backend& ops, const Activations& s, std::size_t n) {
 void Drafter::choose(Backend& ops, Line& line, Tensor row, std::size_t n) {
   LogitEdits edits;
   if (n == 0) edits.allowed = line.mask;
-  Candidate best[1];
-  double log_sum = 0.0;
+  Candidate best[kLikely];
+  std::size_t found = 0;
   try {
-    line.is_over = ops.top_k(best, row, edits, &log_sum) == 0;
+    found = ops.top_k(best, row, edits);
   } catch (const InputError&) {  // a logit that is none: there is nothing to draft here
-    line.is_over = true;
   }
+  line.is_over = found == 0;
   if (line.is_over) return;
   const auto token = static_cast<Token>(block_.drafted.token(static_cast<std::size_t>(best[0].id)));
-  const auto probability = static_cast<float>(std::exp(best[0].given - log_sum));
-  if (edits.allowed.empty()) line.product *= probability;
+  double sum = 0.0;
+  for (std::size_t i = 0; i < found; ++i) sum += std::exp(best[i].logit - best[0].logit);
+  const auto probability = static_cast<float>(1.0 / sum);
+  line.product *= probability;
   line.is_over = line.product < line.item->least;
   if (!line.is_over) line.drafts->push_back({token, probability});
 }

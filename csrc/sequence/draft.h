@@ -21,11 +21,11 @@ struct DraftItem {
 
 struct Draft {
   Token token;
-  float probability;  // that the block gives it, among the tokens that it drafts from
+  float probability;  // that the block gives it, among the 64 that it finds the most likely
 };
 
 // The drafts for each item, each the most likely one behind those before it: as many as wanted, fewer where no token
-// can be chosen or one is too unlikely. A first draft under a mask counts as likely, since the mask says what is. Items
+// can be chosen or one is too unlikely. Items
 // share passes. Throws InputError when the model has no block that drafts, or an item cannot be.
 std::vector<std::vector<Draft>> draft(Model& model, std::span<const DraftItem> items);
 

@@ -367,10 +367,9 @@ class Model:
     ) -> list[list[tuple[int, float]]]:
         """What the MTP block drafts for (sequence, token, most[, mask[, least]]): at most `most` tokens that may come
         behind `token`, which itself follows the sequence and is not read yet, each with the probability that the block
-        gives it. `mask` as in Sampler.set_mask, for the first draft. Drafts end before the product of their
-        probabilities would be below `least`; a first draft under a mask counts as certain. Nothing that the sequences
-        hold changes. Raises InputError without a block that drafts, for sequences without tokens, and for more than
-        Model.drafts."""
+        gives it among the 64 likeliest. `mask` as in Sampler.set_mask, for the first draft. Drafts end before the
+        product of their probabilities would be below `least`. Nothing that the sequences hold changes. Raises
+        InputError without a block that drafts, for sequences without tokens, and for more than Model.drafts."""
     def forward(
         self,
         batch: Seq[
