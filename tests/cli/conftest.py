@@ -10,6 +10,7 @@ from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDone
 from qwen35_local.chat.messages import Message, ToolCall
 from qwen35_local.chat.presets import preset
 from qwen35_local.chat.wishes import OutputFormat
+from qwen35_local.engine.job import Job
 from qwen35_local.engine.reply import Done, Event, Request, Usage
 from qwen35_local.engine.reply_log import ReplyLog
 
@@ -36,19 +37,13 @@ class ScriptedEngine:
     def preset(self, *, thinking: bool) -> object:
         return preset("qwen3.5", "thinking" if thinking else "instruct")
 
-    def cancel(self) -> None:
-        pass
-
-    def answer_now(self) -> None:
-        pass
-
     def prefill_ahead(self, request: Request, reply: Message) -> None:
         self.prefilled.append(reply)
 
     def close(self) -> None:
         pass
 
-    def reply(self, request: Request, *, progress: Callable[[int, int], None]) -> Iterator[Event]:
+    def reply(self, request: Request, *, progress: Callable[[int, int], None], job: Job) -> Iterator[Event]:
         self.requests.append(request)
         said = self.script.pop(0)
         if isinstance(said, ToolCall):

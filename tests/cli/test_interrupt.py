@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,25 +76,68 @@ def test_what_waits_for_an_end_is_ended_at_once(comes: str) -> None:
     """And the rest is done in peace."""
     interrupt.end_in_order()
     steps = []
+
+    def wait() -> None:
+        steps.append("waits")
+        with interrupt.undisturbed():
+            if comes == "within what is kept there":
+                signal.raise_signal(signal.SIGHUP)
+            steps.append("kept")
+        steps.append("waits again")
+        signal.raise_signal(signal.SIGHUP)
+        steps.append("not ended")
+
     with pytest.raises(SystemExit) as ended, interrupt.undisturbed():
         if comes == "before":
             signal.raise_signal(signal.SIGHUP)
         try:
-            with interrupt.disturbed():
-                steps.append("waits")
-                with interrupt.undisturbed():
-                    if comes == "within what is kept there":
-                        signal.raise_signal(signal.SIGHUP)
-                    steps.append("kept")
-                steps.append("waits again")
-                signal.raise_signal(signal.SIGHUP)
-                steps.append("not ended")
+            interrupt.disturbed(wait)
         finally:
             signal.raise_signal(signal.SIGHUP)
             steps.append("left")
     ended_at = {"before": [], "inside": ["waits", "kept", "waits again"]}
     assert steps == [*ended_at.get(comes, ["waits", "kept"]), "left"]
     assert ended.value.code == 128 + signal.SIGHUP
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_reply_is_cancelled_and_ends_first(number: int) -> None:
+    """Nothing that is at work is cut, but what waits for a terminal is."""
+    interrupt.end_in_order()
+    steps: list[str] = []
+    with pytest.raises(SystemExit) as ended, interrupt.interruptible(lambda: steps.append("cancelled")):
+        signal.raise_signal(number)
+        steps.append("at work")
+        interrupt.disturbed(lambda: steps.append("not shown"))
+    assert steps == ["cancelled", "at work"]
+    assert ended.value.code == 128 + number
+    signal.signal(number, signal.SIG_DFL)
+    interrupt.end_in_order()
+    with pytest.raises(SystemExit):  # what follows is neither held nor cancelled
+        signal.raise_signal(number)
+    assert steps == ["cancelled", "at work"]
+
+
+class Dropped:
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __del__(self) -> None:
+        signal.raise_signal(self._number)
+
+
+@pytest.mark.usefixtures("handlers")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_comes_while_an_object_is_let_go_of_comes_again(
+    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+    interrupt.end_in_order()
+    with pytest.raises((SystemExit, KeyboardInterrupt)):
+        Dropped(number)
+        time.sleep(60)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.usefixtures("handlers")

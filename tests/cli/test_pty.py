@@ -6,6 +6,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,21 @@ def test_esc_ends_the_thinking_and_other_keys_wait(tmp_path: Path, terminals: li
     assert "(the thinking was ended to answer now)" in shown
     assert terminal.modes() == modes
     assert terminal.close() == 128 + signal.SIGHUP
+
+
+def test_a_terminal_that_takes_nothing_keeps_no_program(tmp_path: Path, terminals: list[Terminal]) -> None:
+    """As after Ctrl-S."""
+    bias = [word for token in ("</think>", "<|im_end|>") for word in ("--logit-bias", f"{token}=-inf")]
+    terminal = Terminal(tmp_path, "--think", "--max-tokens", "30000", "--no-break-loops", *bias)
+    terminals.append(terminal)
+    terminal.wait_for("Ctrl-D: leave.*›")
+    terminal.type("What is 12 + 30?\r")
+    terminal.wait_for(r"thinking… \(Esc: answer now\).*\w")
+    terminal.type("\x13")
+    time.sleep(1)
+    assert terminal.program.poll() is None
+    terminal.program.terminate()
+    assert terminal.program.wait(PATIENCE_SECONDS) == 128 + signal.SIGTERM
 
 
 def test_the_terminal_is_as_it_was_when_a_reply_is_ended_from_outside(

@@ -120,7 +120,7 @@ def test_think_takes_a_budget(scripted: Any, capsys: pytest.CaptureFixture[str])
 def test_why_thinking_ended_and_a_loop_are_told(scripted: Any, capsys: pytest.CaptureFixture[str]) -> None:
     repl = conversation(scripted)
     done = Done("loop", Message("assistant", "so so so"), Usage(), notes=("the thinking repeated itself",))
-    repl.session.engine.reply = lambda request, progress: iter([done])  # type: ignore[method-assign,assignment]
+    repl.session.engine.reply = lambda request, progress, job: iter([done])  # type: ignore[method-assign,assignment]
     repl.take("hello")
     out = capsys.readouterr().out
     assert "(the thinking repeated itself)" in out
@@ -329,9 +329,9 @@ def test_the_reply_is_settled_and_what_was_compacted_is_gone(
     assert [message.text for message in engine.prefilled] == ["one"]
     original = engine.reply
 
-    def full(request: Any, *, progress: Any) -> Any:
+    def full(request: Any, **options: Any) -> Any:
         yield Compacted(tuple(request.messages[:2]), 99, 40)
-        yield from original(request, progress=progress)
+        yield from original(request, **options)
 
     monkeypatch.setattr(engine, "reply", full)
     repl.take("b")

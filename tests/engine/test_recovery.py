@@ -124,10 +124,12 @@ def test_of_several_those_at_work_are_lost_and_those_that_wait_are_answered() ->
 
         return put
 
-    with engine._scheduler.at_rest():
+    def ask() -> None:
         for n in range(3):
             engine.submit(request(FIRST), sink(n))
         faults.are_due = True
+
+    engine._scheduler.at_rest(ask)
     assert all(event.wait(60) for event in over)
     lost, *answered = (one[-1] for one in told)
     assert isinstance(lost, Failed) and isinstance(lost.error, DeviceError)
@@ -148,9 +150,11 @@ def test_those_that_wait_for_a_model_that_cannot_be_loaded_are_told() -> None:
             told.append(one)
             over[len(told) - 1].set()
 
-    with engine._scheduler.at_rest():
+    def ask() -> None:
         for _ in over:
             engine.submit(request(FIRST), sink)
         faults.are_due = True
+
+    engine._scheduler.at_rest(ask)
     assert all(event.wait(60) for event in over)
     assert [type(one.error) for one in told if isinstance(one, Failed)] == [DeviceError, Unavailable]

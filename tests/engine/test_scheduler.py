@@ -207,10 +207,13 @@ def test_users_take_turns(demo: _core.Model) -> None:
 
     engine = Engine(demo, limits=Limits(parallel=2))
     clients = []
-    with engine._scheduler.at_rest():
+
+    def ask_all() -> None:
         for name in ("much",) * 4 + ("little",):
             clients.append(Named(name))
             clients[-1].ask(engine, request(f"Hello! {len(clients)}", system=None), user=name)
+
+    engine._scheduler.at_rest(ask_all)
     for client in clients:
         assert client.done.reason in ("stop", "length")
     assert order.index("little") == 1
@@ -413,8 +416,11 @@ def test_one_that_comes_while_a_step_looks_at_those_that_wait(
     monkeypatch.setattr(engine._scheduler, "_follows_another", while_one_comes)
     asked = [request(text) for text in QUESTIONS[:3]]
     clients = [Client() for _ in asked]
-    with engine._scheduler.at_rest():
+
+    def ask_all() -> None:
         for client, each in zip(clients, asked, strict=True):
             client.ask(engine, each)
+
+    engine._scheduler.at_rest(ask_all)
     assert [client.done.message for client in clients] == [alone(demo, each).message for each in asked]
     assert late.done.reason in ("stop", "length")

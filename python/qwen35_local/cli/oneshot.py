@@ -11,6 +11,7 @@ from qwen35_local.cli.interrupt import interruptible
 from qwen35_local.cli.progress import bar
 from qwen35_local.cli.session import Session
 from qwen35_local.cli.terminal import StyledWriter, has_style
+from qwen35_local.engine.job import Job
 from qwen35_local.engine.reply import Compacted, Done, Event, Logprobs, TokenLogprob, WhenFull
 from qwen35_local.errors import DeviceError
 
@@ -19,10 +20,10 @@ def answer(session: Session, question: str, *, as_json: bool) -> int:
     """Prints the reply to `question`; returns the exit code: 0, or 130 when interrupted."""
     session.messages.append(Message("user", question))
     show = JsonPrinter(session.n) if as_json else TextPrinter(session.when_full)
-    code = 0
-    with bar("prefill", "tok") as progress, interruptible(session.engine.cancel), advising(session.when_full):
+    code, job = 0, Job()
+    with bar("prefill", "tok") as progress, interruptible(job.cancel), advising(session.when_full):
         try:
-            for event in session.engine.reply(session.request(), progress=progress):
+            for event in session.engine.reply(session.request(), progress=progress, job=job):
                 show(event)
                 if isinstance(event, Done) and event.reason == "cancelled":
                     code = 130

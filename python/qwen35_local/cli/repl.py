@@ -15,6 +15,7 @@ from qwen35_local.cli.progress import bar
 from qwen35_local.cli.session import Session, last_said
 from qwen35_local.cli.session_store import SessionStore
 from qwen35_local.cli.terminal import StyledWriter, printable_line
+from qwen35_local.engine.job import Job
 from qwen35_local.engine.reply import Compacted, Done, Event
 from qwen35_local.errors import DeviceError, Qwen35Error
 from qwen35_local.units import counted
@@ -42,8 +43,7 @@ class Repl:
         self.prefill_ahead()
         with undisturbed():
             try:
-                with disturbed():
-                    self._talk()
+                disturbed(self._talk)
             finally:
                 self.session.engine.close()
                 self.keep_state()
@@ -122,16 +122,16 @@ class Repl:
     def _one_reply(self) -> Message | None:
         view = ReplyView(self.pen, has_key=has_answer_key())
         done: Done | None = None
-        engine, session = self.session.engine, self.session
+        engine, session, job = self.session.engine, self.session, Job()
         try:
             self._recover()
             with (
                 bar("prefill", "tok") as progress,
-                interruptible(engine.cancel),
-                answer_key(engine.answer_now),
+                interruptible(job.cancel),
+                answer_key(job.answer_now),
                 advising(session.when_full),
             ):
-                for event in engine.reply(session.request(), progress=progress):
+                for event in engine.reply(session.request(), progress=progress, job=job):
                     view.show(event)
                     if isinstance(event, Compacted):
                         del session.messages[: len(event.messages)]

@@ -9,6 +9,8 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
+from qwen35_local.cli.interrupt import disturbed
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
@@ -30,7 +32,8 @@ def prepare() -> None:
 
 class Output(io.RawIOBase):
     """A stream under which a reader may go away. stdout then raises SystemExit, 141 when nobody reads, 129 when its
-    terminal is gone, else 2 with a message; stderr goes on in silence. What is written after that is dropped."""
+    terminal is gone, else 2 with a message; stderr goes on in silence. What is written after that is dropped, and so it
+    is once the program was asked to end while it waited for a reader."""
 
     def __init__(self, raw: io.RawIOBase, *, is_stdout: bool) -> None:
         self._raw = raw
@@ -48,12 +51,18 @@ class Output(io.RawIOBase):
         return self._is_terminal
 
     def write(self, data: "ReadableBuffer") -> int:
+        return disturbed(lambda: self._write(data))  # by a request to end, while it waits for whoever reads
+
+    def _write(self, data: "ReadableBuffer") -> int:
         try:
             while not self._is_gone:
                 written = self._raw.write(data)
                 if written is not None:
                     return written
                 select.select([], [self], [])  # whoever started us has made it non-blocking
+        except SystemExit:  # nobody took it until then, and the end does not wait for them
+            self._is_gone = True
+            raise
         except OSError as error:
             self._is_gone = True
             if self._is_stdout:

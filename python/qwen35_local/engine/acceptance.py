@@ -58,12 +58,13 @@ class Acceptance:
     def rates(self) -> list[float]:
         """By kind. By how much the odds of one differ from what is expected is expected of the next one too."""
         if self._rates is None:
-            self._rates, differs = [], 1.0
+            rates, differs = [], 1.0
             for tried, accepted, before in zip(self._tried, self._accepted, self._expected, strict=True):
                 odds = before / (1 - before)
                 likely = odds * differs / (1 + odds * differs)
                 rate = (accepted + self._weight * likely) / (tried + self._weight)
                 rate = min(0.995, max(0.005, rate))
                 differs = rate / (1 - rate) / odds
-                self._rates.append(rate)
+                rates.append(rate)
+            self._rates = rates
         return self._rates

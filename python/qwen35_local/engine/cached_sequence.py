@@ -120,6 +120,7 @@ class CachedSequence:
             common, rest = found.common, found.rest
         parts = (common, rest[:8], wanted[common : common + 8]) if len(rest) and common < len(wanted) else (None,)
         if found.entry is not None and snapshot is not None:
+            self.logits = None  # those of where it stood
             self._sequence.restore(snapshot)
             self.logits, self._is_whole = found.entry.logits, True
             self.cache.touch(found.entry)

@@ -5,7 +5,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any, Self
 
 from qwen35_local import _core
@@ -15,7 +16,7 @@ from qwen35_local.chat.presets import SETTINGS, Sampling, preset
 from qwen35_local.chat.prompt import Prompt
 from qwen35_local.chat.template import Template
 from qwen35_local.chat.verbatim import VerbatimParser
-from qwen35_local.engine.cache import Disk, Entry, Logits, PrefixCache
+from qwen35_local.engine.cache import Disk, Entry, PrefixCache
 from qwen35_local.engine.cached_sequence import CachedSequence, Evaluate, Start, evaluate
 from qwen35_local.engine.drafting import Propose
 from qwen35_local.engine.encoding import Encoded, Vision
@@ -24,7 +25,7 @@ from qwen35_local.engine.generation import Generation
 from qwen35_local.engine.job import Failed, Job, Reading, Sink, Told
 from qwen35_local.engine.limits import ONE_AT_A_TIME, Limits
 from qwen35_local.engine.live import Live, Loaded
-from qwen35_local.engine.prompts import Prompts, check_room
+from qwen35_local.engine.prompts import Prefilled, Prompts, check_room
 from qwen35_local.engine.reply import Compacted, Completion, Difference, Done, Event, Reply, Request, Reuse
 from qwen35_local.engine.reply_log import ReplyLog, Written
 from qwen35_local.engine.scheduler import Scheduler
@@ -37,15 +38,6 @@ from qwen35_local.text.tokenizer import Tokenizer
 
 # Settings that a file may bring, and their keys under `general.sampling`.
 _OWN_SAMPLING = {"temperature": "temp", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
-
-
-@dataclass
-class Prefilled:
-    """A prompt that was read: its tokens, the logits [V] that follow, and where its reading started."""
-
-    encoded: Encoded
-    start: Start
-    logits: Logits
 
 
 class Engine:
@@ -111,8 +103,6 @@ class Engine:
     def close(self) -> None:
         """Ends idle work, and returns between two passes. The engine stays usable."""
         self._scheduler.drop_idle()
-        with self._scheduler.at_rest():
-            pass
 
     @property
     def model(self) -> _core.Model:
@@ -136,14 +126,18 @@ class Engine:
         Whatever asks for a reply does this first. Raises what loading raises; it can be tried again then."""
         if not self.has_failed or self._reload is None:
             return
-        self.close()
-        with self._scheduler.at_rest():
+        reload = self._reload
+
+        def load_again() -> None:
             if not self.has_failed:
                 return  # another thread was first
             self.cache.clear()
             self.cache.disk = None
-            loaded = self._live.replace(self._reload)
+            loaded = self._live.replace(reload)
             self.cache.disk, self.identity, self._device_note = loaded.disk, loaded.identity, loaded.device_note
+
+        self.close()
+        self._scheduler.at_rest(load_again)
 
     @property
     def context_tokens(self) -> int:
@@ -233,8 +227,8 @@ class Engine:
         task, dropped = self._task(asked, job)
         if dropped is not None:
             yield dropped
-        self._scheduler.add(task)
         try:
+            self._scheduler.add(task)
             while told or not task.is_settled:
                 if not told:
                     self._scheduler.drive(lambda: bool(told) or task.is_settled)
@@ -326,9 +320,13 @@ class Engine:
         self.recover()
         encoded, _ = self._prompts.fitting(request, self.context_tokens)
         prompt = encoded.model_input
-        with self._live.noting_failure(), self._scheduler.at_rest():
+
+        def read() -> Prefilled:
             start = self._cached.seek(prompt)
             return Prefilled(encoded, start, self._cached.read(prompt, encoded.checkpoints))
+
+        with self._live.noting_failure():
+            return self._scheduler.at_rest(read)
 
     def prefill_ahead(self, request: Request, reply: Message) -> None:
         """Reads, in the background, what the next prompt will begin with when the conversation goes on from `reply` to
@@ -358,19 +356,19 @@ class Engine:
                     path = self.cache.path(self.encode(replace(request, messages=prompt)).model_input.keys)
                     kept |= dict.fromkeys([*path[:1], *path[-2:]])
         for entry in kept:
-            with self._scheduler.at_rest():
-                snapshot = self.cache.fetch(entry)
+            snapshot = self._scheduler.at_rest(partial(self.cache.fetch, entry))
             if snapshot is not None:
                 yield entry, snapshot
 
-    def parked(self) -> Iterator[tuple[Entry, _core.Snapshot]]:
+    def parked(self) -> list[tuple[Entry, _core.Snapshot]]:
         """All snapshots in memory, those of what the sequences hold now among them; between two passes."""
-        with self._scheduler.at_rest():
+
+        def park() -> list[tuple[Entry, _core.Snapshot]]:
             for slot in self._live.slots(self.limits.parallel):
                 slot.park()
-            for entry in self.cache:
-                if entry.snapshot is not None:
-                    yield entry, entry.snapshot
+            return [(entry, entry.snapshot) for entry in self.cache if entry.snapshot is not None]
+
+        return self._scheduler.at_rest(park)
 
     def finish_idle(self) -> None:
         """Waits for the end of idle work. Raises what made it fail."""

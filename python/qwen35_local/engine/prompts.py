@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from qwen35_local.chat.messages import Message
 from qwen35_local.chat.template import Template
+from qwen35_local.engine.cache import Logits
+from qwen35_local.engine.cached_sequence import Start
 from qwen35_local.engine.compaction import shortened
 from qwen35_local.engine.encoding import Encoded, Vision, encode
 from qwen35_local.engine.generation import REPLY_TOKENS
@@ -13,6 +15,15 @@ from qwen35_local.engine.reply import Compacted, ContextFull, Request
 from qwen35_local.engine.reply_log import ReplyLog
 from qwen35_local.errors import TemplateError
 from qwen35_local.text.tokenizer import Tokenizer
+
+
+@dataclass
+class Prefilled:
+    """A prompt that was read: its tokens, the logits [V] that follow, and where its reading started."""
+
+    encoded: Encoded
+    start: Start
+    logits: Logits
 
 
 class Prompts:

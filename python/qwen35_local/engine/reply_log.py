@@ -53,8 +53,8 @@ class ReplyLog:
     def keep(self, written: Written) -> None:
         with self._lock:
             self._forget(written)
-            self._replies[_identity(written)] = written
             self._by_text.setdefault(_key(written.message), []).append(written)
+            self._replies[_identity(written)] = written
             while len(self._replies) > self._limit:
                 self._forget(next(iter(self._replies.values())))
 
@@ -92,12 +92,16 @@ class ReplyLog:
             return [written for written in self._replies.values() if _key(written.message) in said]
 
     def _forget(self, written: Written) -> None:
-        known = self._replies.pop(_identity(written), None)
-        if known is not None:
-            same = self._by_text[_key(known.message)]
+        """In an order that an interrupt may cut anywhere."""
+        known = self._replies.get(_identity(written))
+        if known is None:
+            return
+        same = self._by_text.get(_key(known.message), [])
+        if known in same:
             same.remove(known)
-            if not same:
-                del self._by_text[_key(known.message)]
+        if not same:
+            self._by_text.pop(_key(known.message), None)
+        del self._replies[_identity(written)]
 
 
 def _identity(written: Written) -> tuple[str, str, tuple[int, ...]]:

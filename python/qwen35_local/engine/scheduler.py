@@ -20,6 +20,7 @@ from qwen35_local.engine.live import Live
 from qwen35_local.engine.pace import Pace
 from qwen35_local.engine.reply import Reuse
 from qwen35_local.engine.task import Task
+from qwen35_local.engine.turns import T, Turns
 from qwen35_local.errors import Busy, Cancelled, DeviceError, OutOfMemory
 
 IDLE_CHUNK_TOKENS = 64  # how soon idle work gives way
@@ -53,66 +54,36 @@ class Scheduler:
         self._waiting: list[Task] = []
         self._running: list[Task] = []
         self._places = limits.parallel  # fewer after one of several found no memory
-        self._changed = threading.Condition()
-        self._stepping_thread: int | None = None
-        self._resting = 0  # threads that wait to be `at_rest`
+        self._adding = threading.Lock()
+        self._turns = Turns()
 
     # From any thread.
 
     def add(self, task: Task) -> None:
         """Raises Busy when as many as may are waiting."""
-        with self._changed:
+        with self._adding:
             here, places = len(self._waiting) + len(self._running), self.limits.parallel
             if here >= places + self.limits.queue:
                 message = f"the queue is full: {here} replies are written or wait; try again later"
                 raise Busy(message, self._pace.retry_after(here / places))
+            task.is_settled = False
             self._waiting.append(task)
 
     def drive(self, is_done: Callable[[], bool]) -> None:
         """One step, by this thread or another one, unless `is_done`; nothing within a step of this very thread, which
         the end of an object can come to."""
-        me = threading.get_ident()
-        if self._stepping_thread == me:
-            return
-        try:
-            with self._changed:
-                while (self._stepping_thread is not None or self._resting) and not is_done():
-                    self._changed.wait()
-                if is_done():
-                    return
-                self._stepping_thread = me
-            self._step()
-        finally:
-            self._rest(me)
+        if not self._turns.is_mine:
+            self._turns.take(self._step, is_done)
 
-    @contextmanager
-    def at_rest(self) -> Iterator[None]:
-        """No thread steps meanwhile. Comes before any further step."""
-        me = threading.get_ident()
-        try:
-            with self._changed:
-                self._resting += 1
-                try:
-                    while self._stepping_thread is not None:
-                        self._changed.wait()
-                finally:
-                    self._resting -= 1
-                self._stepping_thread = me
-            yield
-        finally:
-            self._rest(me)
-
-    def _rest(self, me: int) -> None:
-        with self._changed:
-            if self._stepping_thread == me:
-                self._stepping_thread = None
-            self._changed.notify_all()
+    def at_rest(self, do: Callable[[], T]) -> T:
+        """Does it while no thread steps. Comes before any further step."""
+        return self._turns.take_next(do)
 
     def settle(self, task: Task) -> None:
         """Cancels a task, and returns when it has ended; at once where a step of this very thread was interrupted, by
         a signal or by the end of an object that is no longer held."""
         task.job.cancel()
-        while not task.is_settled and self._stepping_thread != threading.get_ident():
+        while not (task.is_settled or self._turns.is_mine):
             self.drive(lambda: task.is_settled)
 
     @property
@@ -134,22 +105,25 @@ class Scheduler:
 
     def fail_waiting(self, error: Exception) -> None:
         """Ends what waits, for this reason."""
-        with self.at_rest():
+
+        def fail() -> None:
             for task in self._waiting[:]:
-                self._waiting.remove(task)
                 self._fail(task, error)
+
+        self.at_rest(fail)
 
     def begin_idle(self, task: Task) -> None:
         """Reads a prompt while nobody waits, in the place of any other."""
-        with self.at_rest():
+
+        def begin() -> None:
             self._end_idle()
             self.idle, self.idle_failure = task, None
 
+        self.at_rest(begin)
+
     def drop_idle(self) -> None:
-        """Ends idle work, and returns when it has ended."""
-        if self.idle is not None:
-            with self.at_rest():
-                self._end_idle()
+        """Ends idle work; nothing is in progress when it returns."""
+        self.at_rest(self._end_idle)
 
     # A step, by one thread at a time.
 
@@ -183,9 +157,9 @@ class Scheduler:
             task.cancel()
             self._release(task)
         for task in [task for task in self._waiting[:] if task.job.is_cancelled]:
-            self._waiting.remove(task)
             task.cancel()
             task.is_settled = True
+            self._leave(task)
 
     def _admit(self) -> bool:
         """Gives waiting tasks a sequence while there is one: those first whose user has the fewest at work, else in
@@ -197,8 +171,8 @@ class Scheduler:
             task = min(ready, key=lambda task: at_work[task.job.user], default=None)
             if task is None or not self._has_room(task):
                 break
-            self._waiting.remove(task)
             self._running.append(task)
+            self._waiting.remove(task)
             with self._failing(task):
                 self._open(task)
             admitted = True
@@ -361,8 +335,8 @@ class Scheduler:
     def _interrupt(self, task: Task) -> None:
         slot = task.slot
         task.interrupt()
-        self._running.remove(task)
         self._waiting.insert(0, task)
+        self._running.remove(task)
         if slot is not None:
             slot.empty()
 
@@ -390,14 +364,15 @@ class Scheduler:
             self._release(task)
 
     def _release(self, task: Task) -> None:
+        task.is_settled = True
         self._pace.note_reply(time.monotonic() - task.began)
         self._leave(task)
         self._places = min(self._places + 1, self.limits.parallel)
-        task.is_settled = True
 
     def _leave(self, task: Task) -> None:
-        if task in self._running:
-            self._running.remove(task)
+        for tasks in (self._running, self._waiting):
+            if task in tasks:
+                tasks.remove(task)
         self._cache.lend(-task.lent_bytes)
         task.lent_bytes = 0
         if task.slot is not None:
@@ -405,10 +380,10 @@ class Scheduler:
             task.slot = None
 
     def _fail(self, task: Task, error: Exception) -> None:
-        self._leave(task)
         if not task.is_settled:
-            task.is_settled = True
             task.job.sink(Failed(error))
+            task.is_settled = True
+        self._leave(task)
 
     def _fail_all(self, error: BaseException) -> None:
         told = error if isinstance(error, Exception) else Cancelled("the pass was interrupted")

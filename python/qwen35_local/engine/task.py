@@ -43,8 +43,8 @@ class Task:
         self.reuse: Reuse | None = None
         """What the prompt cost, once it was read."""
         self.lent_bytes = 0
-        self.is_settled = False
-        """Whether nothing more will be told."""
+        self.is_settled = True
+        """Whether nothing more will be told; until the scheduler has it, nothing is."""
         self.began = time.monotonic()
         self._first = generations[0] if generations else None
         self._waiting = deque(generations)
