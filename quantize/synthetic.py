@@ -124,16 +124,16 @@ def size_names() -> list[str]:
     return [_short(name) for name in SIZES]
 
 
-def synthetic(text: str, preset: str = recipe.DEFAULT_TYPE) -> Synthetic:
-    """`text` is SIZE or SIZE:LAYERS as in "9b" and "35b-a3b:8". Raises InputError.
-
-    Without the MTP block, which no pass over the model reads."""
+def synthetic(text: str, preset: str = recipe.DEFAULT_TYPE, *, drafts: bool = False) -> Synthetic:
+    """`text` is SIZE or SIZE:LAYERS as in "9b" and "35b-a3b:8"; with `drafts` it has its MTP block. Raises
+    InputError."""
     size, colon, layers = text.lower().partition(":")
     found = {_short(name): (name, entry.config) for name, entry in SIZES.items()}.get(size)
     if found is None:
         raise InputError(f"no size {size!r}; expected one of {', '.join(size_names())}, or with layers as in 9b:8.")
     name, config = found
-    config = replace(config, mtp_layers=0)
+    if not drafts:
+        config = replace(config, mtp_layers=0)
     if colon:
         interval = config.full_attention_interval
         count = int(layers) if layers.isascii() and layers.isdecimal() else 0

@@ -39,6 +39,7 @@ RUN = {
         "python -m models.demo.training.held_out {folder}/held.npy {folder}/mask.npy --tokens 1000"
     ),
     "qwen35 bench [MODEL]…": "qwen35 bench {demo} -p 16 -n 4 -d 0 --batch 1 -r 1",
+    "qwen35 bench MODEL --draft P,...|quote|skills": "qwen35 bench {demo} --draft 0.5 -n 4 -d 0 -r 1",
     "qwen35 plan MODEL": "qwen35 plan {demo}",
     "qwen35 plan MODEL --parallel N": "qwen35 plan {demo} --parallel 4",
     "qwen35 plan MODEL|SIZE": "qwen35 plan 9b --memory 1T",

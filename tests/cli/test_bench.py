@@ -14,7 +14,7 @@ import pytest
 from random_model import super_block_config
 
 from qwen35_local.cli import main as program
-from qwen35_local.engine import llama_bench, machine, speed
+from qwen35_local.engine import draft_bench, draft_cases, draft_skills, llama_bench, machine, speed
 from qwen35_local.engine.machine import Machine, Peak
 from qwen35_local.models.registry import SIZES, Size
 from qwen35_local.quantize.synthetic import of_config
@@ -43,6 +43,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
     sizes = {
         "Qwen3.5-tiny": Size("Qwen3.5-tiny", shapes, SIZES["Qwen3.5-0.8B"].vision, 0),
         "Qwen3.5-tiny-moe": Size("Qwen3.5-tiny-moe", super_block_config(moe=True), SIZES["Qwen3.5-0.8B"].vision, 0),
+        "Qwen3.5-tiny-mtp": Size("Qwen3.5-tiny-mtp", super_block_config(mtp=True), SIZES["Qwen3.5-0.8B"].vision, 0),
     }
     for name, size in sizes.items():
         monkeypatch.setitem(SIZES, name, size)
@@ -241,6 +242,78 @@ def test_a_synthetic_model_is_a_file_for_both_and_gone_afterwards(bench: Bench, 
     assert code == 0 and "x llama-bench (50.00)" in out
 
 
+DRAFTS = ["-n", "12", "-d", "0,40", "-r", "2", "-t", "1"]
+DRAFT_TESTS = ["drafts 0.0 12", "drafts 0.9 12", "drafts 0.0 12 @ d40", "drafts 0.9 12 @ d40"]
+
+
+def test_what_drafts_gain_is_a_row_each(bench: Bench, model: Path) -> None:
+    found = document(bench(model, "--synthetic", "tiny-mtp:4", "--draft", "0,0.9", *DRAFTS, "-o", "json"))
+    assert [entry["model"] for entry in found["models"]] == [
+        "tiny | model (random weights)",
+        "Qwen3.5-tiny-mtp:4 (random weights)",
+    ]
+    assert [row["name"] for row in found["rows"]] == 2 * DRAFT_TESTS
+    for n, row in enumerate(found["rows"]):
+        assert row["test"] == "given" and row["acceptance"] in (0.0, 0.9) and row["repetitions"] == 2
+        assert row["depth"] in (0, 40) and row["n_gen"] == 12 and row["kv"] == "f16" and row["threads"] == 2
+        for name in ("tokens_per_s", "off_tokens_per_s", "ratio", "off_ratio", "first_ratio", "ready_for_drafts"):
+            assert row[name] > 0
+        for name in ("pass_of_2", "pass_of_4", "pass_of_8"):
+            assert row[name] > 0
+        assert row["spread"] >= 0 and row["off_spread"] >= 0 and row["tokens_per_pass"] >= 1
+        assert (row["draft_step"] is None) == (n < 4), "the first model has no block"
+        assert (row["accepted_share"] is None) == (row["drafted"] == 0)
+        assert row["accepted"] == 0 or row["acceptance"] == 0.9
+
+
+@pytest.mark.parametrize("style", ["table", "md", "csv", "jsonl"])
+def test_what_drafts_gain_in_every_format(bench: Bench, model: Path, style: str) -> None:
+    code, out, err = bench(model, "--draft", "0,0.9", *DRAFTS, "-o", style)
+    assert code == 0, err
+    assert all(name in out for name in DRAFT_TESTS)
+    if style == "table":
+        assert out.count("passes of 2, 4, 8 rows: ") == 2, "once for each depth"
+        rows = [line for line in out.splitlines() if line.startswith("  drafts")]
+        assert all(line.endswith(" x") and len(line) < 120 and "first reply" in line for line in rows)
+        assert next(line for line in out.splitlines() if line.startswith("  test")).split()[1:4] == [
+            "tokens/s",
+            "off",
+            "ratio",
+        ]
+    elif style == "md":
+        rows = [line for line in out.splitlines() if line.startswith("|")]
+        assert len({line.replace("\\|", "").count("|") for line in rows}) == 1
+    else:
+        lines = out.splitlines()
+        rows = [json.loads(line) for line in lines] if style == "jsonl" else list(csv.DictReader(io.StringIO(out)))
+        assert [row["name"] for row in rows] == DRAFT_TESTS and len({tuple(row) for row in rows}) == 1
+
+
+def test_the_embedded_model_is_measured_by_its_skills(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = {skill: prompts[:1] for skill, prompts in draft_skills.SKILLS.items()}
+    monkeypatch.setattr(draft_skills, "SKILLS", short)
+    monkeypatch.setattr(draft_cases, "SKILLS", short)
+    monkeypatch.setattr(draft_cases, "QUOTED_TOKENS", 100)
+    rows = document(bench("--draft", "quote,skills", "-d", "0", "-r", "1", "-o", "json"))["rows"]
+    skills = [(skill, temperature) for skill in short for temperature in (0.0, 1.0)]
+    assert [(row["skill"], row["temperature"]) for row in rows[1:]] == skills
+    assert (rows[0]["test"], rows[0]["n_prompt"], rows[0]["n_gen"]) == ("quote", 102, 100)
+    assert {(row["test"], row["n_gen"]) for row in rows[1:]} == {("skill", None)}
+
+
+def test_a_token_that_drafts_change_is_an_error(bench: Bench, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = draft_bench.DraftBench.prepare
+
+    def prepare(self: draft_bench.DraftBench, *arguments: Any) -> None:
+        original(self, *arguments)
+        self._coming = [(token + 1) % 300 for token in self._coming]
+
+    monkeypatch.setattr(draft_bench.DraftBench, "prepare", prepare)
+    code, _, err = bench(model, "--draft", "0.5", *DRAFTS)
+    assert code == 2
+    assert "drafts 0.5 12, behind 0 tokens: drew " in err and "Traceback" not in err
+
+
 def test_interruption_leaves_nothing(bench: Bench, fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*arguments: object) -> float:
         raise KeyboardInterrupt
@@ -294,6 +367,10 @@ def test_a_llama_bench_that_fails_is_named(bench: Bench, model: Path, tmp_path: 
         (["/nowhere/model.gguf"], "no such file or folder"),
         ([__file__], "not a GGUF file"),
         (["-d", "4096", "-p", "0"], "4096; give a shorter"),
+        (["--draft", "0.5,2"], "--draft has '2'; expected acceptances from 0 to 1, quote or skills"),
+        (["--draft", "quote", "--profile"], "--draft compares with itself; leave --against and --profile out"),
+        (["--draft", "skills", "--synthetic", "0.8b"], "a synthetic one has no tokenizer"),
+        (["-d", "4096", "--draft", "0"], "4096; give a shorter"),
         (["--threads", "-1"], "--threads"),
         (["--repetitions", "0"], "--repetitions"),
     ],

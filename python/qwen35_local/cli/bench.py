@@ -15,6 +15,7 @@ from qwen35_local.cli.options import Device, Threads, count
 if TYPE_CHECKING:
     from qwen35_local import _core
     from qwen35_local.cli.bench_report import Report
+    from qwen35_local.engine.draft_cases import DraftCase
     from qwen35_local.engine.llama_bench import LlamaBench
     from qwen35_local.engine.machine import Machine
     from qwen35_local.engine.speed import Bench, Case, Rates, Run
@@ -26,7 +27,10 @@ FORMATS = ("table", "md", "json", "jsonl", "csv")
 
 @dataclass(frozen=True)
 class Settings:
+    """With `drafts` these are the tests, in the place of `tests`."""
+
     tests: "list[Case]"
+    drafts: "list[DraftCase]"
     device: str
     threads: int
     repetitions: int
@@ -36,11 +40,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that is loaded, and the file it came from (none for one made in memory)."""
+    """A model that is loaded, and the file it came from (none for one made in memory); once more, for drafts, where
+    these are tested."""
 
     model: "_core.Model"
     path: Path | None
     load_seconds: float
+    for_drafts: "_core.Model | None" = None
 
 
 def bench(
@@ -80,6 +86,15 @@ def bench(
     profile: Annotated[
         bool, typer.Option("--profile", help="Also show where the time goes, operation by operation.")
     ] = False,
+    draft: Annotated[
+        str | None,
+        typer.Option(
+            metavar="P,...|quote|skills",
+            help="What drafts gain, in turns with none: each is right with probability P, as in 0,0.5,0.7,0.9; "
+            "quote: a reply that repeats 2,000 tokens of its prompt; skills: what the embedded model can do.",
+            show_default=False,
+        ),
+    ] = None,
     predict: Annotated[
         str | None,
         typer.Option(
@@ -92,7 +107,8 @@ def bench(
 ) -> None:
     """Prefill and decode speed, as a share of the memory and 8-bit rates that the device is measured at: medians, and
     as spread the 90th less the 10th percentile over the median."""
-    from qwen35_local.cli.bench_report import open_report
+    from qwen35_local.cli import bench_drafts
+    from qwen35_local.cli.bench_report import SPEED, open_report
     from qwen35_local.cli.model import check_device, model_path, open_file
     from qwen35_local.engine import machine, speed
     from qwen35_local.engine.llama_bench import LlamaBench
@@ -106,17 +122,20 @@ def bench(
         return
     tests = speed.plan(lengths, gen, depths, batches, kv_formats(kv))
     check(tests, format, profile)
+    drafts = [] if draft is None else bench_drafts.plan(draft, gen, depths, kv_formats(kv))
+    if drafts:
+        bench_drafts.check(drafts, synthetic, against, profile)
     check_device(device)
-    made = [make(text, type) for text in synthetic or ()]
+    made = [make(text, type, drafts=bool(drafts)) for text in synthetic or ()]
     wanted: list[str | None] = [*models] if models else [] if made else [None]
     named = [open_file(model_path(name)) for name in wanted]
     rival = LlamaBench(against) if against is not None else None
     for model in made:
-        check_memory(model, machine.memory_bytes()[0])
-    with open_report(format, output) as report:
+        check_memory(model, machine.memory_bytes()[0], 2 if drafts else 1)
+    with open_report(format, output, bench_drafts.GAIN if drafts else SPEED) as report:
         with working("measuring the device"):
             report.begin(found := machine.measure(device, threads))
-        settings = Settings(tests, device, found.threads, repetitions, rival, profile)
+        settings = Settings(tests, drafts, device, found.threads, repetitions, rival, profile)
         for file in named:
             measure(load(file, settings), settings, found, report)
         for model in made:
@@ -158,14 +177,15 @@ def check(tests: "list[Case]", format: str, profile: bool) -> None:
         raise InputError(f"--profile does not fit into the rows of {format}; use table, md or json")
 
 
-def check_memory(model: "Synthetic", free: int) -> None:
+def check_memory(model: "Synthetic", free: int, copies: int) -> None:
     """Raises InputError for a model that would not fit into the memory that is free (0: not known)."""
     from qwen35_local.errors import InputError
     from qwen35_local.units import file_size
 
-    if free and model.peak_bytes > free:
+    needed = model.peak_bytes + (copies - 1) * model.n_bytes
+    if free and needed > free:
         raise InputError(
-            f"{model.name} as {model.preset} takes {file_size(model.peak_bytes)} and {file_size(free)} of memory "
+            f"{model.name} as {model.preset} takes {file_size(needed)} and {file_size(free)} of memory "
             f"are free; measure a smaller size, or its first layers as in {model.size}:8"
         )
 
@@ -177,17 +197,26 @@ def load(file: "_core.GgufFile", settings: Settings, synthetic: "Synthetic | Non
     from qwen35_local import _core
     from qwen35_local.cli.model import say_if_read
     from qwen35_local.engine import machine
+    from qwen35_local.engine.acceptance import MOST_DRAFTS
+
+    def model(drafts: int) -> _core.Model:
+        return _core.Model(
+            file,
+            device=settings.device,
+            threads=settings.threads,
+            drafts=drafts,
+            profile=settings.profiles,
+            tensors=None if synthetic is None else synthetic.pattern,
+        )
 
     machine.forget_peak_memory()
     begin = time.perf_counter()
-    tensors = synthetic.pattern if synthetic is not None else None
-    model = _core.Model(
-        file, device=settings.device, threads=settings.threads, profile=settings.profiles, tensors=tensors
-    )
+    loaded = model(0)
     seconds = time.perf_counter() - begin
     path = Path(file.paths[0])
-    say_if_read(path, model)
-    return LoadedModel(model, path if synthetic is None else None, seconds)
+    say_if_read(path, loaded)
+    for_drafts = model(MOST_DRAFTS) if settings.drafts else None
+    return LoadedModel(loaded, path if synthetic is None else None, seconds, for_drafts)
 
 
 @contextmanager
@@ -222,12 +251,16 @@ def open_synthetic(model: "Synthetic", settings: Settings) -> Iterator[LoadedMod
 
 def measure(subject: LoadedModel, settings: Settings, machine: "Machine", report: "Report") -> None:
     """All tests of one model, row by row."""
+    from qwen35_local.cli import bench_drafts
     from qwen35_local.cli.progress import bar
     from qwen35_local.engine import speed
     from qwen35_local.engine.cost import cost
     from qwen35_local.engine.profile import profile
     from qwen35_local.quantize.report import peak_memory
 
+    if settings.drafts:
+        bench_drafts.measure(subject, settings, machine, report)
+        return
     bench, model_cost = speed.Bench(subject.model), cost(subject.model)
     bench.check(settings.tests)
     facts = describe(subject)

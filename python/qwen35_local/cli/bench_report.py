@@ -3,8 +3,9 @@
 import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -17,14 +18,26 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 
-class Report:
-    """The order of calls is begin, then per model: model, rows, profile, end_model; then end."""
+@dataclass(frozen=True)
+class Columns:
+    """What a table shows of a row, by `cells`: its test, one text for each of `names`, and a remark."""
 
-    def __init__(self, out: TextIO) -> None:
+    names: tuple[str, ...]
+    widths: tuple[int, ...]
+    cells: Callable[[Row], list[str]]
+
+
+class Report:
+    """The order of calls is begin, then per model: model, notes and rows, profile, end_model; then end. A note is what
+    every row of some says too: it is for tables."""
+
+    def __init__(self, out: TextIO, columns: Columns) -> None:
         self.out = out
+        self.columns = columns
 
     def begin(self, machine: "Machine") -> None: ...
     def model(self, facts: Row) -> None: ...
+    def note(self, text: str) -> None: ...
     def row(self, model: str, type: str, row: Row) -> None: ...
     def profile(self, model: str, phases: "list[Phase]") -> None: ...
     def end_model(self, peak_memory_bytes: int) -> None: ...
@@ -36,14 +49,14 @@ class Report:
 
 
 @contextmanager
-def open_report(format: str, path: Path | None) -> Iterator[Report]:
+def open_report(format: str, path: Path | None, columns: Columns) -> Iterator[Report]:
     """On stdout, or in the file `path`. Raises OSError."""
     kinds = {"table": Table, "md": Markdown, "json": Json, "jsonl": JsonLines, "csv": Csv}
     if path is None:
-        yield from _whole(kinds[format](sys.stdout))
+        yield from _whole(kinds[format](sys.stdout, columns))
     else:
         with path.open("w", encoding="utf-8", newline="") as file:
-            yield from _whole(kinds[format](file))
+            yield from _whole(kinds[format](file, columns))
 
 
 def _whole(report: Report) -> Iterator[Report]:
@@ -63,12 +76,17 @@ class Table(Report):
         self._fits_cache = facts["weight_bytes"] < self._largest_cache
         self.line()
         self.line(model_line(facts))
-        self.line(f"  {'test':<20}{'tokens/s':>10}{'spread':>9}{'rate':>14}{'of peak':>10}")
+        self._line_of("test", *self.columns.names, "")
+
+    def note(self, text: str) -> None:
+        self.line(f"  {text}")
 
     def row(self, model: str, type: str, row: Row) -> None:
-        test, *cells, note = row_cells(row)
-        widths = (10, 9, 14, 10)
-        aligned = "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+        self._line_of(*self.columns.cells(row))
+
+    def _line_of(self, test: str, *cells: str) -> None:
+        *cells_, note = cells
+        aligned = "".join(f"{cell:>{width}}" for cell, width in zip(cells_, self.columns.widths, strict=True))
         self.line(f"  {test:<20}{aligned}  {note}")
 
     def profile(self, model: str, phases: "list[Phase]") -> None:
@@ -99,11 +117,14 @@ class Markdown(Table):
         self.line()
         self.line(model_line(facts))
         self.line()
-        self.line("| model | type | test | tokens/s | spread | rate | of peak | |")
-        self.line("|---|---|---|---:|---:|---:|---:|---|")
+        self.line(f"| model | type | test | {' | '.join(self.columns.names)} | |")
+        self.line(f"|---|---|---|{'---:|' * len(self.columns.names)}---|")
+
+    def note(self, text: str) -> None:
+        """Between two rows it would end the table: the rows say it."""
 
     def row(self, model: str, type: str, row: Row) -> None:
-        cells = [printable_line(model).replace("|", "\\|"), type, *row_cells(row)]
+        cells = [printable_line(model).replace("|", "\\|"), type, *self.columns.cells(row)]
         self.line(f"| {' | '.join(cells)} |")
 
     def profile(self, model: str, phases: "list[Phase]") -> None:
@@ -225,6 +246,9 @@ def row_cells(row: Row) -> list[str]:
         notes.append(f"{row['ratio']:.2f} x llama-bench ({row['llama_bench_tokens_per_s']:.2f})")
     speed, spread = f"{row['tokens_per_s']:.2f}", f"{100 * row['spread']:.1f} %"
     return [row["name"], speed, spread, rate, f"{row['percent_of_limit']:.0f} %", ", ".join(notes)]
+
+
+SPEED = Columns(("tokens/s", "spread", "rate", "of peak"), (10, 9, 14, 10), row_cells)
 
 
 def binary_size(n_bytes: int) -> str:

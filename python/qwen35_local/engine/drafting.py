@@ -8,8 +8,10 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from qwen35_local import _core
 from qwen35_local.engine.acceptance import MOST_DRAFTS
+from qwen35_local.engine.copy_lookup import Copied
 from qwen35_local.engine.draft_costs import PassCosts
 from qwen35_local.engine.draft_tuner import Choice, DraftHistory, DraftTuner, Offer
+from qwen35_local.engine.grammar import Mask
 from qwen35_local.engine.line import Line
 from qwen35_local.errors import InputError
 
@@ -32,8 +34,38 @@ THOUGHT_SHARE = 0.01  # of the time, for finding that drafts do not pay
 LONGEST_REST = 31  # passes
 
 
+class Lookup(Protocol):
+    """Drafts that need no model."""
+
+    def draft(self, n: int) -> Copied: ...
+
+
+class Drafted(Protocol):
+    """What drafts are put on: a line, or what a benchmark writes in the place of one."""
+
+    tuner: DraftTuner | None
+    rest: int
+
+    @property
+    def sequence(self) -> _core.Sequence: ...
+
+    @property
+    def pending(self) -> Sequence[int]: ...
+
+    @property
+    def mask(self) -> Mask | None: ...
+
+    @property
+    def lookup(self) -> Lookup: ...
+
+    @property
+    def room(self) -> int: ...
+
+    def put(self, drafts: Sequence[int], *, gave_up: bool = False) -> None: ...
+
+
 class _Asked(NamedTuple):
-    line: Line
+    line: Drafted
     n: int
 
 
@@ -47,10 +79,10 @@ class Drafting:
         self._thought_seconds = 0.0  # of late, for one line
         self._has_block: bool | None = None
 
-    def propose(self, model: _core.Model, lines: Sequence[Line], spare_rows: int) -> None:
+    def propose(self, model: _core.Model, lines: Sequence[Drafted], spare_rows: int) -> None:
         started = time.monotonic()
         costs = self._costs.setdefault(len(lines), PassCosts())
-        n_rows = sum(len(line.generation.pending) for line in lines)
+        n_rows = sum(len(line.pending) for line in lines)
         spare = min(spare_rows, model.pass_rows - n_rows)
         asked: list[_Asked] = []
         for n, line in enumerate(lines):
@@ -74,10 +106,10 @@ class Drafting:
             self._ask_block(model, asked, costs, self._least(costs, lines), started)
 
     def _choose(
-        self, model: _core.Model, line: Line, most: int, n_rows: int, costs: PassCosts
+        self, model: _core.Model, line: Drafted, most: int, n_rows: int, costs: PassCosts
     ) -> tuple[Choice, list[int]]:
         """How many drafts of which source, and what there is to copy. `n_rows`: of the pass so far."""
-        own = len(line.generation.pending)
+        own = len(line.pending)
         copied = line.lookup.draft(most)
         offers = [Offer("copy", len(copied.tokens), copied.matched)] if copied.tokens else []
         if self._has_block is None:
@@ -91,10 +123,10 @@ class Drafting:
             return Choice(offer.source, min(offer.n, self._fixed)), copied.tokens
         return Choice(None, 0), []
 
-    def took(self, lines: Sequence[Line], n_rows: int, seconds: float) -> None:
+    def took(self, lines: Sequence[Drafted], n_rows: int, seconds: float) -> None:
         self._costs.setdefault(len(lines), PassCosts()).note_pass(n_rows, seconds)
 
-    def _least(self, costs: PassCosts, lines: Sequence[Line]) -> float:
+    def _least(self, costs: PassCosts, lines: Sequence[Drafted]) -> float:
         """How likely one more draft has to be accepted to be worth its time, by the rate without drafts."""
         if self._fixed is not None:
             return 0.0
@@ -105,7 +137,7 @@ class Drafting:
     @staticmethod
     def _ask_block(model: _core.Model, asked: Sequence[_Asked], costs: PassCosts, least: float, started: float) -> None:
         """`started`: when thinking of drafts began, which is part of what they cost."""
-        items = [(line.sequence, line.generation.pending[-1], n, line.generation.mask, least) for line, n in asked]
+        items = [(line.sequence, line.pending[-1], n, line.mask, least) for line, n in asked]
         drafted = model.draft(items)
         steps = max(min(len(drafts) + 1, n) for (_, n), drafts in zip(asked, drafted, strict=True))
         costs.note_draft(steps, time.monotonic() - started)

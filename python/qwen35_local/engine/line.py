@@ -9,6 +9,7 @@ from qwen35_local.engine.cached_sequence import Part
 from qwen35_local.engine.copy_lookup import CopyLookup
 from qwen35_local.engine.draft_tuner import DraftTuner
 from qwen35_local.engine.generation import Generation
+from qwen35_local.engine.grammar import Mask
 from qwen35_local.engine.model_input import ModelInput
 from qwen35_local.engine.reply import Event
 
@@ -28,17 +29,27 @@ class Line:
         self._lookup: CopyLookup | None = None
 
     @property
+    def pending(self) -> list[int]:
+        """Tokens of the reply that the next pass evaluates in any case."""
+        return self.generation.pending
+
+    @property
+    def mask(self) -> Mask | None:
+        """Which tokens may be drawn next."""
+        return self.generation.mask
+
+    @property
     def lookup(self) -> CopyLookup:
         """Everything that was read and written so far, to copy from."""
         if self._lookup is None:
             self._lookup = CopyLookup(self.sequence.tokens.tolist())
-            self._lookup.extend(self.generation.pending)
+            self._lookup.extend(self.pending)
         return self._lookup
 
     @property
     def room(self) -> int:
         """Drafts that the reply and the context have room for."""
-        behind = len(self.sequence) + len(self.generation.pending)
+        behind = len(self.sequence) + len(self.pending)
         return max(0, min(self.generation.room - 1, self.sequence.context_tokens - behind - 1))
 
     def put(self, drafts: Sequence[int], *, gave_up: bool = False) -> None:
@@ -47,7 +58,7 @@ class Line:
         self._gave_up = gave_up and len(self.drafts) == len(drafts)
 
     def part(self, logprobs: int | None) -> Part:
-        tokens = np.array([*self.generation.pending, *self.drafts], np.int32)
+        tokens = np.array([*self.pending, *self.drafts], np.int32)
         return Part(
             self.sequence,
             ModelInput(tokens),
