@@ -45,9 +45,9 @@ class Memory:
 @dataclass(frozen=True)
 class HostMemory:
     """Bytes of the host's memory that a model takes beside those of a device with memory of its own. `snapshots`: their
-    recurrent states; `scratch`: rows of logits, and what is on its way to the device; `program`: interpreter,
-    libraries, tokenizer. A table of embeddings whose rows are read from the file is not among it: the system can take
-    its pages back."""
+    recurrent states, and the pages that only they hold; `scratch`: rows of logits, and what is on its way to the
+    device; `program`: interpreter, libraries, tokenizer. A table of embeddings whose rows are read from the file is not
+    among it: the system can take its pages back."""
 
     snapshots: int
     scratch: int

@@ -33,7 +33,7 @@ struct Footprint {
   std::size_t draft_kv = 0;       // as kv, of the block that drafts (ModelShape::drafts)
   std::size_t state = 0;          // recurrent state of the sequence
   std::size_t snapshot = 0;       // the most that a snapshot holds beside the pages it shares with the sequence
-  std::size_t snapshot_host = 0;  // and in the host's memory, where that is another (StatePool::allocate_saved)
+  std::size_t snapshot_host = 0;  // and in the host's memory, where that is another (allocate_saved)
   std::size_t work = 0;           // the most that operations keep from call to call
   std::size_t work_host = 0;      // and in the host's memory, where that is another: what is on its way
   std::size_t unused = 0;         // ends of blocks that are allocated for weights and buffers

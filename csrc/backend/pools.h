@@ -37,7 +37,20 @@ class KvPool {
   virtual bool keeps(PageForm form, std::size_t page, std::size_t tokens, std::size_t committed) const noexcept = 0;
 
   virtual PageId allocate(PageForm form) = 0;  // contents are not defined
+  // A page of a snapshot: where pages lie that nobody uses.
+  virtual PageId allocate_saved(PageForm form) { return allocate(form); }
   virtual void free(PageId page) noexcept = 0;
+
+  // Sequences use pages, one or several each; passes take no others once settle() was called. A device with memory of
+  // its own keeps those that nobody uses, since they are of snapshots alone, in the host's. Any thread may leave one.
+  virtual void use(PageId) {}
+  virtual void leave(PageId) noexcept {}
+  // Moves pages to where they belong: beside passes, behind what was enqueued before them, and those that come back
+  // before the next pass. Throws OutOfMemory where they do not all find room; nothing is lost then.
+  virtual void settle() {}
+  // Of the pages that nobody uses, where they take the host's memory beside a device's own.
+  virtual std::size_t saved_bytes() const { return 0; }
+
   virtual void copy(PageId to, PageId from) = 0;
   virtual void upload(PageId to, const std::byte* from) = 0;
   // The page of which `tokens` positions are in use; what lies behind them comes as zeros. Waits.

@@ -36,6 +36,7 @@ void bind_fake(py::module_& kernels) {
       .def("clear_events", &Record::clear_events)
       .def_property_readonly("buffers", [](const Record& record) { return record.buffers; })
       .def_property_readonly("pages", [](const Record& record) { return record.pages; })
+      .def_property_readonly("saved_pages", [](const Record& record) { return record.saved_pages; })
       .def_property_readonly("slots", [](const Record& record) { return record.slots; });
 }
 

@@ -168,6 +168,11 @@ void bind_loaded_model(py::module_& module) {
       .def_property_readonly("launches", [](const LoadedModel& m) { return m.model->lock_device().ops().launches(); })
       .def_property_readonly("work_bytes",
                              [](const LoadedModel& m) { return m.model->lock_device().ops().work_bytes(); })
+      .def_property_readonly("saved_page_bytes",
+                             [](const LoadedModel& m) {
+                               const py::gil_scoped_release release;
+                               return m.model->lock_device().saved_page_bytes();
+                             })
       .def_property_readonly("weights", [](const LoadedModel& m) { return m.model->weights().directory; })
       .def("profile", &profile_dict)
       .def("reset_profile", &reset_profile)

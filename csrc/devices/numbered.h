@@ -43,6 +43,12 @@ class Numbered {
     unused_.push_back(number);
   }
 
+  // What lay there is let go of.
+  void replace(Id id, const Owner& owner, std::shared_ptr<std::byte> memory) noexcept {
+    const std::scoped_lock lock(mutex_);
+    entries_[static_cast<std::uint32_t>(id)] = {owner, std::move(memory)};
+  }
+
   // Throws InputError for a number that is not in use.
   Place at(Id id) const {
     Place place;

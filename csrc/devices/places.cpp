@@ -93,6 +93,10 @@ void StepPlaces::begin_pages(std::size_t i) {
     for (std::size_t page = 0; page < listed; ++page) {
       const Pages::Place& place = pages_[at + page];
       if (place.data == nullptr) continue;
+      if (place.owner.is_saved) {
+        throw InputError("page " + std::to_string(page) +
+                         " of a segment lies where snapshots do, expected one that a sequence uses");
+      }
       if (pool == nullptr) pool = place.owner.pool;
       if (place.owner.pool != pool || place.owner.form != form || pool->spec().format != s.format) {
         throw InputError("page " + std::to_string(page) + " of a segment is not of the pool or form of the others");

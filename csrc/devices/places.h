@@ -16,11 +16,12 @@ namespace qwen35 {
 struct PageOwner {
   const KvPool* pool = nullptr;
   PageForm form = PageForm::kPlain;
+  bool is_saved = false;  // in memory of the host that no pass reaches
 };
 using Pages = Numbered<PageId, PageOwner>;
 struct SlotOwner {
   const StatePool* pool = nullptr;
-  bool is_saved = false;  // in memory of the host that no pass reaches
+  bool is_saved = false;
 };
 using Slots = Numbered<SlotId, SlotOwner>;
 

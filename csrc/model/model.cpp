@@ -134,6 +134,14 @@ KvPool& Model::DeviceLock::draft_pool(KvFormat format) {
   return kv_pool(model_.draft_pools_, format, model_.draft_block() == nullptr ? 0 : 1);
 }
 
+std::size_t Model::DeviceLock::saved_page_bytes() const {
+  std::size_t bytes = 0;
+  for (const auto* pools : {&model_.kv_pools_, &model_.draft_pools_}) {
+    for (const auto& pool : *pools) bytes += pool == nullptr ? 0 : pool->saved_bytes();
+  }
+  return bytes;
+}
+
 StatePool& Model::DeviceLock::state_pool() {
   auto& pool = model_.state_pool_;
   if (pool == nullptr) {

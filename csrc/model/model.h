@@ -71,6 +71,7 @@ class Model {
     KvPool& kv_pool(KvFormat format);
     KvPool& draft_pool(KvFormat format);  // of the block that drafts: one layer, none without it
     StatePool& state_pool();
+    std::size_t saved_page_bytes() const;  // KvPool::saved_bytes of them all
 
    private:
     friend class Model;

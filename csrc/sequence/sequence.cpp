@@ -81,7 +81,8 @@ std::shared_ptr<Snapshot> Sequence::snapshot() {
   check_whole();
   const auto device = model_->lock_device();
   RecurrentState state = state_.saved();
-  auto taken = std::make_shared<Snapshot>(model_, content_, committed_, pages_, draft_pages_, std::move(state));
+  auto taken = std::make_shared<Snapshot>(model_, content_, committed_, pages_.pinned(), draft_pages_.pinned(),
+                                          std::move(state));
   std::erase_if(snapshots_, [](const auto& snapshot) { return snapshot.expired(); });
   snapshots_.push_back(taken);
   return taken;
@@ -91,8 +92,8 @@ void Sequence::adopt(const Snapshot& snapshot, std::size_t n) {
   Content content = snapshot.content();
   const auto device = model_->lock_device();
   is_torn_ = true;  // until the last step
-  pages_.replace(snapshot.pages().pinned());
-  draft_pages_.replace(snapshot.draft_pages().pinned());
+  pages_.replace(snapshot.pages());
+  draft_pages_.replace(snapshot.draft_pages());
   state_.copy_from(snapshot.state());
   content_ = std::move(content);
   committed_ = snapshot.committed();
@@ -157,8 +158,8 @@ void Sequence::reset() {
   is_torn_ = true;  // until the last step
   state_.clear();
   device.ops().synchronize();
-  pages_.replace({});
-  draft_pages_.replace({});
+  pages_.clear();
+  draft_pages_.clear();
   content_ = {};
   committed_ = 0;
   cut(0);

@@ -29,7 +29,7 @@ Page to_page(KvPool& pool, PageForm form, const Snapshot::Part& part) {
     throw InputError("a page of a snapshot has " + std::to_string(bytes.size()) + " bytes, expected " +
                      std::to_string(pool.page_bytes(form)));
   }
-  auto page = std::make_shared<PageBuffer>(pool, form);
+  auto page = std::make_shared<PageBuffer>(pool, form, true);
   pool.upload(page->page(), bytes.data());
   return page;
 }
@@ -38,9 +38,8 @@ Page to_page(KvPool& pool, PageForm form, const Snapshot::Part& part) {
 
 std::vector<Snapshot::UsedPage> Snapshot::parts() const {
   std::vector<UsedPage> parts;
-  const auto add = [&](const KvPages& from, std::size_t tokens, std::size_t committed) {
-    const PinnedPages& pages = from.pinned();
-    each_page(from.pool(), tokens, committed, [&](PageForm form, std::size_t i) {
+  const auto add = [&](const PinnedPages& pages, std::size_t tokens, std::size_t committed) {
+    each_page(pages.pool, tokens, committed, [&](PageForm form, std::size_t i) {
       parts.push_back({(form == PageForm::kPlain ? pages.plain : pages.quantised)[i],
                        std::min(kPageTokens, tokens - i * kPageTokens)});
     });
@@ -77,18 +76,16 @@ std::shared_ptr<Snapshot> Snapshot::assemble(std::shared_ptr<Model> model, KvFor
   }
   auto next = parts.begin();
   const auto keep = [&](KvPool& of, std::size_t tokens, std::size_t certain) {
-    PinnedPages pages;
+    PinnedPages pages{of};
     each_page(of, tokens, certain, [&](PageForm form, std::size_t i) {
       std::vector<Page>& to = form == PageForm::kPlain ? pages.plain : pages.quantised;
       to.resize(i + 1);
       to[i] = to_page(of, form, *next++);
     });
-    KvPages kept(of);
-    kept.replace(pages);
-    return kept;
+    return pages;
   };
-  KvPages kept = keep(pool, content.size(), committed);
-  KvPages kept_for_drafts = keep(draft_pool, pairs(content.size()), pairs(committed));
+  PinnedPages kept = keep(pool, content.size(), committed);
+  PinnedPages kept_for_drafts = keep(draft_pool, pairs(content.size()), pairs(committed));
   StatePool& states = device.state_pool();
   if (state.size() != states.slot_bytes()) {
     throw InputError("the recurrent state of a snapshot has " + std::to_string(state.size()) + " bytes, expected " +

@@ -17,8 +17,8 @@ namespace qwen35 {
 class Snapshot {
  public:
   // committed: of the content, the rows that cannot be taken back.
-  Snapshot(std::shared_ptr<Model> model, Content content, std::size_t committed, KvPages pages, KvPages draft_pages,
-           RecurrentState state)
+  Snapshot(std::shared_ptr<Model> model, Content content, std::size_t committed, PinnedPages pages,
+           PinnedPages draft_pages, RecurrentState state)
       : model_(std::move(model)),
         content_(std::move(content)),
         committed_(committed),
@@ -28,11 +28,11 @@ class Snapshot {
 
   const Model& model() const noexcept { return *model_; }
   const std::shared_ptr<Model>& shared_model() const noexcept { return model_; }
-  KvFormat format() const noexcept { return pages_.format(); }
+  KvFormat format() const noexcept { return pages_.pool.spec().format; }
   const Content& content() const noexcept { return content_; }
   std::size_t committed() const noexcept { return committed_; }
-  const KvPages& pages() const noexcept { return pages_; }
-  const KvPages& draft_pages() const noexcept { return draft_pages_; }
+  const PinnedPages& pages() const noexcept { return pages_; }
+  const PinnedPages& draft_pages() const noexcept { return draft_pages_; }
   const RecurrentState& state() const noexcept { return state_; }
   std::size_t bytes() const noexcept { return state_.bytes() + content_.bytes(); }
 
@@ -56,8 +56,8 @@ class Snapshot {
   std::shared_ptr<Model> model_;
   Content content_;
   std::size_t committed_;
-  KvPages pages_;
-  KvPages draft_pages_;
+  PinnedPages pages_;
+  PinnedPages draft_pages_;
   RecurrentState state_;
 };
 

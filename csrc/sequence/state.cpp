@@ -12,72 +12,107 @@ std::uint64_t next_id() noexcept {
   return ++last;
 }
 
-void put(std::vector<Page>& pages, std::size_t number, Page page) {
-  pages.resize(std::max(pages.size(), number + 1));
-  pages[number] = std::move(page);
+bool exists(const std::vector<PageInUse>& pages, std::size_t number) noexcept {
+  return number < pages.size() && pages[number].page() != nullptr;
 }
 
-std::size_t held(const std::vector<Page>& pages) noexcept {
-  return static_cast<std::size_t>(std::ranges::count_if(pages, [](const Page& page) { return page != nullptr; }));
+void put(std::vector<PageInUse>& pages, std::size_t number, Page page) {
+  pages.resize(std::max(pages.size(), number + 1));
+  pages[number] = PageInUse(std::move(page));
+}
+
+std::vector<Page> pinned(const std::vector<PageInUse>& pages) {
+  std::vector<Page> pinned;
+  pinned.reserve(pages.size());
+  for (const PageInUse& use : pages) pinned.push_back(use.page());
+  return pinned;
+}
+
+// What both have stays in use throughout.
+void replace(std::vector<PageInUse>& pages, const std::vector<Page>& by) {
+  pages.resize(by.size());
+  for (std::size_t i = 0; i < by.size(); ++i) {
+    if (pages[i].page() != by[i]) pages[i] = PageInUse(by[i]);
+  }
+}
+
+std::size_t held(const std::vector<PageInUse>& pages) noexcept {
+  return static_cast<std::size_t>(
+      std::ranges::count_if(pages, [](const PageInUse& use) { return use.page() != nullptr; }));
 }
 
 // The first `count` pages, and the place in the table where they begin.
-std::uint32_t list_pages(const std::vector<Page>& pages, std::size_t count, std::vector<PageId>& table) {
+std::uint32_t list_pages(const std::vector<PageInUse>& pages, std::size_t count, std::vector<PageId>& table) {
   const auto first = static_cast<std::uint32_t>(table.size());
-  for (std::size_t i = 0; i < count; ++i) {
-    table.push_back(i < pages.size() && pages[i] != nullptr ? pages[i]->page() : kNoPage);
-  }
+  for (std::size_t i = 0; i < count; ++i) table.push_back(exists(pages, i) ? pages[i].page()->page() : kNoPage);
   return first;
 }
 
 }  // namespace
 
-PageBuffer::PageBuffer(KvPool& pool, PageForm form)
-    : pool_(pool), form_(form), page_(pool.allocate(form)), id_(next_id()) {}
+PageBuffer::PageBuffer(KvPool& pool, PageForm form, bool is_saved)
+    : pool_(pool), form_(form), page_(is_saved ? pool.allocate_saved(form) : pool.allocate(form)), id_(next_id()) {}
+
+PinnedPages KvPages::pinned() const {
+  return {.pool = pool_, .plain = qwen35::pinned(plain_), .quantised = qwen35::pinned(quantised_)};
+}
 
 std::size_t KvPages::bytes() const noexcept {
-  return held(pages_.plain) * pool_.page_bytes(PageForm::kPlain) +
-         held(pages_.quantised) * pool_.page_bytes(PageForm::kQuantised);
+  return held(plain_) * pool_.page_bytes(PageForm::kPlain) + held(quantised_) * pool_.page_bytes(PageForm::kQuantised);
 }
 
 void KvPages::make_writable(const StepSegment& segment) {
   if (segment.count == 0 || pool_.spec().layers == 0) return;
+  pool_.settle();  // what was let go of makes room
   const std::size_t committed = segment.position + segment.certain;
   for (std::size_t i = segment.position / kPageTokens; i < segment.pages(); ++i) {
-    const bool exists = i < pages_.plain.size() && pages_.plain[i] != nullptr;
-    if (exists && pages_.plain[i].use_count() == 1) continue;
+    const bool is_there = exists(plain_, i);
+    if (is_there && !plain_[i].is_shared()) continue;
     auto page = std::make_shared<PageBuffer>(pool_, PageForm::kPlain);
-    if (exists && i * kPageTokens < segment.position) pool_.copy(page->page(), pages_.plain[i]->page());
-    put(pages_.plain, i, std::move(page));
+    if (is_there && i * kPageTokens < segment.position) pool_.copy(page->page(), plain_[i].page()->page());
+    put(plain_, i, std::move(page));
   }
   for (std::size_t i = segment.committed / kPageTokens; i < segment.pages(); ++i) {
     if (!pool_.keeps(PageForm::kQuantised, i, segment.end(), committed)) continue;
-    put(pages_.quantised, i, std::make_shared<PageBuffer>(pool_, PageForm::kQuantised));
+    put(quantised_, i, std::make_shared<PageBuffer>(pool_, PageForm::kQuantised));
   }
 }
 
 void KvPages::list(std::vector<PageId>& table, StepSegment& segment) const {
   segment.format = format();
-  segment.plain_pages = list_pages(pages_.plain, segment.pages(), table);
+  segment.plain_pages = list_pages(plain_, segment.pages(), table);
   segment.quantised_pages =
-      is_quantised(format()) ? list_pages(pages_.quantised, segment.pages(), table) : segment.plain_pages;
+      is_quantised(format()) ? list_pages(quantised_, segment.pages(), table) : segment.plain_pages;
 }
 
 void KvPages::release(std::size_t committed) noexcept {
   if (released_ == committed / kPageTokens) return;
-  for (std::size_t i = 0; i < std::min(pages_.plain.size(), committed / kPageTokens); ++i) {
-    if (!pool_.keeps(PageForm::kPlain, i, committed, committed)) pages_.plain[i].reset();
+  for (std::size_t i = 0; i < std::min(plain_.size(), committed / kPageTokens); ++i) {
+    if (!pool_.keeps(PageForm::kPlain, i, committed, committed)) plain_[i] = {};
   }
   released_ = committed / kPageTokens;
 }
 
 void KvPages::cut(std::size_t tokens) noexcept {
   const std::size_t pages = (tokens + kPageTokens - 1) / kPageTokens;
-  if (pages < pages_.plain.size()) pages_.plain.resize(pages);
+  if (pages < plain_.size()) plain_.resize(pages);
+}
+
+void KvPages::clear() noexcept {
+  plain_.clear();
+  quantised_.clear();
+  released_ = 0;
 }
 
 void KvPages::replace(const PinnedPages& pages) {
-  pages_ = pages;
+  try {
+    qwen35::replace(plain_, pages.plain);
+    qwen35::replace(quantised_, pages.quantised);
+    pool_.settle();
+  } catch (...) {
+    clear();
+    throw;
+  }
   released_ = 0;
 }
 

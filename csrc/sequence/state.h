@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "backend/pools.h"
@@ -17,7 +18,7 @@ namespace qwen35 {
 // first.
 class PageBuffer {
  public:
-  PageBuffer(KvPool& pool, PageForm form);
+  PageBuffer(KvPool& pool, PageForm form, bool is_saved = false);
   ~PageBuffer() { pool_.free(page_); }
   PageBuffer(const PageBuffer&) = delete;
   PageBuffer& operator=(const PageBuffer&) = delete;
@@ -36,19 +37,43 @@ class PageBuffer {
 };
 using Page = std::shared_ptr<PageBuffer>;
 
-// All pages of one moment, by number; null where there is none. `quantised` is empty in the plain formats.
-struct PinnedPages {
-  std::vector<Page> plain;
-  std::vector<Page> quantised;
+// A page as a sequence holds it: passes may take it meanwhile.
+class PageInUse {
+ public:
+  PageInUse() = default;
+  explicit PageInUse(Page page) : page_(std::move(page)) {
+    if (page_ != nullptr) page_->pool().use(page_->page());
+  }
+  PageInUse(PageInUse&& other) noexcept = default;
+  PageInUse& operator=(PageInUse&& other) noexcept {
+    std::swap(page_, other.page_);
+    return *this;
+  }
+  ~PageInUse() {
+    if (page_ != nullptr) page_->pool().leave(page_->page());
+  }
+
+  const Page& page() const noexcept { return page_; }
+  bool is_shared() const noexcept { return page_.use_count() > 1; }
+
+ private:
+  Page page_;
 };
 
+// All pages of one moment, by number; null where there is none. `quantised` is empty in the plain formats.
+struct PinnedPages {
+  KvPool& pool;
+  std::vector<Page> plain = {};
+  std::vector<Page> quantised = {};
+};
+
+// The pages that a sequence uses.
 class KvPages {
  public:
   explicit KvPages(KvPool& pool) : pool_(pool) {}
 
   KvFormat format() const noexcept { return pool_.spec().format; }
-  KvPool& pool() const noexcept { return pool_; }
-  const PinnedPages& pinned() const noexcept { return pages_; }
+  PinnedPages pinned() const;
   std::size_t bytes() const noexcept;
 
   // The positions of the segment get pages that are this sequence's alone, and pages that its certain rows fill their
@@ -60,11 +85,14 @@ class KvPages {
   void release(std::size_t committed) noexcept;
   // Lets go of the pages behind the first `tokens` positions.
   void cut(std::size_t tokens) noexcept;
+  void clear() noexcept;
+  // Throws OutOfMemory where some of them find no room on the device; there are none then.
   void replace(const PinnedPages& pages);
 
  private:
   KvPool& pool_;
-  PinnedPages pages_;
+  std::vector<PageInUse> plain_;
+  std::vector<PageInUse> quantised_;
   std::size_t released_ = 0;  // committed / kPageTokens of the last release()
 };
 

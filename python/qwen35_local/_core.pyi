@@ -343,6 +343,10 @@ class Model:
     def work_bytes(self) -> int:
         """What the device's operations keep from call to call now."""
     @property
+    def saved_page_bytes(self) -> int:
+        """Of pages of keys and values that no sequence uses, only snapshots. On a device with memory of its own they
+        lie in the host's, or go there with the next pass; 0 where all memory is the host's."""
+    @property
     def weights(self) -> list[WeightInfo]:
         """Every tensor as the device holds it, in the order of loading."""
     def profile(self) -> dict[str, tuple[int, float]]:

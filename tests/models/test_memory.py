@@ -112,16 +112,16 @@ def test_passes_are_shorter_where_memory_is_short() -> None:
     assert solve(of_size("Qwen3.5-0.8B"), GIB, context_tokens=100).rows == 100
 
 
-def test_states_of_snapshots_are_in_the_hosts_memory() -> None:
-    """A card holds the pages that only snapshots have; the host their states. A table of embeddings that is no head
-    stays in the file."""
+def test_snapshots_are_in_the_hosts_memory() -> None:
+    """Their states, and the pages that only they have, which a card holds until they leave. A table of embeddings that
+    is no head stays in the file."""
     config = replace(SIZES["Qwen3.5-35B-A3B"].config, mtp_layers=0)
     card, cpu = footprint(config, "cuda"), footprint(config, "cpu")
     host = card.host_parts(262_144, "q8")
     assert host is not None
     assert cpu.host_memory(262_144, "q8") is None
     state, ids, page = card.parts(262_144, "q8").state, 4 * 262_144, 256 * card.kv_token_bytes("f16")
-    assert host.snapshots == state + ids
+    assert host.snapshots == state + ids + 3 * page
     assert [card.parts(262_144, kv).snapshots for kv in ("f16", "q8")] == [page, 3 * page]
     table = next(tensor for tensor in card.tensors if tensor.name == "token_embd.weight")
     assert table.file_bytes > 256 << 20 > host.total - host.snapshots

@@ -24,22 +24,28 @@ LAYERS = 4
 
 @dataclass
 class Stage:
-    """A sequence of 700 tokens with a snapshot at 300 on a device of its own."""
+    """A sequence of 700 tokens with a snapshot at 300 on a device of its own, and one at 600 whose pages are
+    elsewhere."""
 
     fake: kernels.Fake
     model: _core.Model
     sequence: _core.Sequence
     snapshot: _core.Snapshot
+    other: _core.Snapshot
 
     @classmethod
     def build(cls, path: str, kv: Kv) -> "Stage":
         fake = kernels.Fake()
         model = fake.model(path)
         sequence = _core.Sequence(model, kv=kv)
+        sequence.append(TEXT[:600], logits="none")
+        other = sequence.snapshot()
+        sequence.truncate(0)
         sequence.append(TEXT[:300], logits="none")
         snapshot = sequence.snapshot()
         sequence.append(TEXT[300:700])
-        return cls(fake, model, sequence, snapshot)
+        assert fake.saved_pages > 0
+        return cls(fake, model, sequence, snapshot, other)
 
     def held(self) -> tuple[int, int, int]:
         return self.fake.buffers, self.fake.pages, self.fake.slots
@@ -57,6 +63,7 @@ class Stage:
 ACTIONS: dict[str, tuple[Callable[[Stage], Any], int]] = {  # what is done, and how long the sequence then is
     "append": (lambda s: s.sequence.append(TEXT[700:1300], chunk_tokens=256), 1300),
     "restore": (lambda s: s.sequence.restore(s.snapshot), 300),
+    "come back": (lambda s: s.sequence.restore(s.other), 600),
     "truncate": (lambda s: s.sequence.truncate(500), 500),
     "truncate to nothing": (lambda s: s.sequence.truncate(0), 0),
     "snapshot": (lambda s: s.sequence.snapshot(), 700),

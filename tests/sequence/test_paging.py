@@ -141,6 +141,40 @@ def test_pages_are_held_while_somebody_reads_them(fake: kernels.Fake, model: _co
 
 
 @pytest.mark.parametrize("kv", FORMATS)
+def test_pages_that_only_snapshots_hold_are_elsewhere_until_a_sequence_uses_them(
+    fake: kernels.Fake, model: _core.Model, kv: Kv
+) -> None:
+    text, other = tokens(900), tokens(700, 1)
+    sequence = _core.Sequence(model, kv=kv)
+    sequence.append(text[:600], logits="none")
+    first = sequence.snapshot()
+    sequence.append(text[600:], logits="none")
+    second, held = sequence.snapshot(), fake.pages
+    assert fake.saved_pages == 0
+    fork = sequence.fork()
+    sequence.truncate(0)
+    sequence.append([5], logits="none")
+    gone = fake.saved_pages  # of the first snapshot's, what the fork does not have
+    assert 0 < gone < 4
+    assert model.saved_page_bytes == gone * first.pages[0].n_bytes
+    fork.append([6], logits="none")
+    assert sees(fake, [*text, 6])
+    del fork
+    sequence.append(other, logits="none")
+    assert fake.saved_pages == held
+    data = [page.data().tobytes() for page in second.pages]
+    sequence.restore(first)
+    sequence.append([7], logits="none")
+    assert sees(fake, [*text[:600], 7])
+    sequence.restore(second)
+    sequence.append([8], logits="none")
+    assert sees(fake, [*text, 8])
+    assert data == [page.data().tobytes() for page in second.pages]
+    del first, second
+    assert (fake.saved_pages, model.saved_page_bytes) == (0, 0)
+
+
+@pytest.mark.parametrize("kv", FORMATS)
 @pytest.mark.parametrize("length", [1, 250, 510, 766, 1022])
 def test_rows_that_are_taken_back_are_seen_by_nobody(
     fake: kernels.Fake, model: _core.Model, kv: Kv, length: int

@@ -31,7 +31,7 @@ bool is_same(const T& a, const T& b) noexcept {
 }  // namespace
 
 std::unique_ptr<KvPool> CudaBackend::kv_pool(const KvSpec& spec) {
-  return std::make_unique<CudaKvPool>(spec, *context_, *memory_, pages_);
+  return std::make_unique<CudaKvPool>(spec, context_, *memory_, pages_);
 }
 
 void CudaBackend::do_norm_rope_append(Tensor q_gate, Tensor k, Tensor v, const HeadNorms& norms, float eps,

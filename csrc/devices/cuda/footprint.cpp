@@ -66,7 +66,7 @@ Footprint footprint(const ModelShape& model, std::span<const MatrixShape>, const
           .draft_kv = draft_kv.all,
           .state = state,
           .snapshot = own_pages(kv) + own_pages(draft_kv),
-          .snapshot_host = state,
+          .snapshot_host = state + own_pages(kv) + own_pages(draft_kv),
           .work = product_work_bytes(model, work.rows) + DeviceStep::bytes_of(work.rows, pages) +
                   attention_bytes(model, work) + state,  // one on its way to the host
           .work_host = kStagingBytes + DeviceStep::bytes_of(work.rows, pages),

@@ -38,7 +38,7 @@ CudaStatePool::CudaStatePool(const StateSpec& spec, std::shared_ptr<Context> con
       memory_(memory),
       slots_(slots) {
   check_most_uncertain(spec.uncertain);
-  saved_ = std::make_shared<SavedStates>(slot_bytes(), std::move(context), memory);
+  saved_ = std::make_shared<SavedPieces>(slot_bytes(), std::move(context), memory);
 }
 
 SlotId CudaStatePool::allocate() { return slots_.add({this}, memory_.take(slot_bytes())); }

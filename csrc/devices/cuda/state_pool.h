@@ -7,7 +7,7 @@
 #include "backend/pools.h"
 #include "devices/cuda/kernel_args.h"
 #include "devices/cuda/memory.h"
-#include "devices/cuda/saved_states.h"
+#include "devices/cuda/saved_pieces.h"
 #include "devices/places.h"
 
 namespace qwen35::cuda {
@@ -51,7 +51,7 @@ class CudaStatePool final : public StatePool {
   Context& context_;
   Memory& memory_;
   Slots& slots_;
-  std::shared_ptr<SavedStates> saved_;
+  std::shared_ptr<SavedPieces> saved_;
 };
 
 }  // namespace qwen35::cuda

@@ -158,7 +158,7 @@ void FakeBackend::do_gated_delta_net(Tensor out, Tensor qkv, Tensor, Tensor, Ten
 // Tokens into their pages; then the quantised form of the pages that are full of certain rows.
 void FakeBackend::append(const StepSegment& s, std::uint32_t layer) {
   const auto plain = [&](std::size_t page) -> FakePage& {
-    return memory_.page(step_.page_table[s.plain_pages + page]);
+    return memory_.page_of_pass(step_.page_table[s.plain_pages + page]);
   };
   for (std::uint32_t i = 0; i < s.count; ++i) {
     const std::size_t at = s.position + i;
@@ -167,7 +167,7 @@ void FakeBackend::append(const StepSegment& s, std::uint32_t layer) {
   if (!is_quantised(s.format)) return;
   const std::size_t full = (std::size_t{s.position} + s.certain) / kPageTokens;
   for (std::size_t page = std::max<std::size_t>(1, s.committed / kPageTokens); page < full; ++page) {
-    FakePage& quantised = memory_.page(step_.page_table[s.quantised_pages + page]);
+    FakePage& quantised = memory_.page_of_pass(step_.page_table[s.quantised_pages + page]);
     for (std::size_t i = 0; i < kPageTokens; ++i) quantised.at(layer, i) = plain(page).at(layer, i);
   }
 }
@@ -186,7 +186,7 @@ std::vector<Token> FakeBackend::look_back(const StepSegment& s, std::uint32_t ro
     const std::size_t page = at / kPageTokens;
     const bool quantised = is_quantised(s.format) && reads_quantised(page, own);
     const PageId id = step_.page_table[(quantised ? s.quantised_pages : s.plain_pages) + page];
-    tokens.push_back(memory_.page(id).at(layer, at % kPageTokens));
+    tokens.push_back(memory_.page_of_pass(id).at(layer, at % kPageTokens));
   }
   return tokens;
 }

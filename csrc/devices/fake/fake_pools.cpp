@@ -14,6 +14,12 @@ FakePage& Memory::page(PageId id) {
   throw InputError("page " + std::to_string(static_cast<std::uint32_t>(id)) + " is not in use");
 }
 
+FakePage& Memory::page_of_pass(PageId id) {
+  FakePage& found = page(id);
+  if (!found.is_saved) return found;
+  throw Error("page " + std::to_string(static_cast<std::uint32_t>(id)) + " of a pass is not on the device");
+}
+
 FakeState& Memory::slot(SlotId id) {
   const auto found = slots.find(id);
   if (found != slots.end()) return found->second;
@@ -30,12 +36,48 @@ bool FakeKvPool::keeps(PageForm form, std::size_t page, std::size_t tokens, std:
 PageId FakeKvPool::allocate(PageForm form) {
   memory_.record.allocate(page_bytes(form));
   const PageId id{memory_.next++};
-  memory_.pages[id] = {form, std::vector<Token>(spec_.layers * kPageTokens, kUndefined)};
+  memory_.pages[id] = {this, form, std::vector<Token>(spec_.layers * kPageTokens, kUndefined)};
   ++memory_.record.pages;
   return id;
 }
 
-void FakeKvPool::free(PageId page) noexcept { memory_.record.pages -= memory_.pages.erase(page); }
+PageId FakeKvPool::allocate_saved(PageForm form) {
+  const PageId id = allocate(form);
+  memory_.page(id).is_saved = true;
+  ++memory_.record.saved_pages;
+  return id;
+}
+
+void FakeKvPool::free(PageId page) noexcept {
+  const auto found = memory_.pages.find(page);
+  if (found != memory_.pages.end() && found->second.is_saved) --memory_.record.saved_pages;
+  memory_.record.pages -= memory_.pages.erase(page);
+}
+
+void FakeKvPool::use(PageId page) { ++memory_.page(page).uses; }
+void FakeKvPool::leave(PageId page) noexcept { --memory_.page(page).uses; }
+
+void FakeKvPool::settle() {
+  for (auto& [id, page] : memory_.pages) {
+    if (page.pool != this || page.is_saved || page.uses > 0) continue;
+    page.is_saved = true;
+    ++memory_.record.saved_pages;
+  }
+  for (auto& [id, page] : memory_.pages) {
+    if (page.pool != this || !page.is_saved || page.uses == 0) continue;
+    memory_.record.allocate(page_bytes(page.form));
+    page.is_saved = false;
+    --memory_.record.saved_pages;
+  }
+}
+
+std::size_t FakeKvPool::saved_bytes() const {
+  std::size_t bytes = 0;
+  for (const auto& [id, page] : memory_.pages) {
+    if (page.pool == this && page.uses == 0) bytes += page_bytes(page.form);
+  }
+  return bytes;
+}
 
 void FakeKvPool::copy(PageId to, PageId from) {
   FakePage &a = memory_.page(to), &b = memory_.page(from);

@@ -17,9 +17,14 @@ namespace qwen35::fake {
 inline constexpr Token kUndefined = -1;
 inline constexpr std::size_t kMostHistory = 4096;  // tokens of a sequence that a slot can hold
 
+class FakeKvPool;
+
 struct FakePage {
+  const FakeKvPool* pool;
   PageForm form;
   std::vector<Token> tokens;  // [layers, kPageTokens]
+  bool is_saved = false;      // elsewhere, where no pass finds it
+  unsigned uses = 0;
 
   Token& at(std::uint32_t layer, std::size_t slot) { return tokens[layer * kPageTokens + slot]; }
 };
@@ -45,6 +50,7 @@ struct Memory {
   std::uint32_t next = 0;
 
   FakePage& page(PageId id);  // throw InputError for a number that is not in use
+  FakePage& page_of_pass(PageId id);
   FakeState& slot(SlotId id);
 };
 
@@ -56,7 +62,12 @@ class FakeKvPool final : public KvPool {
   std::size_t page_bytes(PageForm) const noexcept override { return spec_.layers * kPageTokens * sizeof(Token); }
   bool keeps(PageForm form, std::size_t page, std::size_t tokens, std::size_t committed) const noexcept override;
   PageId allocate(PageForm form) override;
+  PageId allocate_saved(PageForm form) override;
   void free(PageId page) noexcept override;
+  void use(PageId page) override;
+  void leave(PageId page) noexcept override;
+  void settle() override;
+  std::size_t saved_bytes() const override;
   void copy(PageId to, PageId from) override;
   void upload(PageId to, const std::byte* from) override;
   void download(std::byte* to, PageId from, std::size_t tokens) override;

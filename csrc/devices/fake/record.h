@@ -32,6 +32,7 @@ class Record {
 
   std::size_t buffers = 0;  // in use
   std::size_t pages = 0;
+  std::size_t saved_pages = 0;  // of these, where snapshots lie
   std::size_t slots = 0;
 
  private:

@@ -125,7 +125,7 @@ def show_parts(console: Any, answer: Answer, subject: Subject, plan: Plan) -> No
         "state": "of one sequence, at any length" if plan.parallel == 1 else f"of {plan.parallel} sequences",
         "snapshots": "to go back to: as many as there is room for, 1 GiB at most"
         if plan.host is None
-        else "pages that only they hold: what there is room for, 1 GiB at most",
+        else "on their way to the host, and replies side by side: what there is room for, 1 GiB at most",
         "vision": "as F16" if plan.memory.vision else "--vision counts it",
         "mtp": mtp_note(subject, plan),
         "scratch": f"for {plan.rows:,} tokens of a prompt at a time",
@@ -160,7 +160,7 @@ def show_host(console: Any, host: HostMemory) -> None:
     from rich.table import Table
 
     notes = {
-        "snapshots": "their recurrent states",
+        "snapshots": "recurrent states, and pages that only they hold",
         "scratch": "rows of logits, and what is on its way to the card",
         "program": "interpreter, libraries, tokenizer",
     }

@@ -6,7 +6,7 @@ snapshots are there never changes an answer, only what it costs.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -97,13 +97,15 @@ class PrefixCache:
         disk: Disk | None = None,
         disk_tokens: int = 256,
         host_bytes: int | None = None,
+        saved_page_bytes: Callable[[], int] = lambda: 0,
     ) -> None:
-        """`host_bytes`: of what snapshots keep in the host's memory, on a device with memory of its own; the budget is
-        then for pages of keys and values alone, without those that the sequence holds anyhow. A snapshot that has to go
-        is written to `disk` when it saves at least `disk_tokens`; fewer are read again sooner than they are written and
-        fetched."""
+        """`host_bytes`: on a device with memory of its own, of the host's for all that snapshots alone hold, of which
+        `saved_page_bytes` are pages of keys and values; the budget is then of the device's, to lend. A snapshot that
+        has to go is written to `disk` when it saves at least `disk_tokens`; fewer are read again sooner than they are
+        written and fetched."""
         self.budget_bytes = budget_bytes
         self.host_bytes = host_bytes
+        self._saved_page_bytes = saved_page_bytes
         self.disk = disk
         self.disk_tokens = disk_tokens
         self._root = _Node(NO_KEYS, None)
@@ -165,6 +167,12 @@ class PrefixCache:
         """Notes that `entry` was restored."""
         entry.hits += 1
         self._tick(entry)
+
+    def weigh(self, next_entry: Entry | None = None) -> None:
+        """To be called when a sequence has let go of pages, which only snapshots may hold now, and before it is given
+        others: those of `next_entry` if there is one."""
+        if self.host_bytes is not None:
+            self._evict(next_entry, 0 if next_entry is None else sum(next_entry.pages.values()))
 
     def insert(self, snapshot: _core.Snapshot, label: str, logits: Logits | None = None) -> None:
         """Keeps a snapshot, under the first label its content was given, and lets go of what is then beyond the budget;
@@ -231,8 +239,9 @@ class PrefixCache:
         """Bytes of the pages that no other snapshot pins."""
         return sum(size for page, size in entry.pages.items() if self._pins[page] == 1)
 
-    def _evict(self, newest: Entry | None) -> None:
-        while self._is_full:
+    def _evict(self, newest: Entry | None, used_bytes: int = 0) -> None:
+        """`used_bytes` of pages will be a sequence's."""
+        while self._held_bytes - used_bytes > (self.budget_bytes if self.host_bytes is None else self.host_bytes):
             others = [entry for entry in self._nodes if entry is not newest and entry.snapshot is not None]
             if not others:
                 break
@@ -241,13 +250,8 @@ class PrefixCache:
             self.remove(min((entry for entry in self._nodes if entry.snapshot is None), key=self._use))
 
     @property
-    def _is_full(self) -> bool:
-        if self.host_bytes is None:
-            return self.n_bytes > self.budget_bytes
-        held = [entry for entry in self._nodes if entry.snapshot is not None]
-        newest = max(held, key=lambda entry: entry.used, default=None)  # what the sequence stands at, or came from
-        shared = 0 if newest is None else sum(newest.pages.values())
-        return self._own_bytes > self.host_bytes or self._page_bytes - shared > self.budget_bytes
+    def _held_bytes(self) -> int:
+        return self.n_bytes if self.host_bytes is None else self._own_bytes + self._saved_page_bytes()
 
     def _leave_memory(self, entry: Entry) -> None:
         if self.disk is None or self._saved_tokens(entry) < self.disk_tokens or not self.disk.put(entry):

@@ -120,15 +120,17 @@ class CachedSequence:
             common, rest = found.common, found.rest
         parts = (common, rest[:8], wanted[common : common + 8]) if len(rest) and common < len(wanted) else (None,)
         if found.entry is not None and snapshot is not None:
-            self.logits = None  # those of where it stood
+            self.logits, self._is_whole = None, False  # until all of it is there
+            if self.cache.host_bytes is not None:
+                self._sequence.truncate(0)
+                self.cache.weigh(found.entry)
             self._sequence.restore(snapshot)
             self.logits, self._is_whole = found.entry.logits, True
             self.cache.touch(found.entry)
             return Start(len(found.entry.keys), found.entry.label, *parts)
         usable = self._usable(held, wanted, wants_logits)
         if not usable:
-            self._sequence.truncate(0)
-            self.logits, self._is_whole = None, True
+            self._let_go()
         return Start(usable, LIVE if usable else "", *parts)
 
     def usable(self, prompt: ModelInput, wants_logits: bool) -> int:
@@ -215,8 +217,12 @@ class CachedSequence:
     def empty(self) -> None:
         """Lets go of its keys and values; a snapshot of them goes to the cache."""
         self.park()
+        self._let_go()
+
+    def _let_go(self) -> None:
         self._sequence.truncate(0)
         self.logits, self._is_whole = None, True
+        self.cache.weigh()
 
     def read(self, prompt: Prompt, checkpoints: Mapping[int, str]) -> Logits:
         """Evaluates what is missing of `prompt` [n] after `seek(prompt)`; returns the logits [V] that follow."""

@@ -66,12 +66,12 @@ class Engine:
         drafting: Propose | None = None,
     ) -> None:
         """`metadata` and `tokenizer`: the model's, where the caller has them already. `kv`: format of keys and values.
-        `cache_bytes`: memory for snapshots beyond the newest, and `host_cache_bytes` of the host's where the device has
-        its own (`PrefixCache`); `disk`: where they go then. `limits`: how many replies are written at a time.
-        `evaluate` stands for a pass of the model. `identity`: of the model (`store.identity`); without one it is like
-        no other. `device_note`: why it is on no better device. `vision`: what an image in a message stands for; without
-        it there may be none. `reload` loads the model again when its device has failed. `drafting`: where drafts come
-        from; without it there are none.
+        `cache_bytes`: memory for snapshots beyond the newest; where the device has its own, `host_cache_bytes` of the
+        host's, and the former is lent to replies side by side (`PrefixCache`); `disk`: where they go then. `limits`:
+        how many replies are written at a time. `evaluate` stands for a pass of the model. `identity`: of the model
+        (`store.identity`); without one it is like no other. `device_note`: why it is on no better device. `vision`:
+        what an image in a message stands for; without it there may be none. `reload` loads the model again when its
+        device has failed. `drafting`: where drafts come from; without it there are none.
         Raises FormatError or TemplateError when the file's tokenizer or template cannot be used."""
         if metadata is None:
             metadata = model.metadata
@@ -84,7 +84,9 @@ class Engine:
         self.name = fields.find("general.name", TEXT) or fields.find("general.basename", TEXT) or "Qwen3.5"
         found = {name: fields.find(f"general.sampling.{key}", SETTINGS[name]) for name, key in _OWN_SAMPLING.items()}
         self._own_sampling: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
-        self.cache = PrefixCache(cache_bytes, disk, host_bytes=host_cache_bytes)
+        self.cache = PrefixCache(
+            cache_bytes, disk, host_bytes=host_cache_bytes, saved_page_bytes=lambda: self.model.saved_page_bytes
+        )
         self.reply_log = ReplyLog()
         self._prompts = Prompts(self.template, self.tokenizer, self.reply_log, vision)
         self.forms = Forms(self.tokenizer)

@@ -1,10 +1,15 @@
-#include "devices/cuda/saved_states.h"
+#include "devices/cuda/saved_pieces.h"
 
 #include <new>
 
 #include "base/error.h"
 
 namespace qwen35::cuda {
+namespace {
+
+constexpr std::size_t kMostUnusedBytes = std::size_t{128} << 20;
+
+}  // namespace
 
 HostMemory::HostMemory(std::size_t bytes) {
   try {
@@ -14,7 +19,7 @@ HostMemory::HostMemory(std::size_t bytes) {
   }
 }
 
-SavedStates::SavedStates(std::size_t bytes, std::shared_ptr<Context> context, Memory& memory)
+SavedPieces::SavedPieces(std::size_t bytes, std::shared_ptr<Context> context, Memory& memory)
     : bytes_(bytes), context_(std::move(context)), memory_(memory) {
   context_->make_current();
   QWEN35_CUDA(cuStreamCreate, &stream_, kStreamNonBlocking);
@@ -23,7 +28,7 @@ SavedStates::SavedStates(std::size_t bytes, std::shared_ptr<Context> context, Me
 }
 
 // Errors are of no use here: the context may be lost already.
-SavedStates::~SavedStates() {
+SavedPieces::~SavedPieces() {
   try {
     settle();
   } catch (const Error&) {
@@ -35,7 +40,7 @@ SavedStates::~SavedStates() {
 }
 
 // What was let go of may still be copied from or to; whoever gets it next comes behind that, or calls settle().
-Piece SavedStates::take() {
+Piece SavedPieces::take() {
   std::unique_ptr<HostMemory> memory;
   {
     const std::scoped_lock lock(mutex_);
@@ -57,15 +62,21 @@ Piece SavedStates::take() {
   return {shared, data};
 }
 
-void SavedStates::put_back(std::unique_ptr<HostMemory> piece) noexcept {
+void SavedPieces::put_back(std::unique_ptr<HostMemory> piece) noexcept {
   const std::scoped_lock lock(mutex_);
   unused_.push_back(std::move(piece));
 }
 
-// By way of a copy on the card, so that the next pass does not wait for the bus.
-void SavedStates::save(std::byte* to, CUdeviceptr from) {
-  if (staged_ == nullptr) staged_ = memory_.take(bytes_);
+// By way of a copy on the card, so that the next pass does not wait for the bus. Where the card has no room for one,
+// the host waits.
+void SavedPieces::save(std::byte* to, CUdeviceptr from) {
   context_->flush();
+  try {
+    if (staged_ == nullptr) staged_ = memory_.take(bytes_);
+  } catch (const OutOfMemory&) {
+    settle();  // `to` may still be copied from or to
+    return context_->download(to, from, bytes_);
+  }
   QWEN35_CUDA(cuStreamWaitEvent, context_->stream(), saved_at_, 0);
   context_->copy(address(staged_.get()), from, bytes_);
   QWEN35_CUDA(cuEventRecord, staged_at_, context_->stream());
@@ -74,15 +85,29 @@ void SavedStates::save(std::byte* to, CUdeviceptr from) {
   QWEN35_CUDA(cuEventRecord, saved_at_, stream_);
 }
 
-void SavedStates::restore(CUdeviceptr to, const std::byte* from) {
+void SavedPieces::restore(CUdeviceptr to, const std::byte* from) {
   context_->flush();
   QWEN35_CUDA(cuStreamWaitEvent, context_->stream(), saved_at_, 0);
   QWEN35_CUDA(cuMemcpyHtoDAsync, to, from, bytes_, context_->stream());
 }
 
-void SavedStates::settle() {
+void SavedPieces::settle() {
   context_->synchronize();
   QWEN35_CUDA(cuStreamSynchronize, stream_);
+}
+
+void SavedPieces::trim() {
+  const std::size_t most = kMostUnusedBytes / bytes_;
+  std::vector<std::unique_ptr<HostMemory>> surplus;
+  {
+    const std::scoped_lock lock(mutex_);
+    while (unused_.size() > most) {
+      surplus.push_back(std::move(unused_.back()));
+      unused_.pop_back();
+      --made_;
+    }
+  }
+  if (!surplus.empty()) settle();
 }
 
 }  // namespace qwen35::cuda

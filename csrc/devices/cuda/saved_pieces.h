@@ -1,5 +1,5 @@
-// Recurrent states of snapshots, in page-locked memory of the host. They leave the card by a stream of their own, while
-// passes go on, and come back in the stream of the passes, before the one that needs them.
+// What snapshots hold, recurrent states and pages, in page-locked memory of the host. It leaves the card by a stream of
+// its own, while passes go on, and comes back in the stream of the passes, before the one that needs it.
 #pragma once
 
 #include <cstddef>
@@ -24,22 +24,23 @@ class HostMemory {
   std::unique_ptr<std::byte[]> pageable_;
 };
 
-class SavedStates : public std::enable_shared_from_this<SavedStates> {
+class SavedPieces : public std::enable_shared_from_this<SavedPieces> {
  public:
   // Of `bytes` each. Throws DeviceError.
-  SavedStates(std::size_t bytes, std::shared_ptr<Context> context, Memory& memory);
-  ~SavedStates();
-  SavedStates(const SavedStates&) = delete;
-  SavedStates& operator=(const SavedStates&) = delete;
+  SavedPieces(std::size_t bytes, std::shared_ptr<Context> context, Memory& memory);
+  ~SavedPieces();
+  SavedPieces(const SavedPieces&) = delete;
+  SavedPieces& operator=(const SavedPieces&) = delete;
 
-  // Contents are not defined. Any thread may take one and let it go. Throws OutOfMemory.
+  // Contents are not defined. Any thread may take one and let it go. Throws std::bad_alloc.
   Piece take();
-  // Enqueue a copy, behind all that was enqueued before. `from` can be written to again, and `to` let go of, at once.
-  // save() throws OutOfMemory.
+  // Enqueue a copy, behind all that was enqueued before. `from` can be written to again, and either let go of, at once.
   void save(std::byte* to, CUdeviceptr from);
   void restore(CUdeviceptr to, const std::byte* from);
   // Waits until no copy is under way: the host may read and write what it has.
   void settle();
+  // Gives memory back to the system, but for some that is soon used again; waits where there is much.
+  void trim();
 
  private:
   void put_back(std::unique_ptr<HostMemory> piece) noexcept;
