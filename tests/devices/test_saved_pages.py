@@ -197,3 +197,36 @@ def test_what_snapshots_alone_hold_is_under_one_budget(tiny: Callable[..., Any])
     """Of the host: recurrent states, and pages once no sequence has them."""
     done = subprocess.run([sys.executable, "-c", BUDGET, str(tiny().path)], capture_output=True, text=True, env=cards())
     assert (done.stdout, done.returncode) == ("whole\n", 0), done.stderr
+
+
+FULL = """
+import ctypes, sys
+from qwen35_local import _core
+
+cuda = ctypes.CDLL("libcuda.so.1")
+cuda.simt_get.restype = ctypes.c_long
+model = _core.Model(sys.argv[1], device="cuda", threads=1)
+sequence, other, *more = (_core.Sequence(model) for _ in range(4))
+sequence.append([1, 2, 3], logits="none")
+expected = sequence.append([4]).tobytes()
+other.append([1, 2, 3], logits="none")
+for each in more:
+    each.append([1], logits="none")
+used = cuda.simt_get(b"used")
+cuda.simt_set(b"memory", ctypes.c_long(used))
+taken = other.snapshot()
+other.truncate(0)
+other.append([9], logits="none")
+assert model.saved_page_bytes == taken.pages[0].n_bytes
+del more, each  # a page that a snapshot has is copied before more is written to it
+other.restore(taken)
+assert other.append([4]).tobytes() == expected
+assert cuda.simt_get(b"used") == used
+print("whole")
+"""
+
+
+def test_what_leaves_a_full_card_goes_straight_to_the_host(tiny: Callable[..., Any]) -> None:
+    """States and pages leave by way of a copy on the card; where there is no room for one, the host waits."""
+    done = subprocess.run([sys.executable, "-c", FULL, str(tiny().path)], capture_output=True, text=True, env=cards())
+    assert (done.stdout, done.returncode) == ("whole\n", 0), done.stderr
