@@ -13,10 +13,10 @@ import pytest
 
 import qwen35_local
 from qwen35_local import Message, Model, ReasoningDelta, Sampling, TextDelta, ToolCall, ToolCallDone, _core, hub
-from qwen35_local.engine.acceptance import MOST_DRAFTS
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.reply import Done, Request
 from qwen35_local.errors import FormatError, InputError, Qwen35Error
+from qwen35_local.models.drafts import MOST_DRAFTS
 
 GREEDY = Sampling(temperature=0.0)
 WEATHER = {
@@ -280,6 +280,8 @@ def test_what_was_chosen_is_told() -> None:
         ({"memory_bytes": 320 << 20, "context_tokens": 262144, "kv": "f16"}, r"What would fit: kv=\w+"),
         ({"context_tokens": 10**9, "memory_bytes": 1 << 30}, r"context_tokens is 1,000,000,000; expected at most"),
         ({"threads": -1}, "threads is -1"),
+        ({"draft": "on"}, "draft is 'on'; expected auto, off, or 0 to 8"),
+        ({"draft": 9}, "draft is 9; expected auto, off, or 0 to 8"),
         ({"kv": "q5"}, "kv is 'q5'; expected auto or one of f16, q8, k8v4, q4"),
         ({"context_tokens": -1}, "context_tokens is -1"),
     ],

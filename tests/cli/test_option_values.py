@@ -13,6 +13,7 @@ NO_NUMBER = ["", "nope", "nan", "1.5.5", "0x10", "1,5"]
 NOT_WHOLE = [*NO_NUMBER, "inf", "-inf", "1.5", "1e3", "-1", "9" * 30, "9" * 5000]
 NOT_FINITE = [*NO_NUMBER, "inf", "-inf", "1e300", "-1", "9" * 400]
 DEVICES = ["", "gpu", "CPU", "cuda:", "cuda:x", "cuda:-1", "cuda:12345", "cpu,cuda"]
+DRAFTS = ["", "on", "9", "-1", "1.5", "²", "AUTO", "9" * 5000]
 WORDS = ["", "nope", "F16", "f32", "5", "f16,q8"]
 
 CHAT, SELFTEST = ["chat", "-p", "x"], ["selftest"]
@@ -35,6 +36,8 @@ CASES: list[tuple[list[str], str, list[str]]] = [
     (CHAT, "--kv", WORDS),
     (CHAT, "--device", DEVICES),
     (CHAT, "--when-full", WORDS),
+    (CHAT, "--draft", DRAFTS),
+    (["serve"], "--draft", DRAFTS),
     (SELFTEST, "--kv", [*WORDS, "auto"]),
     (SELFTEST, "--scenarios", [*NOT_WHOLE, "0"]),
     (SELFTEST, "--seed", NOT_WHOLE),
@@ -85,6 +88,7 @@ def test_each_option_with_each_wrong_value(
     ("words", "said"),
     [
         (["--kv=f32"], "Invalid value for '--kv': 'f32' is not one of 'f16', 'q8', 'k8v4', 'q4', 'auto'."),
+        (["--draft=9"], "Invalid value for '--draft': '9' is not auto, off, or 0 to 8"),
         (["--cache=-1"], "Invalid value for '--cache': '-1' is not a finite number from 0 to 1048576"),
     ],
 )

@@ -1,6 +1,7 @@
 """The conversation's commands and what they do to what was said."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -352,6 +353,47 @@ def test_why_explains_the_last_prompt(scripted: Any, capsys: pytest.CaptureFixtu
     assert "reused      80, from message 2" in out
     assert "evaluated   12 now, 30 since the reply before" in out
     assert r'at token 81: "<think>\n" was known, "Paris\u001b" came' in out
+
+
+def test_what_drafts_brought_is_told(scripted: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    usage = Usage(
+        generated_tokens=121,
+        first_token_seconds=1.0,
+        seconds=3.0,
+        passes=50,
+        drafted_tokens=120,
+        accepted_tokens=96,
+        drafted_copies=68,
+        accepted_copies=56,
+        saved_seconds=0.8,
+    )
+    repl = conversation(scripted)
+
+    def told(usage: Usage, reuse: Reuse = Reuse()) -> tuple[str, list[str]]:  # noqa: B008 - it is frozen
+        done = Done("stop", Message("assistant", "x"), usage, reuse)
+        repl.session.engine.reply = lambda request, progress, job: iter([done])  # type: ignore[method-assign,assignment]
+        repl.take("hello")
+        line = capsys.readouterr().out.splitlines()[-1]
+        repl.take("/why")
+        return line, capsys.readouterr().out.splitlines()[4:]
+
+    line, why = told(usage)
+    assert line.endswith("0 evaluated · drafted 120, accepted 96 (80 %), 1.4x")
+    assert why == [
+        "drafted     120 tokens, 96 accepted: 40 of 52 by the MTP block, 56 of 68 copied",
+        "written     2.4 tokens a pass of the model",
+        "saved       0.80 s: 1.4 times as fast as without drafts",
+    ]
+    line, why = told(replace(usage, saved_seconds=-0.5, drafted_copies=0, accepted_copies=0))
+    assert line.endswith("(80 %), 0.8x")
+    assert why[0] == "drafted     120 tokens, 96 accepted: 96 of 120 by the MTP block"
+    assert why[2] == "lost        0.50 s: 0.8 times as fast as without drafts"
+    line, why = told(replace(usage, saved_seconds=0.0))  # a number of drafts that was asked for
+    assert line.endswith("(80 %)") and len(why) == 2
+    _, why = told(Usage(drafted_tokens=4, accepted_tokens=3), Reuse(reader="http://there"))
+    assert why == ["drafted     4 tokens, 3 accepted"]
+    line, why = told(replace(usage, drafted_tokens=0, accepted_tokens=0, saved_seconds=0.0))
+    assert line.endswith("0 evaluated") and why == []
 
 
 def test_a_conversation_is_kept_and_taken_up_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,11 +7,10 @@ from random_model import super_block_config
 
 from qwen35_local import _core, hub
 from qwen35_local.engine import draft_bench, draft_cases, draft_skills
-from qwen35_local.engine.acceptance import MOST_DRAFTS
 from qwen35_local.engine.draft_bench import DraftBench
 from qwen35_local.engine.draft_cases import DraftCase, DraftRun, Turn
-from qwen35_local.engine.drafting import Drafts
 from qwen35_local.errors import DeviceError, FormatError, InputError
+from qwen35_local.models.drafts import MOST_DRAFTS, Drafts
 from qwen35_local.quantize.synthetic import of_config
 
 

@@ -12,14 +12,14 @@ from qwen35_local import _core, hub
 from qwen35_local.chat.messages import Message
 from qwen35_local.chat.presets import Sampling
 from qwen35_local.chat.wishes import OutputFormat, ToolChoice
-from qwen35_local.engine.acceptance import MOST_DRAFTS
-from qwen35_local.engine.drafting import Drafting, most_drafts
+from qwen35_local.engine.drafting import Drafting
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.job import Failed, Told
 from qwen35_local.engine.limits import Limits
 from qwen35_local.engine.line import Line
 from qwen35_local.engine.reply import Completion, Done, Request
 from qwen35_local.errors import InputError
+from qwen35_local.models.drafts import MOST_DRAFTS, most_drafts, read_drafts
 
 WEATHER: dict[str, object] = {
     "type": "function",
@@ -117,7 +117,15 @@ def same(one: dict[int, Done], other: dict[int, Done]) -> bool:
         return replace(
             done,
             usage=replace(
-                done.usage, first_token_seconds=0.0, seconds=0.0, drafted_tokens=0, accepted_tokens=0, saved_seconds=0.0
+                done.usage,
+                first_token_seconds=0.0,
+                seconds=0.0,
+                passes=0,
+                drafted_tokens=0,
+                accepted_tokens=0,
+                drafted_copies=0,
+                accepted_copies=0,
+                saved_seconds=0.0,
             ),
         )
 
@@ -247,10 +255,14 @@ def test_what_repeats_is_copied() -> None:
 
 
 def test_what_draft_may_be() -> None:
-    assert [most_drafts(draft) for draft in ("auto", "off", 0, 3, 8)] == [MOST_DRAFTS, 0, 0, 3, 8]
-    for wrong in (-1, 9):
+    assert [most_drafts(draft) for draft in ("auto", "off", 0, 3, 8)] == [MOST_DRAFTS, 0, 0, MOST_DRAFTS, MOST_DRAFTS]
+    assert [read_drafts(word) for word in ("auto", "off", "0", "8")] == ["auto", "off", 0, 8]
+    for wrong in (-1, 9, "on", True, 1.0, None):
         with pytest.raises(InputError, match="auto, off, or 0 to 8"):
-            most_drafts(wrong)
+            most_drafts(wrong)  # type: ignore[arg-type]
+    for word in ("", "on", "-1", "9", "1.0", "²", "9" * 5000):
+        with pytest.raises(InputError, match="auto, off, or 0 to 8"):
+            read_drafts(word)
 
 
 def test_random_drafts_on_random_requests(demo: _core.Model, drafting_demo: _core.Model) -> None:

@@ -12,11 +12,11 @@ import pytest
 
 from qwen35_local import _core, hub
 from qwen35_local.engine import cache, cached_sequence, model_input, selftest
-from qwen35_local.engine.acceptance import MOST_DRAFTS
 from qwen35_local.engine.cache import Found, PrefixCache
 from qwen35_local.engine.cached_sequence import CachedSequence, Prompt, Start
 from qwen35_local.engine.line import Line
 from qwen35_local.engine.model_input import Keys
+from qwen35_local.models.drafts import MOST_DRAFTS
 from qwen35_local.models.memory import KV_FORMATS
 
 SCENARIOS = max(20, int(os.environ.get("QWEN35_SCENARIOS", "100")))

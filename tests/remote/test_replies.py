@@ -94,6 +94,11 @@ def test_thinking_answer_and_usage(server: Upstream, engine: RemoteEngine, name:
     assert (done.usage.prompt_tokens, done.usage.reused_tokens, done.usage.evaluated_tokens) == (7, 3, 4)
     assert done.usage.generated_tokens == 2 and done.usage.reasoning_tokens == 2
     assert done.reuse.reader == f"{server.url}/v1" and "cache" in done.reuse.source
+    details = {"accepted_prediction_tokens": 4, "rejected_prediction_tokens": 1}
+    told_usage = event(usage={"completion_tokens": 9, "completion_tokens_details": details})
+    server.script = [[event({"content": "Hello!"}), event({}, "stop"), told_usage, DONE]]
+    _, done = ask(engine)
+    assert (done.usage.drafted_tokens, done.usage.accepted_tokens) == (5, 4)
 
 
 def test_thinking_that_is_left_in_the_text_is_found_and_then_expected(server: Upstream, engine: RemoteEngine) -> None:

@@ -1,6 +1,7 @@
 """What the encoders of the dialects make of events, without a model: also of those that are rare."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from conversations import events_of
@@ -10,9 +11,11 @@ from qwen35_local.chat.messages import Message, ToolCall
 from qwen35_local.engine.job import Reading
 from qwen35_local.engine.reply import Done, Event, Reason, Usage
 from qwen35_local.server.anthropic.encoder import MessageEncoder
+from qwen35_local.server.counters import Counters
 from qwen35_local.server.errors import Refused
-from qwen35_local.server.llama_cpp.completion import CompletionEncoder
+from qwen35_local.server.llama_cpp.completion import CompletionEncoder, timings
 from qwen35_local.server.ollama.encoder import LineEncoder
+from qwen35_local.server.openai.usage import usage_body
 
 USED = Usage(prompt_tokens=30, reused_tokens=10, evaluated_tokens=20, generated_tokens=7, reasoning_tokens=3)
 LOOK = ToolCall("look", {"at": "é\n"})
@@ -168,3 +171,18 @@ def test_lines_of_a_chat_and_of_a_completion() -> None:
     message = Message("assistant", "", None, (LOOK, LOOK))
     whole = json.loads(LineEncoder("m", lambda: 0.0, is_chat=True).whole([done("tool_calls", message=message)]))
     assert [call["function"]["index"] for call in whole["message"]["tool_calls"]] == [0, 1]
+
+
+def test_drafts_are_counted_in_the_words_of_each_dialect() -> None:
+    drafting = replace(USED, drafted_tokens=5, accepted_tokens=3)
+    assert (timings(drafting)["draft_n"], timings(drafting)["draft_n_accepted"]) == (5, 3)
+    assert not timings(USED).keys() & {"draft_n", "draft_n_accepted"}  # where nothing is drafted, as llama.cpp
+    assert usage_body({0: drafting, 1: drafting}, 2)["completion_tokens_details"] == {
+        "reasoning_tokens": 6,
+        "accepted_prediction_tokens": 6,
+        "rejected_prediction_tokens": 4,
+    }
+    counters = Counters()
+    for used in (drafting, USED, drafting):
+        counters.count_reply("stop", used)
+    assert (counters.drafted_tokens, counters.accepted_tokens) == (10, 6)

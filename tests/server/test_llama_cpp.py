@@ -107,7 +107,8 @@ def test_what_the_server_is(http: httpx.Client, demo_engine: Engine) -> None:
     assert props["modalities"] == {"vision": False, "video": False, "audio": False}
     assert "/" not in props["model_path"]
     (slot,) = http.get("/slots").json()
-    assert slot == {"id": 0, "n_ctx": 4096, "is_processing": False, "n_past": 0}
+    assert slot == {"id": 0, "n_ctx": 4096, "speculative": True, "is_processing": False, "n_past": 0}
+    assert props["default_generation_settings"]["params"]["speculative.n_max"] == 8
 
 
 def test_metrics_count_what_was_done(http: httpx.Client) -> None:
@@ -132,6 +133,8 @@ def test_metrics_count_what_was_done(http: httpx.Client) -> None:
 
     assert grown("qwen35_prompt_tokens_total") == done["tokens_evaluated"]
     assert grown("qwen35_generated_tokens_total") == done["tokens_predicted"]
+    assert grown("qwen35_drafted_tokens_total") == done["timings"].get("draft_n", 0)
+    assert grown("qwen35_accepted_tokens_total") == done["timings"].get("draft_n_accepted", 0)
     assert grown('qwen35_replies_total{reason="stop"}') == 1
     assert grown('qwen35_requests_total{status="200"}') >= 1
 

@@ -21,6 +21,7 @@ from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.job import Job
 from qwen35_local.engine.reply import Completion, Event, Request
 from qwen35_local.errors import InputError
+from qwen35_local.models.drafts import Drafts
 from qwen35_local.models.kv import KvChoice, KvFormat
 
 _CLOSED = "the model is closed; load it again with Model.from_file"
@@ -58,6 +59,7 @@ class Model:
         memory_bytes: int | None = None,
         cache_bytes: int | None = None,
         parallel: int = 1,
+        draft: Drafts = "auto",
     ) -> Self:
         """Loads a model. Nothing is printed, asked or downloaded.
 
@@ -68,7 +70,9 @@ class Model:
         stretches the positions. `kv`: how keys and values are kept, "f16", "q8", "k8v4" or "q4"; "auto" is the widest
         that fits. `threads` 0: as many as this process may use. `memory_bytes` stands in for the memory that is free,
         `cache_bytes` for what is spent on points to go back to (None: as planned). `parallel`: how many replies, 1 to
-        256, are written side by side; memory is planned for all of them.
+        256, are written side by side; memory is planned for all of them. `draft`: how many tokens are guessed for each
+        pass to verify, "auto" (as many as pay), "off", or a number up to 8: it changes how fast a reply comes, and no
+        token.
 
         Raises InputError (no such model, it does not fit, an option that cannot be), FormatError (the file is broken or
         no model of the family), Unavailable (no such device here), OutOfMemory, OSError."""
@@ -82,6 +86,7 @@ class Model:
             memory_bytes=memory_bytes,
             cache_bytes=cache_bytes,
             parallel=parallel,
+            draft=draft,
         )
         path = local_path(name, notices.append)
         return cls(Opening(wish, KEYWORDS, notices.append).engine(path), path, notices)

@@ -13,6 +13,7 @@ from qwen35_local.engine.load import load
 from qwen35_local.errors import FormatError, InputError
 from qwen35_local.fields import integer
 from qwen35_local.hub.resolve import Absent, Checkpoint, resolve
+from qwen35_local.models.drafts import Drafts, most_drafts
 from qwen35_local.models.kv import KvChoice, KvFormat
 from qwen35_local.models.memory import KV_FORMATS, Plan, solve
 from qwen35_local.plan import fit
@@ -47,7 +48,7 @@ class Wish:
     "auto": `first_kv` where that fits, else the widest format that does. `memory_bytes` stands in for what is free.
     `cache_bytes`: of the host's memory for snapshots; None: as planned. `parallel` replies are written side by side,
     `queue` more may wait (`Limits`). More of them go to `disk_folder`, up to
-    `disk_bytes`."""
+    `disk_bytes`. `draft`: how many drafts a pass verifies."""
 
     device: str = "auto"
     context_tokens: int = 0
@@ -61,6 +62,7 @@ class Wish:
     parallel: int = 1
     queue: float = inf
     prefill_share: float = 0.9
+    draft: Drafts = "auto"
 
     def __post_init__(self) -> None:
         """Raises InputError for a value that cannot be."""
@@ -72,6 +74,7 @@ class Wish:
             raise InputError(f"parallel is {self.parallel!r}; expected {_PARALLEL.expected}")
         if self.kv != "auto" and self.kv not in KV_FORMATS:
             raise InputError(f"kv is {self.kv!r}; expected auto or one of {', '.join(KV_FORMATS)}")
+        most_drafts(self.draft)
 
 
 class Opening:
@@ -105,6 +108,7 @@ class Opening:
             disk_folder=wish.disk_folder,
             disk_bytes=wish.disk_bytes,
             limits=Limits(wish.parallel, wish.queue, wish.prefill_share, None if plan is None else plan.kv_tokens),
+            draft=wish.draft,
         )
         if not engine.template.text:
             self._notice(f"{path.name} carries no chat template; the family's own is used ({engine.template.name})")

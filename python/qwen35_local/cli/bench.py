@@ -197,7 +197,7 @@ def load(file: "_core.GgufFile", settings: Settings, synthetic: "Synthetic | Non
     from qwen35_local import _core
     from qwen35_local.cli.model import say_if_read
     from qwen35_local.engine import machine
-    from qwen35_local.engine.acceptance import MOST_DRAFTS
+    from qwen35_local.models.drafts import MOST_DRAFTS
 
     def model(drafts: int) -> _core.Model:
         return _core.Model(

@@ -11,6 +11,7 @@ from qwen35_local.cli.options import (
     BreakLoops,
     Choices,
     Device,
+    Draft,
     KvOrAuto,
     LogitBias,
     Logprobs,
@@ -86,6 +87,7 @@ def chat(
         float | None, gibibytes("Memory for points to go back to; unset: up to 1.", show_default=False)
     ] = None,
     cache_disk: Annotated[float, gibibytes("And disk, beyond that; 0: none.")] = 8,
+    draft: Draft = "auto",
     threads: Threads = 0,
     device: Device = "auto",
     endpoint: Annotated[
@@ -110,7 +112,7 @@ def chat(
         refuse_remote("--endpoint", {"--model": remote_model, "--api-key-file": api_key_file})
         check_device(device)
     else:
-        local = {"MODEL": model, "--ctx": ctx, "--memory": memory, "--kv": kv, "--cache": cache}
+        local = {"MODEL": model, "--ctx": ctx, "--memory": memory, "--kv": kv, "--cache": cache, "--draft": draft}
         refuse_local("--endpoint", {**local, "--threads": threads, "--device": device, "--when-full": when_full})
     is_conversation = prompt is None and not as_json and is_terminal()
     question = "" if is_conversation else read_question(prompt)
@@ -139,6 +141,7 @@ def chat(
         cache_bytes=None if cache is None else int(cache * 2**30),
         disk_folder=disk,
         disk_bytes=int(cache_disk * 2**30),
+        draft=draft,
     )
     engine: Face
     if endpoint is None:

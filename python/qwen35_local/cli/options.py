@@ -12,6 +12,7 @@ from qwen35_local.chat.presets import BIAS, CHOICES, LOGPROBS, MAX_TOKENS, SETTI
 from qwen35_local.cli.terminal import typed
 from qwen35_local.errors import InputError
 from qwen35_local.fields import Kind, from_word, integer, number
+from qwen35_local.models.drafts import read_drafts
 
 MOST_TOKENS = (1 << 31) - 1
 MOST_THREADS = 1024  # the core's own limit
@@ -78,6 +79,14 @@ def device_name(word: str) -> str:
     return word
 
 
+def drafts(word: str) -> Any:
+    """What typer calls with the word of --draft."""
+    try:
+        return read_drafts(word)
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 Stop = Annotated[
     list[str] | None,
     typer.Option(metavar="TEXT", callback=stop_strings, help="End the answer before this text. May be given again."),
@@ -130,6 +139,16 @@ Device = Annotated[
 _THREADS: dict[str, Any] = {"high": MOST_THREADS, "help": "0: as many as this process may use."}
 Threads = Annotated[int, count("--threads", "-t", **_THREADS)]
 ThreadsInFull = Annotated[int, count("--threads", **_THREADS)]  # where -t is the type
+Draft = Annotated[
+    Any,  # as read_drafts gives it
+    typer.Option(
+        "--draft",
+        parser=drafts,
+        metavar="[auto|off|N]",
+        autocompletion=lambda: ["auto", "off"],
+        help="Tokens guessed for each pass to verify: as many as pay, none, or N. Never changes an answer.",
+    ),
+]
 Memory = Annotated[
     str | None,
     typer.Option(metavar="SIZE", help="24G, 24GiB, 24GB, 24000M. Unset: what is free here.", show_default=False),

@@ -16,7 +16,7 @@ from qwen35_local.cli.session import Session, last_said
 from qwen35_local.cli.session_store import SessionStore
 from qwen35_local.cli.terminal import StyledWriter, printable_line
 from qwen35_local.engine.job import Job
-from qwen35_local.engine.reply import Compacted, Done, Event
+from qwen35_local.engine.reply import Compacted, Done, Event, Usage
 from qwen35_local.errors import DeviceError, Qwen35Error
 from qwen35_local.units import counted
 
@@ -239,7 +239,15 @@ def statistics(done: Done) -> str:
         f"{counted(u.generated_tokens, 'token')} · {u.tokens_per_second:.1f} tok/s · "
         f"first token {u.first_token_seconds:.2f} s · "
         f"prompt {u.prompt_tokens} = {u.reused_tokens} reused + {u.evaluated_tokens} evaluated"
+        + (f" · {drafted(u)}" if u.drafted_tokens else "")
     )
+
+
+def drafted(usage: Usage) -> str:
+    """As in "drafted 120, accepted 96 (80 %), 1.4x"."""
+    share = 100 * usage.accepted_tokens / usage.drafted_tokens
+    faster = "" if usage.gain is None else f", {usage.gain:.1f}x"
+    return f"drafted {usage.drafted_tokens:,}, accepted {usage.accepted_tokens:,} ({share:.0f} %){faster}"
 
 
 def compaction(event: Compacted) -> str:

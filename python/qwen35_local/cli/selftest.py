@@ -28,9 +28,9 @@ def selftest(
     from qwen35_local.cli.model import check_device, model_path, open_file, say_if_read
     from qwen35_local.cli.progress import bar
     from qwen35_local.cli.terminal import notice
-    from qwen35_local.engine.acceptance import MOST_DRAFTS
     from qwen35_local.engine.selftest import Mismatch, Tally, run
     from qwen35_local.errors import naming
+    from qwen35_local.models.drafts import MOST_DRAFTS
     from qwen35_local.units import counted
 
     check_device(device)

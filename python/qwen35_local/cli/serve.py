@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from qwen35_local.cli.argument import DEMO_HELP
-from qwen35_local.cli.options import BreakLoops, Device, KvOrAuto, Memory, Threads, count, gibibytes, parsed_as
+from qwen35_local.cli.options import BreakLoops, Device, Draft, KvOrAuto, Memory, Threads, count, gibibytes, parsed_as
 from qwen35_local.cli.remote import RemoteModel, open_remote, read_keys, refuse_local, refuse_remote
 from qwen35_local.errors import InputError
 from qwen35_local.fields import number
@@ -61,6 +61,7 @@ def serve(
     ] = None,
     cache_disk: Annotated[float, gibibytes("And disk, beyond that; 0: none.")] = 8,
     save: Annotated[bool, typer.Option("--save/--no-save", help="Keep what was read for the next start.")] = True,
+    draft: Draft = "auto",
     threads: Threads = 0,
     device: Device = "auto",
     upstream: Annotated[
@@ -91,7 +92,7 @@ def serve(
         refuse_remote("--upstream", {"--model": upstream_model, "--upstream-key-file": upstream_key_file})
         check_device(device)
     else:
-        local = {"MODEL": model, "--ctx": ctx, "--memory": memory, "--kv": kv, "--cache": cache}
+        local = {"MODEL": model, "--ctx": ctx, "--memory": memory, "--kv": kv, "--cache": cache, "--draft": draft}
         refuse_local("--upstream", {**local, "--threads": threads, "--device": device})
     keys = read_keys(api_key_file) if api_key_file is not None else []
     check_access(host if unix_socket is None else None, keys, allow_origin or ())
@@ -107,6 +108,7 @@ def serve(
             cache_bytes=None if cache is None else int(cache * 2**30),
             disk_folder=scratch_folder(home) if home is not None else None,
             disk_bytes=int(cache_disk * 2**30),
+            draft=draft,
             parallel=parallel,
             queue=queue,
             prefill_share=prefill_share,

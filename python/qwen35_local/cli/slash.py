@@ -13,7 +13,7 @@ from qwen35_local.chat.presets import THINKING_TOKENS
 from qwen35_local.cli.session import SETTINGS, Session, last_said, read_tool_file
 from qwen35_local.cli.session_store import SessionStore, age
 from qwen35_local.cli.terminal import StyledWriter, printable_line
-from qwen35_local.engine.reply import Done
+from qwen35_local.engine.reply import Done, Usage
 from qwen35_local.errors import InputError
 from qwen35_local.fields import from_word
 from qwen35_local.units import counted
@@ -180,7 +180,7 @@ def sessions(chat: Conversation, rest: str) -> None:
 
 
 def why(chat: Conversation, rest: str) -> None:
-    """/why: what the last prompt reused, what was evaluated, and where it first differed from what was known"""
+    """/why: what the last prompt reused and evaluated, where it was not what was known, and what drafts brought"""
     if chat.last is None:
         raise InputError("nothing was answered yet")
     for line in reasons(chat.last):
@@ -205,6 +205,26 @@ def reasons(done: Done) -> list[str]:
     else:
         known, prompt = (printable_line(json.dumps(text, ensure_ascii=False)) for text in (gap.known, gap.prompt))
         lines.append(f"difference  at token {gap.position:,}: {known} was known, {prompt} came")
+    return lines + drafting(done.usage, is_here=not reuse.reader)
+
+
+def drafting(usage: Usage, *, is_here: bool) -> list[str]:
+    """What drafts were, and brought; `is_here`: where it is known whose they were."""
+    if not usage.drafted_tokens:
+        return []
+    by_block = usage.drafted_tokens - usage.drafted_copies, usage.accepted_tokens - usage.accepted_copies
+    sources = (by_block, "by the MTP block"), ((usage.drafted_copies, usage.accepted_copies), "copied")
+    told = [f"{accepted:,} of {n:,} {source}" for (n, accepted), source in sources if n]
+    lines = [
+        f"drafted     {counted(usage.drafted_tokens, 'token')}, {usage.accepted_tokens:,} accepted"
+        + (f": {', '.join(told)}" if is_here else "")
+    ]
+    if usage.passes:
+        lines.append(f"written     {usage.tokens_per_pass:.1f} tokens a pass of the model")
+    if usage.gain is not None:
+        label = "saved" if usage.saved_seconds > 0 else "lost"
+        seconds = f"{abs(usage.saved_seconds):.2f} s"
+        lines.append(f"{label:<12}{seconds}: {usage.gain:.1f} times as fast as without drafts")
     return lines
 
 

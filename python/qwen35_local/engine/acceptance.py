@@ -6,12 +6,12 @@ All rates are conditional: of drafts before which all were accepted.
 from collections.abc import Sequence
 from typing import Literal
 
+from qwen35_local.models.drafts import MOST_DRAFTS
+
 Source = Literal["mtp", "copy"]
 """Where drafts come from: the model's block that predicts further tokens, or earlier text (`copy_lookup`)."""
 
 SOURCES: tuple[Source, ...] = ("mtp", "copy")
-
-MOST_DRAFTS = 8
 
 FIRST_RATES: dict[Source, list[float]] = {"mtp": [0.7] * MOST_DRAFTS, "copy": [0.3, 0.5, 0.7, 0.85, 0.9]}
 """Before any draft was made: of "mtp" by position, of "copy" where up to 3, 7, 15, 31 and more tokens match."""

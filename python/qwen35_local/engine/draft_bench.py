@@ -14,16 +14,18 @@ from random import Random
 import numpy as np
 
 from qwen35_local import _core
+from qwen35_local.engine.acceptance import Source
 from qwen35_local.engine.copy_lookup import KEY_TOKENS, Copied, CopyLookup
 from qwen35_local.engine.draft_cases import DraftCase, DraftRun, Turn
 from qwen35_local.engine.draft_costs import PassCosts
 from qwen35_local.engine.draft_skills import requests
 from qwen35_local.engine.draft_tuner import DraftTuner
-from qwen35_local.engine.drafting import Drafted, Drafting, Drafts, Lookup, has_block
+from qwen35_local.engine.drafting import Drafted, Drafting, Lookup, has_block
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.grammar import Mask
 from qwen35_local.engine.reply import Done
 from qwen35_local.errors import DeviceError, InputError
+from qwen35_local.models.drafts import Drafts
 from qwen35_local.models.kv import KvFormat
 from qwen35_local.progress import Progress
 from qwen35_local.text.tokenizer import Tokenizer
@@ -223,7 +225,7 @@ class _Line:
     def room(self) -> int:
         return self.n_tokens - len(self.written) - 1
 
-    def put(self, drafts: Seq[int], *, gave_up: bool = False) -> None:
+    def put(self, drafts: Seq[int], source: Source | None = None, *, gave_up: bool = False) -> None:
         self.drafts, self._gave_up = list(drafts), gave_up
 
     def item(self) -> _core.StepItem:
@@ -260,7 +262,7 @@ class _Given(_Line):
         if not has_block(side.model):
             self.lookup = _FreeDrafts()
 
-    def put(self, drafts: Seq[int], *, gave_up: bool = False) -> None:
+    def put(self, drafts: Seq[int], source: Source | None = None, *, gave_up: bool = False) -> None:
         assert self._coming is not None
         right = self._coming[len(self.written) : len(self.written) + len(drafts)]
         given = [token if self._random.random() < self._acceptance else (token + 1) % self._n_used for token in right]

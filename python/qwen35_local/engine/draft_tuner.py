@@ -19,7 +19,6 @@ from qwen35_local.engine.acceptance import (
     ENGINE_DECAY,
     ENGINE_WEIGHT,
     FIRST_RATES,
-    MOST_DRAFTS,
     REPLY_DECAY,
     REPLY_WEIGHT,
     SOURCES,
@@ -28,6 +27,7 @@ from qwen35_local.engine.acceptance import (
     kinds,
 )
 from qwen35_local.engine.draft_costs import PassCosts
+from qwen35_local.models.drafts import MOST_DRAFTS
 
 MARGIN = 0.03  # of the tokens per second without drafts: the gain from which on there are any
 TRIAL_SHARE = 0.004  # of the time, for losing against no drafts, and for losing against the best number

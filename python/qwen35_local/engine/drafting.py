@@ -4,19 +4,16 @@ them; which there are, and how many, changes how fast a reply comes and nothing 
 
 import time
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol
 
 from qwen35_local import _core
-from qwen35_local.engine.acceptance import MOST_DRAFTS
+from qwen35_local.engine.acceptance import Source
 from qwen35_local.engine.copy_lookup import Copied
 from qwen35_local.engine.draft_costs import PassCosts
 from qwen35_local.engine.draft_tuner import Choice, DraftHistory, DraftTuner, Offer
 from qwen35_local.engine.grammar import Mask
 from qwen35_local.engine.line import Line
-from qwen35_local.errors import InputError
-
-Drafts: TypeAlias = Literal["auto", "off"] | int
-"""How many drafts a pass verifies: as many as pay, none, or always so many, up to MOST_DRAFTS."""
+from qwen35_local.models.drafts import MOST_DRAFTS, Drafts
 
 
 class Propose(Protocol):
@@ -61,7 +58,7 @@ class Drafted(Protocol):
     @property
     def room(self) -> int: ...
 
-    def put(self, drafts: Sequence[int], *, gave_up: bool = False) -> None: ...
+    def put(self, drafts: Sequence[int], source: Source | None = None, *, gave_up: bool = False) -> None: ...
 
 
 class _Asked(NamedTuple):
@@ -92,7 +89,7 @@ class Drafting:
             most = min(MOST_DRAFTS, model.drafts, spare // (len(lines) - n), line.room)
             choice, copied = self._choose(model, line, most, n_rows, costs)
             if choice.source == "copy":
-                line.put(copied[: choice.n])
+                line.put(copied[: choice.n], "copy")
             elif choice.source == "mtp":
                 asked.append(_Asked(line, choice.n))
             elif self._fixed is None:
@@ -142,17 +139,7 @@ class Drafting:
         steps = max(min(len(drafts) + 1, n) for (_, n), drafts in zip(asked, drafted, strict=True))
         costs.note_draft(steps, time.monotonic() - started)
         for (line, n), drafts in zip(asked, drafted, strict=True):
-            line.put([token for token, _ in drafts], gave_up=len(drafts) < n)
-
-
-def most_drafts(drafts: Drafts) -> int:
-    """What a model has to be loaded for. Raises InputError."""
-    if drafts == "auto":
-        return MOST_DRAFTS
-    n = 0 if drafts == "off" else drafts
-    if not 0 <= n <= MOST_DRAFTS:
-        raise InputError(f"draft is {n}; expected auto, off, or 0 to {MOST_DRAFTS}")
-    return n
+            line.put([token for token, _ in drafts], "mtp", gave_up=len(drafts) < n)
 
 
 def has_block(model: _core.Model) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from qwen35_local import _core
+from qwen35_local.engine.acceptance import Source
 from qwen35_local.engine.cached_sequence import Part
 from qwen35_local.engine.copy_lookup import CopyLookup
 from qwen35_local.engine.draft_tuner import DraftTuner
@@ -26,6 +27,7 @@ class Line:
         self.sequence = sequence
         self.drafts: list[int] = []
         self._gave_up = False
+        self._source: Source | None = None
         self._lookup: CopyLookup | None = None
 
     @property
@@ -52,9 +54,10 @@ class Line:
         behind = len(self.sequence) + len(self.pending)
         return max(0, min(self.generation.room - 1, self.sequence.context_tokens - behind - 1))
 
-    def put(self, drafts: Sequence[int], *, gave_up: bool = False) -> None:
+    def put(self, drafts: Sequence[int], source: Source | None = None, *, gave_up: bool = False) -> None:
         """For the next pass. `gave_up`: one more was thought of, and is too unlikely."""
         self.drafts = self.generation.look_ahead(drafts)
+        self._source = source
         self._gave_up = gave_up and len(self.drafts) == len(drafts)
 
     def part(self, logprobs: int | None) -> Part:
@@ -71,10 +74,10 @@ class Line:
         """The events of what a pass with `part` drew."""
         reply, n_written, n_drafts = self.generation.reply, len(self.generation.reply.written), len(self.drafts)
         n_stand, told = self.generation.take(result.sampled)
+        reply.passes += 1
         if n_drafts:
             self.sequence.rewind(len(self.sequence) - n_drafts + n_stand - 1)
-            reply.drafted_tokens += n_drafts
-            reply.accepted_tokens += n_stand - 1
+            reply.count_drafts(n_drafts, n_stand - 1, are_copies=self._source == "copy")
         if self.tuner is not None:
             self.tuner.note(n_drafts + self._gave_up, len(result.sampled) - 1)
             reply.saved_seconds = self.tuner.seconds_saved

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from qwen35_local import _core
 from qwen35_local.engine import store
-from qwen35_local.engine.drafting import Drafting, Drafts, most_drafts
+from qwen35_local.engine.drafting import Drafting
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.limits import ONE_AT_A_TIME, Limits
 from qwen35_local.engine.live import Loaded
 from qwen35_local.engine.spill import Spill
 from qwen35_local.errors import FormatError, naming
 from qwen35_local.models.draft_vocabulary import draft_tokens
+from qwen35_local.models.drafts import Drafts, most_drafts
 from qwen35_local.models.kv import KvFormat
 from qwen35_local.text.tokenizer import Tokenizer
 

@@ -114,8 +114,9 @@ class Logprobs:
 @dataclass(frozen=True)
 class Usage:
     """What a reply took. Prompt tokens = reused (already held) + evaluated (read now) unless it was interrupted before
-    the prompt was read; seconds of wall time. Of the drafts that passes verified, how many were accepted, and the time
-    that they saved, by what passes and drafts take on this device."""
+    the prompt was read; seconds of wall time. `passes`: of the model, that wrote it. Of the drafts that they verified,
+    how many were accepted, and how many of both were copied from what came before, the others being of the MTP block;
+    `saved_seconds`: by them, by what passes and drafts take on this device, 0 where that is not known."""
 
     prompt_tokens: int = 0
     reused_tokens: int = 0
@@ -124,8 +125,11 @@ class Usage:
     reasoning_tokens: int = 0
     first_token_seconds: float = 0.0
     seconds: float = 0.0
+    passes: int = 0
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    drafted_copies: int = 0
+    accepted_copies: int = 0
     saved_seconds: float = 0.0
 
     @property
@@ -133,6 +137,17 @@ class Usage:
         """Generation speed: tokens after the first over the time after the first."""
         span = self.seconds - self.first_token_seconds
         return (self.generated_tokens - 1) / span if self.generated_tokens > 1 and span > 0 else 0.0
+
+    @property
+    def tokens_per_pass(self) -> float:
+        """The first token is drawn behind the prompt, without a pass of its own."""
+        return (self.generated_tokens - 1) / self.passes if self.passes else 0.0
+
+    @property
+    def gain(self) -> float | None:
+        """How many times as fast drafts have made the tokens after the first; None where that is not known."""
+        span = self.seconds - self.first_token_seconds
+        return (span + self.saved_seconds) / span if self.saved_seconds and span > 0 else None
 
     def as_dict(self) -> dict[str, float]:
         return {**asdict(self), "tokens_per_second": self.tokens_per_second}
@@ -205,8 +220,9 @@ class Reply:
         self.stop_string: str | None = None
         self.logprobs: list[Logprobs] = []
         self.notes: list[str] = []
-        self.drafted_tokens = 0
-        self.accepted_tokens = 0
+        self.passes = 0
+        self.drafted_tokens = self.accepted_tokens = 0
+        self.drafted_copies = self.accepted_copies = 0
         self.saved_seconds = 0.0
         self._is_calling = False
         self._started = time.monotonic()
@@ -218,6 +234,14 @@ class Reply:
             self._first_token_seconds = time.monotonic() - self._started
         self.n_tokens += 1
         self.reasoning_tokens += in_reasoning
+
+    def count_drafts(self, drafted: int, accepted: int, *, are_copies: bool) -> None:
+        """Those of a pass."""
+        self.drafted_tokens += drafted
+        self.accepted_tokens += accepted
+        if are_copies:
+            self.drafted_copies += drafted
+            self.accepted_copies += accepted
 
     def add(self, event: events.Event | Logprobs) -> events.Event | Logprobs:
         """Makes the event part of the reply; returns what is to be shown of it."""
@@ -261,8 +285,11 @@ class Reply:
             reasoning_tokens=self.reasoning_tokens,
             first_token_seconds=self._first_token_seconds,
             seconds=time.monotonic() - self._started,
+            passes=self.passes,
             drafted_tokens=self.drafted_tokens,
             accepted_tokens=self.accepted_tokens,
+            drafted_copies=self.drafted_copies,
+            accepted_copies=self.accepted_copies,
             saved_seconds=self.saved_seconds,
         )
         return Done(

@@ -34,6 +34,8 @@ class Spent:
     cached: int | None = None
     generated: int | None = None
     reasoning: int | None = None
+    accepted: int | None = None
+    rejected: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,4 +124,6 @@ def _spent(event: Fields) -> Spent | None:
         prompt.find("cached_tokens", _COUNT),
         fields.find("completion_tokens", _COUNT),
         completion.find("reasoning_tokens", _COUNT),
+        completion.find("accepted_prediction_tokens", _COUNT),
+        completion.find("rejected_prediction_tokens", _COUNT),
     )

@@ -65,6 +65,7 @@ class UnknownWeights:
     """In the place of a model."""
 
     weight_bytes = 0
+    drafts = 0
     metadata: Mapping[str, Any] = {}
 
     def __init__(self, server: str) -> None:

@@ -125,7 +125,9 @@ class Writing:
             done = replace(done, usage=replace(done.usage, generated_tokens=sum(told)))
         if len(spent) == 1 and first.reasoning is not None:
             done = replace(done, usage=replace(done.usage, reasoning_tokens=first.reasoning))
-        return done
+        accepted = sum(each.accepted or 0 for each in spent)
+        drafted = accepted + sum(each.rejected or 0 for each in spent)
+        return replace(done, usage=replace(done.usage, drafted_tokens=drafted, accepted_tokens=accepted))
 
     @property
     def _tools(self) -> Sequence[Mapping[str, Any]]:

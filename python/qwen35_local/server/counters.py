@@ -17,6 +17,8 @@ class Counters:
     prompt_tokens: int = 0
     reused_tokens: int = 0
     generated_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
     seconds: float = 0.0
 
     def count_reply(self, reason: str, usage: Usage) -> None:
@@ -24,4 +26,6 @@ class Counters:
         self.prompt_tokens += usage.prompt_tokens
         self.reused_tokens += usage.reused_tokens
         self.generated_tokens += usage.generated_tokens
+        self.drafted_tokens += usage.drafted_tokens
+        self.accepted_tokens += usage.accepted_tokens
         self.seconds += usage.seconds

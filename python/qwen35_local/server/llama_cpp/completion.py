@@ -19,7 +19,10 @@ from qwen35_local.server.llama_cpp.prompt import read_prompt
 from qwen35_local.server.openai.sampling import read_sampling, read_stop
 from qwen35_local.server.service import Service
 
-_WITHOUT_EFFECT = ("n_keep", "n_discard", "return_tokens", "response_fields", "min_keep")
+_WITHOUT_EFFECT = (
+    *("n_keep", "n_discard", "return_tokens", "response_fields", "min_keep"),
+    *("speculative.n_max", "speculative.n_min", "speculative.p_min", "speculative.type"),
+)
 _NEUTRAL: dict[str, Sequence[Any]] = {
     "n_indent": (0,),
     "t_max_predict_ms": (0, -1),
@@ -124,6 +127,7 @@ class CompletionEncoder:
 
 def timings(usage: Usage) -> dict[str, Any]:
     """Milliseconds, and tokens per second. The prompt's time ends with the first token."""
+    drafts = {"draft_n": usage.drafted_tokens, "draft_n_accepted": usage.accepted_tokens}
     read = usage.first_token_seconds
     written = max(0.0, usage.seconds - read)
     return {
@@ -134,6 +138,7 @@ def timings(usage: Usage) -> dict[str, Any]:
         "predicted_n": usage.generated_tokens,
         "predicted_ms": 1e3 * written,
         "predicted_per_second": usage.tokens_per_second,
+        **(drafts if usage.drafted_tokens else {}),
     }
 
 

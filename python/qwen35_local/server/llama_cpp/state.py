@@ -42,6 +42,9 @@ def _defaults(engine: Face) -> dict[str, Any]:
         "frequency_penalty": settings.frequency_penalty,
         "seed": -1,
         "n_predict": -1,
+        "speculative.n_max": engine.model.drafts,
+        "speculative.n_min": 0,
+        "speculative.p_min": 0.0,
         "stop": [],
     }
 
@@ -53,6 +56,7 @@ def slots(service: Service) -> list[dict[str, Any]]:
         {
             "id": slot,
             "n_ctx": service.engine.context_tokens,
+            "speculative": service.engine.model.drafts > 0,
             "is_processing": slot < len(held),
             "n_past": held[slot] if slot < len(held) else 0,
         }
@@ -71,6 +75,8 @@ def _families(service: Service) -> Iterator[list[str]]:
         ("prompt_tokens", "Tokens of the prompts of finished replies.", counters.prompt_tokens),
         ("reused_prompt_tokens", "Of these, tokens that had been read before.", counters.reused_tokens),
         ("generated_tokens", "Tokens of finished replies, thinking included.", counters.generated_tokens),
+        ("drafted_tokens", "Tokens that were drafted for a pass to verify.", counters.drafted_tokens),
+        ("accepted_tokens", "Of these, tokens that became part of a reply.", counters.accepted_tokens),
         ("reply_seconds", "Time from the start of a reply to its end, of all of them.", counters.seconds),
         ("disconnects", "Requests that ended because the client left.", counters.disconnects),
         ("slow_readers", "Replies that ended because the client read too slowly.", counters.slow_readers),

@@ -11,10 +11,15 @@ def usage_body(usages: Mapping[int, Usage], n: int) -> dict[str, Any]:
     prompts = [usage for choice, usage in usages.items() if choice % n == 0]
     prompt = sum(usage.prompt_tokens for usage in prompts)
     generated = sum(usage.generated_tokens for usage in usages.values())
+    accepted = sum(usage.accepted_tokens for usage in usages.values())
     return {
         "prompt_tokens": prompt,
         "completion_tokens": generated,
         "total_tokens": prompt + generated,
         "prompt_tokens_details": {"cached_tokens": sum(usage.reused_tokens for usage in prompts)},
-        "completion_tokens_details": {"reasoning_tokens": sum(usage.reasoning_tokens for usage in usages.values())},
+        "completion_tokens_details": {
+            "reasoning_tokens": sum(usage.reasoning_tokens for usage in usages.values()),
+            "accepted_prediction_tokens": accepted,
+            "rejected_prediction_tokens": sum(usage.drafted_tokens for usage in usages.values()) - accepted,
+        },
     }
