@@ -25,8 +25,8 @@ _LEAST_SNAPSHOTS = 2
 class Memory:
     """Bytes by part, together the most that a process or device holds when the context is full. `kv`: keys and values
     of all positions; `state`: the recurrent state of every sequence; `scratch`: activations, what operations keep, and
-    the ends of allocated blocks; `program`: interpreter, libraries, tokenizer. `vision` and `mtp` are 0 unless they are
-    there or asked for."""
+    the ends of allocated blocks; `program`: interpreter, libraries, tokenizer. `vision`, `mtp` (the block that drafts)
+    and `drafts` (all that is kept in order to draft) are 0 unless they are there or asked for."""
 
     weights: int
     kv: int
@@ -34,6 +34,7 @@ class Memory:
     snapshots: int
     vision: int
     mtp: int
+    drafts: int
     scratch: int
     program: int
 
@@ -78,6 +79,10 @@ class Footprint(ABC):
         """With passes of `rows` tokens, the most unless told. `snapshots` is the size of one. Raises InputError for a
         format that this model cannot be kept in."""
 
+    def conversation_drafts(self, context_tokens: int, kv: str, rows: int | None = None) -> int:
+        """Of what `parts` counts for drafts, that which each conversation has for itself."""
+        return 0
+
     def host_parts(self, context_tokens: int, kv: str, rows: int | None = None) -> HostMemory | None:
         """`snapshots` is the size of one. None: all that `parts` counts is the host's."""
         return None
@@ -112,8 +117,13 @@ class Footprint(ABC):
         `others_tokens` each, a page at least."""
         parts = self.parts(context_tokens, kv, rows)
         if parallel > 1:
-            other = self.parts(min(max(others_tokens, self.page_tokens), context_tokens), kv, rows)
-            parts = replace(parts, kv=parts.kv + (parallel - 1) * other.kv, state=parallel * parts.state)
+            tokens, others = min(max(others_tokens, self.page_tokens), context_tokens), parallel - 1
+            parts = replace(
+                parts,
+                kv=parts.kv + others * self.parts(tokens, kv, rows).kv,
+                state=parallel * parts.state,
+                drafts=parts.drafts + others * self.conversation_drafts(tokens, kv, rows),
+            )
         if snapshots is None:
             rest = parts.total - parts.snapshots
             wanted = _SNAPSHOT_BYTES if budget is None else min(_SNAPSHOT_BYTES, budget // 8, budget - rest)

@@ -266,7 +266,7 @@ def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_was_chosen_is_told() -> None:
-    with Model.from_file(memory_bytes=350 << 20, threads=1) as model:
+    with Model.from_file(memory_bytes=440 << 20, threads=1) as model:
         assert model.kv == "k8v4"
         assert "keys and values are kept in k8v4: the widest format that fits; kv says otherwise" in model.notices
 

@@ -1,6 +1,7 @@
 """`qwen35 plan`: answers, exit codes, and that what it recommends fits by its own account."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ def test_every_size_says_what_it_takes(size: str) -> None:
     for row in found["plans"]:
         assert row["total_bytes"] == sum(row["parts"].values())
         assert row["parts"]["kv"] == 262_144 * row["kv_bytes_per_token"]
-        assert (row["parts"]["vision"], row["parts"]["mtp"]) == (0, 0)
+        assert row["parts"]["vision"] == 0
+        assert row["parts"]["mtp"] > 0 and row["parts"]["drafts"] > 262_144 * 1024
         assert row["parts"]["weights"] == sum(share["n_bytes"] for share in row["weights"])
 
 
@@ -59,7 +61,10 @@ def test_the_best_type_is_the_most_precise_that_fits() -> None:
         ("35b-a3b", "--type", "Q4_K_M", "--memory", "24G", "--ctx", "262144", "--kv", "f16"),
         ("35b-a3b", "--type", "Q5_K_M", "--memory", "24G", "--ctx", "1M"),
         ("27b", "--memory", "16G", "--ctx", "128k", "--mtp"),
-        ("4b", "--memory", "2G", "--vision"),
+        ("9b", "--memory", "5G", "--ctx", "64k", "--no-mtp"),
+        ("35b-a3b", "--memory", "17G", "--ctx", "64k", "--draft", "off"),
+        ("9b", "--type", "Q4_K_M", "--memory", "15G", "--ctx", "262144", "--kv", "f16"),
+        ("4b", "--memory", "2200M", "--vision"),
         ("397b-a17b", "--memory", "24GB"),
         ("9b", "--type", "BF16", "--memory", "21G", "--ctx", "300k", "--kv", "q8"),
     ],
@@ -82,9 +87,11 @@ def test_what_is_recommended_fits(arguments: tuple[str, ...]) -> None:
 
 
 def test_the_nearest_choices_change_one_thing() -> None:
-    _, found = plan("35b-a3b", "--type", "Q4_K_M", "--memory", "24G", "--ctx", "262144", "--kv", "f16")
+    _, found = plan("9b", "--type", "Q4_K_M", "--memory", "15G", "--ctx", "262144", "--kv", "f16")
     asked = found["plans"][0]
-    kv, ctx, type, size = found["nearest"]
+    draft, kv, ctx, type, size = found["nearest"]
+    assert (draft["change"], draft["kv"], draft["context_tokens"]) == ("draft", "f16", 262_144)
+    assert draft["parts"]["drafts"] == 0 and draft["command"][-2:] == ["--draft", "off"]
     assert (kv["change"], kv["kv"], kv["context_tokens"]) == ("kv", "q8", 262_144)
     assert (ctx["change"], ctx["kv"], ctx["type"]) == ("ctx", "f16", "Q4_K_M")
     assert ctx["context_tokens"] == asked["longest_context_tokens"] < 262_144
@@ -97,17 +104,48 @@ def test_nothing_fits_into_nothing() -> None:
     assert (code, found["best_type"], found["nearest"]) == (3, None, [])
 
 
-def test_the_image_encoder_and_drafting_are_parts_of_their_own() -> None:
-    _, plain = plan("9b", "--type", "Q4_0", "--memory", "32G", "--ctx", "4096", "--kv", "f16")
-    _, more = plan("9b", "--type", "Q4_0", "--memory", "32G", "--ctx", "4096", "--kv", "f16", "--vision", "--mtp")
-    less, parts = plain["plans"][0]["parts"], more["plans"][0]["parts"]
-    assert parts["vision"] == 2 * SIZES["Qwen3.5-9B"].vision.parameters
-    assert parts["mtp"] > 4096 * 4096
-    more_of = {"vision", "mtp", "scratch", "state"}  # drafts are uncertain rows of the recurrent state
-    assert {name for name in parts if parts[name] > less[name]} == more_of
-    assert {name: parts[name] for name in parts.keys() - more_of} == {
-        name: less[name] for name in less.keys() - more_of
-    }
+def test_the_image_encoder_and_drafts_are_parts_of_their_own() -> None:
+    asked = ("9b", "--type", "Q4_0", "--memory", "32G", "--ctx", "4096", "--kv", "f16")
+
+    def parts(*more: str) -> dict[str, int]:
+        return plan(*asked, *more)[1]["plans"][0]["parts"]  # type: ignore[no-any-return]
+
+    drafting, off, bare = parts("--vision"), parts("--draft", "off"), parts("--no-mtp", "--draft", "off")
+    assert drafting["vision"] == 2 * SIZES["Qwen3.5-9B"].vision.parameters
+    assert {name for name in off if drafting[name] != off[name]} == {"vision", "drafts", "scratch"}
+    head = 164_352 * 4096 * 210 // 256  # Q6_K
+    assert drafting["drafts"] - off["drafts"] > head + 4096 * 4096  # its own, and keys and values of one layer
+    assert drafting["scratch"] - off["scratch"] < 2 << 20  # the end of a block that is allocated for weights
+    assert off["mtp"] == drafting["mtp"] > bare["mtp"] == bare["drafts"] == off["drafts"] == 0
+    copying = parts("--no-mtp")
+    assert 0 < copying["drafts"] < 16 << 20 and copying["mtp"] == 0
+    assert parts("--draft", "3") == parts() == parts("--mtp")
+
+
+def test_drafts_of_many_conversations_count() -> None:
+    """Each has keys and values of the block, and states, of its own; the head is there once."""
+    one, four = (
+        plan("0.8b", "--type", "Q4_0", "--memory", "2G", "--ctx", "4096", "--kv", "f16", *more)[1]["plans"][0]
+        for more in ((), ("--parallel", "4"))
+    )
+    others = (four["kv_tokens"] - 4096) // 3
+    states = one["parts"]["drafts"] - 4096 * 2048 - 66_048 * 1024 * 210 // 256
+    more = four["parts"]["drafts"] - one["parts"]["drafts"]
+    assert 3 * others * 2048 < more < 3 * (others * 2048 + states)
+
+
+def test_what_drafts_take_is_said() -> None:
+    def told(*more: str) -> str:
+        lines = runner.invoke(app, ["plan", "9b", "--type", "Q4_0", "--memory", "16G", *more]).stdout.splitlines()
+        return "\n".join(line for line in lines if line.startswith((" MTP", " drafts")))
+
+    assert "what --draft off saves" in told()
+    for word in ("the block that would draft", "--draft auto takes"):
+        assert word in told("--draft", "off")
+    assert "as a file without it" in told("--no-mtp")
+    taken = re.search(r"drafts +([\d.]+ \w+)", told("--ctx", "4096", "--kv", "q4"))
+    assert taken is not None
+    assert f"--draft auto takes {taken[1]}" in told("--ctx", "4096", "--kv", "q4", "--draft", "off")
 
 
 def test_other_names_of_a_size() -> None:
@@ -133,6 +171,8 @@ def test_the_embedded_file_has_its_drafting_block() -> None:
     parts = found["plans"][0]["parts"]
     assert parts["mtp"] > 0
     assert parts["weights"] + parts["mtp"] == _core.Model(path).weight_bytes
+    run = runner.invoke(app, ["plan", str(path), "--no-mtp"])
+    assert "has a multi-token-prediction block" in str(run.exception)
 
 
 def test_a_checkpoint_folder_is_planned_from_its_configuration(tmp_path: Path) -> None:
@@ -248,8 +288,28 @@ def test_a_conversation_is_taken_up_in_the_format_it_was_kept_in() -> None:
 
     assert chosen("4G", None) == "f16"
     assert chosen("4G", "q8") == "q8"
-    assert chosen("350M", None) == chosen("350M", "q8") == "k8v4"
-    assert chosen("350M", "q4") == "q4"
+    assert chosen("440M", None) == chosen("440M", "q8") == "k8v4"
+    assert chosen("440M", "q4") == "q4"
+
+
+def test_drafts_are_left_out_where_they_would_not_fit() -> None:
+    """Where nobody asked for them. A context that nobody asked for is shortened before that."""
+    path = hub.embedded_model()
+
+    def opened(**wish: Any) -> tuple[int, int, list[str]]:
+        notices: list[str] = []
+        asked = Wish(device="cpu", threads=1, memory_bytes=300 << 20, **wish)
+        with Opening(asked, FLAGS, notices.append).engine(path) as engine:
+            return engine.model.drafts, engine.context_tokens, notices
+
+    drafts, context, notices = opened(context_tokens=262_144)
+    assert (drafts, context) == (0, 262_144)
+    assert "nothing is drafted: what drafts take would not fit; --draft says otherwise" in notices
+    drafts, context, notices = opened()
+    assert drafts == 8 and 200_000 < context < 262_144 and not any("drafted" in notice for notice in notices)
+    assert opened(context_tokens=262_144, draft="off")[:2] == (0, 262_144)
+    with pytest.raises(InputError, match=r"What would fit: --draft off; .*ctx 2"):
+        opened(context_tokens=262_144, draft=2)
 
 
 def test_an_engine_takes_the_passes_of_its_plan() -> None:

@@ -15,8 +15,10 @@ from qwen35_local.cli.session import Session
 from qwen35_local.cli.session_store import SessionStore
 from qwen35_local.engine import store
 from qwen35_local.engine.engine import Engine
+from qwen35_local.engine.load import load
 from qwen35_local.engine.reply import Compacted, Difference, Done, Reuse, Usage
 from qwen35_local.errors import FormatError
+from qwen35_local.models.drafts import Drafts
 
 
 @pytest.fixture(autouse=True)
@@ -394,6 +396,34 @@ def test_what_drafts_brought_is_told(scripted: Any, capsys: pytest.CaptureFixtur
     assert why == ["drafted     4 tokens, 3 accepted"]
     line, why = told(replace(usage, drafted_tokens=0, accepted_tokens=0, saved_seconds=0.0))
     assert line.endswith("0 evaluated") and why == []
+
+
+@pytest.mark.parametrize(("first", "then"), [("auto", "off"), ("off", "auto"), ("auto", 3)])
+def test_a_conversation_goes_on_with_other_drafts(tmp_path: Path, first: Drafts, then: Drafts) -> None:
+    """No word is lost; what was read is read again only where there were drafts and are none, or the other way round."""
+    file = _core.GgufFile(hub.embedded_model())
+
+    def start(draft: Drafts) -> Repl:
+        engine = load(file, device="cpu", threads=1, draft=draft)
+        session = Session(engine, name="talk", thinking=False)
+        session.choose("temperature", "0")
+        return Repl(session, SessionStore(tmp_path / "sessions"))
+
+    before = start(first)
+    before.take("My name is Ann.")
+    before.session.engine.finish_idle()  # type: ignore[attr-defined]
+    before.keep()
+    before.keep_state()
+    after = start(then)
+    assert after.store is not None
+    reason = after.store.take(after.session, "talk")
+    assert after.session.messages == before.session.messages
+    is_read = (first == "off") == (then == "off")
+    assert reason is None if is_read else "--draft" in str(reason)
+    for repl in (before, after):
+        repl.take("What is my name?")
+    assert after.last is not None and (after.last.usage.reused_tokens > 0) == is_read
+    assert said(after) == said(before)
 
 
 def test_a_conversation_is_kept_and_taken_up_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

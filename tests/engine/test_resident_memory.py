@@ -15,6 +15,7 @@ from vocabularies import SPECIAL, byte_alphabet
 from qwen35_local import _core
 from qwen35_local.engine import machine
 from qwen35_local.models.config import ModelConfig
+from qwen35_local.models.drafts import MOST_DRAFTS
 from qwen35_local.models.memory import KV_FORMATS
 from qwen35_local.models.registry import SIZES
 from qwen35_local.plan.footprint import DeviceFootprint, Stored
@@ -32,16 +33,21 @@ import json, sys
 import numpy as np
 from qwen35_local import _core
 from qwen35_local.engine import engine, machine
+from qwen35_local.models.draft_vocabulary import draft_tokens
 
-path, context, kv, threads = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+path, context, kv, threads, drafts = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
 program = machine.status_bytes("VmHWM")
-model = _core.Model(path, threads=threads, context_tokens=context)
+file = _core.GgufFile(path)
+model = _core.Model(
+    file, threads=threads, context_tokens=context, drafts=drafts, draft_tokens=draft_tokens(file.tensors)
+)
 sequence = _core.Sequence(model, kv=kv)
 tokens = np.random.default_rng(0).integers(0, model.n_vocab, context - 8).astype(np.int32)
 for first in range(0, len(tokens), 512):
     logits = sequence.append(tokens[first : first + 512])
-for token in range(8):
-    sequence.append([token])
+for token in range(4):
+    drafted = [draft for draft, _ in model.draft([(sequence, token, 1)])[0]] if drafts else [0]
+    sequence.append([token, *drafted], uncertain=drafts and len(drafted))
 print(json.dumps({"program": program, "peak": machine.status_bytes("VmHWM"), "weights": model.weight_bytes}))
 """
 
@@ -78,7 +84,17 @@ def experts() -> Synthetic:
     return of_config("experts", config, "Q4_0")
 
 
-MODELS = {"dense": (dense, 6144), "experts": (experts, 2048), "0.8b:4": (lambda: synthetic("0.8b:4", "Q5_K_M"), 4096)}
+def drafting() -> Synthetic:
+    """With the block that drafts, and rows of the head that are packed for it once more."""
+    return of_config("drafting", replace(SIZES["Qwen3.5-0.8B"].config, layers=4), "Q5_K_M")
+
+
+MODELS = {
+    "dense": (dense, 6144),
+    "experts": (experts, 2048),
+    "0.8b:4": (lambda: synthetic("0.8b:4", "Q5_K_M"), 4096),
+    "drafting": (drafting, 4096),
+}
 
 
 @pytest.fixture(scope="module")
@@ -106,15 +122,18 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize("kv", KV_FORMATS)
 def test_a_load_takes_what_was_planned(written: Any, name: str, kv: str) -> None:
     path, model, context = written(name)
-    footprint = DeviceFootprint(
-        model.config, tuple(Stored(t.name, t.shape, t.dtype) for t in model.tensors), vocabulary=0, threads=2
-    )
+    drafts = MOST_DRAFTS if model.config.mtp_layers else 0
+    tensors = tuple(Stored(t.name, t.shape, t.dtype) for t in model.tensors)
+    footprint = DeviceFootprint(model.config, tensors, vocabulary=0, threads=2, drafts=drafts)
     planned = footprint.memory(context, kv, snapshots=0)
     run = subprocess.run(
-        [sys.executable, "-c", LOAD, str(path), str(context), kv, "2"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", LOAD, str(path), str(context), kv, "2", str(drafts)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     measured = json.loads(run.stdout)
-    assert measured["weights"] == planned.weights
+    assert measured["weights"] == planned.weights + planned.mtp + footprint.draft_head_bytes
     expected = planned.total - planned.program + measured["program"]
     print(f"planned {expected / 2**20:.1f} MiB, measured {measured['peak'] / 2**20:.1f} MiB")
     assert _LEAST_SHARE * expected <= measured["peak"] <= _MOST_SHARE * expected, planned
@@ -239,4 +258,4 @@ def test_a_conversation_takes_what_was_planned(tmp_path: Path) -> None:
     print(f"planned {planned.total / 2**20:.1f} MiB, measured {measured / 2**20:.1f} MiB")
     # Snapshots are what may be kept; a short conversation keeps fewer.
     assert _LEAST_SHARE * (planned.total - planned.snapshots) <= measured <= _MOST_SHARE * planned.total, planned
-    assert measured - planned.weights - planned.kv - planned.state - planned.snapshots < 300 << 20
+    assert measured - planned.weights - planned.kv - planned.state - planned.drafts - planned.snapshots < 300 << 20

@@ -35,11 +35,12 @@ class OptionNames:
     context: str
     kv: str
     memory: str
+    draft: str
     equals: str
 
 
-FLAGS = OptionNames("--ctx", "--kv", "--memory", " ")
-KEYWORDS = OptionNames("context_tokens", "kv", "memory_bytes", "=")
+FLAGS = OptionNames("--ctx", "--kv", "--memory", "--draft", " ")
+KEYWORDS = OptionNames("context_tokens", "kv", "memory_bytes", "draft", "=")
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,7 @@ class Opening:
         OSError, and InputError when the model would not fit."""
         wish = self._wish
         file = open_file(path, self._notice)
-        subject = of_file(path, file, Extras(threads=wish.threads or _core.usable_threads(), device=wish.device))
-        plan = self.plan(subject)
+        subject, plan = self._planned(of_file(path, file, self._extras))
         kv, context_tokens, pass_rows, snapshot_bytes = self._chosen(plan)
         host = plan.host if plan is not None else None
         if wish.cache_bytes is not None and host is None:
@@ -108,13 +108,32 @@ class Opening:
             disk_folder=wish.disk_folder,
             disk_bytes=wish.disk_bytes,
             limits=Limits(wish.parallel, wish.queue, wish.prefill_share, None if plan is None else plan.kv_tokens),
-            draft=wish.draft,
+            draft=wish.draft if subject.footprint.drafts else "off",
         )
         if not engine.template.text:
             self._notice(f"{path.name} carries no chat template; the family's own is used ({engine.template.name})")
         notice_if_read(path, engine.model, self._notice)
         self._notice_yarn(subject.footprint.config.context_tokens)
         return engine
+
+    @property
+    def _extras(self) -> Extras:
+        wish = self._wish
+        threads = wish.threads or _core.usable_threads()
+        return Extras(threads=threads, device=wish.device, drafts=most_drafts(wish.draft))
+
+    def _planned(self, subject: Subject) -> tuple[Subject, Plan | None]:
+        """Without drafts where what they take would not fit, unless a number of them was asked for. Raises what `plan`
+        raises."""
+        try:
+            return subject, self.plan(subject)
+        except InputError:
+            if self._wish.draft != "auto":
+                raise
+        plain = subject.with_drafts(0)
+        plan = self.plan(plain)
+        self._notice(f"nothing is drafted: what drafts take would not fit; {self._names.draft} says otherwise")
+        return plain, plan
 
     def _chosen(self, plan: Plan | None) -> tuple[KvFormat, int, int | None, int]:
         """KV format, context tokens, tokens of a pass, bytes of snapshots."""
@@ -169,15 +188,14 @@ class Opening:
         """What is needed, what there is, and what would fit."""
         wish, names, memory = self._wish, self._names, plan.memory
         words = {
+            "draft": lambda choice: f"{names.draft}{names.equals}off",
             "kv": lambda choice: f"{names.kv}{names.equals}{choice.plan.kv}",
             "ctx": lambda choice: f"{names.context}{names.equals}{choice.plan.context_tokens}",
             "type": lambda choice: f"the same model as {choice.subject.type}",
             "size": lambda choice: f"{choice.subject.name} as {choice.subject.type}",
         }
         question = fit.Question(budget, wish.context_tokens or None, wish.kv, names.context, wish.parallel)
-        choices = [
-            words[choice.change](choice) for choice in fit.nearest(subject, question, Extras(device=wish.device))
-        ]
+        choices = [words[choice.change](choice) for choice in fit.nearest(subject, question, self._extras)]
         return InputError(
             f"{subject.argument} takes {size(memory.total)} with {plan.context_tokens:,} tokens of context "
             f"({size(memory.weights)} of weights, {size(memory.kv)} of keys and values in {plan.kv}) and there are "

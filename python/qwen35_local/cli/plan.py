@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from qwen35_local.cli.argument import MODEL_HELP
-from qwen35_local.cli.options import Device, KvOrAuto, Memory, count
+from qwen35_local.cli.options import Device, Draft, KvOrAuto, Memory, count
 
 
 def plan(
@@ -26,7 +26,11 @@ def plan(
     parallel: Annotated[int, count(low=1, high=256, help="Conversations side by side, as in serve.")] = 1,
     device: Device = "auto",
     vision: Annotated[bool, typer.Option("--vision", help="With the image encoder.")] = False,
-    mtp: Annotated[bool, typer.Option("--mtp", help="With the multi-token-prediction block and its cache.")] = False,
+    draft: Draft = "auto",
+    mtp: Annotated[
+        bool | None,
+        typer.Option("--mtp/--no-mtp", help="The block that drafts. Unset: as the checkpoint or the file has it."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
     """What a model takes in memory, part by part and together. Exit code 0 when it fits, 3 when not."""
@@ -36,6 +40,7 @@ def plan(
     from qwen35_local.cli.plan_report import Answer, show, write_json
     from qwen35_local.cli.subjects import subjects_of
     from qwen35_local.cli.terminal import notice
+    from qwen35_local.models.drafts import most_drafts
     from qwen35_local.plan import fit
     from qwen35_local.plan.subject import Extras
     from qwen35_local.units import parse_tokens
@@ -43,7 +48,7 @@ def plan(
     budget, source = budget_of(memory, device)
     tokens = parse_tokens("--ctx", ctx) if ctx is not None else None
     question = fit.Question(budget, tokens, kv, parallel=parallel)
-    extras = Extras(vision, mtp, _core.usable_threads(), device)
+    extras = Extras(vision, mtp, most_drafts(draft), _core.usable_threads(), device)
     subjects = subjects_of(find(model, type), model, type, extras)
     first = subjects[0]
     for text in first.notices:

@@ -8,9 +8,9 @@ from typing import Any, TextIO
 
 from qwen35_local.cli.cluster_report import Cluster, show_cluster
 from qwen35_local.cli.terminal import printable_line
+from qwen35_local.models.drafts import MOST_DRAFTS
 from qwen35_local.models.memory import HostMemory, Plan
 from qwen35_local.plan import fit
-from qwen35_local.plan.footprint import MOST_DRAFTS
 from qwen35_local.plan.subject import Extras, Subject
 from qwen35_local.units import counted, file_size, size
 
@@ -21,10 +21,17 @@ PARTS = {
     "snapshots": "snapshots",
     "vision": "image encoder",
     "mtp": "MTP",
+    "drafts": "drafts",
     "scratch": "scratch",
     "program": "program",
 }
-CHANGES = {"kv": "a narrower cache", "ctx": "a shorter context", "type": "a smaller type", "size": "a smaller model"}
+CHANGES = {
+    "draft": "no drafts",
+    "kv": "a narrower cache",
+    "ctx": "a shorter context",
+    "type": "a smaller type",
+    "size": "a smaller model",
+}
 
 
 @dataclass(frozen=True)
@@ -128,6 +135,7 @@ def show_parts(console: Any, answer: Answer, subject: Subject, plan: Plan) -> No
         else "on their way to the host, and replies side by side: what there is room for, 1 GiB at most",
         "vision": "as F16" if plan.memory.vision else "--vision counts it",
         "mtp": mtp_note(subject, plan),
+        "drafts": drafts_note(subject, plan),
         "scratch": f"for {plan.rows:,} tokens of a prompt at a time",
         "program": "interpreter, libraries, tokenizer"
         if footprint.of_device.uses_host_memory
@@ -176,12 +184,23 @@ def show_host(console: Any, host: HostMemory) -> None:
 
 
 def mtp_note(subject: Subject, plan: Plan) -> str:
-    """Files that have the block take it too, whether anything reads it or not."""
-    if subject.footprint.drafts:
-        return f"with its keys and values, for {MOST_DRAFTS} drafts of a pass"
+    """Files that have the block take it too, whether anything is drafted or not."""
     if plan.memory.mtp:
-        return "in the file; drafting with it would take keys and values too: --mtp"
-    return "" if subject.is_file else "for files that have the block: --mtp"
+        return "the block that drafts" if plan.memory.drafts else "the block that would draft, loaded with the file"
+    return "not in the file" if subject.is_file else "as a file without it: --no-mtp"
+
+
+def drafts_note(subject: Subject, plan: Plan) -> str:
+    """What --draft off saves, or has saved."""
+    if plan.memory.drafts:
+        what = "its head, keys, values and states" if plan.memory.mtp else "states that can be taken back"
+        return f"{what}: what --draft off saves"
+    drafting = subject.with_drafts(MOST_DRAFTS).footprint
+    others = (plan.kv_tokens - plan.context_tokens) // max(plan.parallel - 1, 1)
+    memory = drafting.memory(
+        plan.context_tokens, plan.kv, plan.rows, budget=plan.budget, parallel=plan.parallel, others_tokens=others
+    )
+    return f"--draft auto takes {size(memory.drafts)}"
 
 
 def show_types(console: Any, answer: Answer) -> None:

@@ -117,7 +117,7 @@ def load(folder: Path, cache: PrefixCache, model: _core.Model, name: str, kv: Kv
     fields = Fields(content, f"{where}: ")
     fields.need("version", integer(VERSION, VERSION))
     if fields.need("model", TEXT) != name:
-        raise FormatError(f"{where}: made by another model, context length or version of this program")
+        raise FormatError(f"{where}: made by another model, context length, --draft or version of this program")
     if (kept := fields.need("kv", TEXT)) != kv:
         raise FormatError(f"{where}: keys and values are kept as {kept!r}, and here as {kv!r}")
     items = [

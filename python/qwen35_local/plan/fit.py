@@ -16,7 +16,7 @@ from qwen35_local.models.memory import (
 )
 from qwen35_local.models.registry import SIZES, Size
 from qwen35_local.models.tensors import tensor_table
-from qwen35_local.plan.footprint import MOST_DRAFTS, DeviceFootprint, Stored
+from qwen35_local.plan.footprint import DeviceFootprint, Stored
 from qwen35_local.plan.subject import Extras, Subject, of_file
 from qwen35_local.quantize import recipe
 from qwen35_local.units import spelled
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # What is worth choosing from: checkpoints are bfloat16, so F32 and F16 hold no more than BF16 does.
 TYPES = ("BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_K_S", "Q4_0", "IQ4_XS")
 
+_BLOCK = "multi-token-prediction block"
 _VISION_VALUE_BYTES = 2  # image encoders are published as F16
 
 
@@ -57,7 +58,7 @@ class Question:
 class Choice:
     """Something else that fits, and what it changes."""
 
-    change: Literal["kv", "ctx", "type", "size"]
+    change: Literal["draft", "kv", "ctx", "type", "size"]
     subject: Subject
     plan: Plan
 
@@ -80,11 +81,11 @@ def of_size(size: Size, preset: str, extras: Extras) -> Subject:
 
 
 def of_config(name: str, argument: str, config: ModelConfig, preset: str, extras: Extras) -> Subject:
-    """As `quantize` would write it. Raises InputError."""
+    """As `quantize` would write it, or without the block that drafts. Raises InputError."""
     vision = vision_bytes(name, config) if extras.vision else 0
     if extras.mtp and not config.mtp_layers:
-        raise InputError(f"--mtp: {name} has no multi-token-prediction block")
-    if not extras.mtp:
+        raise InputError(f"--mtp: {name} has no {_BLOCK}")
+    if extras.mtp is False:
         config = replace(config, mtp_layers=0)
     listed = [(spec.name, spec.shape) for spec in tensor_table(config)]
     model = recipe.Model.of(config)
@@ -95,7 +96,7 @@ def of_config(name: str, argument: str, config: ModelConfig, preset: str, extras
         tensors,
         config.vocabulary,
         vision,
-        drafts=MOST_DRAFTS if extras.mtp else 0,
+        drafts=extras.drafts,
         threads=extras.threads,
         device=extras.device,
     )
@@ -109,8 +110,8 @@ def with_extras(path: Path, file: "_core.GgufFile", extras: Extras) -> Subject:
     label = types.get(number, "mixed") if isinstance(number, int) else "mixed"
     subject = of_file(path, file, extras, type=label)
     config = subject.footprint.config
-    if extras.mtp and not config.mtp_layers:
-        raise InputError(f"--mtp: {path} has no multi-token-prediction block")
+    if extras.mtp is not None and extras.mtp != bool(config.mtp_layers):
+        raise InputError(f"--{'' if extras.mtp else 'no-'}mtp: {path} has {'no' if extras.mtp else 'a'} {_BLOCK}")
     if not extras.vision:
         return subject
     inside = sum(tensor.n_bytes for tensor in file.vision)
@@ -133,9 +134,13 @@ def size_of(config: ModelConfig) -> Size | None:
 
 
 def nearest(subject: Subject, question: Question, extras: Extras, preset: str = "") -> list[Choice]:
-    """What fits where `subject` does not, at most one of a kind: a narrower cache, a shorter context, a smaller type, a
-    smaller size (of type `preset`, or the subject's own)."""
+    """What fits where `subject` does not, at most one of a kind: no drafts, a narrower cache, a shorter context, a
+    smaller type, a smaller size (of type `preset`, or the subject's own)."""
     choices = []
+    if subject.footprint.drafts:
+        plain = subject.with_drafts(0)
+        if (plan := question.plan(plain)).fits:
+            choices.append(Choice("draft", plain, plan))
     asked = question.context_tokens
     if asked is not None:
         if question.kv != "auto":
@@ -166,7 +171,7 @@ def smaller_types(subject: Subject, extras: Extras) -> list[Subject]:
     """The same model in the types that take less than it does now, the largest first."""
     footprint = subject.footprint
     size = size_of(footprint.config)
-    has_mtp = replace(extras, mtp=extras.mtp and footprint.config.mtp_layers > 0)
+    has_mtp = replace(extras, mtp=footprint.config.mtp_layers > 0)
     found = []
     for preset in TYPES:
         if size is not None:
@@ -197,4 +202,7 @@ def command(choice: Choice, question: Question, extras: Extras) -> list[str]:
         words += ["--parallel", str(question.parallel)]
     if extras.device != "auto":
         words += ["--device", extras.device]
-    return words + ["--vision"] * extras.vision + ["--mtp"] * extras.mtp
+    footprint = choice.subject.footprint
+    if not (choice.subject.is_file or footprint.config.mtp_layers):
+        words.append("--no-mtp")
+    return words + ["--draft", "off"] * (not footprint.drafts) + ["--vision"] * extras.vision

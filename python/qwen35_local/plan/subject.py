@@ -1,14 +1,15 @@
 """The model whose memory is asked about."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwen35_local.errors import FormatError, naming
 from qwen35_local.fields import TEXT, TEXTS, Fields
 from qwen35_local.models.config import ModelConfig
+from qwen35_local.models.drafts import MOST_DRAFTS
 from qwen35_local.models.tensors import gguf_shapes
-from qwen35_local.plan.footprint import MOST_DRAFTS, DeviceFootprint, Stored
+from qwen35_local.plan.footprint import DeviceFootprint, Stored
 from qwen35_local.units import counted
 
 if TYPE_CHECKING:
@@ -27,13 +28,18 @@ class Subject:
     footprint: DeviceFootprint
     notices: tuple[str, ...] = ()  # what is odd about the file, and why it cannot be run
 
+    def with_drafts(self, drafts: int) -> "Subject":
+        return replace(self, footprint=replace(self.footprint, drafts=drafts))
+
 
 @dataclass(frozen=True)
 class Extras:
-    """Parts that are not always there, and where they are to be."""
+    """Parts that are not always there, and where they are to be. `mtp`: whether the block that drafts is there; None:
+    as the file or the checkpoint has it. `drafts`, of a pass."""
 
     vision: bool = False
-    mtp: bool = False
+    mtp: bool | None = None
+    drafts: int = MOST_DRAFTS
     threads: int = 2
     device: str = "auto"
 
@@ -61,7 +67,7 @@ def of_file(path: Path, file: "_core.GgufFile", extras: Extras, *, type: str = "
         tuple(Stored(tensor.name, tensor.shape, tensor.dtype, tensor.n_bytes) for tensor in tensors),
         vocabulary=len(tokens),
         vision_bytes=vision_bytes,
-        drafts=MOST_DRAFTS if extras.mtp else 0,
+        drafts=extras.drafts,
         threads=extras.threads,
         device=extras.device,
     )
