@@ -400,7 +400,7 @@ def test_what_drafts_brought_is_told(scripted: Any, capsys: pytest.CaptureFixtur
 
 @pytest.mark.parametrize(("first", "then"), [("auto", "off"), ("off", "auto"), ("auto", 3)])
 def test_a_conversation_goes_on_with_other_drafts(tmp_path: Path, first: Drafts, then: Drafts) -> None:
-    """No word is lost; what was read is read again only where there were drafts and are none, or the other way round."""
+    """No word is lost; what was read is read again only where there were drafts and are none, or the reverse."""
     file = _core.GgufFile(hub.embedded_model())
 
     def start(draft: Drafts) -> Repl:
