@@ -40,7 +40,7 @@ _ID_BYTES = 4
 # Of the host. Measured: interpreter, libraries and the code of the program; per token of the vocabulary the tokenizer's
 # tables and the names and merges in the file's header.
 _PROGRAM_BYTES = 58 << 20
-_TOKEN_BYTES = 520
+_TOKEN_BYTES = 560
 _LOGIT_ROWS = 4  # a row as the host has it, copies of it, and what the sampler sorts
 
 
