@@ -111,6 +111,10 @@ class Logprobs:
     choice: int = 0
 
 
+LEAST_TOLD = 0.05
+"""Of the time of a reply, what drafts have to save or lose to be spoken of."""
+
+
 @dataclass(frozen=True)
 class Usage:
     """What a reply took. Prompt tokens = reused (already held) + evaluated (read now) unless it was interrupted before
@@ -145,9 +149,10 @@ class Usage:
 
     @property
     def gain(self) -> float | None:
-        """How many times as fast drafts have made the tokens after the first; None where that is not known."""
+        """How many times as fast drafts have made the tokens after the first; None where that is not known, or too
+        little to tell."""
         span = self.seconds - self.first_token_seconds
-        return (span + self.saved_seconds) / span if self.saved_seconds and span > 0 else None
+        return 1 + self.saved_seconds / span if span > 0 and abs(self.saved_seconds) > LEAST_TOLD * span else None
 
     def as_dict(self) -> dict[str, float]:
         return {**asdict(self), "tokens_per_second": self.tokens_per_second}
