@@ -25,8 +25,10 @@ _DRIFT = 0.01  # of the logarithms of ratios, together, before what follows from
 class PassCosts:
     """Of one engine. Whoever measures passes leaves out those that read prompts."""
 
-    def __init__(self) -> None:
+    def __init__(self, unseen_seconds: float = 0.0) -> None:
+        """`unseen_seconds`: what any number of drafts takes beside what is noted."""
         self.n_passes = 0
+        self._unseen = unseen_seconds
         self._passes = _Curve(lambda rows: 1 + PASS_ROW * (rows - 1))
         self._drafts = _Curve(float)
 
@@ -52,11 +54,11 @@ class PassCosts:
         return self._passes.at(range(fewest, most + 1))
 
     def each_draft(self, most: int) -> list[float]:
-        """`draft_seconds` of each number of steps from 0 to `most`."""
+        """What any drafts take, and `draft_seconds` of each number of steps from 0 to `most`."""
         if self._drafts.is_measured:
-            return [0.0, *self._drafts.at(range(1, most + 1))]
+            return [self._unseen, *(self._unseen + seconds for seconds in self._drafts.at(range(1, most + 1)))]
         step = DRAFT_STEP * self.pass_seconds(1)
-        return [step * n for n in range(most + 1)]
+        return [self._unseen + step * n for n in range(most + 1)]
 
 
 class _Curve:

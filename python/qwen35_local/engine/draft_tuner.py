@@ -134,7 +134,7 @@ class DraftTuner:
         self._since_trial += max(self._since_choice, 1)
         self._since_choice = 0
         for offer in offers if costs.n_passes >= PLAIN_PASSES else ():
-            drafts = costs.each_draft(MOST_DRAFTS) if offer.source == "mtp" else None
+            drafts = costs.each_draft(MOST_DRAFTS if offer.source == "mtp" else 0)
             plans = self._plans(offer, passes, drafts, rows_of_others)
             own = max(plans, key=_BY_SPEED, default=plain)
             if own.speed <= (1 + MARGIN) * plain.speed:
@@ -172,9 +172,10 @@ class DraftTuner:
         self.seconds_saved += saved
 
     def _plans(
-        self, offer: Offer, passes: Sequence[float], drafts: Sequence[float] | None, rows_of_others: int
+        self, offer: Offer, passes: Sequence[float], drafts: Sequence[float], rows_of_others: int
     ) -> list[_Plan]:
-        """Of 1, 2 ... drafts, as many as may be. `passes`, `drafts`: seconds by number of drafts."""
+        """Of 1, 2 ... drafts, as many as may be. `passes`, `drafts`: seconds by number of drafts; of copies one for
+        all numbers."""
         history, source = self._history, offer.source
         most = min(offer.n, MOST_DRAFTS, history.most_drafted[source] + 1)
         slowest = passes[0] * (1 + history.credit)
@@ -183,7 +184,7 @@ class DraftTuner:
         for n, kind in enumerate(own, 1):
             reached *= rates[kind]
             tokens += reached
-            seconds = passes[n] + drafts[n] if drafts else passes[n]
+            seconds = passes[n] + drafts[min(n, len(drafts) - 1)]
             if seconds > slowest or (reached < LEAST_REACHED and n > 1):
                 break
             plans.append(_Plan(Choice(source, n), own, tokens, seconds, (rows_of_others + tokens) / seconds))

@@ -27,8 +27,10 @@ class Propose(Protocol):
         share of what became of its tokens."""
 
 
+UNSEEN_SECONDS = 8e-5
+"""What Python does for a pass with drafts beside thinking of them: of consequence to models that fit into a cache."""
 THOUGHT_SHARE = 0.01  # of the time, for finding that drafts do not pay
-LONGEST_REST = 31  # passes
+LONGEST_REST = 63  # passes
 
 
 class Lookup(Protocol):
@@ -77,8 +79,12 @@ class Drafting:
         self._has_block: bool | None = None
 
     def propose(self, model: _core.Model, lines: Sequence[Drafted], spare_rows: int) -> None:
+        if all(line.rest for line in lines):
+            for line in lines:
+                line.rest -= 1
+            return
         started = time.monotonic()
-        costs = self._costs.setdefault(len(lines), PassCosts())
+        costs = self._costs_of(lines)
         n_rows = sum(len(line.pending) for line in lines)
         spare = min(spare_rows, model.pass_rows - n_rows)
         asked: list[_Asked] = []
@@ -121,7 +127,10 @@ class Drafting:
         return Choice(None, 0), []
 
     def took(self, lines: Sequence[Drafted], n_rows: int, seconds: float) -> None:
-        self._costs.setdefault(len(lines), PassCosts()).note_pass(n_rows, seconds)
+        self._costs_of(lines).note_pass(n_rows, seconds)
+
+    def _costs_of(self, lines: Sequence[Drafted]) -> PassCosts:
+        return self._costs.setdefault(len(lines), PassCosts(UNSEEN_SECONDS))
 
     def _least(self, costs: PassCosts, lines: Sequence[Drafted]) -> float:
         """How likely one more draft has to be accepted to be worth its time, by the rate without drafts."""
