@@ -203,7 +203,6 @@ class _Line:
     """A reply without text that goes on behind a prompt, in the place of `engine.line.Line`."""
 
     tuner: DraftTuner | None = None
-    rest = 0
     mask: Mask | None = None
 
     def __init__(self, case: DraftCase, side: _Side, coming: Seq[int] | None) -> None:

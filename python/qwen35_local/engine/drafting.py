@@ -43,7 +43,6 @@ class Drafted(Protocol):
     """What drafts are put on: a line, or what a benchmark writes in the place of one."""
 
     tuner: DraftTuner | None
-    rest: int
 
     @property
     def sequence(self) -> _core.Sequence: ...
@@ -76,35 +75,34 @@ class Drafting:
         self._history = DraftHistory()
         self._costs: dict[int, PassCosts] = {}  # by the number of lines
         self._thought_seconds = 0.0  # of late, for one line
+        self._rest = 0  # passes for which no drafts are thought of
         self._has_block: bool | None = None
 
     def propose(self, model: _core.Model, lines: Sequence[Drafted], spare_rows: int) -> None:
-        if all(line.rest for line in lines):
-            for line in lines:
-                line.rest -= 1
+        if self._rest:
+            self._rest -= 1
             return
         started = time.monotonic()
         costs = self._costs_of(lines)
         n_rows = sum(len(line.pending) for line in lines)
         spare = min(spare_rows, model.pass_rows - n_rows)
         asked: list[_Asked] = []
+        n_drafts = 0
         for n, line in enumerate(lines):
-            if line.rest:
-                line.rest -= 1
-                continue
             most = min(MOST_DRAFTS, model.drafts, spare // (len(lines) - n), line.room)
             choice, copied = self._choose(model, line, most, n_rows, costs)
             if choice.source == "copy":
                 line.put(copied[: choice.n], "copy")
             elif choice.source == "mtp":
                 asked.append(_Asked(line, choice.n))
-            elif self._fixed is None:
-                share = self._thought_seconds / (THOUGHT_SHARE * costs.pass_seconds(n_rows))
-                line.rest = min(LONGEST_REST, int(share))
             n_rows += choice.n
+            n_drafts += choice.n
             spare -= choice.n
         thought = (time.monotonic() - started) / len(lines)
         self._thought_seconds += 0.1 * (thought - self._thought_seconds)
+        if not n_drafts and self._fixed is None:
+            share = len(lines) * self._thought_seconds / (THOUGHT_SHARE * costs.pass_seconds(n_rows))
+            self._rest = min(LONGEST_REST, int(share))
         if asked:
             self._ask_block(model, asked, costs, self._least(costs, lines), started)
 
@@ -127,7 +125,8 @@ class Drafting:
         return Choice(None, 0), []
 
     def took(self, lines: Sequence[Drafted], n_rows: int, seconds: float) -> None:
-        self._costs_of(lines).note_pass(n_rows, seconds)
+        if self._rest % 4 == 0:  # passes without drafts need not all be measured
+            self._costs_of(lines).note_pass(n_rows, seconds)
 
     def _costs_of(self, lines: Sequence[Drafted]) -> PassCosts:
         return self._costs.setdefault(len(lines), PassCosts(UNSEEN_SECONDS))

@@ -19,8 +19,6 @@ class Line:
     """From pass to pass: drafts are put on it (`put`), `part` takes them along, `took` keeps those that were drawn."""
 
     tuner: DraftTuner | None = None
-    rest = 0
-    """Passes for which no drafts are thought of."""
 
     def __init__(self, generation: Generation, sequence: _core.Sequence) -> None:
         self.generation = generation
@@ -29,6 +27,7 @@ class Line:
         self._gave_up = False
         self._source: Source | None = None
         self._lookup: CopyLookup | None = None
+        self._n_looked_up = 0  # tokens of the reply that it has
 
     @property
     def pending(self) -> list[int]:
@@ -43,9 +42,13 @@ class Line:
     @property
     def lookup(self) -> CopyLookup:
         """Everything that was read and written so far, to copy from."""
+        written = self.generation.reply.written
         if self._lookup is None:
             self._lookup = CopyLookup(self.sequence.tokens.tolist())
             self._lookup.extend(self.pending)
+        else:
+            self._lookup.extend(written[self._n_looked_up :])
+        self._n_looked_up = len(written)
         return self._lookup
 
     @property
@@ -72,7 +75,7 @@ class Line:
 
     def took(self, result: _core.StepResult) -> list[Event]:
         """The events of what a pass with `part` drew."""
-        reply, n_written, n_drafts = self.generation.reply, len(self.generation.reply.written), len(self.drafts)
+        reply, n_drafts = self.generation.reply, len(self.drafts)
         n_stand, told = self.generation.take(result.sampled)
         reply.passes += 1
         if n_drafts:
@@ -81,7 +84,5 @@ class Line:
         if self.tuner is not None:
             self.tuner.note(n_drafts + self._gave_up, len(result.sampled) - 1)
             reply.saved_seconds = self.tuner.seconds_saved
-        if self._lookup is not None:
-            self._lookup.extend(reply.written[n_written:])
         self.drafts, self._gave_up = [], False
         return told
