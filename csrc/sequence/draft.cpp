@@ -10,6 +10,7 @@
 #include "backend/top_k.h"
 #include "base/error.h"
 #include "model/forward.h"
+#include "sequence/stepper.h"
 
 namespace qwen35 {
 
@@ -38,7 +39,6 @@ class Drafter {
 
   void check(const DraftItem& item) const;
   void compose(std::size_t n);
-  Activations reserve(Model::DeviceLock& device);
   void fetch_hidden(Backend& ops, const Activations& s);
   void choose(Backend& ops, const Activations& s, std::size_t n);
   void choose(Backend& ops, Line& line, Tensor row, std::size_t n);
@@ -84,10 +84,7 @@ Drafter::Drafter(Model& model, std::span<const DraftItem> items)
 
 void Drafter::check(const DraftItem& item) const {
   item.sequence->check_whole();
-  if (item.token < 0 || static_cast<std::size_t>(item.token) >= model_.config().vocabulary) {
-    throw InputError("token " + std::to_string(item.token) + " is not in [0, " +
-                     std::to_string(model_.config().vocabulary) + "), the vocabulary of this model");
-  }
+  check_tokens(model_.config(), {&item.token, 1});
   if (item.sequence->content_.size() == 0) throw InputError("a draft goes on behind a token; the sequence has none");
   item.sequence->content_.check(item.most, {});
   const std::size_t room = item.sequence->context_tokens_ - item.sequence->content_.size();

@@ -57,12 +57,7 @@ StepSegment behind(StepSegment s) {
 void Stepper::check(const Sequence& sequence, const StepItem& item) {
   sequence.check_whole();
   const Config& config = sequence.model().config();
-  for (const Token token : item.tokens) {
-    if (token < 0 || static_cast<std::size_t>(token) >= config.vocabulary) {
-      throw InputError("token " + std::to_string(token) + " is not in [0, " + std::to_string(config.vocabulary) +
-                       "), the vocabulary of this model");
-    }
-  }
+  check_tokens(config, item.tokens);
   if (item.tokens.size() > sequence.context_tokens() - sequence.content_.size()) {
     throw InputError(std::to_string(item.tokens.size()) +
                      " tokens do not fit: " + std::to_string(sequence.content_.size()) + " of " +

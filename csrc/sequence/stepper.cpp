@@ -23,6 +23,14 @@ void check_rows(std::size_t rows, std::span<const StepItem> items) {
 
 }  // namespace
 
+void check_tokens(const Config& config, std::span<const Token> tokens) {
+  for (const Token token : tokens) {
+    if (token >= 0 && static_cast<std::size_t>(token) < config.vocabulary) continue;
+    throw InputError("token " + std::to_string(token) + " is not in [0, " + std::to_string(config.vocabulary) +
+                     "), the vocabulary of this model");
+  }
+}
+
 void check_step_rows(std::size_t rows) {
   if (rows >= 1 && rows <= kMostStepRows) return;
   throw InputError("a pass of " + std::to_string(rows) + " rows (chunk_tokens), expected 1 to " +

@@ -50,6 +50,9 @@ struct StepResult {
 
 inline constexpr std::size_t kMostStepRows = 8192;
 
+// Throws InputError for an id that is not in the vocabulary.
+void check_tokens(const Config& config, std::span<const Token> tokens);
+
 // Throws InputError unless a pass can have so many rows.
 void check_step_rows(std::size_t rows);
 

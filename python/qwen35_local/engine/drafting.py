@@ -129,7 +129,10 @@ class Drafting:
             self._costs_of(lines).note_pass(n_rows, seconds)
 
     def _costs_of(self, lines: Sequence[Drafted]) -> PassCosts:
-        return self._costs.setdefault(len(lines), PassCosts(UNSEEN_SECONDS))
+        found = self._costs.get(len(lines))
+        if found is None:
+            found = self._costs[len(lines)] = PassCosts(UNSEEN_SECONDS)
+        return found
 
     def _least(self, costs: PassCosts, lines: Sequence[Drafted]) -> float:
         """How likely one more draft has to be accepted to be worth its time, by the rate without drafts."""

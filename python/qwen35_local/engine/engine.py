@@ -385,8 +385,7 @@ class Engine:
 
     def _reuse(self, start: Start, evaluated: int) -> Reuse:
         difference = None
-        if start.differs_at is not None:
-            # rows that are not tokens have no text
+        if start.differs_at is not None:  # rows that are not tokens have no text
             known, wanted = (self.tokenizer.decode(keys[keys >= 0].tolist()) for keys in (start.held, start.wanted))
             difference = Difference(start.differs_at, known, wanted)
         idle, self._scheduler.idle_tokens = self._scheduler.idle_tokens, 0

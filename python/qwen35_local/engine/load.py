@@ -39,14 +39,13 @@ def load(
     FormatError, InputError, Unavailable and TemplateError."""
 
     def load_model(file: _core.GgufFile, content: Callable[[], bytes]) -> Loaded:
-        chosen = metadata.get(f"{metadata.get('general.architecture')}.expert_used_count")
         model = _core.Model(
             file,
             device=device,
             context_tokens=context_tokens,
             threads=threads,
             drafts=most_drafts(draft),
-            draft_tokens=draft_tokens(file.tensors, chosen if isinstance(chosen, int) else 1),
+            draft_tokens=_draft_tokens(file),
             pass_rows=pass_rows,
         )
         disk = None if disk_folder is None else Spill(disk_folder, model, kv, disk_bytes)
@@ -80,6 +79,12 @@ def load(
             reload=load_again,
             drafting=Drafting(draft) if most_drafts(draft) else None,
         )
+
+
+def _draft_tokens(file: _core.GgufFile) -> int:
+    metadata = file.metadata
+    chosen = metadata.get(f"{metadata.get('general.architecture')}.expert_used_count")
+    return draft_tokens(file.tensors, chosen if isinstance(chosen, int) else 1)
 
 
 def device_note(device: str) -> str:
