@@ -163,8 +163,11 @@ class Calibrator:
         return next((group for group in self.groups if group.first <= layer < group.end), None)
 
     def measure(self, group: LayerGroup, progress: Callable[[int], None] | None = None) -> Moments:
-        """Runs the texts through a group, whose first layer follows the last group measured, here or in a run before
-        that left its rows in the folder. `progress` is given the tokens of each step."""
+        """Runs the texts through a group. What comes into it is what the group before it left in the folder, now or in
+        a run before; where a run before had other groups, those that lead to it are run again. `progress` is given the
+        tokens of each step."""
+        if group.first and not self._path(group.first).exists():
+            self.measure(next(each for each in self.groups if each.end == group.first), progress)
         texts = np.concatenate([self._texts.calibration, self._texts.held_out])
         before, after = self._incoming(group.first), self._outgoing(group.end)
         at_a_time = max(1, _ROWS_AT_A_TIME // self._texts.length)
@@ -185,6 +188,8 @@ class Calibrator:
             if progress is not None:
                 progress((end - first) * self._texts.length)
         after.flush()
+        del after  # Windows renames no file that is mapped
+        self._partial(group.end).replace(self._path(group.end))
         return Moments(run, self._threads)
 
     def forget(self, group: LayerGroup) -> None:
@@ -204,15 +209,18 @@ class Calibrator:
     def _path(self, layer: int) -> Path:
         return self._folder / f"rows-{layer}.npy"
 
+    def _partial(self, layer: int) -> Path:
+        return self._folder / f"rows-{layer}.partial.npy"
+
     def _incoming(self, layer: int) -> Floats | None:
         """What comes into a layer [texts, length, D], in a file; None for the first, which embeds the tokens."""
         return None if layer == 0 else np.lib.format.open_memmap(self._path(layer), "r")
 
     def _outgoing(self, layer: int) -> "np.memmap[tuple[int, int, int], np.dtype[np.float32]]":
-        """A new file for what comes into a layer."""
+        """A new file for what comes into a layer, which has its name when it is whole."""
         texts = len(self._texts.calibration) + len(self._texts.held_out)
         shape = (texts, self._texts.length, self._width)
-        return np.lib.format.open_memmap(self._path(layer), "w+", np.float32, shape)
+        return np.lib.format.open_memmap(self._partial(layer), "w+", np.float32, shape)
 
 
 # Of one core, in products and sums a second: running layers in 8 bits, adding up moments, solving.

@@ -110,6 +110,29 @@ def test_interrupted_conversion_goes_on_where_it_was(
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize("memory", [(0, 1 << 30), (1 << 30, 0)])
+@pytest.mark.parametrize("at", [0.3, 0.5, 0.8])
+def test_it_goes_on_with_more_or_less_memory(
+    tmp_path: Path, memory: tuple[int, int], at: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_checkpoints.write(tmp_path / "m", KINDS["dense"])
+    convert(tmp_path / "m", tmp_path / "whole.gguf", "Q4_K_S", texts=texts)
+    solved: list[int] = []
+    real = _core.solve
+    monkeypatch.setattr(_core, "solve", lambda *args, **options: solved.append(1) or real(*args, **options))
+
+    def interrupt(done: TensorProgress) -> None:
+        if done.done_bytes > at * done.total_bytes:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(tmp_path / "m", tmp_path / "out.gguf", "Q4_K_S", texts=texts, memory=memory[0], progress=interrupt)
+    before, kept = len(solved), len([*tmp_path.glob(".out.gguf.*/*.blocks")])
+    convert(tmp_path / "m", tmp_path / "out.gguf", "Q4_K_S", texts=texts, memory=memory[1])
+    assert (tmp_path / "out.gguf").read_bytes() == (tmp_path / "whole.gguf").read_bytes()
+    assert kept <= before <= kept + 1 and len(solved) > before
+
+
 def test_another_conversion_does_not_go_on_with_it(tmp_path: Path) -> None:
     tiny_checkpoints.write(tmp_path / "m", KINDS["dense"])
 

@@ -50,6 +50,12 @@ CalibrationTokens = Annotated[
     int | None,
     count("--calibration-tokens", low=8192, help="Tokens of them. Default: 65,536, fewer for wide models."),
 ]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        help="For the layers that are calibrated at a time, one at least, as in 4G. Default: 768M.", show_default=False
+    ),
+]
 AllowRequantize = Annotated[
     bool,
     typer.Option(
@@ -79,6 +85,7 @@ def quantize(
     calibrate: Calibrate = None,
     imatrix: Imatrix = None,
     calibration_tokens: CalibrationTokens = None,
+    memory: Memory = None,
     name: Annotated[
         str | None,
         typer.Option(help="The model's name. Default: the repository's or the folder's.", show_default=False),
@@ -92,6 +99,7 @@ def quantize(
     """Convert a checkpoint to a quantised GGUF that this program and llama.cpp can load."""
     from qwen35_local.cli.model import source_path
     from qwen35_local.quantize import convert, importance
+    from qwen35_local.quantize.calibrate import DEFAULT_MEMORY
 
     source = source_path(model)
     preset, types = _types(type or [])
@@ -107,6 +115,7 @@ def quantize(
             target_bpw=target_bpw,
             texts=texts,
             importance=None if imatrix is None else importance.read(imatrix),
+            memory=DEFAULT_MEMORY if memory is None else parse_bytes("--memory", memory),
             announce=_announce,
             name=name,
             progress=progress,
