@@ -155,6 +155,11 @@ void Backend::previous_rows(Tensor out, Tensor x) {
   timed(Operation::kPreviousRows, [&] { do_previous_rows(out, x); });
 }
 
+void Backend::kept_rows(Tensor out) {
+  check::kept_rows(out, step());
+  timed(Operation::kKeptRows, [&] { do_kept_rows(out); });
+}
+
 std::size_t Backend::top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits, double* log_sum) {
   check::top_k(out.size(), logits, edits);
   std::size_t found = 0;

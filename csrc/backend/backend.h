@@ -233,6 +233,10 @@ class Backend {
   // hidden_rows() says. out, x [T, D]. docs/architecture.md 5.
   void previous_rows(Tensor out, Tensor x);
 
+  // out[t] = the hidden row that the recurrent state keeps of the row's cache index, of which there are the last
+  // hidden_rows(). out [T, D].
+  void kept_rows(Tensor out);
+
   // The best tokens of a row of logits [1, V] under `edits`: as many as `out` has room for, at most kMostTopK, the most
   // likely first, ties to the lower id. Returns how many there are; all others have the logit -inf or are not allowed.
   // log_sum (null: not wanted) gets log(sum(exp(logits))) of the row before edits, -inf where no logit is above that.
@@ -289,6 +293,7 @@ class Backend {
   virtual void do_moe_combine(Tensor x, const ExpertActs& h, const ExpertWeights& experts, const Routes& routes) = 0;
   virtual void do_take_rows(Tensor out, Tensor x) = 0;
   virtual void do_previous_rows(Tensor out, Tensor x) = 0;
+  virtual void do_kept_rows(Tensor out) = 0;
   virtual std::size_t do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits, double* log_sum) = 0;
 
   void check_layout(const char* operation, std::initializer_list<const Weight*> weights) const;

@@ -206,6 +206,8 @@ void previous_rows(Tensor out, Tensor x, const Step& step) {
   batch_rows("previous_rows", "out", out, step, x.cols);
 }
 
+void kept_rows(Tensor out, const Step& step) { batch_rows("kept_rows", "out", out, step, out.cols); }
+
 void top_k(std::size_t k, Tensor logits, const LogitEdits& edits) {
   expect("top_k", "logits", logits, 1, logits.cols);
   if (k == 0 || k > std::min(kMostTopK, logits.cols)) {

@@ -25,6 +25,7 @@ void moe_gather(const ExpertActs& out, Tensor h, const ExpertWeights& experts, c
 void moe_combine(Tensor x, const ExpertActs& h, const ExpertWeights& experts, std::uint32_t top_k);
 void take_rows(Tensor out, Tensor x, const Step& step);
 void previous_rows(Tensor out, Tensor x, const Step& step);
+void kept_rows(Tensor out, const Step& step);
 void top_k(std::size_t k, Tensor logits, const LogitEdits& edits);
 
 }  // namespace qwen35::check

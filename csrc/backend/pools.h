@@ -64,9 +64,10 @@ struct StateSpec {
   std::size_t hidden = 0;  // D where hidden rows are kept too, for the block that drafts
 };
 
-// Hidden rows that a slot keeps: of the last certain token, of those that may be taken back, and of one that is
-// drafted.
-constexpr std::size_t hidden_rows(std::uint32_t uncertain) noexcept { return std::size_t{2} + uncertain; }
+// Hidden rows that a slot keeps: of the last certain token, of those that may be taken back, and of so many more that
+// the block that drafts takes up together.
+inline constexpr std::size_t kPairsTogether = 16;
+constexpr std::size_t hidden_rows(std::uint32_t uncertain) noexcept { return kPairsTogether + 1 + uncertain; }
 
 // The recurrent state of one sequence in every layer, per slot, and its last hidden_rows(uncertain) hidden rows.
 class StatePool {

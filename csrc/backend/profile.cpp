@@ -17,6 +17,7 @@ Profile::Profile() noexcept
               {"moe_combine"},
               {"take_rows"},
               {"previous_rows"},
+              {"kept_rows"},
               {"top_k"},
               {"waiting"}}} {}
 

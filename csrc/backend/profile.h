@@ -24,6 +24,7 @@ enum class Operation : std::uint8_t {
   kMoeCombine,
   kTakeRows,
   kPreviousRows,
+  kKeptRows,
   kTopK,
   kWaiting  // time inside any operation in which the caller waited for other threads
 };

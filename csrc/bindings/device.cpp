@@ -270,6 +270,15 @@ void previous_rows(Device& device, const array& out, const array& x, const std::
   stage.fetch(out);
 }
 
+void kept_rows(Device& device, const array& out, const std::vector<Range>& ranges,
+               const std::vector<DeltaState*>& states) {
+  Stage stage(*device.ops);
+  const Tensor to = stage.tensor(out);
+  const StepArrays step = make_step(out.shape(0), ranges, {}, states, {});
+  run(device, {}, step, [&] { device.ops->kept_rows(to); });
+  stage.fetch(out);
+}
+
 using Bytes = py::array_t<std::uint8_t, array::c_style>;
 
 MatrixView encoded(const Bytes& data, const std::string& dtype, std::size_t rows, std::size_t cols) {
@@ -357,6 +366,7 @@ void bind_device(py::module_& kernels) {
            py::arg("weights"), py::arg("act") = py::none())
       .def("take_rows", &take_rows)
       .def("previous_rows", &previous_rows)
+      .def("kept_rows", &kept_rows)
       .def("top_k", &top_k, py::arg("logits"), py::arg("k"), py::arg("edits"), py::arg("repetition") = 1.0,
            py::arg("presence") = 0.0, py::arg("frequency") = 0.0, py::arg("allowed") = std::vector<std::uint32_t>(),
            py::arg("log_sum") = false)

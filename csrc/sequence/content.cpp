@@ -45,11 +45,12 @@ Content::Content(std::vector<Token> tokens, std::vector<InputRun> runs)
   }
 }
 
-std::int32_t Content::rope_delta() const noexcept {
+std::int32_t Content::rope_delta() const noexcept { return rope_delta(tokens_.size()); }
+
+std::int32_t Content::rope_delta(std::size_t rows) const noexcept {
   std::int32_t delta = 0;
   for (const InputRun& run : runs_) {
-    if (run.end() <= tokens_.size())
-      delta += static_cast<std::int32_t>(run.advance) - static_cast<std::int32_t>(run.count);
+    if (run.end() <= rows) delta += static_cast<std::int32_t>(run.advance) - static_cast<std::int32_t>(run.count);
   }
   return delta;
 }
@@ -101,17 +102,19 @@ void Content::check(std::size_t count, std::span<const InputRows> inputs) const 
   }
 }
 
+Position Content::position(std::size_t row) const noexcept {
+  const auto next = static_cast<std::int32_t>(row + 1) + rope_delta(row + 1);  // of text behind it
+  const auto run = std::ranges::find(runs_, row + 1, &InputRun::end);
+  if (run != runs_.end()) return shifted(run->last, next - static_cast<std::int32_t>(run->advance));
+  return {next - 1, next - 1, next - 1};
+}
+
 Position Content::previous(std::span<const InputRows> inputs) const noexcept {
   if (size() == 0) return {};
+  if (!is_unfinished()) return position(size() - 1);
+  const auto& [first, block] = inputs.front();
   const auto next = static_cast<std::int32_t>(size()) + rope_delta();  // of text, were all blocks whole
-  if (is_unfinished()) {
-    const auto& [first, block] = inputs.front();
-    return shifted(block->positions()[static_cast<std::size_t>(-first - 1)], next + static_cast<std::int32_t>(first));
-  }
-  if (!runs_.empty() && runs_.back().end() == size()) {
-    return shifted(runs_.back().last, next - static_cast<std::int32_t>(runs_.back().advance));
-  }
-  return {next - 1, next - 1, next - 1};
+  return shifted(block->positions()[static_cast<std::size_t>(-first - 1)], next + static_cast<std::int32_t>(first));
 }
 
 void Content::place(std::size_t count, std::span<const InputRows> inputs, std::vector<Position>& to) const {

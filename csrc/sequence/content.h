@@ -45,6 +45,8 @@ class Content {
   // Throws InputError unless `count` rows with these inputs can follow: inputs in order, all but the last of them
   // whole, and a block that is unfinished gone on with.
   void check(std::size_t count, std::span<const InputRows> inputs) const;
+  // The position of a row that is text or the last one of a block.
+  Position position(std::size_t row) const noexcept;
   // The position of the last row, which `inputs` go on behind. Zeros without rows.
   Position previous(std::span<const InputRows> inputs) const noexcept;
   // Appends the positions of `count` such rows to `to`.
@@ -53,6 +55,8 @@ class Content {
   void reserve(std::size_t rows, std::size_t inputs);  // append() of no more then cannot fail
 
  private:
+  // Position less cache index of text behind the first `rows` rows.
+  std::int32_t rope_delta(std::size_t rows) const noexcept;
   bool is_unfinished() const noexcept { return !runs_.empty() && runs_.back().end() > tokens_.size(); }
 
   std::vector<Token> tokens_;

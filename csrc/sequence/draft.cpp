@@ -39,7 +39,6 @@ class Drafter {
 
   void check(const DraftItem& item) const;
   void compose(std::size_t n);
-  void fetch_hidden(Backend& ops, const Activations& s);
   void choose(Backend& ops, const Activations& s, std::size_t n);
   void choose(Backend& ops, Line& line, Tensor row, std::size_t n);
 
@@ -48,8 +47,7 @@ class Drafter {
   std::vector<std::vector<Draft>> drafts_;
   std::vector<Sequence::Use> uses_;
   std::vector<Line> lines_;  // that which wants most first, so that those still at work are the first ones
-  std::vector<StepSegment> hidden_segments_;  // of the same rows, to find what was read before the first draft
-  std::vector<PageId> no_pages_;
+  LatePairs late_;
   StepArrays step_;
 };
 
@@ -63,7 +61,7 @@ const MtpWeights& block_of(const Model& model) {
 }  // namespace
 
 Drafter::Drafter(Model& model, std::span<const DraftItem> items)
-    : model_(model), block_(block_of(model)), drafts_(items.size()) {
+    : model_(model), block_(block_of(model)), drafts_(items.size()), late_(model) {
   std::unordered_set<const Sequence*> seen;
   for (std::size_t i = 0; i < items.size(); ++i) {
     const DraftItem& item = items[i];
@@ -79,6 +77,7 @@ Drafter::Drafter(Model& model, std::span<const DraftItem> items)
     const Content& content = line.item->sequence->content_;
     line.positions.push_back(content.previous({}));
     content.place(line.item->most - 1, {}, line.positions);
+    late_.add(*line.item->sequence);
   }
 }
 
@@ -99,7 +98,6 @@ void Drafter::check(const DraftItem& item) const {
 // here: whatever is taken back later, drafts go on behind them.
 void Drafter::compose(std::size_t n) {
   step_.clear();
-  hidden_segments_.clear();
   for (const Line& line : lines_) {
     if (line.item->most <= n || line.is_over) break;
     Sequence& sequence = *line.item->sequence;
@@ -114,24 +112,12 @@ void Drafter::compose(std::size_t n) {
                         .format{},
                         .plain_pages{},
                         .quantised_pages{}};
-    sequence.draft_pages_.make_writable(segment);
-    sequence.draft_pages_.list(step_.page_table, segment);
+    sequence.pairs_.pages.make_writable(segment);
+    sequence.pairs_.pages.list(step_.page_table, segment);
     step_.segments.push_back(segment);
     step_.tokens.push_back(n == 0 ? line.item->token : line.drafts->back().token);
     step_.positions.push_back(line.positions[n]);
-    segment.position = segment.committed = position;
-    segment.plain_pages = segment.quantised_pages = 0;
-    no_pages_.resize(std::max(no_pages_.size(), segment.pages()), kNoPage);
-    hidden_segments_.push_back(segment);
   }
-}
-
-// The hidden state of the last token that each sequence has read, to s.h.
-void Drafter::fetch_hidden(Backend& ops, const Activations& s) {
-  Step step = step_.view();
-  step.segments = hidden_segments_;
-  step.page_table = no_pages_;
-  ops.run(step, [&] { ops.previous_rows(s.h, s.x); });
 }
 
 void Drafter::choose(Backend& ops, const Activations& s, std::size_t n) {
@@ -167,17 +153,20 @@ void Drafter::choose(Backend& ops, Line& line, Tensor row, std::size_t n) {
 std::vector<std::vector<Draft>> Drafter::run() {
   auto device = model_.lock_device();
   Backend& ops = device.ops();
+  late_.run(device);
   for (std::size_t n = 0;; ++n) {
     std::ranges::stable_partition(lines_, [](const Line& line) { return !line.is_over; });
     compose(n);
     if (step_.tokens.empty()) break;
     const Activations s = device.reserve(step_.view(), std::min<std::size_t>(step_.tokens.size(), 32));
-    if (n == 0) fetch_hidden(ops, s);
-    ops.run(step_.view(), [&] { draft_layer(ops, block_, model_.config(), model_.rope(), s, n == 0 ? s.h : s.last); });
+    ops.run(step_.view(), [&] {
+      if (n == 0) ops.kept_rows(s.h);
+      draft_layer(ops, block_, model_.config(), model_.rope(), s, n == 0 ? s.h : s.last);
+    });
     choose(ops, s, n);
   }
   ops.synchronize();
-  for (const Line& line : lines_) line.item->sequence->draft_pages_.cut(pairs(line.item->sequence->content_.size()));
+  for (const Line& line : lines_) line.item->sequence->pairs_.cut(line.item->sequence->content_.size());
   return std::move(drafts_);
 }
 

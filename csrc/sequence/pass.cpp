@@ -120,16 +120,28 @@ void Stepper::add(Entry& entry, std::size_t count) {
   const std::size_t outputs = wants_all || draft_ != nullptr ? count : ends && wants_last ? drawn : 0;
   std::vector<InputRows> inputs = inputs_within(item.inputs, entry.result->evaluated, count);
   const std::size_t certain = ends ? count - item.uncertain : count;
-  place(*item.sequence, static_cast<std::uint32_t>(count), static_cast<std::uint32_t>(certain), inputs);
-  parts_.push_back({&entry, tokens, std::move(inputs), certain, step_.outputs.size(), outputs, ends});
+  const bool writes_pairs =
+      place(*item.sequence, static_cast<std::uint32_t>(count), static_cast<std::uint32_t>(certain), inputs);
+  parts_.push_back({&entry, tokens, std::move(inputs), certain, step_.outputs.size(), outputs, ends, writes_pairs});
   step_.tokens.insert(step_.tokens.end(), tokens.begin(), tokens.end());
   for (std::size_t i = count - outputs; i < count; ++i) {
     step_.outputs.push_back(static_cast<std::uint32_t>(first + i));
   }
 }
 
+// Room for the pairs of the segment, where they are written with it: a few rows of text wait with their hidden rows.
+bool Stepper::reserve_pairs(Sequence& sequence, const StepSegment& segment, bool has_inputs) {
+  if (draft_ == nullptr) return false;
+  const std::size_t kept = hidden_rows(static_cast<std::uint32_t>(model_.drafts()));
+  const bool are_written = has_inputs || segment.count >= kept;
+  if (are_written || segment.end() - sequence.pairs_.written > kept) late_.add(sequence);
+  if (are_written) sequence.pairs_.pages.make_writable(behind(segment));
+  return are_written;
+}
+
 // Everything a pass needs is reserved here, so that nothing fails after it; the step changes only once that is done.
-void Stepper::place(Sequence& sequence, std::uint32_t count, std::uint32_t certain, std::span<const InputRows> inputs) {
+// Returns whether the pairs of these rows are written in this pass.
+bool Stepper::place(Sequence& sequence, std::uint32_t count, std::uint32_t certain, std::span<const InputRows> inputs) {
   const auto position = static_cast<std::uint32_t>(sequence.content_.size());
   sequence.content_.reserve(count, inputs.size());
   StepSegment segment{.first = static_cast<std::uint32_t>(step_.tokens.size()),
@@ -141,17 +153,19 @@ void Stepper::place(Sequence& sequence, std::uint32_t count, std::uint32_t certa
                       .format{},
                       .plain_pages{},
                       .quantised_pages{}};
-  StepSegment draft_segment = behind(segment);
   sequence.pages_.make_writable(segment);
-  sequence.draft_pages_.make_writable(draft_segment);
+  const bool writes_pairs = reserve_pairs(sequence, segment, !inputs.empty());
   sequence.pages_.list(step_.page_table, segment);
   step_.segments.push_back(segment);
   sequence.content_.place(count, inputs, step_.positions);
-  if (draft_ == nullptr) return;
-  sequence.draft_pages_.list(draft_pages_, draft_segment);
-  draft_segments_.push_back(draft_segment);
+  if (writes_pairs) {
+    StepSegment draft_segment = behind(segment);
+    sequence.pairs_.pages.list(draft_pages_, draft_segment);
+    draft_segments_.push_back(draft_segment);
+  }
   draft_positions_.push_back(sequence.content_.previous(inputs));
   draft_positions_.insert(draft_positions_.end(), step_.positions.end() - count, step_.positions.end() - 1);
+  return writes_pairs;
 }
 
 // Rows that are not tokens, to the device.
@@ -189,6 +203,7 @@ void Stepper::pass() {
   auto device = model_.lock_device();
   Backend& ops = device.ops();
   compose();
+  late_.run(device);
   if (parts_.empty()) return;
   upload_inputs(device);
   const std::vector<Head> rows_of_logits = heads();
@@ -197,11 +212,11 @@ void Stepper::pass() {
     forward(ops, model_.weights(), model_.config(), model_.rope(), s, step_.outputs.size());
     if (draft_ != nullptr) ops.previous_rows(s.h, s.last);
   };
-  if (draft_ != nullptr) ops.reserve(model_.config(), draft_step());
+  if (!draft_segments_.empty()) ops.reserve(model_.config(), draft_step());
   const std::function<void()> draft_page = [&] { append_pairs(ops, *draft_, model_.config(), model_.rope(), s); };
   for (const Part& part : parts_) part.entry->item->sequence->is_torn_ = true;
   ops.run(step_.view(), page);
-  if (draft_ != nullptr) ops.run(draft_step(), draft_page);
+  if (!draft_segments_.empty()) ops.run(draft_step(), draft_page);
   fetch_hidden(ops, s);
   fetch_logits(ops, s, rows_of_logits);
   ops.synchronize();
@@ -211,7 +226,8 @@ void Stepper::pass() {
     sequence.content_.append(part.tokens, part.inputs);
     sequence.size_.store(sequence.content_.size(), std::memory_order_release);
     sequence.pages_.release(sequence.committed_);
-    sequence.draft_pages_.release(pairs(sequence.committed_));
+    if (part.writes_pairs) sequence.pairs_.note(sequence.content_.size(), sequence.committed_);
+    sequence.pairs_.pages.release(sequence.pairs_.committed);
     sequence.is_torn_ = false;
     part.entry->result->evaluated += part.tokens.size();
   }

@@ -33,7 +33,7 @@ class Stepper {
   static constexpr std::size_t kLogitRows = 32;
 
   Stepper(Model& model, std::vector<Entry> entries, std::size_t rows)
-      : model_(model), entries_(std::move(entries)), rows_(rows), draft_(model.draft_block()) {}
+      : model_(model), entries_(std::move(entries)), rows_(rows), draft_(model.draft_block()), late_(model) {}
 
   static void check(const Sequence& sequence, const StepItem& item);
   bool is_done() const noexcept {
@@ -50,6 +50,7 @@ class Stepper {
     std::size_t first_output;  // among the output rows of the pass
     std::size_t outputs;
     bool ends;  // with the last token of the item
+    bool writes_pairs;
   };
   struct Head {  // an output row whose logits are needed
     std::size_t output;
@@ -60,7 +61,8 @@ class Stepper {
 
   void compose();
   void add(Entry& entry, std::size_t count);
-  void place(Sequence& sequence, std::uint32_t count, std::uint32_t certain, std::span<const InputRows> inputs);
+  bool place(Sequence& sequence, std::uint32_t count, std::uint32_t certain, std::span<const InputRows> inputs);
+  bool reserve_pairs(Sequence& sequence, const StepSegment& segment, bool has_inputs);
   void upload_inputs(Model::DeviceLock& device);
   Step draft_step() const;
   std::vector<Head> heads() const;
@@ -74,6 +76,7 @@ class Stepper {
   std::vector<Entry> entries_;
   std::size_t rows_;
   const MtpWeights* const draft_;  // null: nothing is kept for drafts
+  LatePairs late_;
   StepArrays step_;
   std::vector<StepSegment> draft_segments_;  // of the same rows, as the block that drafts takes them
   std::vector<Position> draft_positions_;

@@ -13,7 +13,7 @@ Sequence::Sequence(std::shared_ptr<Model> model, std::size_t context_tokens, KvF
     : model_(std::move(model)),
       context_tokens_(context_tokens == 0 ? model_->context_tokens() : context_tokens),
       pages_(model_->lock_device().kv_pool(format)),
-      draft_pages_(model_->lock_device().draft_pool(format)),
+      pairs_(model_->lock_device().draft_pool(format)),
       state_(model_->lock_device().state_pool()) {
   if (context_tokens_ > model_->context_tokens()) {
     throw InputError("context_tokens is " + std::to_string(context_tokens_) + ", expected at most the model's " +
@@ -73,15 +73,18 @@ std::size_t Sequence::committed() {
 
 std::size_t Sequence::state_bytes() {
   const Use use(*this, Use::For::kMoment);
-  return pages_.bytes() + draft_pages_.bytes() + state_.bytes();
+  return pages_.bytes() + pairs_.pages.bytes() + state_.bytes();
 }
 
 std::shared_ptr<Snapshot> Sequence::snapshot() {
   const Use use(*this, Use::For::kMoment);
   check_whole();
-  const auto device = model_->lock_device();
+  auto device = model_->lock_device();
+  LatePairs late(*model_);
+  late.add(*this);
+  late.run(device);
   RecurrentState state = state_.saved();
-  auto taken = std::make_shared<Snapshot>(model_, content_, committed_, pages_.pinned(), draft_pages_.pinned(),
+  auto taken = std::make_shared<Snapshot>(model_, content_, committed_, pages_.pinned(), pairs_.pages.pinned(),
                                           std::move(state));
   std::erase_if(snapshots_, [](const auto& snapshot) { return snapshot.expired(); });
   snapshots_.push_back(taken);
@@ -93,10 +96,11 @@ void Sequence::adopt(const Snapshot& snapshot, std::size_t n) {
   const auto device = model_->lock_device();
   is_torn_ = true;  // until the last step
   pages_.replace(snapshot.pages());
-  draft_pages_.replace(snapshot.draft_pages());
+  pairs_.pages.replace(snapshot.draft_pages());
   state_.copy_from(snapshot.state());
   content_ = std::move(content);
   committed_ = snapshot.committed();
+  pairs_.note(content_.size(), committed_);
   cut(n);
   is_torn_ = false;
 }
@@ -105,7 +109,7 @@ void Sequence::cut(std::size_t n) noexcept {
   content_.cut(n);
   size_.store(n, std::memory_order_release);
   pages_.cut(n);
-  draft_pages_.cut(pairs(n));
+  pairs_.cut(n);
 }
 
 void Sequence::restore(const Snapshot& snapshot) {
@@ -127,11 +131,13 @@ std::shared_ptr<Sequence> Sequence::fork() {
   auto twin = std::make_shared<Sequence>(model_, context_tokens_, pages_.format());
   const auto device = model_->lock_device();
   twin->pages_.replace(pages_.pinned());
-  twin->draft_pages_.replace(draft_pages_.pinned());
+  twin->pairs_.pages.replace(pairs_.pages.pinned());
   twin->state_.copy_from(state_);
   device.ops().synchronize();
   twin->content_ = content_;
   twin->committed_ = committed_;
+  twin->pairs_.written = pairs_.written;
+  twin->pairs_.committed = pairs_.committed;
   twin->size_.store(content_.size(), std::memory_order_release);
   twin->snapshots_ = snapshots_;
   return twin;
@@ -159,7 +165,8 @@ void Sequence::reset() {
   state_.clear();
   device.ops().synchronize();
   pages_.clear();
-  draft_pages_.clear();
+  pairs_.pages.clear();
+  pairs_.note(0, 0);
   content_ = {};
   committed_ = 0;
   cut(0);

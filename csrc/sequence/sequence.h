@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "model/model.h"
+#include "sequence/pairs.h"
 #include "sequence/snapshot.h"
 #include "sequence/state.h"
 
@@ -59,6 +60,7 @@ class Sequence {
  private:
   friend class Stepper;
   friend class Drafter;
+  friend class LatePairs;
   enum class Activity { kIdle, kBusy, kEvaluating, kCancelled };
 
   void check_whole() const;
@@ -75,7 +77,7 @@ class Sequence {
   std::atomic<std::size_t> size_ = 0;  // of content_, for other threads
   std::size_t committed_ = 0;          // tokens from here on may be taken back; the state is committed to here
   KvPages pages_;
-  KvPages draft_pages_;  // none without a block that drafts
+  Pairs pairs_;  // of the block that drafts
   RecurrentState state_;
   std::vector<std::weak_ptr<Snapshot>> snapshots_;  // taken on this timeline, oldest first
   bool is_torn_ = false;  // a pass failed midway: recurrent state stands between two positions

@@ -10,6 +10,7 @@
 
 #include "model/model.h"
 #include "sequence/content.h"
+#include "sequence/pairs.h"
 #include "sequence/state.h"
 
 namespace qwen35 {

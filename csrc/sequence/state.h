@@ -96,13 +96,6 @@ class KvPages {
   std::size_t released_ = 0;  // committed / kPageTokens of the last release()
 };
 
-// What the block that drafts keeps of so many tokens: a pair for each token and the hidden state before it. Pair p has
-// the place of the hidden state, so that its pages lie one token behind those of the layers.
-template <class Count>
-constexpr Count pairs(Count tokens) noexcept {
-  return tokens == 0 ? 0 : tokens - 1;
-}
-
 // A slot of a pool, freed with it.
 class RecurrentState {
  public:

@@ -1,4 +1,5 @@
-"""previous_rows: out[t] = x[t - 1] of the same sequence, from pass to pass, also behind rows that were taken back."""
+"""previous_rows: out[t] = x[t - 1] of the same sequence, from pass to pass, also behind rows that were taken back; and
+kept_rows: those of them that are kept."""
 
 import numpy as np
 import pytest
@@ -29,6 +30,22 @@ def test_rows_come_a_token_late(device: kernels.Device, uncertain: int) -> None:
         at += take - back
         for of in (text, other):  # what was taken back is followed by something else
             of[at:] += 1
+
+
+@pytest.mark.parametrize("uncertain", [0, 8])
+def test_the_last_rows_are_kept(device: kernels.Device, uncertain: int) -> None:
+    text, others = (rows(np.random.default_rng(seed), 100, WIDTH) for seed in (0, 1))
+    states, n_kept, at = [state(device, uncertain) for _ in range(2)], 17 + uncertain, 0
+    for take in (1, 3, 40, 2, n_kept):
+        x = np.concatenate([text[at : at + take], others[at : at + take]])
+        device.previous_rows(empty(2 * take, WIDTH), x, [(0, take, at), (take, take, at)], states)
+        at += take
+        first = max(at - n_kept, 0)
+        out = empty(at - first + 2, WIDTH)
+        device.kept_rows(
+            out, [(0, at - first, first), (at - first, 1, at - 1), (at - first + 1, 1, first)], [*states, states[0]]
+        )
+        assert same_bits(out, np.concatenate([text[first:at], others[at - 1 : at], text[first : first + 1]]))
 
 
 def test_a_snapshots_slot_is_refused_where_no_pass_reaches_it(name: str) -> None:

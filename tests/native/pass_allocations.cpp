@@ -188,7 +188,10 @@ std::size_t allocations_of_a_pass(bool moe, std::uint32_t rows) {
     forward(ops, model.w, config, rope, s, 2);
     ops.previous_rows(s.h, s.last);
   };
-  const std::function<void()> draft_pass = [&] { append_pairs(ops, model.w.mtp.front(), config, rope, s); };
+  const std::function<void()> draft_pass = [&] {
+    ops.kept_rows(s.h);
+    append_pairs(ops, model.w.mtp.front(), config, rope, s);
+  };
   Candidate best[3];
   ops.reserve(config, step.view());
   allocations = 0;

@@ -82,6 +82,21 @@ def test_drafts_behind_an_image(tiny: Any) -> None:
     assert np.isfinite([p for _, p in model_of(model.path).draft([(sequence, TEXT[19], 4)])[0]]).all()
 
 
+def test_drafts_a_few_tokens_behind_an_image(tiny: Any) -> None:
+    """Its last row and the tokens behind wait for their pairs."""
+    model = tiny(mtp=True)
+    picture = np.random.default_rng(3).normal(size=(6, model.config.hidden)).astype(np.float32)
+    rows = input_rows(picture, grid_positions(2, 3).astype(np.int32))
+    found = []
+    for first in (40, 18):  # at once, and up to the end of the image
+        sequence = _core.Sequence(model_of(model.path), kv="f32")
+        sequence.append(np.array(TEXT[:first], np.int32), inputs=((12, rows),), logits="none")
+        for at in range(first, 40):
+            sequence.append(TEXT[at : at + 1], logits="none")
+        found.append(model_of(model.path).draft([(sequence, TEXT[40], 8)]))
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("kv", FORMATS)
 def test_drafts_together_are_those_alone(tiny: Any, kv: Kv) -> None:
     """Of several sequences that want different numbers, whatever was drafted before."""

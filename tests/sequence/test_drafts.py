@@ -154,6 +154,20 @@ def from_the_nearest(model: _core.Model, sequence: _core.Sequence, count: int) -
     del snapshot
 
 
+def by_any_number(model: _core.Model, sequence: _core.Sequence, count: int) -> None:
+    """Fewer tokens than wait for their pairs, as many, and more; drafts and snapshots between."""
+    sequence.append(TEXT[: count - 300], logits="none")
+    for take in (1, 15, 16, 17, 1, 23, 24, 1, 25, 26, 2, 8, 33, 1, 1, 1, 24, 1):
+        at = len(sequence)
+        sequence.append(TEXT[at : at + take], logits="none")
+        if take % 3 == 1:
+            model.draft([(sequence, WRONG[0], take % 5 + 1)])
+        if take % 5 == 1:
+            sequence.restore(sequence.fork().snapshot())
+    at = len(sequence)
+    sequence.append(TEXT[at:count], logits="none")
+
+
 WAYS: list[Callable[[_core.Model, _core.Sequence, int], None]] = [
     by_chunks,
     by_tokens,
@@ -162,6 +176,7 @@ WAYS: list[Callable[[_core.Model, _core.Sequence, int], None]] = [
     beside_others,
     from_snapshots,
     from_the_nearest,
+    by_any_number,
 ]
 
 
@@ -198,6 +213,28 @@ def test_every_token_is_paired_with_the_one_before(tiny: Any) -> None:
         sequence.rewind(at + take - rewound)
         kept = [page.data().view(np.int32) for page in sequence.snapshot().pages[-(-len(sequence) // PAGE) :]]
         assert np.concatenate([*kept, []])[: len(sequence) - 1].tolist() == TEXT[1 : len(sequence)]
+
+
+def test_pairs_of_a_few_tokens_are_written_together(tiny: Any) -> None:
+    """The block's weights are read for 17 tokens at once, or when it drafts; the keys and values of the layers with
+    every one."""
+    fake = kernels.Fake()
+    model = fake.model(tiny(mtp=True).path)
+    sequence = _core.Sequence(model, kv="f16")
+    sequence.append(TEXT[:100], logits="none")
+    written = []
+    for at in range(100, 200):
+        fake.clear_events()
+        sequence.append(TEXT[at : at + 1], logits="none")
+        written += [histories[0] for name, _, histories in fake.events if name == "kept_rows"]
+    assert [len(pairs) for pairs in written] == [len(written[0])] * len(written)
+    assert 16 <= len(written[0]) <= 32
+    assert sum(written, []) == TEXT[99 : 99 + len(written) * len(written[0])]
+    fake.clear_events()
+    model.draft([(sequence, TEXT[200], 3)])
+    late, last = [histories for name, _, histories in fake.events if name == "kept_rows"]
+    assert late == [TEXT[99 + len(written) * len(written[0]) : 199]]
+    assert last == [[TEXT[199]]]
 
 
 def test_without_drafts_nothing_is_kept_for_them(tiny: Any) -> None:

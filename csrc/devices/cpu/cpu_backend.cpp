@@ -125,6 +125,15 @@ void CpuBackend::do_previous_rows(Tensor out, Tensor x) {
   }
 }
 
+void CpuBackend::do_kept_rows(Tensor out) {
+  for (const HiddenSegment& s : pass_.hidden(out.cols)) {
+    for (std::size_t i = 0; i < s.count; ++i) {
+      const float* kept = s.rows + (s.position + i) % s.kept * out.cols;
+      std::memcpy(row(out, s.first + i), kept, out.cols * sizeof(float));
+    }
+  }
+}
+
 // On one thread: a row of 250,000 logits takes it a tenth of a millisecond.
 std::size_t CpuBackend::do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits, double* log_sum) {
   const std::span<float> given{row(logits, 0), logits.cols};

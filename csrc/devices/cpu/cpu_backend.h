@@ -59,6 +59,7 @@ class CpuBackend final : public Backend {
   void do_route(const Routes& out, Tensor logits, Tensor h, const RouterWeights& weights) override;
   void do_take_rows(Tensor out, Tensor x) override;
   void do_previous_rows(Tensor out, Tensor x) override;
+  void do_kept_rows(Tensor out) override;
   std::size_t do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits, double* log_sum) override;
 
   // cpu_delta.cpp

@@ -57,7 +57,7 @@ struct StateLayout {
   StateLayout(const DeltaShape& shape, std::size_t uncertain) noexcept;
 
   static constexpr std::uint32_t kVersion =
-      3;  // raised whenever the bytes of a slot or a page come to mean something else
+      4;  // raised whenever the bytes of a slot or a page come to mean something else
 
   std::size_t window = 0;  // [conv_width - 1 + uncertain, C] pre-convolution rows, oldest first
   std::size_t state;       // [Hv, Dv / 32, Dk, 32]: S[k][v] in tiles of 32 value columns

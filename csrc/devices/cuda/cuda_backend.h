@@ -79,6 +79,7 @@ class CudaBackend final : public Backend {
   void do_route(const Routes& out, Tensor logits, Tensor h, const RouterWeights& weights) override;
   void do_take_rows(Tensor out, Tensor x) override;
   void do_previous_rows(Tensor out, Tensor x) override;
+  void do_kept_rows(Tensor out) override;
   // cuda_peak.cpp
   MeasuredRate fastest(unsigned repetitions, std::size_t blocks, std::uint64_t expected_of_round,
                        const std::function<void(unsigned rounds, std::uint64_t* counts)>& run);

@@ -91,4 +91,14 @@ void CudaBackend::do_previous_rows(Tensor out, Tensor x) {
       {rows_of(out), rows_of(x), step_.view(), pool.hidden_at(), static_cast<unsigned>(pool.hidden_rows()), 0});
 }
 
+void CudaBackend::do_kept_rows(Tensor out) {
+  memo_.forget(out);
+  step_.places().check_hidden(out.cols);
+  if (step_.view().segment_count == 0) return;
+  const auto& pool = static_cast<const CudaStatePool&>(*step_.places().state(0).owner.pool);
+  launch<Kernel::kept_rows>(
+      {ceil_div(out.cols, kRowThreads), step_.view().segment_count},
+      {rows_of(out), step_.view(), pool.hidden_at(), static_cast<unsigned>(pool.hidden_rows()), 0});
+}
+
 }  // namespace qwen35::cuda

@@ -348,6 +348,14 @@ struct PreviousRowsArgs {
   unsigned padding;
 };
 
+struct KeptRowsArgs {
+  Rows out;
+  StepView step;
+  unsigned long long hidden_at;  // as above
+  unsigned kept;
+  unsigned padding;
+};
+
 }  // namespace qwen35::cuda
 
 #if defined(__GNUC__) && !defined(__CUDACC__)

@@ -9,6 +9,7 @@
   NAME(embed, EmbedArgs, kRowThreads)                 \
   NAME(take_rows, TakeRowsArgs, kRowThreads)          \
   NAME(previous_rows, PreviousRowsArgs, kRowThreads)  \
+  NAME(kept_rows, KeptRowsArgs, kRowThreads)          \
   NAME(quantise, QuantiseArgs, kQuantiseThreads)      \
   NAME(rms_norm, RmsNormArgs, kNormThreads)           \
   NAME(matmul_1, MatmulArgs, kMatmulThreads)          \

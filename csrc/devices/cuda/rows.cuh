@@ -1,4 +1,4 @@
-// What moves whole rows: embed, take_rows, previous_rows.
+// What moves whole rows: embed, take_rows, previous_rows, kept_rows.
 #pragma once
 
 #include "devices/cuda/math.cuh"
@@ -70,6 +70,19 @@ KERNEL(previous_rows, kRowThreads)(PreviousRowsArgs args) {
     args.out.data[(s.first + i) * args.out.stride + c] = before;
     before = x;
     if (s.count - i <= args.kept) ring[(s.position + i) % args.kept * static_cast<unsigned long long>(cols)] = x;
+  }
+}
+
+// Grid: (columns / kRowThreads, segments).
+KERNEL(kept_rows, kRowThreads)(KeptRowsArgs args) {
+  await_predecessor();
+  const unsigned c = blockIdx.x * kRowThreads + threadIdx.x, cols = args.out.cols;
+  const SegmentView& s = args.step.segments[blockIdx.y];
+  if (c >= cols) return;
+  const float* ring = reinterpret_cast<const float*>(s.state + args.hidden_at) + c;
+  for (unsigned i = 0; i < s.count; ++i) {
+    args.out.data[(s.first + i) * args.out.stride + c] =
+        ring[(s.position + i) % args.kept * static_cast<unsigned long long>(cols)];
   }
 }
 

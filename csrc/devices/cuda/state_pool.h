@@ -17,7 +17,7 @@ namespace qwen35::cuda {
 StateLayout state_layout(const DeltaShape& shape, std::uint32_t uncertain) noexcept;
 
 // Raised whenever the bytes of a slot or a page come to mean something else; apart from those of other devices.
-inline constexpr std::uint32_t kStateVersion = 0x1001;
+inline constexpr std::uint32_t kStateVersion = 0x1002;
 
 // Of a slot: its layers, then the hidden rows.
 std::size_t slot_bytes(const StateSpec& spec) noexcept;

@@ -250,6 +250,25 @@ void FakeBackend::do_previous_rows(Tensor out, Tensor x) {
   record_->operate(std::move(event));
 }
 
+void FakeBackend::do_kept_rows(Tensor out) {
+  Event event{"kept_rows"};
+  for (const StepSegment& s : step_.segments) {
+    FakeState& state = memory_.slot(s.state);
+    std::vector<Token>& seen = event.histories.emplace_back();
+    for (std::uint32_t i = 0; i < s.count; ++i) {
+      float kept[kCarried] = {};
+      std::ranges::copy(state.hidden(s.position + i), kept);
+      if (kept[1] != static_cast<float>(s.position + i)) {
+        throw Error("the hidden row kept is of position " + std::to_string(kept[1]) + ", expected " +
+                    std::to_string(s.position + i));
+      }
+      carry(row(out, s.first + i), out.cols, kept, kCarried);
+      seen.push_back(static_cast<Token>(kept[0]));
+    }
+  }
+  record_->operate(std::move(event));
+}
+
 std::size_t FakeBackend::do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits, double* log_sum) {
   record_->operate({"top_k"});
   const std::span<float> given{row(logits, 0), logits.cols};

@@ -53,6 +53,7 @@ class FakeBackend final : public Backend {
   void do_moe_combine(Tensor x, const ExpertActs& h, const ExpertWeights& experts, const Routes& routes) override;
   void do_take_rows(Tensor out, Tensor x) override;
   void do_previous_rows(Tensor out, Tensor x) override;
+  void do_kept_rows(Tensor out) override;
   std::size_t do_top_k(std::span<Candidate> out, Tensor logits, const LogitEdits& edits, double* log_sum) override;
 
   std::vector<Token> advance(const StepSegment& segment, std::uint32_t layer);
