@@ -40,6 +40,8 @@ class Weight {
   virtual const char* layout() const noexcept { return ""; }
 };
 
+inline constexpr std::size_t kViewedRows = 32;  // rows of a weight that are seen apart begin at a multiple of these
+
 // Zero-initialised device memory, 64-byte aligned.
 class Buffer {
  public:
@@ -150,6 +152,9 @@ class Backend {
                                              const Consumed& consumed) {
     return pack(source, 1, consumed);
   }
+  // Rows [first, first + rows) of a matrix that was packed in one group, in the memory of `w`, which has to live
+  // longer. `first` is a multiple of kViewedRows.
+  virtual std::unique_ptr<Weight> view(const Weight& w, std::size_t first, std::size_t rows) const = 0;
   virtual std::unique_ptr<Buffer> allocate(std::size_t bytes) = 0;
   // Pools of this device, which must not outlive it. kv_pool throws InputError when heads of this shape cannot be kept
   // in this format.

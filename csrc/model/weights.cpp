@@ -84,23 +84,10 @@ class Binder {
                   });
   }
 
-  // Some rows of a matrix that is bound already.
-  const Weight* some_rows(const std::string& name, const DraftVocabulary& chosen) {
-    const GgufTensor* tensor = file_.find(name);
-    if (tensor == nullptr || packing_ == nullptr) return nullptr;
-    packing_->pause();
-    MatrixView encoded = tensor->matrix();
-    const std::size_t row = encoded.row_bytes();
-    std::vector<std::byte> rows(chosen.rows() * row);
-    const std::byte* all = packing_->source.take(*tensor);
-    for (std::size_t i = 0; i < chosen.rows(); ++i) std::memcpy(&rows[i * row], all + chosen.token(i) * row, row);
-    packing_->source.give_back(all, tensor->bytes);
-    encoded.data = rows.data();
-    encoded.rows = chosen.rows();
-    const Weight* weight = weights_.matrices.emplace_back(packing_->backend.pack(encoded, 1, {})).get();
-    packing_->backend.synchronize();  // `rows` go away
-    list(name + " (drafts)", weight->rows(), weight->cols(), weight->bytes(), weight);
-    return weight;
+  // Rows of a matrix that is bound already.
+  const Weight* view(const Weight* matrix, std::size_t first, std::size_t rows) {
+    if (packing_ == nullptr) return nullptr;
+    return weights_.matrices.emplace_back(packing_->backend.view(*matrix, first, rows)).get();
   }
 
   DevicePtr<const float> vector(const std::string& name, std::size_t count, std::size_t rows = 1) {
@@ -260,21 +247,23 @@ MtpWeights bind_mtp(Binder& bind, const Config& c, std::size_t layer, const Weig
   const std::string embedding = block + "embed_tokens.weight";
   w.embedding = bind.has(embedding) ? bind.table(embedding, c.vocabulary, c.hidden) : model.embedding;
   const std::string head = block + "shared_head_head.weight";
-  const bool has_head = bind.has(head);
-  w.head = has_head ? bind.matrix(head, c.vocabulary, c.hidden) : model.head;
+  w.head = bind.has(head) ? bind.matrix(head, c.vocabulary, c.hidden) : model.head;
   w.drafted = drafted;
-  const std::string of_model = model.is_tied ? "token_embd.weight" : "output.weight";
-  if (drafted.all > 0) w.draft_head = drafted.is_whole() ? w.head : bind.some_rows(has_head ? head : of_model, drafted);
+  w.frequent_head = bind.view(w.head, 0, drafted.frequent);
+  if (!drafted.is_whole()) w.last_head = bind.view(w.head, drafted.last, drafted.all - drafted.last);
   return w;
 }
 
-void bind_model(Binder& bind, const Config& c, DraftVocabulary drafted, Weights& w) {
+void bind_model(Binder& bind, const Config& c, Weights& w) {
   w.is_tied = !bind.has("output.weight");
   w.embedding = w.is_tied ? bind.matrix("token_embd.weight", c.vocabulary, c.hidden)
                           : bind.table("token_embd.weight", c.vocabulary, c.hidden);
   for (std::size_t layer = 0; layer < c.layers; ++layer) w.layers.push_back(bind_layer(bind, c, layer));
   w.norm = bind.vector("output_norm.weight", c.hidden);
   w.head = w.is_tied ? w.embedding : bind.matrix("output.weight", c.vocabulary, c.hidden);
+}
+
+void bind_mtp_layers(Binder& bind, const Config& c, DraftVocabulary drafted, Weights& w) {
   for (std::size_t i = 0; i < c.mtp_layers; ++i) w.mtp.push_back(bind_mtp(bind, c, c.layers + i, w, drafted));
 }
 
@@ -295,7 +284,8 @@ Weights load_weights(const GgufDirectory& file, const Config& config, Backend& b
                      const std::optional<LayerRange>& part) {
   Weights checked;
   Binder check(file, nullptr, checked);
-  bind_model(check, config, drafted, checked);
+  bind_model(check, config, checked);
+  bind_mtp_layers(check, config, drafted, checked);
   check.finish_checks(config);
 
   Weights weights;
@@ -304,7 +294,8 @@ Weights load_weights(const GgufDirectory& file, const Config& config, Backend& b
   if (part) {
     bind_part(pack, config, *part, weights);
   } else {
-    bind_model(pack, config, drafted, weights);
+    bind_model(pack, config, weights);
+    if (drafted.all > 0) bind_mtp_layers(pack, config, drafted, weights);
   }
   return weights;
 }

@@ -69,8 +69,9 @@ struct MtpWeights {
   DevicePtr<const float> norm;  // [D]
   const Weight* embedding;      // [V, D], the model's own unless the file has another
   const Weight* head;           // [V, D], likewise
-  const Weight* draft_head;     // the rows of `drafted`; null where nothing is drafted
   DraftVocabulary drafted;
+  const Weight* frequent_head;  // the rows of `drafted` in it: the first ones, which may be all,
+  const Weight* last_head;      // and the last ones, null where these are all
 };
 
 // A tensor of the file as the device holds it. For expert tensors, rows is summed over all experts.
@@ -106,7 +107,7 @@ struct Weights {
 
 // The directory is a model's, of types that can be decoded (dialect/model_file.h). Throws FormatError naming the
 // tensors that are missing, unexpected, or of another shape or type than the config asks.
-// `drafted`: what the block that drafts chooses from; nothing (V = 0) where it is not to draft.
+// `drafted`: what the block that drafts chooses from; nothing (V = 0) where it is not to draft, and is not loaded.
 // `pause` is called before each tensor and may throw. With a `part`, those layers alone are loaded, the embedding with
 // the first of the model, and no head.
 Weights load_weights(const GgufDirectory& file, const Config& config, Backend& backend, TensorSource& source,

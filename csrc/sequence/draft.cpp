@@ -125,7 +125,12 @@ void Drafter::choose(Backend& ops, const Activations& s, std::size_t n) {
     const std::size_t count = std::min(s.logits.rows, s.last.rows - first);
     Tensor logits = s.logits.first_rows(count);
     logits.cols = block_.drafted.rows();
-    ops.matmul(s.last.rows_from(first, count), {{logits, block_.draft_head}});
+    Tensor frequent = logits, last = logits;
+    frequent.cols = block_.drafted.frequent;
+    last.data = logits.data + frequent.cols;
+    last.cols = logits.cols - frequent.cols;
+    const Projection parts[] = {{frequent, block_.frequent_head}, {last, block_.last_head}};
+    ops.matmul(s.last.rows_from(first, count), std::span(parts, block_.drafted.is_whole() ? 1 : 2));
     for (std::size_t i = 0; i < count; ++i) choose(ops, lines_[first + i], logits.rows_from(i, 1), n);
   }
 }

@@ -242,7 +242,7 @@ def test_a_synthetic_model_is_a_file_for_both_and_gone_afterwards(bench: Bench, 
     assert code == 0 and "x llama-bench (50.00)" in out
 
 
-DRAFTS = ["-n", "12", "-d", "0,40", "-r", "2", "-t", "1"]
+DRAFTS = ["-n", "12", "-d", "0,40", "--batch", "1", "-r", "2", "-t", "1"]
 DRAFT_TESTS = ["drafts 0.0 12", "drafts 0.9 12", "drafts 0.0 12 @ d40", "drafts 0.9 12 @ d40"]
 
 

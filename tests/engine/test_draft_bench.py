@@ -54,6 +54,19 @@ def test_a_case_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         bench.check(draft_cases.plan(["quote"], 128, [100], ["f16"]))
 
 
+def test_replies_side_by_side(tmp_path: Path) -> None:
+    bench = both(tmp_path)
+    names = []
+    for case in draft_cases.plan(["0", "1"], 30, [0], ["f16"], [1, 3]):
+        names.append(case.name)
+        bench.prepare(case)
+        turn = bench.turn()
+        assert turn.off.tokens == turn.on.tokens == turn.off_again.tokens == 30 * case.batch
+        assert turn.on.accepted == turn.on.drafted * (case.acceptance or 0)
+        assert turn.on.tokens_per_pass == (5 if case.acceptance else 1)
+    assert names == ["drafts 0.0 30", "drafts 1.0 30", "drafts 0.0 30 x3", "drafts 1.0 30 x3"]
+
+
 @pytest.mark.parametrize("mtp", [True, False], ids=["block", "no block"])
 @pytest.mark.parametrize("depth", [0, 70])
 def test_drafts_are_right_as_often_as_was_said(tmp_path: Path, mtp: bool, depth: int) -> None:

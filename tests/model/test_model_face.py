@@ -41,7 +41,7 @@ def test_the_core_raises_the_errors_of_the_package(tmp_path: Path) -> None:
 
 def test_numbers_of_a_model(tiny: Any) -> None:
     source = tiny(moe=True, mtp=True, ratio=3)
-    model = _core.Model(source.path, threads=3)
+    model = _core.Model(source.path, threads=3, drafts=1)
     assert model.threads == 3
     assert model.device.startswith("cpu-")
     assert (model.n_vocab, model.n_tokens_used, model.context_tokens) == (300, TOKENS_USED, 4096)

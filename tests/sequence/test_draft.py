@@ -135,11 +135,12 @@ def test_drafting_changes_nothing(tiny: Any, kv: Kv, count: int) -> None:
     assert np.array_equal(logits, expected[2])
 
 
-def test_few_tokens_to_draft_from(tiny: Any) -> None:
-    """The first ones and the last; each draft is the best of those."""
-    path = tiny(mtp=True, vocabulary=1024).path
+@pytest.mark.parametrize("vocabulary", [1024, 1009])
+def test_few_tokens_to_draft_from(tiny: Any, vocabulary: int) -> None:
+    """The first ones and the last, from a multiple of 32 on; each draft is the best of those."""
+    path = tiny(mtp=True, vocabulary=vocabulary).path
     every, few = model_of(path), model_of(path, 64)
-    chosen = [*range(64), *range(512, 1024)]
+    chosen = [*range(64), *range((vocabulary - 512) // 32 * 32, vocabulary)]
     for count in range(5, 60):
         sequences = [_core.Sequence(model, kv="f32") for model in (every, few)]
         for sequence in sequences:

@@ -229,7 +229,7 @@ def test_pairs_of_a_few_tokens_are_written_together(tiny: Any) -> None:
         written += [histories[0] for name, _, histories in fake.events if name == "kept_rows"]
     assert [len(pairs) for pairs in written] == [len(written[0])] * len(written)
     assert 16 <= len(written[0]) <= 32
-    assert sum(written, []) == TEXT[99 : 99 + len(written) * len(written[0])]
+    assert [token for pairs in written for token in pairs] == TEXT[99 : 99 + len(written) * len(written[0])]
     fake.clear_events()
     model.draft([(sequence, TEXT[200], 3)])
     late, last = [histories for name, _, histories in fake.events if name == "kept_rows"]

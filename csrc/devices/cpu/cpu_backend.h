@@ -29,6 +29,7 @@ class CpuBackend final : public Backend {
  public:
   CpuBackend(Isa isa, unsigned threads);  // 0 threads: as many as this process may use
 
+  std::unique_ptr<Weight> view(const Weight& w, std::size_t first, std::size_t rows) const override;
   std::unique_ptr<Weight> pack(const MatrixView& source, std::size_t groups, const Consumed& consumed) override;
   std::unique_ptr<Buffer> allocate(std::size_t bytes) override;
   std::unique_ptr<KvPool> kv_pool(const KvSpec& spec) override;

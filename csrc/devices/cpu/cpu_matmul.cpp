@@ -116,6 +116,10 @@ std::unique_ptr<Weight> CpuBackend::pack(const MatrixView& source, std::size_t g
   return weight;
 }
 
+std::unique_ptr<Weight> CpuBackend::view(const Weight& w, std::size_t first, std::size_t rows) const {
+  return std::make_unique<PackedWeight>(packed(w), first, rows);
+}
+
 void CpuBackend::do_embed(Tensor out, const Weight& table) {
   const Step& step = pass_.step();
   workers_.each(

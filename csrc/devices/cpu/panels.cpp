@@ -25,6 +25,16 @@ PackedWeight::PackedWeight(const MatrixView& source, std::size_t groups, Arena& 
       panel_bytes_(panel_bytes(format_, cols_)),
       memory_(arena.take(packed_bytes(source, groups))) {}
 
+static_assert(kViewedRows % kPanelRows == 0);
+
+PackedWeight::PackedWeight(const PackedWeight& of, std::size_t first, std::size_t rows)
+    : format_(of.format_),
+      groups_(1),
+      group_rows_(rows),
+      cols_(of.cols_),
+      panel_bytes_(of.panel_bytes_),
+      memory_(of.memory_, of.memory_.get() + first / kPanelRows * panel_bytes_) {}
+
 // Row after row: the source is read once, in order, while the panel stays in the second-level cache.
 void PackedWeight::pack_panel(const MatrixView& source, std::size_t i) noexcept {
   std::byte* to = memory_.get() + i * panel_bytes_;

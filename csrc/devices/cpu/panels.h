@@ -28,6 +28,8 @@ class PackedWeight final : public Weight {
 
   // Memory for the panels of `source`, not yet packed. Throws FormatError.
   PackedWeight(const MatrixView& source, std::size_t groups, Arena& arena);
+  // Rows of a matrix in one group, from the beginning of a panel on.
+  PackedWeight(const PackedWeight& of, std::size_t first, std::size_t rows);
 
   std::size_t rows() const noexcept override { return groups_ * group_rows_; }
   std::size_t cols() const noexcept override { return cols_; }

@@ -36,6 +36,7 @@ class CudaBackend final : public Backend {
   CudaBackend(unsigned number, unsigned threads);  // 0 threads of the host: as many as this process may use
   ~CudaBackend() override;
 
+  std::unique_ptr<Weight> view(const Weight& w, std::size_t first, std::size_t rows) const override;
   std::unique_ptr<Weight> pack(const MatrixView& source, std::size_t groups, const Consumed& consumed) override;
   std::unique_ptr<Weight> pack_table(const MatrixView& source, std::shared_ptr<const Mapping> mapping,
                                      const Consumed& consumed) override;

@@ -149,6 +149,10 @@ std::unique_ptr<Weight> CudaBackend::pack(const MatrixView& source, std::size_t 
   return weight;
 }
 
+std::unique_ptr<Weight> CudaBackend::view(const Weight& w, std::size_t first, std::size_t rows) const {
+  return std::make_unique<CudaWeight>(packed(w), first, rows);
+}
+
 std::unique_ptr<Weight> CudaBackend::pack_table(const MatrixView& source, std::shared_ptr<const Mapping> mapping,
                                                 const Consumed& consumed) {
   const bool copies = mapping == nullptr;

@@ -78,6 +78,14 @@ CudaWeight::CudaWeight(const MatrixView& source, std::size_t groups, Memory& mem
   view_.panels = reinterpret_cast<const Byte*>(memory_.get());
 }
 
+static_assert(kViewedRows % kPanelRows == 0);
+
+CudaWeight::CudaWeight(const CudaWeight& of, std::size_t first, std::size_t rows) : view_(of.view_) {
+  view_.panels += first / kPanelRows * std::size_t{view_.panel_bytes};
+  view_.group_rows = static_cast<unsigned>(rows);
+  view_.group_panels = static_cast<unsigned>((rows + kPanelRows - 1) / kPanelRows);
+}
+
 std::size_t CudaWeight::first_row(std::size_t i) const noexcept {
   return i / view_.group_panels * view_.group_rows + i % view_.group_panels * kPanelRows;
 }

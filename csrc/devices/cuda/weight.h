@@ -16,6 +16,8 @@ class CudaWeight final : public Weight {
 
   // Memory for the panels of a matrix. Throws FormatError for one that cannot be packed into so many groups.
   CudaWeight(const MatrixView& source, std::size_t groups, Memory& memory);
+  // Rows of a matrix in one group, from the beginning of a panel on, in its memory.
+  CudaWeight(const CudaWeight& of, std::size_t first, std::size_t rows);
 
   std::size_t rows() const noexcept override { return std::size_t{view_.groups} * view_.group_rows; }
   std::size_t cols() const noexcept override { return view_.cols; }

@@ -72,6 +72,10 @@ std::unique_ptr<Weight> FakeBackend::pack(const MatrixView& source, std::size_t,
   return std::make_unique<FakeWeight>(source.rows, source.cols);
 }
 
+std::unique_ptr<Weight> FakeBackend::view(const Weight& w, std::size_t, std::size_t rows) const {
+  return std::make_unique<FakeWeight>(rows, w.cols());
+}
+
 std::unique_ptr<Buffer> FakeBackend::allocate(std::size_t bytes) {
   record_->allocate(bytes);
   return std::make_unique<FakeBuffer>(record_, bytes);

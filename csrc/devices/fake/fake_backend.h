@@ -16,6 +16,7 @@ class FakeBackend final : public Backend {
  public:
   explicit FakeBackend(std::shared_ptr<Record> record) : record_(std::move(record)), memory_{*record_, {}, {}} {}
 
+  std::unique_ptr<Weight> view(const Weight& w, std::size_t first, std::size_t rows) const override;
   std::unique_ptr<Weight> pack(const MatrixView& source, std::size_t groups, const Consumed& consumed) override;
   std::unique_ptr<Buffer> allocate(std::size_t bytes) override;
   std::unique_ptr<KvPool> kv_pool(const KvSpec& spec) override { return std::make_unique<FakeKvPool>(spec, memory_); }

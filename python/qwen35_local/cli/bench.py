@@ -122,7 +122,7 @@ def bench(
         return
     tests = speed.plan(lengths, gen, depths, batches, kv_formats(kv))
     check(tests, format, profile)
-    drafts = [] if draft is None else bench_drafts.plan(draft, gen, depths, kv_formats(kv))
+    drafts = [] if draft is None else bench_drafts.plan(draft, gen, depths, kv_formats(kv), batches)
     if drafts:
         bench_drafts.check(drafts, synthetic, against, profile)
     check_device(device)

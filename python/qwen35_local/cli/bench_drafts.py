@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from qwen35_local.models.kv import KvFormat
 
 
-def plan(text: str, n_gen: int, depths: list[int], formats: "list[KvFormat]") -> "list[DraftCase]":
-    """Raises InputError."""
+def plan(text: str, n_gen: int, depths: list[int], formats: "list[KvFormat]", batches: list[int]) -> "list[DraftCase]":
+    """Batches of 0 are left out. Raises InputError."""
     from qwen35_local.engine import draft_cases
 
-    return draft_cases.plan([word.strip() for word in text.split(",")], n_gen, depths, formats)
+    side_by_side = [batch for batch in batches if batch] or [1]
+    return draft_cases.plan([word.strip() for word in text.split(",")], n_gen, depths, formats, side_by_side)
 
 
 def check(cases: "list[DraftCase]", synthetic: list[str] | None, against: str | None, profiles: bool) -> None:
@@ -76,6 +77,7 @@ def row(case: "DraftCase", settings: "Settings", machine: "Machine", gain: "Gain
         "name": case.name,
         "n_prompt": case.prompt_tokens if case.kind != "skill" else None,
         "n_gen": case.n_gen if case.kind != "skill" else None,
+        "batch": case.batch,
         "depth": case.depth,
         "kv": case.kv,
         "acceptance": case.acceptance,

@@ -184,23 +184,24 @@ def show_host(console: Any, host: HostMemory) -> None:
 
 
 def mtp_note(subject: Subject, plan: Plan) -> str:
-    """Files that have the block take it too, whether anything is drafted or not."""
     if plan.memory.mtp:
-        return "the block that drafts" if plan.memory.drafts else "the block that would draft, loaded with the file"
+        return "the block that drafts; --draft off leaves it in the file"
+    if subject.footprint.config.mtp_layers:
+        return "left in the file: --draft off"
     return "not in the file" if subject.is_file else "as a file without it: --no-mtp"
 
 
 def drafts_note(subject: Subject, plan: Plan) -> str:
-    """What --draft off saves, or has saved."""
     if plan.memory.drafts:
-        what = "its head, keys, values and states" if plan.memory.mtp else "states that can be taken back"
-        return f"{what}: what --draft off saves"
+        return (
+            "its keys, values and states" if plan.memory.mtp else "states that can be taken back, without --draft off"
+        )
     drafting = subject.with_drafts(MOST_DRAFTS).footprint
     others = (plan.kv_tokens - plan.context_tokens) // max(plan.parallel - 1, 1)
     memory = drafting.memory(
         plan.context_tokens, plan.kv, plan.rows, budget=plan.budget, parallel=plan.parallel, others_tokens=others
     )
-    return f"--draft auto takes {size(memory.drafts)}"
+    return f"--draft auto takes {size(memory.mtp + memory.drafts)}"
 
 
 def show_types(console: Any, answer: Answer) -> None:

@@ -83,7 +83,7 @@ class DraftBench:
             self._coming = self._off.prompt(case)[-case.n_gen :]
         else:
             line = _Line(case, self._off, None)
-            _write(self._off.model, line, None)
+            _write(self._off.model, [line], None)
             self._coming = line.written
 
     def turn(self) -> Turn:
@@ -100,8 +100,7 @@ class DraftBench:
                     raise DeviceError(f"{case.name}: {_differ(repr(text), repr(expected))}")
             return run
         kind = _Quote if case.kind == "quote" else _Given
-        line = kind(case, side, self._coming, self._random)
-        return _write(side.model, line, drafting)
+        return _write(side.model, [kind(case, side, self._coming, self._random) for _ in range(case.batch)], drafting)
 
     def pass_ratios(self) -> PassRatios:
         """At the depth of the case that was prepared."""
@@ -293,21 +292,27 @@ class _Quote(_Line):
         self._copies.extend(self.written[at:])
 
 
-def _write(model: _core.Model, line: _Line, drafting: Drafting | None) -> DraftRun:
+def _write(model: _core.Model, lines: Seq[_Line], drafting: Drafting | None) -> DraftRun:
     """As `engine.scheduler` does."""
-    lines: list[Drafted] = [line]
     begin = time.perf_counter()
-    while len(line.written) < line.n_tokens:
+    while writing := [line for line in lines if len(line.written) < line.n_tokens]:
         if drafting is not None:
-            drafting.propose(model, lines, model.pass_rows)
-        n_rows = 1 + len(line.drafts)
+            drafting.propose(model, writing, model.pass_rows)
+        n_rows = sum(1 + len(line.drafts) for line in writing)
         started = time.monotonic()
-        [result] = model.step([line.item()], rows=n_rows)
+        results = model.step([line.item() for line in writing], rows=n_rows)
         ended = time.monotonic()
-        line.took(result)
+        for line, result in zip(writing, results, strict=True):
+            line.took(result)
         if drafting is not None:
-            drafting.took(lines, n_rows, ended - started + (time.monotonic() - ended) / len(result.sampled))
-    return DraftRun(time.perf_counter() - begin, line.n_tokens, line.drafted, line.accepted)
+            n_drawn = sum(len(result.sampled) for result in results)
+            drafting.took(writing, n_rows, ended - started + (time.monotonic() - ended) / n_drawn)
+    return DraftRun(
+        time.perf_counter() - begin,
+        sum(line.n_tokens for line in lines),
+        sum(line.drafted for line in lines),
+        sum(line.accepted for line in lines),
+    )
 
 
 def _pass_seconds(side: _Side, sequence: _core.Sequence, n_rows: int) -> float:

@@ -17,9 +17,9 @@ _LEAST_BEHIND = 128  # positions, for 7 rounds of 4 passes of 4 sizes, which kee
 
 @dataclass(frozen=True)
 class DraftCase:
-    """`kind` is "given" (`n_gen` random tokens; a draft is the right one with probability `acceptance`), "quote" (the
-    last `n_gen` tokens of the prompt once more; a mask at every token allows that one alone) or "skill" (the model's
-    replies to the prompts of `skill`, by its own drafts)."""
+    """`kind` is "given" (`n_gen` random tokens of each of `batch` replies that are written side by side; a draft is the
+    right one with probability `acceptance`), "quote" (the last `n_gen` tokens of the prompt once more; a mask at every
+    token allows that one alone) or "skill" (the model's replies to the prompts of `skill`, by its own drafts)."""
 
     kind: Literal["given", "quote", "skill"]
     n_gen: int = 0
@@ -28,13 +28,14 @@ class DraftCase:
     acceptance: float | None = None
     skill: str | None = None
     temperature: float = 1.0
+    batch: int = 1
 
     @property
     def name(self) -> str:
-        """ "drafts 0.7 128 @ d4096", "quote 2000", "tool call, greedy" """
+        """ "drafts 0.7 128 x4 @ d4096", "quote 2000", "tool call, greedy" """
         sampled = "sampled" if self.temperature else "greedy"
         label = {
-            "given": f"drafts {self.acceptance} {self.n_gen}",
+            "given": f"drafts {self.acceptance} {self.n_gen}" + (f" x{self.batch}" if self.batch > 1 else ""),
             "quote": f"quote {self.n_gen}",
             "skill": f"{self.skill}, {sampled}",
         }[self.kind]
@@ -50,12 +51,15 @@ class DraftCase:
         return self.prompt_tokens + max(self.n_gen, _LEAST_BEHIND)
 
 
-def plan(words: Seq[str], n_gen: int, depths: Seq[int], formats: Seq[KvFormat]) -> list[DraftCase]:
+def plan(
+    words: Seq[str], n_gen: int, depths: Seq[int], formats: Seq[KvFormat], batches: Seq[int] = (1,)
+) -> list[DraftCase]:
     """`words`: an acceptance from 0 to 1, "quote" or "skills". Raises InputError for any other one."""
     cases: list[DraftCase] = []
+    given = [(_acceptance(word), batch) for batch in batches for word in words if word not in _NAMED]
     for kv in formats:
         for depth in sorted(set(depths)):
-            cases += [DraftCase("given", n_gen, depth, kv, _acceptance(word)) for word in words if word not in _NAMED]
+            cases += [DraftCase("given", n_gen, depth, kv, share, batch=batch) for share, batch in given]
             cases += [DraftCase("quote", QUOTED_TOKENS, depth, kv) for word in words if word == "quote"]
         if "skills" in words:
             cases += [DraftCase("skill", kv=kv, skill=skill, temperature=t) for skill in SKILLS for t in (0.0, 1.0)]
@@ -77,7 +81,8 @@ def _acceptance(word: str) -> float:
 
 @dataclass(frozen=True)
 class DraftRun:
-    """One reply, or those to all prompts of a skill: seconds of all passes, and the tokens they brought."""
+    """One reply, several side by side, or those to all prompts of a skill: seconds of all passes, and the tokens they
+    brought."""
 
     seconds: float
     tokens: int
@@ -90,6 +95,7 @@ class DraftRun:
 
     @property
     def tokens_per_pass(self) -> float:
+        """Of one reply."""
         return self.tokens / (self.tokens - self.accepted)
 
 

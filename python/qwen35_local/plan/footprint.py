@@ -2,13 +2,12 @@
 from a GGUF, a checkpoint that is not converted yet or a published size."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from qwen35_local import _core
 from qwen35_local.errors import FormatError
 from qwen35_local.models.config import ModelConfig
-from qwen35_local.models.draft_vocabulary import draft_tokens
 from qwen35_local.models.memory import Footprint, HostMemory, Memory
 
 _BLOCKS = _core.block_types()
@@ -34,7 +33,6 @@ _SHAPE = (  # of ModelConfig: what decides how much memory a model takes
 )
 _VECTORS = ("norm.weight", "ssm_a", "ssm_dt.bias", "ssm_conv1d.weight")  # held as fp32, not packed
 _FLOAT_BYTES = 4
-_LAST_DRAFT_TOKENS = 512  # of the vocabulary, the special ones, that are drafted from beside the most frequent
 _ID_BYTES = 4
 
 # Of the host. Measured: interpreter, libraries and the code of the program; per token of the vocabulary the tokenizer's
@@ -99,9 +97,9 @@ class TypeShare:
 @dataclass(frozen=True)
 class DeviceFootprint(Footprint):
     """A described model on a device: the tensors of the language model. `drafts`, of a pass, are counted with all that
-    is kept for them: rows of the recurrent state that may be taken back and, where there is an MTP block, its keys and
-    values, hidden rows, and the rows of the head for the tokens that it drafts from. `vision_bytes` is the image
-    encoder's; `vocabulary` the tokens that the tokenizer lists; `threads` the host's.
+    is kept for them: rows of the recurrent state that may be taken back and, where there is an MTP block, its weights,
+    its keys and values, and hidden rows. `vision_bytes` is the image encoder's; `vocabulary` the tokens that the
+    tokenizer lists; `threads` the host's.
 
     What asks the device raises Unavailable, and FormatError or InputError for shapes that it cannot run."""
 
@@ -132,8 +130,8 @@ class DeviceFootprint(Footprint):
             state=bare["state"],
             snapshots=found["snapshot"] + on_host.snapshots,
             vision=self.vision_bytes,
-            mtp=self._mtp_weights,
-            drafts=self.draft_head_bytes + sum(scratch.values()) + _of_a_conversation(found, bare),
+            mtp=self._mtp_weights if self.drafts else 0,
+            drafts=sum(scratch.values()) + _of_a_conversation(found, bare),
             scratch=bare["activations"] + bare["work"] + bare["unused"] + on_host.scratch,
             program=bare["program"] + on_host.program,
         )
@@ -202,26 +200,6 @@ class DeviceFootprint(Footprint):
         return sum(math.prod(tensor.shape) for tensor in self.tensors)
 
     @cached_property
-    def draft_head_bytes(self) -> int:
-        """Of the rows of the head that are packed once more, for the tokens that are drafted from."""
-        return 0 if self._draft_head is None else self.of_device.weight_bytes[-1]
-
-    @cached_property
-    def _draft_head(self) -> Stored | None:
-        """None where nothing is drafted by a block, or the head is read whole."""
-        if not (self.drafts and self.config.mtp_layers):
-            return None
-        sized = [replace(tensor, n_bytes=tensor.file_bytes) for tensor in self.tensors]
-        rows = draft_tokens(sized, self.config.experts_per_token) + _LAST_DRAFT_TOKENS
-        if rows >= self.config.vocabulary:
-            return None
-        block = f"blk.{self.config.layers}."
-        held = {tensor.name: tensor for tensor in self.tensors}
-        names = f"{block}nextn.shared_head_head.weight", "output.weight", "token_embd.weight"
-        head = next((held[name] for name in names if name in held), None)
-        return None if head is None else Stored(head.name, (rows, head.shape[-1]), head.dtype, head.n_bytes)
-
-    @cached_property
     def _mtp_weights(self) -> int:
         return sum(n_bytes for tensor, n_bytes in self.held if self._is_mtp(tensor))
 
@@ -241,8 +219,7 @@ class DeviceFootprint(Footprint):
 
     @cached_property
     def of_device(self) -> _core.Footprint:
-        more = [] if self._draft_head is None else [self._draft_head]
-        matrices = [tensor.matrix for tensor in (*self._matrices, *more)]
+        matrices = [tensor.matrix for tensor in self._matrices]
         return _core.Footprint(_shape(self.config), matrices, device=self.device, threads=self.threads)
 
 
