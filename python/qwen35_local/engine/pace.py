@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 
 FIRST_ROWS = 64  # before anything was measured
 LEAST_ROWS = 32  # prompts go on whatever is asked for
@@ -24,26 +25,39 @@ class Pace:
         self._writing_seconds: float | None = None
         self._row_seconds: float | None = None
         self._reply_seconds = 1.0
+        self._held_up_seconds = 0.0  # what replies have waited for prompts since their last pass
 
-    def prompt_rows(self, n_writing: int, most: int) -> int:
-        """For a pass with so many rows of replies. A pass then takes at most 1 / (1 - share) of the time that one
-        without prompts takes."""
-        if not n_writing:
+    def prompt_rows(self, most: int, *, beside_replies: bool) -> int:
+        """For a pass, in which replies that are written take part or for which they wait. From one of their passes to
+        the next it takes at most 1 / (1 - share) of the time that it takes without prompts."""
+        if not beside_replies:
             return most
         if self._writing_seconds is None or self._row_seconds is None:
             return min(FIRST_ROWS, most)
+        return max(1, int(min(most, max(LEAST_ROWS, self._rows_left()))))
+
+    def may_hold_up(self, n_rows: int) -> bool:
+        """Whether replies that are written can leave a pass to so many rows of prompts."""
+        if self._share >= 1 and self._held_up_seconds:
+            return False  # every other pass is theirs
+        return n_rows <= self._rows_left()
+
+    def _rows_left(self) -> float:
+        """Of prompts, before the next pass that replies take part in has to be over."""
+        if self._writing_seconds is None or self._row_seconds is None:
+            return 0.0
         if self._share >= 1:
-            return most
-        seconds = self._writing_seconds * self._share / (1 - self._share)
-        return max(1, min(most, max(LEAST_ROWS, int(seconds / self._row_seconds))))
+            return inf
+        return (self._writing_seconds * self._share / (1 - self._share) - self._held_up_seconds) / self._row_seconds
 
     @contextmanager
-    def timing(self, n_writing: int, n_reading: int) -> Iterator[Timed]:
-        """Around a pass with so many rows."""
+    def timing(self, n_writing: int, n_reading: int, *, holds_up: bool = False) -> Iterator[Timed]:
+        """Around a pass with so many rows. `holds_up`: replies that are written wait for its end."""
         timed = Timed()
         started = time.monotonic()
         yield timed
         seconds = timed.seconds = time.monotonic() - started
+        self._held_up_seconds = self._held_up_seconds + seconds if holds_up else 0.0
         if not n_reading:
             self._writing_seconds = _mixed(self._writing_seconds, seconds)
         elif n_reading >= LEAST_ROWS:

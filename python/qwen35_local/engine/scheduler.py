@@ -8,16 +8,18 @@ snapshot it went on from.
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from qwen35_local.engine import prompt_rows
 from qwen35_local.engine.cache import PrefixCache, common_prefix
-from qwen35_local.engine.cached_sequence import CachedSequence, Evaluate, Part, Start
+from qwen35_local.engine.cached_sequence import CachedSequence, Evaluate, Start
 from qwen35_local.engine.drafting import Propose
 from qwen35_local.engine.job import Failed
 from qwen35_local.engine.limits import Limits
 from qwen35_local.engine.live import Live
 from qwen35_local.engine.pace import Pace
+from qwen35_local.engine.prompt_rows import Reading
 from qwen35_local.engine.reply import Reuse
 from qwen35_local.engine.task import Task
 from qwen35_local.engine.turns import T, Turns
@@ -228,19 +230,26 @@ class Scheduler:
             task.reuse = self._reuse(task.start, len(task.slot) - task.start.reused)
 
     def _pass(self) -> None:
+        prompts = prompt_rows.being_read(self._running)
         writers = [task for task in self._running if not task.is_reading]
+        holds_up = self._holds_up(writers, prompts)
+        if holds_up:
+            writers = []
         lines = [line for task in writers for line in task.lines]
         if self._drafting is not None and lines:
             self._drafting.propose(self._live.model, lines, self._spare_rows())
         writing = [(task, task.parts()) for task in writers]
         n_writing = sum(len(part.rows) for _, parts in writing for part in parts)
-        reading = self._prompt_parts(n_writing)
+        most = max(self._live.model.pass_rows - n_writing, 1)
+        reading = prompt_rows.take_parts(
+            prompts, self._pace.prompt_rows(most, beside_replies=holds_up or bool(writers))
+        )
         n_reading = sum(len(part.rows) for _, part in reading)
         for task, _ in writing:
             assert task.slot is not None
             task.slot.begin_pass()
         together = [*(part for _, parts in writing for part in parts), *(part for _, part in reading)]
-        with self._pace.timing(n_writing, n_reading) as timed:
+        with self._pace.timing(n_writing, n_reading, holds_up=holds_up) as timed:
             found = self._evaluate(self._live.model, together)
         results, ended = iter(found), time.monotonic()
         for task, parts in writing:
@@ -260,19 +269,13 @@ class Scheduler:
                 if task.slot.is_there:
                     self._end_reading(task)
 
-    def _prompt_parts(self, n_writing: int) -> list[tuple[Task, Part]]:
-        """Of each prompt the same, and what some do not need for the others; those first that have least left."""
-        most = self._live.model.pass_rows
-        room = self._pace.prompt_rows(n_writing, max(most - n_writing, 1))
-        reading = [(task, task.slot) for task in self._running if task.is_reading and task.slot is not None]
-        reading.sort(key=lambda pair: len(pair[1].goal) - len(pair[1]))
-        parts: list[tuple[Task, Part]] = []
-        for n, (task, slot) in enumerate(reading):
-            share = room // (len(reading) - n)
-            if share:
-                parts.append((task, slot.next_part(share)))
-                room -= len(parts[-1][1].rows)
-        return parts
+    def _holds_up(self, writers: Sequence[Task], prompts: Sequence[Reading]) -> bool:
+        """Whether a pass is for prompts alone since it ends one, whose reply begins the sooner; those that write have
+        their next token when they were promised one all the same."""
+        if not writers:
+            return False
+        room = self._pace.prompt_rows(self._live.model.pass_rows, beside_replies=True)
+        return prompt_rows.ends_one(prompts, room) and self._pace.may_hold_up(prompt_rows.wanted(prompts, room))
 
     def _idle_pass(self, task: Task) -> None:
         try:
