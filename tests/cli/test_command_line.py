@@ -194,6 +194,7 @@ def test_selftest_finds_nothing_wrong_with_the_embedded_model() -> None:
     assert run.returncode == 0, run.stderr
     assert "2 conversations" in run.stdout
     assert "seeds 3 to 4" in run.stdout
+    assert "replies written several at once" in run.stdout
 
 
 @pytest.mark.parametrize("option", ["--continue", "--session=x"])

@@ -21,13 +21,15 @@ def selftest(
     threads: Threads = 0,
     device: Device = "auto",
 ) -> None:
-    """Checks on this machine that no reuse changes an answer: random conversations with edits, branches, retries,
-    interruptions, evictions and restarts; every reply's logits must have the bits of a cold run. Exit code 1 at the
+    """Checks on this machine that no reuse and no company changes an answer: random conversations with edits, branches,
+    retries, interruptions, evictions and restarts, where every reply's logits must have the bits of a cold run; and, a
+    quarter as often, many replies at once, which must have the tokens and logprobs of lone runs. Exit code 1 at the
     first that has not."""
     from qwen35_local import _core
     from qwen35_local.cli.model import check_device, model_path, open_file, say_if_read
     from qwen35_local.cli.progress import bar
     from qwen35_local.cli.terminal import notice
+    from qwen35_local.engine import selftest_crowd
     from qwen35_local.engine.selftest import Mismatch, Tally, run
     from qwen35_local.errors import naming
     from qwen35_local.models.drafts import MOST_DRAFTS
@@ -40,13 +42,17 @@ def selftest(
     say_if_read(path, models[0])
     if models[0].threads > 1 and models[0].device.startswith("cpu"):  # a card computes without them
         models.append(_core.Model(file, device=device, context_tokens=ctx, threads=1, drafts=MOST_DRAFTS))
-    total = Tally()
+    total, together = Tally(), Tally()
+    crowds = (scenarios + 3) // 4
     try:
         with naming(path), bar("checking", "conversations") as progress:
-            progress(0, scenarios)
+            progress(0, scenarios + crowds)
             for done, tally in enumerate(run(models, scenarios, seed, kv=kv), 1):
                 total += tally
-                progress(done, scenarios)
+                progress(done, scenarios + crowds)
+            for done, tally in enumerate(selftest_crowd.run(models, crowds, seed, kv=kv), scenarios + 1):
+                together += tally
+                progress(done, scenarios + crowds)
     except Mismatch as failure:
         notice(
             f"qwen35: {failure}\nTo see it again: qwen35 selftest {model or ''} --scenarios 1 --seed {failure.seed}"
@@ -57,5 +63,7 @@ def selftest(
     typer.echo(
         f"{counted(scenarios, 'conversation')}, {total.replies:,} replies with the bits of a cold run; "
         f"{total.reused_tokens:,} tokens reused, {total.evaluated_tokens:,} evaluated "
-        f"on {models[0].device} (seeds {seed} to {seed + scenarios - 1})"
+        f"on {models[0].device} (seeds {seed} to {seed + scenarios - 1})\n"
+        f"{together.replies:,} replies written several at once, with the tokens and logprobs of lone runs "
+        f"(seeds {seed} to {seed + crowds - 1})"
     )
