@@ -97,19 +97,21 @@ _FEWEST_BITS = 5.0  # of a source that is rounded again
 def plan_gguf(source: GgufSource, mixture: recipe.Mixture, *, allow_requantize: bool) -> Plan:
     """The plan for another mixture of the same model; a tensor that already has its type is copied.
 
-    Raises InputError when most weights have four bits already, or fewer than they would get."""
-    config = source.config
-    model = recipe.Model.of(config)
+    Raises InputError when most weights have fewer bits than they would get, or four bits already and would be rounded
+    again."""
+    model = recipe.Model.of(source.config)
     parts = [part for entry in source.entries.values() for part in _parts(entry)]
     types = mixture.assign([(part.name, part.shape) for part in parts], model)
-    warnings = source.notices + _check_precision(source, mixture.preset, allow_requantize)
-    tensors = []
+    tensors, changed = [], set[str]()
     for part in parts:
         dtype, stored = types[part.name], part.runs[0].entry.dtype
         grows = stored not in FLOATS and _bits(dtype) > _bits(stored)
         if grows and not allow_requantize:
             dtype = stored
+        if dtype != stored:
+            changed.add(stored)
         tensors.append(PlannedTensor(part.name, part.shape, dtype, part.shape[-1], part.runs))
+    warnings = source.notices + _check_precision(source, mixture.preset, changed, allow_requantize)
     return Plan({**source.metadata, **file_metadata(mixture.preset)}, tensors, model, source.vision, warnings)
 
 
@@ -143,8 +145,9 @@ def _bits(dtype: str) -> float:
     return n_bytes * 8 / block
 
 
-def _check_precision(source: GgufSource, preset: str, allow_requantize: bool) -> list[str]:
-    """Compares the type that holds most of the weights with the type they would get."""
+def _check_precision(source: GgufSource, preset: str, changed: set[str], allow_requantize: bool) -> list[str]:
+    """Compares the type that holds most of the weights with the type they would get. `changed`: types of which some
+    tensors would get another."""
     weights: dict[str, int] = {}
     for entry in source.entries.values():
         weights[entry.dtype] = weights.get(entry.dtype, 0) + entry.n_values
@@ -152,7 +155,8 @@ def _check_precision(source: GgufSource, preset: str, allow_requantize: bool) ->
     base = recipe.file_type(preset).base
     if main in FLOATS:
         return []
-    is_coarse = _bits(main) < _bits(base) or (_bits(main) < _FEWEST_BITS and main != base)
+    is_rounded_again = main != base or main in changed
+    is_coarse = _bits(main) < _bits(base) or (_bits(main) < _FEWEST_BITS and is_rounded_again)
     if is_coarse and not allow_requantize:
         raise InputError(
             f"{source.path}: most of its weights are {main}, which {preset} cannot improve; start from a file of "

@@ -1,9 +1,11 @@
 """What a conversion did, or would do."""
 
 import sys
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from qwen35_local.quantize.llama_types import part_of
 from qwen35_local.quantize.solve import Outcome
 
 _STATUS = Path("/proc/self/status")
@@ -54,6 +56,10 @@ class Report:
         for tensor in self.tensors:
             total[tensor.dtype] = total.get(tensor.dtype, 0) + tensor.n_bytes
         return dict(sorted(total.items(), key=lambda item: -item[1]))
+
+    def kinds_of(self, dtype: str) -> Counter[str]:
+        """How many tensors of each use have a type: "ffn_down" to 8, of as many layers."""
+        return Counter(part_of(t.name).removesuffix(".weight") for t in self.tensors if t.dtype == dtype)
 
     def worst(self, n: int = 5) -> list[TensorReport]:
         """The tensors with the largest relative error, worst first."""

@@ -60,14 +60,28 @@ def test_more_bits_than_the_source_has_are_refused(folder: Path, tmp_path: Path)
     assert report.warnings
 
 
+def types(path: Path) -> dict[str, str]:
+    return {tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader(path).tensors}
+
+
 def test_single_tensors_do_not_gain_bits(folder: Path, tmp_path: Path) -> None:
-    """Q4_K_S wants Q5_K for the first values; those that are Q4_K already stay so."""
-    convert(folder / "m-Q4_K_M.gguf", tmp_path / "out.gguf", "Q4_K_S")
-    before = {t.name: t.tensor_type.name for t in gguf.GGUFReader(folder / "m-Q4_K_M.gguf").tensors}
-    after = {t.name: t.tensor_type.name for t in gguf.GGUFReader(tmp_path / "out.gguf").tensors}
-    assert "Q6_K" in before.values()
-    for name, dtype in after.items():
-        assert (before[name], dtype) != ("Q4_K", "Q5_K")
+    """llama.cpp's Q4_K_M wants Q6_K for values; those that are Q4_K already stay so."""
+    wanted = {t.name: t.dtype for t in convert(folder / "m", tmp_path, recipe="llama", dry_run=True).tensors}
+    convert(folder / "m-Q4_K_M.gguf", tmp_path / "out.gguf", "Q4_K_M", recipe="llama")
+    before, after = types(folder / "m-Q4_K_M.gguf"), types(tmp_path / "out.gguf")
+    coarse = [name for name, dtype in before.items() if dtype == "Q4_K"]
+    assert {wanted[name] for name in coarse} == {"Q4_K", "Q6_K"}
+    assert {after[name] for name in coarse} == {"Q4_K"}
+
+
+def test_four_bits_are_not_rounded_again(folder: Path, tmp_path: Path) -> None:
+    """Q4_K_S has the same type for most tensors, and fewer bits for some."""
+    with pytest.raises(InputError, match=r"most of its weights are Q4_K.*--allow-requantize"):
+        convert(folder / "m-Q4_K_M.gguf", tmp_path / "out.gguf", "Q4_K_S")
+    with pytest.raises(InputError, match="--allow-requantize"):
+        convert(folder / "m-Q4_K_M.gguf", tmp_path / "out.gguf", "Q4_K_M", types={"*.ffn_up*": "Q3_K"})
+    convert(folder / "m-Q4_K_M.gguf", tmp_path / "out.gguf", "Q4_K_S", allow_requantize=True)
+    assert "IQ4_XS" in types(tmp_path / "out.gguf").values()
 
 
 def test_damaged_and_foreign_files(folder: Path, tmp_path: Path) -> None:

@@ -263,7 +263,7 @@ def test_report_on_the_terminal(
     assert "bits per weight" in out
     assert "left out: 2 vision tensors" in out
     assert run(monkeypatch, tmp_path / "m", tmp_path / "out.gguf", "--type", "q4_0", "--dry-run") == 0
-    assert "%  1 tensor\n" in capsys.readouterr().out
+    assert "%  1 tensor: token_embd 1\n" in capsys.readouterr().out
     assert run(monkeypatch, tmp_path / "m", tmp_path / "out.gguf", "--json", "--dry-run") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["dry_run"]

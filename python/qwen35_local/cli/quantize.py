@@ -214,8 +214,10 @@ def _print(report: "Report") -> None:
     ]
     total = sum(tensor.n_bytes for tensor in report.tensors)
     for dtype, n_bytes in report.bytes_by_type().items():
-        count = sum(tensor.dtype == dtype for tensor in report.tensors)
-        lines.append(f"  {dtype:<7}{file_size(n_bytes):>10}  {n_bytes / total:6.1%}  {counted(count, 'tensor')}")
+        kinds = report.kinds_of(dtype)
+        line = f"  {dtype:<7}{file_size(n_bytes):>10}  {n_bytes / total:6.1%}  {counted(kinds.total(), 'tensor')}"
+        named = ", ".join(f"{kind} {n}" for kind, n in kinds.most_common())
+        lines.append(line if dtype in ("F32", "F16", "BF16") else f"{line}: {printable(named)}")
     if report.vision:
         lines.append(f"left out: {counted(len(report.vision), 'vision tensor')} ({printable(report.vision[0])} ...)")
     calibrated = [t.calibration for t in report.tensors if t.calibration is not None]
