@@ -284,6 +284,18 @@ def test_few_windows_are_said(window: int, said: str, tmp_path: Path, capsys: py
     assert ("±" in lines["perplexity"]) == (window != 512)
 
 
+def test_every_value_stands_apart_from_its_name(
+    coarse: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, mask = tmp_path / "text.txt", tmp_path / "mask.npy"
+    text.write_text(TEXT)
+    np.save(mask, np.arange(len(Tokenizer(_core.GgufFile(hub.embedded_model()).metadata).encode(TEXT))) % 2 == 0)
+    perplexity(str(coarse), text, against=str(hub.embedded_model()), versus=str(coarse), targets=mask, window=16)
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("  other: KL divergence, largest  ") for line in lines)
+    assert len({re.match(r" *\S+(?: \S+)*  +", line).end() for line in lines}) == 1  # type: ignore[union-attr]
+
+
 def test_options_that_do_not_go_together(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--versus OTHER compares two distances"):
         perplexity(str(hub.embedded_model()), tmp_path / "text.txt", versus="other.gguf")

@@ -53,8 +53,9 @@ def show(subject: dict[str, Any], scores: "Scores", *, as_json: bool) -> None:
     for name, part in parts.items():
         rows.append((name, "none scored" if part is None else f"{counted(part.scored, 'token')} scored"))
         rows += [] if part is None else [(f"  {label}", value) for label, value in results(part)]
+    width = max(31, *(len(label) + 2 for label, _ in rows))
     for label, value in rows:
-        sys.stdout.write(f"{label:<31}{value}\n")
+        sys.stdout.write(f"{label:<{width}}{value}\n")
 
 
 def windows(n: int, window: int) -> str:
