@@ -99,10 +99,14 @@ struct Attend {
     return V::first(alpha);
   }
 
-  // values[q] += sum over the tile's first `count` keys of p[q][j] v_j, for kColumns sixteens of columns from a.
+  struct Keys {  // of a tile
+    std::size_t first, end;
+  };
+
+  // values[q] = alpha[q] values[q] + sum over the keys of p[q][j] v_j, for kColumns sixteens of columns from a.
   template <std::size_t kCount, std::size_t kColumns>
   static void add_columns(const AttendArgs& args, const Tile& tile, const float (*p)[kKeyTile], const float* alpha,
-                          std::size_t count, float* values, std::size_t a) noexcept {
+                          Keys keys, float* values, std::size_t a) noexcept {
     F sum[kCount][kColumns * kParts];
     for (std::size_t q = 0; q < kCount; ++q) {
       const F f = V::set(alpha[q]);
@@ -110,8 +114,8 @@ struct Attend {
         sum[q][i] = V::mul(V::load(values + q * args.width + a + i * V::kWidth), f);
       }
     }
-    const Element* value = tile.values + a;
-    for (std::size_t j = 0; j < count; ++j, value += args.width) {
+    const Element* value = tile.values + keys.first * args.width + a;
+    for (std::size_t j = keys.first; j < keys.end; ++j, value += args.width) {
       F v[kColumns * kParts];
       for (std::size_t i = 0; i < kColumns * kParts; ++i) v[i] = V::load(value + i * V::kWidth);
       for (std::size_t q = 0; q < kCount; ++q) {
@@ -128,13 +132,13 @@ struct Attend {
 
   template <std::size_t kCount>
   static void add_values(const AttendArgs& args, const Tile& tile, const float (*p)[kKeyTile], const float* alpha,
-                         std::size_t count, float* values) noexcept {
+                         Keys keys, float* values) noexcept {
     constexpr std::size_t kStep = kSixteens * kKeyLanes;
     std::size_t a = 0;
     for (; a + kStep <= args.width; a += kStep) {
-      add_columns<kCount, kSixteens>(args, tile, p, alpha, count, values, a);
+      add_columns<kCount, kSixteens>(args, tile, p, alpha, keys, values, a);
     }
-    for (; a < args.width; a += kKeyLanes) add_columns<kCount, 1>(args, tile, p, alpha, count, values, a);
+    for (; a < args.width; a += kKeyLanes) add_columns<kCount, 1>(args, tile, p, alpha, keys, values, a);
   }
 
   // Queries [i, i + kCount) through one tile.
@@ -143,11 +147,10 @@ struct Attend {
                    const std::size_t (&seen)[kCount]) noexcept {
     alignas(64) float score[kCount][kKeyTile];
     float alpha[kCount] = {};
-    std::size_t most = 0;
-    bool is_even = true;
-    for (std::size_t q = 0; q < kCount; ++q) {
+    std::size_t most = seen[0], least = seen[0];
+    for (std::size_t q = 1; q < kCount; ++q) {
       most = seen[q] > most ? seen[q] : most;
-      is_even = is_even && seen[q] == seen[0];
+      least = seen[q] < least ? seen[q] : least;
     }
     for (std::size_t group = 0; group * kKeyLanes < most; group += kSixteens) {
       score_keys<kCount, kSixteens>(args, tile, args.queries + i, group, score);
@@ -156,14 +159,14 @@ struct Attend {
       if (seen[q] > 0) alpha[q] = exponentiate(score[q], seen[q], args.m[i + q], args.sum[i + q]);
     }
     float* values = args.values + i * args.width;
-    if (is_even) {
-      add_values<kCount>(args, tile, score, alpha, most, values);
-      return;
-    }
+    if (least > 0) add_values<kCount>(args, tile, score, alpha, {0, least}, values);
     // Queries of different rows in the tile of their own positions: a key that one may not see is not even
     // multiplied by zero.
+    constexpr float kOne = 1.0F;
     for (std::size_t q = 0; q < kCount; ++q) {
-      if (seen[q] > 0) add_values<1>(args, tile, score + q, alpha + q, seen[q], values + q * args.width);
+      if (seen[q] == least) continue;
+      const float* scale = least > 0 ? &kOne : alpha + q;
+      add_values<1>(args, tile, score + q, scale, {least, seen[q]}, values + q * args.width);
     }
   }
 
