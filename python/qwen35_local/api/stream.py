@@ -10,7 +10,7 @@ from typing import Self, TypeAlias
 from qwen35_local.api.reply import Reply
 from qwen35_local.chat import events
 from qwen35_local.engine.job import Job
-from qwen35_local.engine.reply import Compacted, Done, Logprobs
+from qwen35_local.engine.reply import Compacted, Done, Logprobs, PromptScores
 from qwen35_local.engine.reply import Event as EngineEvent
 
 Piece: TypeAlias = events.Event | Logprobs
@@ -108,5 +108,5 @@ def _run(start: Start, job: Job, end: _End) -> Iterator[Piece]:
         for event in reply:
             if isinstance(event, Done):
                 end.replies[event.choice] = Reply.of(event)
-            elif not isinstance(event, Compacted):
+            elif not isinstance(event, Compacted | PromptScores):
                 yield event

@@ -12,7 +12,7 @@ from qwen35_local.cli.progress import bar
 from qwen35_local.cli.session import Session
 from qwen35_local.cli.terminal import StyledWriter, has_style
 from qwen35_local.engine.job import Job
-from qwen35_local.engine.reply import Compacted, Done, Event, Logprobs, TokenLogprob, WhenFull
+from qwen35_local.engine.reply import Compacted, Done, Event, Logprobs, PromptScores, TokenLogprob, WhenFull
 from qwen35_local.errors import DeviceError
 
 
@@ -118,6 +118,8 @@ def event_dict(event: Event) -> dict[str, Any]:
             return done if event.stop_string is None else {**done, "stop_string": event.stop_string}
         case Logprobs():
             return {"type": "logprobs", **token_dict(event.token), "top": [token_dict(token) for token in event.top]}
+        case PromptScores():  # of no conversation
+            return {"type": "prompt_scores", "tokens": [token_dict(one.token) for one in event.others]}
         case Compacted():
             counts = {"tokens_before": event.tokens_before, "tokens_after": event.tokens_after}
             return {"type": "compacted", "dropped": [m.to_dict() for m in event.messages], **counts}

@@ -6,6 +6,7 @@ from collections.abc import Sequence as Seq
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qwen35_local import _core
 from qwen35_local.engine.cache import NO_KEYS, Logits, PrefixCache, common_prefix, is_prefix
@@ -31,13 +32,19 @@ class Start(NamedTuple):
     wanted: Keys = NO_KEYS
 
 
+SCORED_ROWS = 32
+"""Of a prompt whose every row of logits is wanted, in a pass: V floats each, in two places."""
+
+Rows: TypeAlias = Literal["none", "last", "all"]
+
+
 class Part(NamedTuple):
-    """What a sequence takes part in a pass with: rows to evaluate at its end, whether the logits [V] that follow the
-    last one are wanted, and a sampler that draws what follows it, and verifies the last `uncertain` of them."""
+    """What a sequence takes part in a pass with: rows to evaluate at its end, of which of them the logits [V] that
+    follow are wanted, and a sampler that draws what follows the last, and verifies the last `uncertain` of them."""
 
     sequence: _core.Sequence
     rows: ModelInput
-    wants_logits: bool = False
+    logits: Rows = "none"
     sampler: _core.Sampler | None = None
     logprobs: int | None = None
     uncertain: int = 0
@@ -47,12 +54,15 @@ class Part(NamedTuple):
             self.sequence,
             self.rows.tokens,
             inputs=self.rows.inputs,
-            logits="last" if self.wants_logits else "none",
+            logits=self.logits,
             sampler=self.sampler,
             logprobs=self.logprobs,
             uncertain=self.uncertain,
         )
 
+
+Score: TypeAlias = Callable[[int, NDArray[np.float32]], None]
+"""Takes the place of a row of the prompt, and logits [n, V]: what follows that row and those behind it."""
 
 Evaluate: TypeAlias = Callable[[_core.Model, Seq[Part]], list[_core.StepResult]]
 """Evaluates parts, each to its end, and says what became of each."""
@@ -87,6 +97,7 @@ class CachedSequence:
         """When its last conversation ended, by the monotonic clock; 0: it had none."""
         self._goal = ModelInput(np.empty(0, np.int32))
         self._wants_logits = False
+        self._score: Score | None = None
         self._checkpoints: dict[int, str] = {}
         self._last_checkpoint = 0
 
@@ -133,6 +144,11 @@ class CachedSequence:
             self._let_go()
         return Start(usable, LIVE if usable else "", *parts)
 
+    def seek_start(self) -> Start:
+        """Moves to before the first row: every row of the prompt is evaluated now."""
+        self.empty()
+        return Start(0, "")
+
     def usable(self, prompt: ModelInput, wants_logits: bool) -> int:
         """How many rows of a prompt it holds itself and can go on from."""
         return self._usable(self.keys if self._is_whole else NO_KEYS, prompt.keys, wants_logits)
@@ -142,10 +158,13 @@ class CachedSequence:
         can_go_on = len(held) < len(wanted) or not wants_logits or self.logits is not None
         return len(held) if can_go_on and is_prefix(held, wanted) else 0
 
-    def aim(self, prompt: Prompt, checkpoints: Mapping[int, str], *, wants_logits: bool = True) -> None:
+    def aim(
+        self, prompt: Prompt, checkpoints: Mapping[int, str], *, wants_logits: bool = True, score: Score | None = None
+    ) -> None:
         """After `seek(prompt)`: parts that follow are of `prompt` [n], and leave a snapshot at each index of
-        `checkpoints` they pass, under that label, and every `checkpoint_tokens`."""
-        self._goal, self._wants_logits = _input(prompt), wants_logits
+        `checkpoints` they pass, under that label, and every `checkpoint_tokens`. `score` takes what follows every
+        row."""
+        self._goal, self._wants_logits, self._score = _input(prompt), wants_logits, score
         self._checkpoints = dict(checkpoints)
         self._last_checkpoint = len(self._sequence)
 
@@ -165,11 +184,13 @@ class CachedSequence:
     def next_part(self, most: int) -> Part:
         """What is to be evaluated next, of at most so many rows. `took` tells what became of it."""
         at = len(self._sequence)
-        ends = [at + min(most, self.chunk_tokens), self._last_checkpoint + self.checkpoint_tokens, len(self._goal)]
+        most = min(most, self.chunk_tokens, most if self._score is None else SCORED_ROWS)
+        ends = [at + most, self._last_checkpoint + self.checkpoint_tokens, len(self._goal)]
         end = min(ends + [position for position in self._checkpoints if position > at])
-        is_last = end == len(self._goal)
+        wants_last = self._wants_logits and end == len(self._goal)
         self.begin_pass()
-        return Part(self._sequence, self._goal.part(at, end), self._wants_logits and is_last)
+        logits: Rows = "all" if self._score is not None else "last" if wants_last else "none"
+        return Part(self._sequence, self._goal.part(at, end), logits)
 
     def begin_pass(self) -> None:
         """What follows the last token will be another; a pass that does not come back leaves the sequence torn."""
@@ -185,8 +206,10 @@ class CachedSequence:
             raise result.error
         self._is_whole = True
         at = len(self._sequence)
+        if self._score is not None:
+            self._score(at - result.evaluated, result.logits)
         if at == len(self._goal) and self._wants_logits:
-            self.logits = result.logits[-1]
+            self.logits = result.logits[-1] if self._score is None else result.logits[-1].copy()
         if at in self._checkpoints or at == self._last_checkpoint + self.checkpoint_tokens:
             self.checkpoint(self._checkpoints.get(at) or f"{at:,} tokens into the prompt")
             self._last_checkpoint = at
@@ -229,8 +252,7 @@ class CachedSequence:
         self.aim(prompt, checkpoints)
         while not self.is_there:
             part = self.next_part(self.chunk_tokens)
-            logits: Literal["last", "none"] = "last" if part.wants_logits else "none"
-            self.took(self._sequence.step(part.rows.tokens, inputs=part.rows.inputs, logits=logits))
+            self.took(self._sequence.step(part.rows.tokens, inputs=part.rows.inputs, logits=part.logits))
         return self.taken_logits()
 
     def checkpoint(self, label: str) -> None:

@@ -44,6 +44,11 @@ class Encoded:
     ends: list[int] = field(default_factory=list)
     inputs: list[tuple[int, _core.InputRows]] = field(default_factory=list)
 
+    @classmethod
+    def of_tokens(cls, tokens: Sequence[int]) -> "Encoded":
+        """A prompt that is no conversation."""
+        return cls(Prompt(()), list(tokens), {len(tokens): "the end of the prompt"}, [len(tokens)])
+
     @property
     def model_input(self) -> ModelInput:
         return ModelInput(np.array(self.tokens, np.int32), tuple(self.inputs))

@@ -13,7 +13,6 @@ from qwen35_local import _core
 from qwen35_local.chat.messages import Message
 from qwen35_local.chat.parser import OutputParser
 from qwen35_local.chat.presets import SETTINGS, Sampling, preset
-from qwen35_local.chat.prompt import Prompt
 from qwen35_local.chat.template import Template
 from qwen35_local.chat.verbatim import VerbatimParser
 from qwen35_local.engine.cache import Disk, Entry, PrefixCache
@@ -25,6 +24,7 @@ from qwen35_local.engine.generation import Generation
 from qwen35_local.engine.job import Failed, Job, Reading, Sink, Told
 from qwen35_local.engine.limits import ONE_AT_A_TIME, Limits
 from qwen35_local.engine.live import Live, Loaded
+from qwen35_local.engine.prompt_scoring import PromptScoring
 from qwen35_local.engine.prompts import Prefilled, Prompts, check_room
 from qwen35_local.engine.reply import Compacted, Completion, Difference, Done, Event, Reply, Request, Reuse
 from qwen35_local.engine.reply_log import ReplyLog, Written
@@ -252,8 +252,7 @@ class Engine:
             encoded, dropped = self._prompts.fitting(asked, self.context_tokens)
             keep = self._keeping(encoded, replies)
         else:
-            tokens = list(asked.tokens)
-            encoded = Encoded(Prompt(()), tokens, {len(tokens): "the end of the prompt"}, [len(tokens)])
+            encoded = Encoded.of_tokens(asked.tokens)
             check_room(encoded, self.context_tokens)
             dropped, keep = None, None  # no message stands for its tokens
         room = self.context_tokens - len(encoded.tokens)
@@ -263,7 +262,8 @@ class Engine:
             return Generation(asked, parser, self.tokenizer, reply, room, lambda: job.wants_answer, constraint)
 
         generations = [generation(reply) for reply in replies]
-        return Task(job, encoded, generations, asked.logprobs, keep), dropped
+        scoring = PromptScoring.of(asked, self.tokenizer)
+        return Task(job, encoded, generations, asked.logprobs, keep, scoring), dropped
 
     def _parser(self, asked: Request | Completion, encoded: Encoded) -> OutputParser | VerbatimParser:
         if isinstance(asked, Completion):

@@ -12,7 +12,7 @@ from qwen35_local.chat.events import TextDelta
 from qwen35_local.engine.constraint import Constraint
 from qwen35_local.engine.grammar import Mask, is_same
 from qwen35_local.engine.loops import WITH_ANSWER, WITH_DATA, WITH_THINKING, LoopFinder
-from qwen35_local.engine.reply import Completion, Event, Logprobs, Reason, Reply, Request, TokenLogprob
+from qwen35_local.engine.reply import Completion, Event, Logprobs, Reason, Reply, Request, token_logprobs
 from qwen35_local.engine.thinking import Thinking
 from qwen35_local.text.stop_strings import StopStrings
 from qwen35_local.text.stream import TokenStream
@@ -76,6 +76,7 @@ class Generation:
         self._parser = parser
         self._stops = StopStrings(request.stop)
         self._held: list[Logprobs] = []
+        self._tells_end = isinstance(request, Completion) and request.scores_prompt
         budget = request.thinking_tokens if isinstance(request, Request) else None
         self._thinking = Thinking(budget, min(self._limit, room), tokenizer, wants_answer)
         self._loops = LoopFinder() if request.breaks_loops else None
@@ -122,6 +123,8 @@ class Generation:
         if sampled.is_stop:
             reply.count(in_reasoning=self._parser.in_reasoning)
             self.reason = "stop"
+            if self._tells_end:
+                self._held.append(token_logprobs(self._tokenizer, sampled))
             return []
         self.pending = []
         shown = self._write(sampled.token)
@@ -227,12 +230,6 @@ class Generation:
         if shows_text or not (is_found or is_holding):
             told, self._held = self._held, []
         if sampled.logprob is not None and not is_found:
-            own = Logprobs(self._token(sampled.token, sampled.logprob), self._tokens(sampled.top_logprobs))
+            own = token_logprobs(self._tokenizer, sampled)
             (self._held if is_holding else told).append(own)
         return told
-
-    def _tokens(self, best: Sequence[tuple[int, float]]) -> tuple[TokenLogprob, ...]:
-        return tuple(self._token(token, logprob) for token, logprob in best)
-
-    def _token(self, token: int, logprob: float) -> TokenLogprob:
-        return TokenLogprob(token, self._tokenizer.token_bytes(token), logprob)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias
 
+from qwen35_local import _core
 from qwen35_local.chat import events
 from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDelta, ToolCallDone, ToolCallStart
 from qwen35_local.chat.messages import Message
@@ -12,6 +13,7 @@ from qwen35_local.chat.presets import CHOICES, LOGPROBS, STOP, THINKING_TOKENS, 
 from qwen35_local.chat.wishes import FREE_CHOICE, OutputFormat, ToolChoice
 from qwen35_local.errors import InputError
 from qwen35_local.fields import describe
+from qwen35_local.text.tokenizer import Tokenizer
 
 Reason: TypeAlias = Literal["stop", "tool_calls", "length", "context", "cancelled", "loop"]
 WhenFull: TypeAlias = Literal["stop", "compact"]
@@ -61,7 +63,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Completion:
-    """Tokens [n] to go on from, with no conversation around them; the rest as in `Request`. Raises InputError."""
+    """Tokens [n] to go on from, with no conversation around them; the rest as in `Request`. `scores_prompt`: what
+    `logprobs` says is told of the prompt's tokens too, all of which are read for that, and of the token that ends the
+    reply. Not `writes`: of them alone. Raises InputError."""
 
     tokens: Sequence[int]
     sampling: Sampling
@@ -71,11 +75,17 @@ class Completion:
     n: int = 1
     output_format: OutputFormat | None = None
     breaks_loops: bool = False
+    scores_prompt: bool = False
+    writes: bool = True
 
     def __post_init__(self) -> None:
         _check(self.stop, self.logprobs, self.n)
         if not self.tokens:
             raise InputError("the prompt is empty; expected at least one token.")
+        if self.scores_prompt and self.logprobs is None:
+            raise InputError("scores_prompt without logprobs; expected how many of the most likely tokens are wanted.")
+        if not (self.scores_prompt or self.writes):
+            raise InputError("a completion that neither writes nor scores_prompt; expected one of them.")
 
 
 def _check(stop: Sequence[str], logprobs: int | None, n: int) -> None:
@@ -104,10 +114,31 @@ class TokenLogprob:
 @dataclass(frozen=True, slots=True)
 class Logprobs:
     """A token of the reply, and the most likely ones in its place, most likely first. Comes before the text that the
-    token completes; the token that ends the reply, and those that a stop string cuts, have none."""
+    token completes; the token that ends the reply, unless the prompt is scored too, and those that a stop string cuts
+    have none."""
 
     token: TokenLogprob
     top: tuple[TokenLogprob, ...]
+    choice: int = 0
+
+
+def token_logprobs(tokenizer: Tokenizer, sampled: _core.Sampled) -> Logprobs:
+    """Of a token that was drawn with its logprobs."""
+
+    def of(token: int, logprob: float) -> TokenLogprob:
+        return TokenLogprob(token, tokenizer.token_bytes(token), logprob)
+
+    assert sampled.logprob is not None
+    return Logprobs(of(sampled.token, sampled.logprob), tuple(of(*best) for best in sampled.top_logprobs))
+
+
+@dataclass(frozen=True, slots=True)
+class PromptScores:
+    """The tokens of the prompt: `first`, the bytes of the one that nothing comes before, and how likely each of the
+    `others` was. Comes before all of the reply."""
+
+    first: bytes
+    others: tuple[Logprobs, ...]
     choice: int = 0
 
 
@@ -208,9 +239,10 @@ class Done:
     logprobs: tuple[Logprobs, ...] = ()
     choice: int = 0
     notes: tuple[str, ...] = ()
+    prompt_scores: PromptScores | None = None
 
 
-Event: TypeAlias = events.Event | Logprobs | Compacted | Done
+Event: TypeAlias = events.Event | Logprobs | PromptScores | Compacted | Done
 
 
 class Reply:
@@ -225,6 +257,7 @@ class Reply:
         self.stop_string: str | None = None
         self.logprobs: list[Logprobs] = []
         self.notes: list[str] = []
+        self.prompt_scores: PromptScores | None = None
         self.passes = 0
         self.drafted_tokens = self.accepted_tokens = 0
         self.drafted_copies = self.accepted_copies = 0
@@ -232,6 +265,11 @@ class Reply:
         self._is_calling = False
         self._started = time.monotonic()
         self._first_token_seconds = 0.0
+
+    def scored(self, scores: PromptScores) -> PromptScores:
+        """Makes what was found of the prompt's tokens part of the reply; returns what is to be told of it."""
+        self.prompt_scores = replace(scores, choice=self.choice)
+        return self.prompt_scores
 
     def count(self, *, in_reasoning: bool) -> None:
         """One more token."""
@@ -306,4 +344,5 @@ class Reply:
             tuple(self.logprobs),
             self.choice,
             tuple(self.notes),
+            self.prompt_scores,
         )

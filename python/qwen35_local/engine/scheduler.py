@@ -184,7 +184,7 @@ class Scheduler:
         """Whether a prompt that is being read begins like this one, further than all that was read before. What they
         share leaves a snapshot then, and this one goes on from there."""
         reading = [other.slot for other in self._running if other.is_reading and other.slot is not None]
-        if not reading:
+        if not reading or task.scoring is not None:
             return False
         keys = task.goal.keys
         entry = self._cache.find(keys).entry
@@ -200,12 +200,9 @@ class Scheduler:
 
     def _open(self, task: Task) -> None:
         self._end_idle()
-        slot = task.slot = self._free_slot(task)
-        start = slot.seek(task.goal, wants_logits=task.wants_logits)
-        task.start = task.start or start
-        slot.aim(task.goal, task.encoded.checkpoints, wants_logits=task.wants_logits)
+        task.open(self._free_slot(task))
         task.tell_reading()
-        if slot.is_there:
+        if not task.is_reading:
             self._end_reading(task)
 
     @property

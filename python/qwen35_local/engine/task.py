@@ -14,6 +14,7 @@ from qwen35_local.engine.generation import Generation
 from qwen35_local.engine.job import Job, Reading
 from qwen35_local.engine.line import Line
 from qwen35_local.engine.model_input import ModelInput
+from qwen35_local.engine.prompt_scoring import PromptScoring
 from qwen35_local.engine.reply import Done, Event, Reuse
 
 SIDE_BY_SIDE = 8
@@ -31,8 +32,10 @@ class Task:
         generations: Sequence[Generation],
         logprobs: int | None = None,
         keep: Callable[[Done], None] | None = None,
+        scoring: PromptScoring | None = None,
     ) -> None:
-        """`keep` is told of each reply when it ends. Without generations the prompt is read, and that is all."""
+        """`keep` is told of each reply when it ends. Without generations the prompt is read, and that is all; with
+        `scoring` all of it is, whatever was read before, and its tokens are told of first."""
         self.job = job
         self.encoded = encoded
         self.goal = encoded.model_input
@@ -48,10 +51,10 @@ class Task:
         self.began = time.monotonic()
         self._first = generations[0] if generations else None
         self._waiting = deque(generations)
-        self._n_replies = len(generations)
         self._lines: list[Line] = []
         self._logprobs = logprobs
         self._keep = keep
+        self.scoring = scoring
         self._logits: Logits | None = None
         self._fork: _core.Snapshot | None = None
         self._width = 1
@@ -91,6 +94,17 @@ class Task:
             self.goal = ModelInput(np.concatenate([prompt.tokens, np.array(evaluated, np.int32)]), prompt.inputs)
         self.slot = None
 
+    def open(self, slot: CachedSequence) -> None:
+        """Its prompt is read on `slot` from now on."""
+        self.slot = slot
+        if self.scoring is None:
+            start = slot.seek(self.goal, wants_logits=self.wants_logits)
+            slot.aim(self.goal, self.encoded.checkpoints, wants_logits=self.wants_logits)
+        else:
+            start = slot.seek_start()
+            slot.aim(self.goal, {}, score=self.scoring.begin())
+        self.start = self.start or start
+
     def tell_reading(self) -> None:
         assert self.slot is not None
         self.job.sink(Reading(min(len(self.slot), len(self.encoded.tokens)), len(self.encoded.tokens)))
@@ -114,11 +128,23 @@ class Task:
             self._lines = [Line(self._lines[0].generation, self.slot.sequence)]
             return
         self._logits = self.slot.taken_logits()
-        if self._n_replies > 1:
+        self._end_scoring()
+        if len(self._waiting) > 1:
             self._fork = self.slot.sequence.snapshot()
             room = state_budget // 2 // max(self._fork.n_bytes, 1)
-            self._width = max(1, min(SIDE_BY_SIDE, room, self._n_replies))
+            self._width = max(1, min(SIDE_BY_SIDE, room, len(self._waiting)))
             self.lent_bytes = self._width * self._fork.n_bytes
+
+    def _end_scoring(self) -> None:
+        scoring, self.scoring = self.scoring, None  # when it is interrupted it goes on behind what was told
+        if scoring is None:
+            return
+        for generation in self._waiting:
+            self.tell([generation.reply.scored(scoring.scores)])
+        while self._waiting and scoring.is_all:
+            generation = self._waiting.popleft()
+            generation.reason = "length"
+            self._end(generation)
 
     def begin_replies(self, model: _core.Model) -> None:
         """The first tokens of replies that there is room for now."""

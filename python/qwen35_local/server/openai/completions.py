@@ -2,21 +2,21 @@
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from qwen35_local.chat.events import TextDelta
 from qwen35_local.engine.job import Reading
-from qwen35_local.engine.reply import Completion, Done, Event, Logprobs, Usage
+from qwen35_local.engine.reply import Completion, Done, Event, Logprobs, PromptScores, Usage
 from qwen35_local.fields import FLAG, describe, integer
 from qwen35_local.server.body import Body
 from qwen35_local.server.dialect import EVENT_STREAM, Asked
 from qwen35_local.server.errors import Refused, bad
 from qwen35_local.server.json_text import encoded
-from qwen35_local.server.openai.chat_encoder import LEAST_LOGPROB, finish
+from qwen35_local.server.openai.chat_encoder import finish
 from qwen35_local.server.openai.errors import error_body
 from qwen35_local.server.openai.format import read_format
 from qwen35_local.server.openai.sampling import read_max_tokens, read_n, read_sampling, read_stop, read_user
+from qwen35_local.server.openai.token_lists import TokenLists
 from qwen35_local.server.openai.usage import usage_body
 from qwen35_local.server.service import Service
 
@@ -25,6 +25,7 @@ DEFAULT_TOKENS = 16
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {"suffix": ("",), "tools": ([],), "messages": ()}
 _LOGPROBS = integer(0, 20)
+_NOTHING = integer(0, 0)
 
 
 def read(body: Body, service: Service) -> Asked:
@@ -37,22 +38,34 @@ def read(body: Body, service: Service) -> Asked:
         raise bad("prompt", f"{len(prompts)} prompts of {n} replies each; expected at most {most} replies in all.")
     logprobs = body.find("logprobs", _LOGPROBS)
     echoes = body.find("echo", FLAG, False)
-    if echoes and logprobs is not None:
-        raise bad("echo", "echo with logprobs is not supported: the prompt has none; leave one of them out.")
+    scores_prompt = echoes and logprobs is not None
+    if scores_prompt:
+        _check_scores(prompts, n, logprobs or 0, service.limits.scores)
+    writes = not (scores_prompt and _NOTHING.fits(body.any("max_tokens")))
     sampling = read_sampling(body, service, thinks=False)
     stop, format = read_stop(body), read_format(body)
-    max_tokens = read_max_tokens(body, "max_tokens", "n_predict") or (
-        0 if body.any("max_tokens") == -1 else DEFAULT_TOKENS
-    )
+    max_tokens = _max_tokens(body) if writes else 0
     streams = body.find("stream", FLAG, False)
     options = body.object("stream_options")
     shows_usage = options is not None and options.find("include_usage", FLAG, False)
     texts = [service.engine.tokenizer.decode(tokens) if echoes else "" for tokens in prompts]
     encoder = CompletionEncoder(service, [text for text in texts for _ in range(n)], n, shows_usage=shows_usage)
     requests = tuple(
-        Completion(tokens, sampling, max_tokens, stop, logprobs, n, output_format=format) for tokens in prompts
+        Completion(tokens, sampling, max_tokens, stop, logprobs, n, format, scores_prompt=scores_prompt, writes=writes)
+        for tokens in prompts
     )
     return Asked(requests, encoder, streams, read_user(body), param="prompt")
+
+
+def _max_tokens(body: Body) -> int:
+    return read_max_tokens(body, "max_tokens", "n_predict") or (0 if body.any("max_tokens") == -1 else DEFAULT_TOKENS)
+
+
+def _check_scores(prompts: Sequence[Sequence[int]], n: int, top: int, most: int) -> None:
+    """Raises Refused where more would be told of the prompts' tokens than one answer may hold."""
+    told = (1 + top) * n * sum(map(len, prompts))
+    if told > most:
+        raise bad("prompt", f"echo with logprobs of {told:,} tokens; expected at most {most:,} in all: send fewer.")
 
 
 def _prompts(body: Body, service: Service) -> list[list[int]]:
@@ -79,14 +92,13 @@ def _prompts(body: Body, service: Service) -> list[list[int]]:
     return prompts
 
 
-@dataclass
 class _Choice:
-    """`offset`: characters written so far."""
+    """`prompt`: what is repeated before its text."""
 
-    prompt: str
-    offset: int
-    has_begun: bool = False
-    logprobs: list[Logprobs] = field(default_factory=list)
+    def __init__(self, prompt: str) -> None:
+        self.prompt = prompt
+        self.has_begun = False
+        self.tokens = TokenLists(len(prompt))
 
 
 class CompletionEncoder:
@@ -102,7 +114,7 @@ class CompletionEncoder:
             "model": service.name,
             "system_fingerprint": service.fingerprint,
         }
-        self._choices = [_Choice(prompt, len(prompt)) for prompt in prompts]
+        self._choices = [_Choice(prompt) for prompt in prompts]
         self._n = n
         self._shows_usage = shows_usage
         self._usages: dict[int, Usage] = {}
@@ -114,8 +126,11 @@ class CompletionEncoder:
         match event:
             case TextDelta(text=text):
                 return self._piece(event.choice, text)
+            case PromptScores():
+                self._choices[event.choice].tokens.add_prompt(event)
+                return self._piece(event.choice, "")
             case Logprobs():
-                self._choices[event.choice].logprobs.append(event)
+                self._choices[event.choice].tokens.add(event)
             case Done():
                 self._usages[event.choice] = event.usage
                 return self._piece(event.choice, "", finish(event))
@@ -139,36 +154,22 @@ class CompletionEncoder:
         choices = []
         for done in replies:
             choice = self._choices[done.choice]
-            logprobs = logprobs_body(done.logprobs, choice.offset) if done.logprobs else None
+            if done.prompt_scores is not None:
+                choice.tokens.add_prompt(done.prompt_scores)
+            for told in done.logprobs:
+                choice.tokens.add(told)
             text = choice.prompt + done.message.text
-            choices.append({"index": done.choice, "text": text, "logprobs": logprobs, **finish(done)})
+            choices.append({"index": done.choice, "text": text, "logprobs": choice.tokens.take(), **finish(done)})
         usage = usage_body({done.choice: done.usage for done in replies}, self._n)
         return encoded({**self._head, "choices": choices, "usage": usage})
 
     def _piece(self, number: int, text: str, end: dict[str, Any] | None = None) -> bytes:
         choice = self._choices[number]
-        told, choice.logprobs = choice.logprobs, []
-        logprobs = logprobs_body(told, choice.offset) if told else None
-        choice.offset += sum(len(one.token.text) for one in told)
         if not choice.has_begun:
             choice.has_begun = True
             text = choice.prompt + text
-        body = {"index": number, "text": text, "logprobs": logprobs, **(end or {"finish_reason": None})}
+        body = {"index": number, "text": text, "logprobs": choice.tokens.take(), **(end or {"finish_reason": None})}
         return _line({**self._head, "choices": [body]})
-
-
-def logprobs_body(told: Sequence[Logprobs], offset: int) -> dict[str, Any]:
-    """The legacy form: lists side by side. `offset`: characters before the first of them."""
-    offsets = []
-    for one in told:
-        offsets.append(offset)
-        offset += len(one.token.text)
-    return {
-        "tokens": [one.token.text for one in told],
-        "token_logprobs": [max(one.token.logprob, LEAST_LOGPROB) for one in told],
-        "top_logprobs": [{best.text: max(best.logprob, LEAST_LOGPROB) for best in one.top} for one in told],
-        "text_offset": offsets,
-    }
 
 
 def _line(value: Any) -> bytes:
