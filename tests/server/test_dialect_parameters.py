@@ -49,7 +49,8 @@ def of_anthropic() -> Iterator[Case]:
     yield from wrong("system", [5, True, {"x": 1}, ["x"], [{}], [{"type": "text"}], [{"type": "image"}]])
     yield from wrong("messages", [None, [], *WRONG_LISTS, *WRONG_ENTRIES])
     yield from wrong("messages", [[{}], [{"role": "user"}], [{"role": "bishop", "content": "x"}]], "messages[0]")
-    yield from wrong("messages", [[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]])
+    use = {"type": "tool_use", "id": "u", "name": "n", "input": {}}
+    yield from wrong("messages", [[{"role": "user", "content": "a"}, {"role": "assistant", "content": [use]}]])
     for block in [{}, {"type": 5}, {"type": "text"}, {"type": "text", "text": 5}, {"type": "zebra"}, "x", 5, None]:
         yield said([block], "messages[0].content[0]")
         yield said([block], "messages[0].content[0]", "assistant")

@@ -13,6 +13,7 @@ import pytest
 from serving import Served, served
 
 from qwen35_local.engine.engine import Engine
+from qwen35_local.server.errors import Refused
 from qwen35_local.server.limits import Limits
 from qwen35_local.server.run import Server, listen_at
 from qwen35_local.server.security import Guard, host_name, is_loopback
@@ -160,6 +161,42 @@ def test_without_the_key(locked: Served, headers: dict[str, str], path: str) -> 
 )
 def test_with_a_key(locked: Served, headers: dict[str, str]) -> None:
     assert httpx.get(locked.url + "/v1/models", headers=headers).status_code == 200
+
+
+class Secret(bytes):
+    """A key that may be compared in one way only."""
+
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError("a key was compared with ==, whose time tells how much of it is right")
+
+    __ne__ = __eq__
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("header", ["authorization", "x-api-key"])
+@pytest.mark.parametrize("verdicts", [(False, False), (True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("given", ["", "k", KEY, "another-key", KEY + "x", "é"])
+def test_keys_are_compared_in_constant_time(
+    monkeypatch: pytest.MonkeyPatch, header: str, verdicts: tuple[bool, bool], given: str
+) -> None:
+    """By `hmac.compare_digest` alone: each of them in every case, and what it says decides."""
+    guard = Guard("127.0.0.1", [KEY, "another-key"])
+    guard._keys = [Secret(key) for key in guard._keys]
+    compared: list[tuple[bytes, bytes]] = []
+
+    def noted(one: bytes, other: bytes) -> bool:
+        compared.append((one, bytes(other)))
+        return verdicts[len(compared) - 1]
+
+    monkeypatch.setattr("hmac.compare_digest", noted)
+    headers = {"host": "localhost", header: f"Bearer {given}" if header == "authorization" else given}
+    try:
+        guard.check("GET", "/v1/models", headers)
+        is_let_in = True
+    except Refused:
+        is_let_in = False
+    assert is_let_in == any(verdicts)
+    assert compared == [(given.encode(), KEY.encode()), (given.encode(), b"another-key")]
 
 
 def test_health_needs_no_key(locked: Served) -> None:

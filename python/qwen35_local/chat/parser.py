@@ -70,20 +70,21 @@ class OutputParser:
         in_answer: bool = False,
         tokens: Container[str] = (),
         choice: ToolChoice = FREE_CHOICE,
+        goes_on: bool = False,
     ) -> None:
         """`tools`: what the prompt offered. `in_reasoning`: the prompt ended with an open `<think>`
         (`Prompt.starts_in_reasoning`); `in_answer`: with `</think>` (`Prompt.starts_in_answer`). `tokens`: spellings
         that are tokens of the vocabulary; empty when only text is known, and every spelling counts. `choice`: which
-        calls there may be; what looks like another one is text."""
+        calls there may be; what looks like another one is text. `goes_on`: the answer has begun before this output."""
         self._schemas = ToolSchemas(tools)
         self._state = _State.PROSE
         self._in_reasoning = in_reasoning
-        self._in_answer = in_answer  # the reasoning was closed once
+        self._in_answer = in_answer or goes_on  # the reasoning was closed once
         self._reasoning_is_unclosed = False  # a call ended the reasoning; its </think> may still come
-        self._is_fresh = True  # no prose since the start or the last tag
+        self._is_fresh = not goes_on  # no prose since the start or the last tag
         self._stray = ""  # a closer with nothing to close: the answer, if nothing else comes
         self._tail = ""  # the end of the prose so far
-        self._skipped = "\n"  # characters not wanted before the next prose
+        self._skipped = "" if goes_on else "\n"  # characters not wanted before the next prose
         self._space: list[str] = []  # white space that is dropped if a tag follows, and prose otherwise
         self._text = Lookahead(tokens)
         self._events: list[Event] = []

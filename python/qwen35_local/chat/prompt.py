@@ -56,6 +56,14 @@ class Prompt:
         """Whether the prompt has ended the reasoning for the model: it ends with `</think>`."""
         return self._ends_with("</think>")
 
+    def with_thinking(self, thoughts: str) -> "Prompt":
+        """With these thoughts, and their end, where it leaves the thinking open."""
+        if not self.starts_in_reasoning:
+            return self
+        *turns, last = self.turns
+        closed = (*last.segments, Segment(thoughts.strip(), False), Segment("\n</think>\n\n", True))
+        return Prompt((*turns, Turn(last.kind, closed, last.n_messages)))
+
     def _ends_with(self, tag: str) -> bool:
         last = next((s for s in reversed(self.segments) if s.text.strip()), Segment("", True))
         return last.is_template and last.text.rstrip().endswith(tag)

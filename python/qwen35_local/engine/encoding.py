@@ -36,13 +36,15 @@ _PLACEHOLDERS = ("<|image_pad|>", "<|video_pad|>")
 class Encoded:
     """`inputs`: rows that are not tokens, and where they begin. `checkpoints`: index to label. `ends`: where each turn
     ends.
-    `last_turn_at`: where the last turn begins, the model's own if the prompt opens it."""
+    `last_turn_at`: where the last turn begins, the model's own if the prompt opens it. `given`: what the model's own
+    turn goes on from."""
 
     prompt: Prompt
     tokens: list[int] = field(default_factory=list)
     checkpoints: dict[int, str] = field(default_factory=dict)
     ends: list[int] = field(default_factory=list)
     inputs: list[tuple[int, _core.InputRows]] = field(default_factory=list)
+    given: Message | None = None
 
     @classmethod
     def of_tokens(cls, tokens: Sequence[int]) -> "Encoded":
@@ -65,7 +67,24 @@ class Encoded:
 
     @property
     def opening(self) -> str:
-        return self.prompt.turns[-1].text
+        """What the template writes before the model's own turn, thinking that was given and all behind it left out."""
+        turn = self.prompt.turns[-1]
+        return turn.text if self.given is None else turn.segments[0].text
+
+    def give(self, given: Message, tokenizer: Tokenizer) -> None:
+        """The model's turn begins with the text of a message; its thinking is in the prompt. The text is encoded by
+        itself, so that what is written behind it changes no token of it."""
+        self.given = given
+        self.tokens += tokenizer.encode_turns([(), ((given.text, False),)])[1]
+        self.ends[-1] = len(self.tokens)
+        self.checkpoints[len(self.tokens)] = "the end of the text that the reply goes on from"
+
+    def given_tokens(self, tokenizer: Tokenizer) -> list[int]:
+        """Those of the model's own turn that it did not write, behind the opening."""
+        if self.given is None:
+            return []
+        opening = tokenizer.encode_turns([(), ((self.opening, True),)])[1]
+        return self.tokens[self.last_turn_at + len(opening) :]
 
 
 def encode(

@@ -274,15 +274,16 @@ class Engine:
             in_answer=encoded.prompt.starts_in_answer,
             tokens=self.tokenizer.special_tokens,
             choice=asked.tool_choice,
+            goes_on=asked.goes_on,
         )
 
     def _keeping(self, encoded: Encoded, replies: Sequence[Reply]) -> Callable[[Done], None]:
         over: list[int] = []
 
         def keep(done: Done) -> None:
-            self._keep(encoded, replies[done.choice])
+            self._prompts.keep(encoded, replies[done.choice])
             if 0 in over:  # of replies that say the same, the one that the sequence holds is meant
-                self._keep(encoded, replies[0])
+                self._prompts.keep(encoded, replies[0])
             over.append(done.choice)
 
         return keep
@@ -336,7 +337,7 @@ class Engine:
         this, finished or not; while replies are being written nothing is read ahead."""
         if self.has_failed or self.running:
             return
-        encoded = self._prompts.ahead([*request.messages, reply], request)
+        encoded = self._prompts.ahead(request.after(reply), request)
         if encoded is not None and encoded.last_turn_at < self.context_tokens:
             self._scheduler.begin_idle(Task.of_reading(encoded.part(encoded.last_turn_at)))
             self._work()
@@ -390,11 +391,3 @@ class Engine:
             difference = Difference(start.differs_at, known, wanted)
         idle, self._scheduler.idle_tokens = self._scheduler.idle_tokens, 0
         return Reuse(start.reused, start.source, evaluated, idle, difference)
-
-    def _keep(self, encoded: Encoded, reply: Reply) -> None:
-        """Notes what was written, so that its message stands for these tokens. A message that a stop string cut does
-        not: it stands for its text."""
-        if reply.written and reply.stop_string is None:
-            text = self.tokenizer.decode(reply.written)
-            after = encoded.model_input.part(0, encoded.last_turn_at).digest
-            self.reply_log.keep(Written(reply.message, encoded.opening, tuple(reply.written), text, after))

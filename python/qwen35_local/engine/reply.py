@@ -34,8 +34,9 @@ class Request:
     answer ends before the first of these strings. `logprobs`: None for none, else of every token and of so many of the
     most likely ones in its place. `n`: how many replies; the i-th of them, from 0, is what the seed plus i gives alone.
     `output_format` binds the answer, not the thinking. Thinking ends after `thinking_tokens`, with a sentence that says
-    so (`thinking.CLOSING`). `breaks_loops`: whether a reply that repeats itself is brought to an end. Raises InputError
-    on a value of another kind."""
+    so (`thinking.CLOSING`). `breaks_loops`: whether a reply that repeats itself is brought to an end. `goes_on`: the
+    last message is the assistant's, and the reply goes on behind its text; its thinking is over. Raises InputError on a
+    value of another kind."""
 
     messages: Sequence[Message]
     sampling: Sampling
@@ -51,14 +52,44 @@ class Request:
     output_format: OutputFormat | None = None
     thinking_tokens: int | None = None
     breaks_loops: bool = True
+    goes_on: bool = False
 
     def __post_init__(self) -> None:
         _check(self.stop, self.logprobs, self.n)
+        if self.goes_on:
+            self._check_given()
         if self.thinking_tokens is not None and not THINKING_TOKENS.fits(self.thinking_tokens):
             given = describe(self.thinking_tokens)
             raise InputError(
                 f"thinking_tokens: expected {THINKING_TOKENS.expected}, got {given}; thinking=False is none."
             )
+
+    @property
+    def given(self) -> Message | None:
+        """What the reply goes on from."""
+        return self.messages[-1] if self.goes_on else None
+
+    def after(self, reply: Message) -> list[Message]:
+        """The conversation with its reply."""
+        given = self.given
+        return [*self.messages, reply] if given is None else [*self.messages[:-1], joined(given, reply)]
+
+    def _check_given(self) -> None:
+        given = self.messages[-1] if self.messages else Message("user")
+        if given.role != "assistant" or given.tool_calls or not all(isinstance(part, str) for part in given.parts):
+            raise InputError("goes_on: expected a last message of the assistant's that is text and calls no tool.")
+        if self.thinking and not given.reasoning:
+            raise InputError(
+                "a reply that goes on from a text does not think any more; leave the thinking off, or give that of the "
+                "last message with it."
+            )
+        if self.output_format is not None:
+            raise InputError("an answer of a given form cannot go on from a text; leave one of them out.")
+
+
+def joined(given: Message, reply: Message) -> Message:
+    """A reply that went on from a message, with that message."""
+    return Message("assistant", given.text + reply.text, given.reasoning, reply.tool_calls)
 
 
 @dataclass(frozen=True)

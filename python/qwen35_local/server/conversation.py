@@ -14,6 +14,7 @@ from qwen35_local.chat.messages import Message, ToolCall, read_messages
 from qwen35_local.errors import InputError
 from qwen35_local.server.errors import bad, refusal
 from qwen35_local.server.limits import Limits
+from qwen35_local.server.thinking import OFF, Thinking
 
 BILLING = "x-anthropic-billing-header"
 """How a line of a system prompt begins that some agents put first, with other digits for every request: read as text
@@ -44,6 +45,23 @@ def normalised(messages: Sequence[Message]) -> list[Message]:
     if not any(message.role == "user" for message in turns):
         turns.insert(0, Message("user", CONTINUATION))
     return [Message("system", system), *turns] if system else turns
+
+
+def going_on(messages: Sequence[Message], thinking: Thinking, param: str = "messages") -> Thinking:
+    """The setting for a reply that goes on from the text of the last message: it thinks no more. Raises Refused where
+    it cannot go on from that, which `param` asks for."""
+    given = messages[-1]
+    if given.role != "assistant" or given.tool_calls:
+        raise bad(param, f"{param}: only a last message of the assistant's that calls no tool can be continued.")
+    if given.reasoning:
+        return thinking
+    if thinking.is_on:
+        raise bad(
+            param,
+            f"{param}: a reply that goes on from the assistant's text cannot think first; leave the thinking off, or "
+            "give that of the message with it.",
+        )
+    return OFF
 
 
 def _in_order_of_calls(turns: Sequence[Message]) -> Iterator[Message]:

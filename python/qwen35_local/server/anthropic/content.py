@@ -7,14 +7,14 @@ from qwen35_local.chat.messages import Message, ToolCall
 from qwen35_local.fields import FLAG, OBJECT, TEXT
 from qwen35_local.server.body import Body
 from qwen35_local.server.conversation import normalised
-from qwen35_local.server.errors import Refused, bad
+from qwen35_local.server.errors import Refused
 
 _BETWEEN_BLOCKS = "\n\n"  # texts that a client wrote: each is a paragraph of its own
 
 
 def read_conversation(body: Body, most: int) -> list[Message]:
     """`system` and `messages`, of at most `most` messages with at most so many blocks each, as the template takes
-    them. Raises Refused."""
+    them. An empty last one of the assistant's counts as none. Raises Refused."""
     system = [] if body.any("system") is None else _texts(body, "system", most)
     entries = body.objects("messages", most)
     if not entries:
@@ -30,12 +30,8 @@ def read_conversation(body: Body, most: int) -> list[Message]:
             messages.append(Message("system", tuple(_texts(entry, "content", most))))
         else:
             raise entry.refuse("role", "user, assistant or system")
-    if messages[-1].role == "assistant":
-        raise bad(
-            "messages",
-            "messages: the last one is the assistant's, and this server cannot go on from a part of an answer; end "
-            "with a message of the user.",
-        )
+    if messages[-1] == Message("assistant"):
+        messages.pop()
     return normalised(messages)
 
 

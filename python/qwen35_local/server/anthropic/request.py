@@ -11,6 +11,7 @@ from qwen35_local.fields import FLAG, OBJECT, TEXT, integer
 from qwen35_local.server.anthropic.content import read_conversation
 from qwen35_local.server.anthropic.encoder import MessageEncoder
 from qwen35_local.server.body import Body
+from qwen35_local.server.conversation import going_on
 from qwen35_local.server.dialect import Asked
 from qwen35_local.server.errors import bad
 from qwen35_local.server.json_text import encoded
@@ -52,6 +53,9 @@ def _request(body: Body, service: Service, max_tokens: int) -> tuple[Request, bo
     messages = read_conversation(body, limits.messages)
     tools = _tools(body, limits.tools)
     thinking, shows_thinking = _thinking(body)
+    goes_on = messages[-1].role == "assistant"
+    if goes_on:
+        thinking = going_on(messages, thinking)
     body.ignore(*_WITHOUT_EFFECT)
     body.unsupported({"container": (), "mcp_servers": ([],), "fallbacks": ([],)}, " by this server")
     request = Request(
@@ -64,6 +68,7 @@ def _request(body: Body, service: Service, max_tokens: int) -> tuple[Request, bo
         stop=body.find("stop_sequences", STOP, []),
         tool_choice=_tool_choice(body, [tool["function"]["name"] for tool in tools]),
         output_format=_format(body),
+        goes_on=goes_on,
     )
     return request, shows_thinking
 

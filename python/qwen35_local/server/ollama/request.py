@@ -54,6 +54,9 @@ def read_chat(body: Body, service: Service) -> Asked | bytes:
     messages = [_message(entry) for entry in body.objects("messages", service.limits.messages)]
     tools = read_tools([_tool(entry) for entry in body.objects("tools", service.limits.tools)])
     thinking = _thinking(body)
+    goes_on = bool(messages) and messages[-1].role == "assistant" and not messages[-1].tool_calls
+    if goes_on and not messages[-1].reasoning:
+        thinking = OFF  # as Ollama has it: what was said is behind the thinking
     options = _options(body, service, thinking)
     request = Request(
         normalised(messages),
@@ -65,6 +68,7 @@ def read_chat(body: Body, service: Service) -> Asked | bytes:
         stop=options.stop,
         logprobs=_logprobs(body),
         output_format=_format(body),
+        goes_on=goes_on,
     )
     encoder = LineEncoder(model, service.clock, is_chat=True)
     if not messages:

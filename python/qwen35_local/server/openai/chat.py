@@ -6,7 +6,7 @@ from typing import Any
 from qwen35_local.engine.reply import Request
 from qwen35_local.fields import ANY_LIST, FLAG, TEXTS, integer
 from qwen35_local.server.body import Body
-from qwen35_local.server.conversation import conversation
+from qwen35_local.server.conversation import conversation, going_on
 from qwen35_local.server.dialect import Asked
 from qwen35_local.server.errors import bad
 from qwen35_local.server.openai.chat_encoder import ChatEncoder
@@ -24,8 +24,6 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "function_call": ("none", "auto"),
     "echo": (False,),
     "suffix": ("",),
-    "add_generation_prompt": (True,),
-    "continue_final_message": (False,),
     "chat_template": (),
     "moderation": (),
 }
@@ -69,6 +67,9 @@ def read_request(body: Body, service: Service) -> Read:
     messages = conversation(body.need("messages", ANY_LIST), service.limits)
     tools = read_tools(body, service.limits)
     thinking, keeps_thinking = read_thinking(body)
+    goes_on = _goes_on(body)
+    if goes_on:
+        thinking = going_on(messages, thinking, "continue_final_message")
     thinks = service.engine.thinks_by_default if thinking.is_on is None else thinking.is_on
     request = Request(
         messages,
@@ -83,8 +84,18 @@ def read_request(body: Body, service: Service) -> Read:
         tool_choice=read_tool_choice(body, tools),
         output_format=read_format(body),
         thinking_tokens=thinking.budget_tokens,
+        goes_on=goes_on,
     )
     return Read(request, tools)
+
+
+def _goes_on(body: Body) -> bool:
+    """Whether the reply goes on behind the last message, as vLLM's API has it; llama.cpp's names the part of it."""
+    goes_on = body.any("continue_final_message")
+    if goes_on not in (None, False, True, "content"):
+        raise body.refuse("continue_final_message", 'true, false or "content"')
+    body.unsupported({"add_generation_prompt": (not goes_on,)}, "" if goes_on else " without continue_final_message")
+    return bool(goes_on)
 
 
 def _logprobs(body: Body) -> int | None:
