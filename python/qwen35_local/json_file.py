@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +58,13 @@ def parse(data: bytes, what: str, *, lone_surrogates: bool = False, is_of_a_mode
     return value
 
 
-def parse_written(text: str) -> Any:
+def parse_written(text: str, *, bounds_numbers: bool = False) -> Any:
     """JSON that a model wrote, which often has line breaks inside its strings. Raises ValueError for what could not be
-    kept in a conversation's file and read again."""
+    kept in a conversation's file and read again; to that belong numbers beyond what a double holds, unless these are
+    the largest it holds then (`bounds_numbers`)."""
+    parse_float = bounded if bounds_numbers else _finite
     try:
-        value = json.loads(text, strict=False, parse_float=_finite, parse_constant=_finite)
+        value = json.loads(text, strict=False, parse_float=parse_float, parse_constant=_finite)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not is_shallow(value, _WRITTEN_DEPTH):
@@ -98,6 +101,11 @@ def read_object(path: Path, limit_bytes: int = LIMIT_BYTES) -> dict[str, object]
 def read_object_if_there(path: Path) -> dict[str, object]:
     """`read_object`, or an empty object when there is no such file."""
     return read_object(path) if path.exists() else {}
+
+
+def bounded(text: str) -> float:
+    """A number as the nearest that is finite."""
+    return max(-sys.float_info.max, min(float(text), sys.float_info.max))
 
 
 def _finite(text: str) -> float:

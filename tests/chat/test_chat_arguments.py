@@ -1,3 +1,4 @@
+import sys
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from qwen35_local.chat.arguments import ToolSchemas
 ROOT: dict[str, Any] = {
     "$defs": {
         "Colour": {"enum": ["red", "blue"]},
+        "Whole": {"type": ["integer", "null"]},
         "Loop": {"anyOf": [{"$ref": "#/$defs/Loop"}, {"type": "integer"}]},
         "More": {"properties": {"referred": {"type": "array"}, "string": {"type": "integer"}}},
     },
@@ -28,6 +30,14 @@ ROOT: dict[str, Any] = {
         "untyped": {},
         "mixed": {"enum": ["5", 6, "true", None]},
         "listed": {"anyOf": [{"const": "5"}, {"type": "integer"}]},
+        "numbers": {"anyOf": [{"type": "array", "items": {"type": "number"}}, {"type": "string"}]},
+        "place": {
+            "type": ["string", "object"],
+            "properties": {"x": {"$ref": "#/$defs/Whole"}},
+            "required": ["x"],
+        },
+        "small": {"oneOf": [{"type": "integer", "maximum": 9}, {"type": "string"}, {"type": "array"}]},
+        "endless": {"anyOf": [{"$ref": "#/properties/endless"}, {"type": "string"}, {"type": "object"}]},
         "wrapped": {"allOf": [{"$ref": "#/$defs/Loop"}], "description": "a loop"},
     },
     "allOf": [{"$ref": "#/$defs/More"}, {"properties": {"inherited": {"type": "integer"}}, "required": ["inherited"]}],
@@ -53,7 +63,9 @@ SCHEMAS = ToolSchemas([{"type": "function", "function": {"name": "f", "parameter
         ("number", "5", 5),
         ("number", "2.5\r\n", 2.5),
         ("number", "-1.5e3", -1500.0),
-        ("number", "1e999", "1e999"),
+        ("number", "1e999", sys.float_info.max),
+        ("number", "-1e999", -sys.float_info.max),
+        ("array", "[1e999]", [sys.float_info.max]),
         ("number", "NaN", "NaN"),
         ("boolean", "True", True),
         ("boolean", "false", False),
@@ -81,6 +93,16 @@ SCHEMAS = ToolSchemas([{"type": "function", "function": {"name": "f", "parameter
         ("mixed", "null", None),
         ("listed", "5", 5),
         ("wrapped", "5", 5),
+        ("numbers", "[1, 2.5]", [1, 2.5]),
+        ("numbers", '["a"]', '["a"]'),
+        ("numbers", "[1, [2]]", "[1, [2]]"),
+        ("place", '{"x": 1}', {"x": 1}),
+        ("place", '{"y": 1}', '{"y": 1}'),
+        ("place", '{"x": "far"}', '{"x": "far"}'),
+        ("small", "7", 7),
+        ("small", "70", "70"),
+        ("small", "[70]", [70]),
+        ("endless", "{}", {}),
         ("inherited", "5", 5),
         ("referred", "[5]", [5]),
     ],

@@ -27,10 +27,12 @@ def conforms(value: Any, schema: Any, root: Any = None) -> bool:
     types = schema.get("type", [*_TYPES])
     if not any(_is_of(value, name) for name in ([types] if isinstance(types, str) else types)):
         return False
-    if not any(type(each) is type(value) and each == value for each in schema.get("enum", [value])):
+    listed = [schema["const"]] if "const" in schema else schema.get("enum", [value])
+    if not any(type(each) is type(value) and each == value for each in listed):
         return False
-    if "anyOf" in schema and not any(conforms(value, each, root) for each in schema["anyOf"]):
-        return False
+    for union in ("anyOf", "oneOf"):
+        if union in schema and not any(conforms(value, each, root) for each in schema[union]):
+            return False
     check = {dict: _object, list: _array, str: _string, int: _number, float: _number}.get(type(value))
     return check is None or check(value, schema, root)
 

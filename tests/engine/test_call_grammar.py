@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conforms import conforms
+from random_schemas import parameters
 
 from qwen35_local import _core, hub
 from qwen35_local.chat.arguments import ToolSchemas
@@ -171,3 +172,42 @@ def test_whatever_it_lets_be_written_is_read_as_a_call_with_arguments_of_the_sch
         assert conforms(json.loads(json.dumps(done.call.arguments)), schema), text
         names.add(done.call.name)
     assert names == {"f", "g"}
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_arguments_are_of_random_schemas(compiler: GrammarCompiler, seed: int) -> None:
+    tools = [{"name": "f", "parameters": parameters(random.Random(seed))}]
+    grammar, notes = grammar_of(compiler, {"f": tools[0]["parameters"]})
+    assert notes == []
+    for text in walks(compiler, grammar, range(6)):
+        parser = OutputParser(tools)
+        done = [*parser.feed(text), *parser.finish()][-1]
+        assert isinstance(done, ToolCallDone) and done.raw == text and done.is_closed, text
+        assert conforms(json.loads(json.dumps(done.call.arguments)), tools[0]["parameters"]), text
+
+
+def test_a_closing_tag_in_a_string_of_json_ends_nothing(compiler: GrammarCompiler) -> None:
+    item = {"type": "object", "properties": {"old": {"type": "string"}}}
+    schema = {"properties": {"edits": {"type": "array", "items": item}, "text": {"type": "string"}}}
+    grammar, _ = grammar_of(compiler, {"f": schema})
+    for old in ("</parameter></function></tool_call>", "a</parameter> <parameter=text>", '\\" </tool_call><tool_call>'):
+        value = json.dumps([{"old": old}])
+        text = written(edits=value, text="x")
+        assert takes(compiler, grammar, text)
+        for size in (1, 3, len(text)):
+            parser = OutputParser([{"name": "f", "parameters": schema}])
+            pieces = [text[at : at + size] for at in range(0, len(text), size)]
+            events = parser.feed("<tool_call>", is_token=True)
+            events += [event for piece in pieces for event in parser.feed(piece)]
+            events += [*parser.feed("</tool_call>", is_token=True), *parser.finish()]
+            done = events[-1]
+            assert isinstance(done, ToolCallDone) and done.is_closed
+            assert done.call.arguments == {"edits": [{"old": old}], "text": "x"}
+
+
+def test_a_string_of_json_that_is_broken_ends_with_its_line() -> None:
+    parser = OutputParser([{"name": "f", "parameters": {"properties": {"a": {"type": "array"}}}}])
+    events = parser.feed('<tool_call>\n<function=f>\n<parameter=a>\n["x\n</parameter>\n</function>\n</tool_call>')
+    done = [*events, *parser.finish()][-1]
+    assert isinstance(done, ToolCallDone) and done.is_closed
+    assert done.call.arguments == {"a": '["x'}

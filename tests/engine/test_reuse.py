@@ -150,7 +150,7 @@ def wrote_call(talk: Talk, text: str, call: ToolCall) -> None:
     reply = Reply()
     reply.written = ids
     reply.message = Message("assistant", reasoning="hm", tool_calls=(call,))
-    engine._keep(encoded, reply)
+    engine._prompts.keep(encoded, reply)
     talk.messages[-1] = reply.message
     engine.prefill_ahead(request, reply.message)
     engine.finish_idle()
@@ -246,7 +246,7 @@ def test_what_was_generated_is_recognised_as_text(demo: _core.Model) -> None:
 
     reply = Reply()
     reply.written, reply.message = letters, Message("assistant", "Hello there", reasoning="")
-    engine._keep(encoded, reply)
+    engine._prompts.keep(encoded, reply)
     follow = replace(request, messages=[*request.messages, Message("assistant", "Hello there"), Message("user", "Hi")])
     tokens = engine.encode(follow).tokens
     at = len(encoded.tokens)

@@ -1,7 +1,8 @@
 """The bare text of a tool argument, read as the tool's JSON schema says (notation: https://json-schema.org).
 
 The family writes arguments as text: `5`, `true` and `["a"]` may mean a string or the value they spell. The schema
-decides; where it allows both, the value wins, and what fits nothing stays the text it is. Nothing here raises.
+decides; where it allows both, the value wins if all of it is of the schema, and what fits nothing stays the text it is.
+Nothing here raises.
 """
 
 import re
@@ -10,7 +11,8 @@ from typing import Any
 
 from qwen35_local import json_file
 from qwen35_local.chat.messages import JsonValue
-from qwen35_local.chat.schema import as_list, as_object, leaves, listed, referred
+from qwen35_local.chat.schema import as_list, as_object, referred
+from qwen35_local.chat.schema_fit import fits
 from qwen35_local.chat.tools import read_tool
 from qwen35_local.errors import InputError
 
@@ -69,13 +71,14 @@ class ToolSchemas:
 
     def read(self, tool: str, parameter: str, text: str) -> JsonValue:
         """The value an argument's text stands for; the text itself when tool or parameter is unknown."""
-        schema, root = self._schema(tool, parameter), self.root(tool)
-        value = read_value(text, allowed_types(schema, root))
-        return value if isinstance(value, str) or not _is_listed_text(text, value, leaves(schema, root)) else text
+        schema, root, types = self._schema(tool, parameter), self.root(tool), self.types(tool, parameter)
+        value = read_value(text, types)
+        is_meant_as_text = "string" in types and not fits(value, schema, root) and fits(text, schema, root)
+        return text if is_meant_as_text else value
 
-    def is_text(self, tool: str, parameter: str) -> bool:
-        """Whether any text of the argument stands for itself."""
-        return allowed_types(self._schema(tool, parameter), self.root(tool)) <= {"string"}
+    def types(self, tool: str, parameter: str) -> frozenset[str]:
+        """Names of the JSON types that it may be of; empty where the schema does not say."""
+        return allowed_types(self._schema(tool, parameter), self.root(tool))
 
     def _schema(self, tool: str, parameter: str) -> Any:
         declared = self.declared(tool)
@@ -97,19 +100,6 @@ def _parts(root: Mapping[str, Any], unions: Sequence[str]) -> Iterator[Mapping[s
         waiting.append(referred(node.get("$ref"), root))
 
 
-def _is_listed_text(text: str, value: JsonValue, allowed: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether an enumeration has the text, and nothing in the schema the value that it spells."""
-    has_text = False
-    for leaf in allowed:
-        values = listed(leaf)
-        if values is None and read_value(text, allowed_types(leaf, {})) == value:
-            return False
-        if any(type(each) is type(value) and each == value for each in values or ()):
-            return False
-        has_text |= text in (values or ())
-    return has_text
-
-
 def read_value(text: str, types: frozenset[str]) -> JsonValue:
     """`text` as the first of the JSON types that it spells; otherwise the text unchanged."""
     word = text.strip()
@@ -118,16 +108,15 @@ def read_value(text: str, types: frozenset[str]) -> JsonValue:
         return constant[1]
     if types & {"integer", "number"} and _INTEGER.fullmatch(word):
         if "number" in types and "." in word:
-            return float(word)
+            return json_file.bounded(word)
         return int(word.partition(".")[0])
     if "number" in types and _NUMBER.fullmatch(word):
-        value = float(word)
-        return value if abs(value) != float("inf") else text
+        return json_file.bounded(word)
     if word[:1] in ("{", "["):
         kind = "object" if word[0] == "{" else "array"
         if kind in types:
             try:
-                parsed: JsonValue = json_file.parse_written(word)
+                parsed: JsonValue = json_file.parse_written(word, bounds_numbers=True)
             except ValueError:
                 return text
             return parsed

@@ -234,8 +234,9 @@ class OutputParser:
             return False
         if header:
             parameter = _bare(self._keep(header))
-            is_text = self._schemas.is_text(self._call.tool, parameter)
-            self._tell(self._call.begin_value(parameter, is_text=is_text))
+            types = self._schemas.types(self._call.tool, parameter)
+            is_json = bool(types) and "string" not in types
+            self._tell(self._call.begin_value(parameter, is_text=types <= {"string"}, is_json=is_json))
             self._state = _State.VALUE
             return True
         return self._stop_inside() if self._text.at_end and self._text.may_become_name() else self._not_a_call()
@@ -254,7 +255,8 @@ class OutputParser:
             next_tag = self._text.tag_after_space(_VALUE_ENDS[tag], len(tag)) if tag else ""
             if next_tag is None:
                 return False
-            if tag and (next_tag or self._text.ends_in(_VALUE_ENDS[tag], len(tag))):
+            is_end = tag and (next_tag or self._text.ends_in(_VALUE_ENDS[tag], len(tag)))
+            if is_end and not self._call.is_in_json_string:
                 self._end_value()
                 if tag == "</parameter>":
                     self._take(len(tag))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from qwen35_local import json_file
 from qwen35_local.chat.argument_text import ArgumentText
+from qwen35_local.chat.json_strings import JsonStrings
 from qwen35_local.chat.messages import JsonValue
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -32,20 +33,30 @@ class UnfinishedCall:
     is_in_string: bool = False
     is_escaped: bool = False
     _value: ArgumentText = field(default_factory=ArgumentText)
+    _strings: JsonStrings | None = None
     _is_text: bool = False
     _rest: str = ""
 
-    def begin_value(self, parameter: str, *, is_text: bool) -> str:
-        """`is_text`: the value is its text, whatever that is. A parameter that has a value keeps it, since what was
-        told of it cannot be taken back: what is written for it again is read and dropped."""
+    def begin_value(self, parameter: str, *, is_text: bool, is_json: bool) -> str:
+        """`is_text`: the value is its text, whatever that is; `is_json`: no text stands for itself. A parameter that
+        has a value keeps it, since what was told of it cannot be taken back: what is written for it again is read and
+        dropped."""
         self.parameter, self._value = parameter, ArgumentText()
         self._is_text = is_text and not self._is_repeated
+        self._strings = JsonStrings() if is_json else None
         return "" if self._is_repeated else self._key(parameter) + '"' * is_text
 
     def add_to_value(self, written: str) -> str:
         """More of what stands between the tags of a parameter."""
         text = self._value.push(written)
+        if self._strings is not None:
+            self._strings.push(written)
         return _in_string(text) if self._is_text else ""
+
+    @property
+    def is_in_json_string(self) -> bool:
+        """Whether what comes next belongs to a string of a value that is JSON."""
+        return self._strings is not None and self._strings.is_inside
 
     def value_text(self) -> str:
         """The text of the value, of which no more comes."""
