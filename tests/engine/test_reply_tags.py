@@ -105,7 +105,7 @@ def test_a_call_that_is_cut_short_is_shown_as_text(engine: Engine, ask: Ask) -> 
     cut = QUOTED.removeprefix("<tool_call>").partition("\n</parameter>")[0]
     done = ask([QUESTION], "hm", "</think>", "<tool_call>", cut, is_special=[1, 2])
     assert done.message == Message("assistant", "<tool_call>" + cut, reasoning="hm")
-    assert done.reason == "stop" and done.notes == ("a call was cut short, and is shown as text",)
+    assert done.reason == "stop" and done.notes == ("a call was cut short, and is none",)
     shown = "".join(event.text for event in engine.reply(request) if isinstance(event, TextDelta))
     assert shown == done.message.text
 

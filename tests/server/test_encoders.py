@@ -82,10 +82,12 @@ def test_blocks_follow_each_other() -> None:
 
 
 def test_a_call_that_is_cut_ends_its_block() -> None:
-    cut = [ToolCallStart(0, "look"), ToolCallDelta(0, '{"at": "hal'), TextDelta("<tool_call>..."), done("length")]
-    told = anthropic(*cut)
-    assert blocks(told) == [("tool_use", '{"at": "hal'), ("text", "<tool_call>...")]
+    begun = [ToolCallStart(0, "look"), ToolCallDelta(0, '{"at": "hal')]
+    told = anthropic(*begun, TextDelta("<tool_call>...", cut_call=0), done("length"))
+    assert blocks(told) == [("tool_use", '{"at": "hal')]
     assert told[-2]["delta"]["stop_reason"] == "max_tokens"
+    told = anthropic(begun[0], TextDelta("<tool_call>...", cut_call=0), done("length"))
+    assert blocks(told) == [("text", "<tool_call>...")]  # nothing of it was told
 
 
 def test_what_was_no_call_is_text() -> None:

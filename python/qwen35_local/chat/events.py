@@ -19,10 +19,11 @@ class ReasoningDelta:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """More of the answer."""
+    """More of the answer. `cut_call`: the index of a call that was cut short, whose characters these are."""
 
     text: str
     choice: int = 0
+    cut_call: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,9 @@ class ToolCallStart:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta:
-    """More of the arguments of the call that has begun, as JSON: joined they are `call_json.json_text` of the arguments
-    that its ToolCallDone has. A string comes as it is written, anything else once it is whole."""
+    """More of the arguments of the call that has begun, as JSON: joined they are `unfinished_call.json_text` of the
+    arguments that its ToolCallDone has, or a beginning of that, which is no JSON, where the output stopped inside the
+    call. A string comes as it is written, anything else once it is whole."""
 
     index: int
     text: str

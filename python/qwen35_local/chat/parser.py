@@ -30,7 +30,7 @@ from qwen35_local.chat.events import (
     merged,
 )
 from qwen35_local.chat.lookahead import Lookahead
-from qwen35_local.chat.messages import ToolCall
+from qwen35_local.chat.messages import JsonValue, ToolCall
 from qwen35_local.chat.unfinished_call import UnfinishedCall, json_call
 from qwen35_local.chat.wishes import FREE_CHOICE, ToolChoice
 
@@ -243,11 +243,11 @@ class OutputParser:
 
     def _step_value(self) -> bool:
         while True:
-            self._tell(self._call.add_to_value(self._keep(self._text.take_until("<"))))
+            self._add_to_value(self._text.take_until("<"))
             if not self._text:
                 if not self._text.at_end:
                     return False
-                self._end_value()
+                self._call.end_value(self._value())  # not told: it may be cut short
                 return self._stop_inside()
             tag = self._text.tag(tuple(_VALUE_ENDS))
             if tag is None:
@@ -257,16 +257,20 @@ class OutputParser:
                 return False
             is_end = tag and (next_tag or self._text.ends_in(_VALUE_ENDS[tag], len(tag)))
             if is_end and not self._call.is_in_json_string:
-                self._end_value()
+                self._tell(self._call.end_value(self._value()))
                 if tag == "</parameter>":
                     self._take(len(tag))
                 self._state = _State.BODY
                 return True
-            self._tell(self._call.add_to_value(self._take(1)))
+            self._add_to_value(self._text.take(1))
 
-    def _end_value(self) -> None:
+    def _add_to_value(self, text: str) -> None:
+        self._tell(self._call.add_to_value(self._keep(text), is_certain=not self._text.at_end))
+
+    def _value(self) -> JsonValue:
+        """What the text of the argument stands for; no more of it comes."""
         call = self._call
-        self._tell(call.end_value(self._schemas.read(call.tool, call.parameter, call.value_text())))
+        return self._schemas.read(call.tool, call.parameter, call.value_text())
 
     def _tell(self, text: str) -> None:
         """More of the JSON of the call's arguments."""
@@ -352,7 +356,8 @@ class OutputParser:
         return self._complete_call(is_closed=False)
 
     def _complete_call(self, *, is_closed: bool) -> bool:
-        self._tell(self._call.end())
+        if is_closed:
+            self._tell(self._call.end())
         call = ToolCall(self._call.tool, self._call.arguments)
         self._events.append(ToolCallDone(self._n_calls, call, "".join(self._call.raw), is_closed))
         self._n_calls += 1

@@ -35,23 +35,27 @@ class UnfinishedCall:
     _value: ArgumentText = field(default_factory=ArgumentText)
     _strings: JsonStrings | None = None
     _is_text: bool = False
+    _untold: str = ""
     _rest: str = ""
 
     def begin_value(self, parameter: str, *, is_text: bool, is_json: bool) -> str:
         """`is_text`: the value is its text, whatever that is; `is_json`: no text stands for itself. A parameter that
         has a value keeps it, since what was told of it cannot be taken back: what is written for it again is read and
         dropped."""
-        self.parameter, self._value = parameter, ArgumentText()
+        self.parameter, self._value, self._untold = parameter, ArgumentText(), ""
         self._is_text = is_text and not self._is_repeated
         self._strings = JsonStrings() if is_json else None
         return "" if self._is_repeated else self._key(parameter) + '"' * is_text
 
-    def add_to_value(self, written: str) -> str:
-        """More of what stands between the tags of a parameter."""
+    def add_to_value(self, written: str, *, is_certain: bool) -> str:
+        """More of what stands between the tags of a parameter. Not `is_certain`: it may be the beginning of a tag that
+        was cut short, and is told when the value ends."""
         text = self._value.push(written)
         if self._strings is not None:
             self._strings.push(written)
-        return _in_string(text) if self._is_text else ""
+        if not is_certain:
+            self._untold += text
+        return _in_string(text) if self._is_text and is_certain else ""
 
     @property
     def is_in_json_string(self) -> bool:
@@ -68,7 +72,7 @@ class UnfinishedCall:
         if self._is_repeated:
             return ""
         self.arguments[self.parameter] = value
-        return _in_string(self._rest) + '"' if self._is_text else json_text(value)
+        return _in_string(self._untold + self._rest) + '"' if self._is_text else json_text(value)
 
     def add(self, name: str, value: JsonValue) -> str:
         """A whole argument."""

@@ -321,9 +321,9 @@ class Reply:
         """Makes the event part of the reply; returns what is to be shown of it."""
         if isinstance(event, ToolCallDone) and not event.is_closed:
             # Its last argument may be cut short, so it must never be run; as text nothing of it is lost.
-            event = TextDelta(event.raw)
+            event = TextDelta(event.raw, cut_call=event.index)
             self._is_calling = False
-            self.notes.append("a call was cut short, and is shown as text")
+            self.notes.append("a call was cut short, and is none")
         if self.choice:
             event = replace(event, choice=self.choice)
         message = self.message

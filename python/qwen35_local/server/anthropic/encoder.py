@@ -104,6 +104,8 @@ class Blocks:
                 self._thought.append(text)
                 if self._shows_thinking:
                     yield self._delta({"type": "thinking_delta", "thinking": text})
+            case TextDelta(cut_call=index) if self._kind == f"call {index}":
+                yield from self.close()  # as far as it is told; the message ends here
             case TextDelta(text):
                 yield from self._open("text", {"type": "text", "text": ""})
                 yield self._delta({"type": "text_delta", "text": text})

@@ -83,6 +83,8 @@ class ChatEncoder:
         match event:
             case ReasoningDelta(text=text):
                 return self._delta(event.choice, {"reasoning_content": text, "reasoning": text})
+            case TextDelta(cut_call=index) if index in self._choices[event.choice].told:
+                return b""  # as far as the client has it, it stays what it is: a call that is not whole
             case TextDelta(text=text):
                 return self._delta(event.choice, {"content": text})
             case ToolCallStart(index=index, name=name):

@@ -79,6 +79,8 @@ class ResponseEncoder:
             case ReasoningDelta(text=text):
                 self._logprobs = []
                 yield from output.think(text)
+            case TextDelta(cut_call=index) if index in self._begun:
+                yield from output.close()  # as an incomplete call
             case TextDelta(text=text):
                 logprobs, self._logprobs = self._logprobs, []
                 yield from output.write(text, logprobs)
