@@ -38,15 +38,25 @@ def said(*texts: str) -> list[Piece]:
     return [*(event({"content": text}) for text in texts), event({}, "stop"), usage(), DONE]
 
 
+def _counts(path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """A token for each character, as vLLM tells it of messages, and llama.cpp of a text."""
+    if path == "/apply-template":
+        return {"prompt": "".join(message["content"] for message in body["messages"])}
+    text = body["content"] if "content" in body else "".join(message["content"] for message in body["messages"])
+    return {"tokens": [1] * len(text), "count": len(text)}
+
+
 @dataclass
 class Upstream:
     """`script`: the answers to come, each a list of pieces or a response. `bodies`: what was asked; `left`: answers
-    whose reader went away."""
+    whose reader went away. `counts`: what the paths beside OpenAI's API answer to a body; `counted`: both of these."""
 
     url: str = ""
     models: Any = field(default_factory=lambda: {"data": [MODEL]})
     script: list[list[Piece] | Response] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
+    counted: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    counts: Callable[[str, dict[str, Any]], Any] = _counts
     keys: list[str | None] = field(default_factory=list)
     left: int = 0
 
@@ -60,6 +70,12 @@ class Upstream:
         return (
             now if isinstance(now, Response) else StreamingResponse(self._pieces(now), media_type="text/event-stream")
         )
+
+    async def count(self, request: Request) -> Response:
+        body = await request.json()
+        self.counted.append((request.url.path, body))
+        found = self.counts(request.url.path, body)
+        return found if isinstance(found, Response) else JSONResponse(found)
 
     async def _pieces(self, pieces: list[Piece]) -> AsyncIterator[bytes]:
         try:
@@ -82,6 +98,8 @@ def upstream() -> Iterator[Upstream]:
     routes = [
         Route("/v1/models", fake.list_models),
         Route("/v1/chat/completions", fake.answer, methods=["POST"]),
+        Route("/tokenize", fake.count, methods=["POST"]),
+        Route("/apply-template", fake.count, methods=["POST"]),
     ]
     with socket.socket() as opened:
         opened.bind(("127.0.0.1", 0))

@@ -51,7 +51,6 @@ def test_events(server: Upstream) -> None:
     [
         (["9b"], "MODEL: of a model on this machine"),
         (["--ctx", "100", "--device", "cpu"], "--ctx, --device: of a model on this machine"),
-        (["--when-full", "compact"], "--when-full"),
         (["--draft", "off"], "--draft: of a model on this machine"),
         (["--model", "other"], "has the models Qwen3.5-397B-A17B"),
         (["--schema", "{nonsense"], "no JSON"),

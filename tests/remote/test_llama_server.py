@@ -116,6 +116,21 @@ def test_thinking_that_is_ended_is_followed_by_an_answer(engine: RemoteEngine, b
     assert "</think>" not in done.message.text
 
 
+def test_it_counts_as_many_tokens_as_it_reads(engine: RemoteEngine) -> None:
+    for thinking in (False, True):
+        asked = request(engine, thinking=thinking, tools=[CLOCK])
+        assert engine.count(asked) == end(engine, asked).usage.prompt_tokens
+
+
+def test_a_reply_goes_on_from_a_text(engine: RemoteEngine) -> None:
+    whole = end(engine, request(engine, thinking=False)).message.text
+    asked = request(engine)
+    given = Message("assistant", whole[:11])
+    done = end(engine, replace(asked, messages=[*asked.messages, given], goes_on=True))
+    assert done.message.text == whole[11:]
+    assert engine.count(replace(asked, messages=[*asked.messages, given], goes_on=True)) == done.usage.prompt_tokens
+
+
 def test_a_prompt_that_does_not_fit(engine: RemoteEngine) -> None:
     with pytest.raises(ContextFull):
         end(engine, request(engine, "word " * 9000))

@@ -113,7 +113,7 @@ def chat(
         check_device(device)
     else:
         local = {"MODEL": model, "--ctx": ctx, "--memory": memory, "--kv": kv, "--cache": cache, "--draft": draft}
-        refuse_local("--endpoint", {**local, "--threads": threads, "--device": device, "--when-full": when_full})
+        refuse_local("--endpoint", {**local, "--threads": threads, "--device": device})
     is_conversation = prompt is None and not as_json and is_terminal()
     question = "" if is_conversation else read_question(prompt)
     if not is_conversation and not question.strip():

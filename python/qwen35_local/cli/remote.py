@@ -33,7 +33,7 @@ def open_remote(url: str, option: str, key_file: Path | None, model: str | None)
 
 def refuse_local(option: str, given: Mapping[str, Any]) -> None:
     """Options of a model on this machine, by name, as they were given or are by default. Raises InputError."""
-    named = [name for name, value in given.items() if value not in (None, 0, "auto", "stop")]
+    named = [name for name, value in given.items() if value not in (None, 0, "auto")]
     if named:
         raise InputError(f"{', '.join(named)}: of a model on this machine; leave it out with {option}.")
 

@@ -2,8 +2,32 @@
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from qwen35_local.chat.messages import Message
+from qwen35_local.engine.generation import REPLY_TOKENS
+from qwen35_local.engine.reply import Compacted, Request
+
+
+def compacted(
+    request: Request, count: Callable[[Request], int], context_tokens: int
+) -> tuple[Request, Compacted | None]:
+    """The request with as many messages as fit, where it allows fewer and has to. `count`: tokens of its prompt."""
+    if request.when_full != "compact":
+        return request, None
+    before = count(request)
+    room = min(request.max_tokens or REPLY_TOKENS, context_tokens // 4)
+    if before + room <= context_tokens:
+        return request, None
+
+    def count_of(messages: Sequence[Message]) -> int:
+        return count(replace(request, messages=messages))
+
+    # Half is left free, so that the next turns do not have to do this again.
+    messages, gone = shortened(request.messages, count_of, context_tokens // 2)
+    if not gone:
+        return request, None
+    return replace(request, messages=messages), Compacted(gone, before, count_of(messages))
 
 
 def shortened(

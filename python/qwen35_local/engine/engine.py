@@ -384,6 +384,10 @@ class Engine:
         """The tokens that a conversation stands for. Raises InputError when a message is not valid."""
         return self._prompts.of(request)
 
+    def count(self, request: Request) -> int:
+        """Tokens of a prompt, the opening of the reply among them. Raises what `encode` does."""
+        return len(self.encode(request).tokens)
+
     def _reuse(self, start: Start, evaluated: int) -> Reuse:
         difference = None
         if start.differs_at is not None:  # rows that are not tokens have no text

@@ -8,9 +8,8 @@ from qwen35_local.chat.messages import Message
 from qwen35_local.chat.template import Template
 from qwen35_local.engine.cache import Logits
 from qwen35_local.engine.cached_sequence import Start
-from qwen35_local.engine.compaction import shortened
+from qwen35_local.engine.compaction import compacted
 from qwen35_local.engine.encoding import Encoded, Vision, encode
-from qwen35_local.engine.generation import REPLY_TOKENS
 from qwen35_local.engine.reply import Compacted, ContextFull, Reply, Request, joined
 from qwen35_local.engine.reply_log import ReplyLog, Written
 from qwen35_local.errors import TemplateError
@@ -41,20 +40,8 @@ class Prompts:
 
     def fitting(self, request: Request, context_tokens: int) -> tuple[Encoded, Compacted | None]:
         """The prompt, of fewer messages where the request allows that and it has to be. Raises ContextFull too."""
+        request, dropped = compacted(request, lambda asked: len(self.of(asked).tokens), context_tokens)
         encoded = self.of(request)
-        before = len(encoded.tokens)
-        room = min(request.max_tokens or REPLY_TOKENS, context_tokens // 4)
-        dropped: Compacted | None = None
-        if request.when_full == "compact" and before + room > context_tokens:
-
-            def count(messages: Sequence[Message]) -> int:
-                return len(self.of(replace(request, messages=messages)).tokens)
-
-            # Half is left free, so that the next turns do not have to do this again.
-            messages, gone = shortened(request.messages, count, context_tokens // 2)
-            if gone:
-                encoded = self.of(replace(request, messages=messages))
-                dropped = Compacted(gone, before, len(encoded.tokens))
         check_room(encoded, context_tokens)
         return encoded, dropped
 

@@ -18,6 +18,11 @@ class Address:
         return self.url
 
     @property
+    def root(self) -> str:
+        """What the paths of a server's own API are put behind."""
+        return self.url.removesuffix("/v1")
+
+    @property
     def is_open_to_others(self) -> bool:
         """Whether what is sent there can be read on the way."""
         parts = urlsplit(self.url)

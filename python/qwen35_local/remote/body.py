@@ -26,11 +26,10 @@ def body(request: Request, model: RemoteModel, choice: int) -> dict[str, Any]:
     """`choice`: which of the replies. Raises InputError for what a remote engine cannot be asked."""
     built: dict[str, Any] = {
         "model": model.name,
-        "messages": [message_body(message) for message in request.messages],
         "stream": True,
         "stream_options": {"include_usage": True},
         **_sampling(request.sampling.of_choice(choice)),
-        **_tools(request.tools, request.tool_choice),
+        **conversation_body(request, model.kind),
     }
     if request.max_tokens:
         built["max_tokens"] = request.max_tokens
@@ -38,13 +37,25 @@ def body(request: Request, model: RemoteModel, choice: int) -> dict[str, Any]:
         built |= {"logprobs": True, "top_logprobs": request.logprobs}
     if request.output_format is not None:
         built |= format_body(request.output_format, model.kind)
-    switches = {"enable_thinking": request.thinking, "preserve_thinking": request.keep_thinking}
-    said = {name: value for name, value in switches.items() if value is not None}
-    if said:
-        built["chat_template_kwargs"] = said
     if request.thinking_tokens is not None and request.thinking is not False:
         built |= _budget(request.thinking_tokens, model.kind)
     return built
+
+
+def conversation_body(request: Request, kind: Kind) -> dict[str, Any]:
+    """What the template makes a prompt of. Raises InputError."""
+    built: dict[str, Any] = {
+        "messages": [message_body(message) for message in request.messages],
+        **_tools(request.tools, request.tool_choice),
+    }
+    switches = {"enable_thinking": request.thinking, "preserve_thinking": request.keep_thinking}
+    given = request.given
+    if given is not None:
+        switches["enable_thinking"] = False
+        built |= _going_on(kind)
+        built["messages"][-1] = _given(given.reasoning or "", given.text, kind)
+    said = {name: value for name, value in switches.items() if value is not None}
+    return {**built, "chat_template_kwargs": said} if said else built
 
 
 def answer_body(asked: dict[str, Any], thoughts: str, kind: Kind, max_tokens: int) -> dict[str, Any]:
@@ -56,15 +67,22 @@ def answer_body(asked: dict[str, Any], thoughts: str, kind: Kind, max_tokens: in
         built["max_tokens"] = max_tokens
     if kind == "other":
         return built
-    closed = (thoughts + CLOSING).strip()
+    last = _given((thoughts + CLOSING).strip(), "", kind)
+    return {**built, "messages": [*asked["messages"], last], **_going_on(kind)}
+
+
+def _going_on(kind: Kind) -> dict[str, Any]:
+    """The reply goes on from the last message. Raises InputError."""
+    if kind == "other":
+        raise InputError("this server is not known to go on from a text; llama.cpp's and vLLM are.")
+    return {"continue_final_message": "content" if kind == "llama.cpp" else True, "add_generation_prompt": False}
+
+
+def _given(thoughts: str, text: str, kind: Kind) -> dict[str, Any]:
+    """The last message, which a reply goes on from."""
     if kind == "llama.cpp":
-        last: dict[str, Any] = {"role": "assistant", "reasoning_content": closed, "content": ""}
-        how: Any = "content"
-    else:
-        last = {"role": "assistant", "content": f"<think>\n{closed}\n</think>\n\n"}
-        how = True
-    built["messages"] = [*asked["messages"], last]
-    return {**built, "continue_final_message": how, "add_generation_prompt": False}
+        return {"role": "assistant", "reasoning_content": thoughts, "content": text}
+    return {"role": "assistant", "content": (f"<think>\n{thoughts}\n</think>\n\n" if thoughts else "") + text}
 
 
 def message_body(message: Message) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import NoReturn
 from qwen35_local.chat.messages import Message
 from qwen35_local.chat.presets import Sampling, preset
 from qwen35_local.chat.wishes import OutputFormat
+from qwen35_local.engine.compaction import compacted
 from qwen35_local.engine.job import Failed, Job, Reading, Sink, Told
 from qwen35_local.engine.limits import Limits
 from qwen35_local.engine.reply import Completion, Done, Event, Reply, Request
@@ -22,6 +23,7 @@ from qwen35_local.remote.asking import Asking
 from qwen35_local.remote.background import Background
 from qwen35_local.remote.body import body, format_body
 from qwen35_local.remote.content import Habit
+from qwen35_local.remote.counting import count
 from qwen35_local.remote.http import Connection
 from qwen35_local.remote.server import Kind, choose
 from qwen35_local.remote.unknown import Elsewhere, UnknownTemplate, UnknownTokens, UnknownWeights
@@ -29,6 +31,8 @@ from qwen35_local.remote.writing import Writing
 
 LIMITS = Limits(parallel=256, queue=0)
 """Requests at a time; the server has a queue of its own."""
+
+_COUNTING_SECONDS = 30
 
 _VERSION = re.compile(r"qwen[-_]?(3\.[568])", re.IGNORECASE)
 _SMALL = re.compile(r"[-_](0\.8|2)b\b", re.IGNORECASE)
@@ -146,6 +150,15 @@ class RemoteEngine:
     def encode(self, request: Request) -> NoReturn:
         raise Unavailable(f"the tokens of a conversation are known to {self.where} alone; a reply tells their number.")
 
+    def count(self, request: Request) -> int:
+        """As `Engine.count`, where the server tells. Raises Unavailable, RemoteError, InputError, Busy."""
+        counting = self._background.start(count(self._connection, self._model, request, self.where))
+        try:
+            return counting.result(_COUNTING_SECONDS)
+        except TimeoutError:
+            counting.cancel()
+            raise RemoteError(f"{self.where} counted no tokens within {_COUNTING_SECONDS} seconds.") from None
+
     def close(self) -> None:
         """There is no idle work."""
 
@@ -158,8 +171,7 @@ class RemoteEngine:
     def _begin(self, asked: Request | Completion, job: Job) -> None:
         if isinstance(asked, Completion):
             raise Unavailable(f"{self.where} is asked for chats alone; a text cannot be continued there.")
-        if asked.when_full == "compact":
-            raise InputError(f"what fits the context is known to {self.where} alone; leave --when-full compact out.")
+        asked = self._fitting(asked, job)
         askings = [self._asking(asked, Reply(choice), job) for choice in range(asked.n)]
         with self._lock:
             if len(self._running) >= LIMITS.parallel:
@@ -167,8 +179,20 @@ class RemoteEngine:
             self._running.add(job)
         self._background.start(self._run(job, askings))
 
+    def _fitting(self, asked: Request, job: Job) -> Request:
+        """Without the oldest messages where they do not fit, and that is wished."""
+        if asked.when_full != "compact":
+            return asked
+        if not self.context_tokens:
+            raise InputError(f"{self.where} does not say how much fits its context; leave --when-full compact out.")
+        shorter, dropped = compacted(asked, self.count, self.context_tokens)
+        if dropped is not None:
+            job.sink(dropped)
+        return shorter
+
     def _asking(self, request: Request, reply: Reply, job: Job) -> Asking:
         thinks = self.thinks_by_default if request.thinking is None else request.thinking
+        thinks = thinks and not request.goes_on
         writing = Writing(request, reply, self._habit, self.where, thinks=thinks)
         asked = body(request, self._model, reply.choice)
         return Asking(self._connection, self.where, self._model.kind, asked, writing, job, lambda told: job.sink(told))

@@ -38,18 +38,17 @@ class Connection:
 
     async def read(self, path: str) -> Any:
         """The JSON that a GET answers. Raises RemoteError, InputError."""
-        async with self._answer("GET", path, None) as response:
-            data = await _bounded(response, _MOST_BYTES)
-        try:
-            return json_file.parse(data, f"{self._address}{path}", lone_surrogates=True)
-        except FormatError as error:
-            raise RemoteError(f"{error} Expected the address of a server of OpenAI's API.") from None
+        return await self._read("GET", self._address.url + path, None)
+
+    async def ask(self, path: str, body: Mapping[str, Any]) -> Any:
+        """The JSON that a POST answers, beside OpenAI's API. Raises RemoteError, InputError, Busy."""
+        return await self._read("POST", self._address.root + path, body)
 
     @asynccontextmanager
     async def stream(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[bytes]]:
         """The bytes that a POST answers, as they come. Leaving this closes the connection. Raises RemoteError,
         InputError, Busy."""
-        async with self._answer("POST", path, body) as response:
+        async with self._answer("POST", self._address.url + path, body) as response:
             kind = response.headers.get("content-type", "")
             if "text/event-stream" not in kind:
                 raise RemoteError(f"{self._address} answered with {kind[:80]!r}; expected a stream of events.")
@@ -59,6 +58,14 @@ class Connection:
         if self._client is not None:
             await self._client.aclose()
             self._client = None
+
+    async def _read(self, method: str, url: str, body: Mapping[str, Any] | None) -> Any:
+        async with self._answer(method, url, body) as response:
+            data = await _bounded(response, _MOST_BYTES)
+        try:
+            return json_file.parse(data, url, lone_surrogates=True)
+        except FormatError as error:
+            raise RemoteError(f"{error} Expected the address of a server of OpenAI's API.") from None
 
     async def _pieces(self, response: "Response") -> AsyncIterator[bytes]:
         import httpx2
@@ -70,10 +77,10 @@ class Connection:
             raise RemoteError(f"the connection to {self._address} broke off ({_words(error)}).") from None
 
     @asynccontextmanager
-    async def _answer(self, method: str, path: str, body: Mapping[str, Any] | None) -> AsyncIterator["Response"]:
+    async def _answer(self, method: str, url: str, body: Mapping[str, Any] | None) -> AsyncIterator["Response"]:
         async with AsyncExitStack() as held:
             for wait in (*_WAITS, None):
-                response = await self._tried(held, method, path, body, is_last=wait is None)
+                response = await self._tried(held, method, url, body, is_last=wait is None)
                 if response is not None and response.status_code == 200:
                     yield response
                     return
@@ -87,13 +94,13 @@ class Connection:
                 await asyncio.sleep(max(wait or 0, asked))
 
     async def _tried(
-        self, held: AsyncExitStack, method: str, path: str, body: Mapping[str, Any] | None, *, is_last: bool
+        self, held: AsyncExitStack, method: str, url: str, body: Mapping[str, Any] | None, *, is_last: bool
     ) -> "Response | None":
         """None where no answer came and it is worth another try. Raises RemoteError."""
         import httpx2
 
         try:
-            sent = self._opened().stream(method, self._address.url + path, json=body)
+            sent = self._opened().stream(method, url, json=body)
             return await held.enter_async_context(sent)
         except httpx2.ReadTimeout:
             raise RemoteError(f"{self._address} said nothing for {_SILENT_SECONDS:.0f} seconds.") from None

@@ -22,7 +22,7 @@ from qwen35_local.remote.words import WordLoops
 from qwen35_local.text.stop_strings import StopStrings
 
 GRACE_TOKENS = 64
-"""Beyond a budget, in which a server that keeps it itself writes its closing sentence."""
+"""Beyond a budget or a limit, in which a server that keeps it itself comes to its end."""
 
 
 class Writing:
@@ -43,7 +43,9 @@ class Writing:
         self._is_looping = False
         self._finish: str | None = None
         self._spent: list[Spent] = [Spent()]
+        # A server that was told the limit keeps it, and tells the usage behind that.
         self._limit = request.max_tokens or REPLY_TOKENS
+        self._cut_at = request.max_tokens + GRACE_TOKENS if request.max_tokens else REPLY_TOKENS
 
     @property
     def in_reasoning(self) -> bool:
@@ -150,7 +152,7 @@ class Writing:
             self._look_for_loop(event)
         if self._stops.found is not None:
             self.reason, self.reply.stop_string = "stop", self._stops.found
-        elif self.reply.n_tokens >= self._limit and self._finish is None:
+        elif self.reply.n_tokens >= self._cut_at and self._finish is None:
             self.reason = "length"
         elif self._is_looping and not self._was_thinking:
             self.reason = "loop"

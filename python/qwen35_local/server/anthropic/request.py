@@ -45,7 +45,7 @@ def count_tokens(body: Body, service: Service) -> bytes:
     `read_message` does."""
     body.need("model", TEXT)
     request, _ = _request(body, service, 0)
-    return encoded({"input_tokens": len(service.engine.encode(request).tokens)})
+    return encoded({"input_tokens": service.engine.count(request)})
 
 
 def _request(body: Body, service: Service, max_tokens: int) -> tuple[Request, bool]:

@@ -38,8 +38,7 @@ def routes(service: Service) -> list[Route]:
 
     def count(body: Body, service: Service) -> bytes:
         request = read_request(body, service, store).request
-        tokens = len(service.engine.encode(request).tokens)
-        return encoded({"object": "response.input_tokens", "input_tokens": tokens})
+        return encoded({"object": "response.input_tokens", "input_tokens": service.engine.count(request)})
 
     async def found(request: Request) -> Response:
         body = kept_for(request).body

@@ -47,9 +47,7 @@ def routes(service: Service) -> list[Route]:
 
 def _count(body: Body, service: Service) -> bytes:
     request = chat.read_request(body, service).request
-    return encoded(
-        {"object": "chat.completion.input_tokens", "input_tokens": len(service.engine.encode(request).tokens)}
-    )
+    return encoded({"object": "chat.completion.input_tokens", "input_tokens": service.engine.count(request)})
 
 
 async def _absent(request: Request) -> Response:
