@@ -58,8 +58,6 @@ inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z,
 
 inline void __syncthreads() { simt::block_wait(); }
 inline void __syncwarp(unsigned mask = ~0u) { simt::warp_wait(mask, simt::Wait::kSyncwarp, nullptr, nullptr); }
-inline void __threadfence() { simt::fence(); }
-inline void __threadfence_block() { simt::fence(); }
 
 namespace simt {
 
@@ -190,6 +188,14 @@ DEVICE void copy_async_commit() { simt::current->copies.commit(); }
 template <int kPending>
 DEVICE void copy_async_wait() {
   simt::current->copies.wait(kPending);
+}
+
+DEVICE unsigned arrive(unsigned* counter, unsigned count) {
+  unsigned before = __atomic_load_n(counter, __ATOMIC_RELAXED);
+  while (!__atomic_compare_exchange_n(counter, &before, before + 1 < count ? before + 1 : 0, true, __ATOMIC_ACQ_REL,
+                                      __ATOMIC_RELAXED)) {
+  }
+  return before;
 }
 
 DEVICE void prefetch_weights(const void*) {}

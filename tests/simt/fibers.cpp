@@ -44,7 +44,7 @@ struct Runner {
 thread_local std::unique_ptr<Runner> owner;
 thread_local Runner* runner = nullptr;
 
-char grid_fence, block_begin, grid_end;  // edges for ThreadSanitizer
+char block_begin, grid_end;  // edges for ThreadSanitizer
 char* barrier_edge() { return runner->shared.edges(); }
 char* warp_edge(unsigned warp) { return runner->shared.edges() + 1 + warp; }
 
@@ -230,11 +230,6 @@ void fail(const char* what) {
 unsigned char* dynamic_shared() { return runner->shared.dynamic(); }
 void* static_shared(const void* tag, std::size_t bytes) { return runner->shared.variable(tag, bytes); }
 bool is_shared(const void* at) { return runner->shared.holds(at); }
-
-void fence() {
-  acquire(&grid_fence);
-  release(&grid_fence);
-}
 
 void grid_dependency_passed() { current->has_seen_dependency = true; }
 

@@ -50,7 +50,6 @@ void block_wait();
 using Finish = void (*)(void* const (&places)[kWarp], unsigned mask);
 void warp_wait(unsigned mask, Wait what, void* place, Finish finish);
 
-void fence();                   // __threadfence: orders memory between blocks
 void grid_dependency_passed();  // this thread has waited for the kernel before
 
 unsigned char* dynamic_shared();  // the block's, filled with 0xa5 at its start

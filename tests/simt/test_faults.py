@@ -24,6 +24,7 @@ FAULTS = {
     "alignment": [("plain", ABORTED, "thread 0: cp.async: the source is not aligned")],
     "copy_in_flight": [("plain", ABORTED, "ends with asynchronous copies")],
     "between_blocks": [("tsan", TSAN, "data race")],
+    "arrival": [("tsan", TSAN, "data race")],
     "dependency": [("plain", ABORTED, "ends without grid_dependency_wait")],
 }
 

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.planted
 
 BARRIER = "__syncthreads();"
+ARRIVAL, COUNT_ALONE = "arrive(arrived, count)", "atomicAdd(arrived, 1u) % count"  # which orders nothing else
 ROWS, APPEND, ATTEND = (
     "tests/kernels/test_rows.py",
     "tests/kernels/test_norm_rope_append.py",
@@ -75,9 +76,11 @@ FAULTS = {
     "next_head": dropped("append.cuh", "__syncwarp();", "together", "tsan", after="  // the warp's next"),
     "new_key": dropped("attend_tile.cuh", BARRIER, "together", "tsan", before="x, width);\n  }\n  "),
     "softmax": dropped("attend_scores.cuh", BARRIER, "spans", "tsan", before="p[i];\n      }\n    }\n  }\n  "),
-    # Fences ahead of what the last block reads of the others.
-    "spans": dropped("attend.cuh", "__threadfence();", "spans", "tsan", after="\n  __syncthreads();"),
-    "chosen": dropped("matmul.cuh", "__threadfence();", "route", "tsan", after="\n  __syncthreads();"),
+    # From the other blocks of threads to the last one.
+    "spans": Fault("warp.cuh", ARRIVAL, COUNT_ALONE, "spans", "tsan"),
+    "chosen": Fault("warp.cuh", ARRIVAL, COUNT_ALONE, "route", "tsan"),
+    "before_arrival": dropped("warp.cuh", BARRIER, "spans", "tsan", after="\n  if (threadIdx.x == 0) is_last"),
+    "behind_arrival": dropped("warp.cuh", BARRIER, "route", "tsan", after="\n  return is_last != 0"),
 }
 
 Image = Callable[..., Path]

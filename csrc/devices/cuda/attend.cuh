@@ -189,19 +189,6 @@ DEVICE void finish(AttendRoom<kTiles>& room, const Partial<kTiles>& total, const
   }
 }
 
-// Whether this is the last block of its task to come here; all writes of the others are then seen.
-DEVICE bool arrives_last(unsigned* arrived, unsigned count, unsigned& is_last) {
-  __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    is_last = atomicAdd(arrived, 1u) + 1 == count ? 1 : 0;
-    if (is_last != 0) *arrived = 0;  // for the next launch
-    __threadfence();
-  }
-  __syncthreads();
-  return is_last != 0;
-}
-
 // norm_rope_append of the task's one row: angles for its queries, and the new key and value where this block reads
 // them.
 template <unsigned kTiles>

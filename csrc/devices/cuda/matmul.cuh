@@ -184,20 +184,6 @@ DEVICE Input normed_input(const NormArgs& norm) {
   return {{out, norm.cols, 1, norm.cols}, to, 0, 1};
 }
 
-// Whether this block of threads is the last of the grid to come here: then it sees what the others wrote before.
-DEVICE bool is_last_block(unsigned* arrived) {
-  SHARED(bool, is_last);
-  __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    is_last = atomicAdd(arrived, 1u) == gridDim.x - 1;
-    if (is_last) *arrived = 0;
-  }
-  __syncthreads();
-  __threadfence();
-  return is_last;
-}
-
 // A panel of one of several products, by its number among those of all.
 struct ProductPanel {
   const Product& product;
@@ -247,7 +233,8 @@ DEVICE void matmul_rows(const MatmulArgs& args) {
     if (kRows > 1 || panel >= args.panels) break;
     __syncthreads();  // the parts of the last panel have been read
   }
-  if (args.route.top_k == 0 || !is_last_block(args.arrived)) return;
+  SHARED(unsigned, is_last);
+  if (args.route.top_k == 0 || !arrives_last(args.arrived, gridDim.x, is_last)) return;
   for (unsigned row = warp_id(); row < args.route.logits.rows; row += kStrands) choose_experts(args.route, row);
 }
 

@@ -119,6 +119,17 @@ DEVICE void prefetch_weights(const void* from) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(from)));
 }
 
+// Raises a counter, which is 0 again after `count` times; returns the number before. Who finds it raised sees what each
+// thread that raised it had written or seen: a release and an acquire (PTX ISA, "Memory Consistency Model").
+DEVICE unsigned arrive(unsigned* counter, unsigned count) {
+  unsigned before;
+  asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
+               : "=r"(before)
+               : "l"(__cvta_generic_to_global(counter)), "r"(count - 1)
+               : "memory");
+  return before;
+}
+
 // Programmatic dependent launch: the kernel ahead has ended and its writes are seen; the kernel behind may begin. Every
 // thread waits before it reads or writes what another kernel writes or reads.
 DEVICE void grid_dependency_wait() {

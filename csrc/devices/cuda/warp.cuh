@@ -47,4 +47,15 @@ DEVICE T block_sum(T v, T (&parts)[kWarps]) {
   return sum;
 }
 
+// Whether this block of threads is the last of `count` to come here: the one way from block to block within a kernel.
+// What any thread of the others wrote before is then seen by all of this one's: a barrier orders it before the arrival
+// of that block's first thread, that one before the last arrival, and a barrier that one before all threads here.
+// `arrived` is 0 before and after; `is_last` is shared memory.
+DEVICE bool arrives_last(unsigned* arrived, unsigned count, unsigned& is_last) {
+  __syncthreads();
+  if (threadIdx.x == 0) is_last = arrive(arrived, count) == count - 1 ? 1 : 0;
+  __syncthreads();
+  return is_last != 0;
+}
+
 }  // namespace qwen35::cuda

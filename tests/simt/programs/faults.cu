@@ -125,20 +125,26 @@ KERNEL(copy_in_flight, 32)(FaultArgs args) {
   args.to[threadIdx.x] = args.from[threadIdx.x];
 }
 
-// The last block to arrive adds what the others wrote: right with a fence before the arrival, wrong where each block
-// adds to the sum as it comes.
+// The last block to arrive adds what the others wrote.
+DEVICE void add_at_last(const FaultArgs& args, bool is_ordered) {
+  args.to[1 + blockIdx.x] = args.from[blockIdx.x];
+  const unsigned before = is_ordered ? arrive(args.arrived, gridDim.x) : atomicAdd(args.arrived, 1u);
+  if (before != gridDim.x - 1) return;
+  args.to[0] = 0;
+  for (unsigned i = 0; i < gridDim.x; ++i) args.to[0] += args.to[1 + i];
+}
+// In the wrong version each block adds to the sum as it comes.
 KERNEL(between_blocks, 32)(FaultArgs args) {
   if (threadIdx.x) return;
   if (args.is_wrong) {
     args.to[0] = (blockIdx.x ? args.to[0] : 0.0f) + args.from[blockIdx.x];
-    return;
+  } else {
+    add_at_last(args, true);
   }
-  args.to[1 + blockIdx.x] = args.from[blockIdx.x];
-  __threadfence();
-  if (atomicAdd(args.arrived, 1u) != gridDim.x - 1) return;
-  __threadfence();
-  args.to[0] = 0;
-  for (unsigned i = 0; i < gridDim.x; ++i) args.to[0] += args.to[1 + i];
+}
+// An atomic operation alone orders nothing else.
+KERNEL(arrival, 32)(FaultArgs args) {
+  if (threadIdx.x == 0) add_at_last(args, !args.is_wrong);
 }
 
 KERNEL(dependency, 32)(FaultArgs args) {
@@ -192,6 +198,7 @@ const Fault kFaults[] = {
     FAULT(alignment, simt::over(1, 32, 512), 32, [](const float* from, unsigned i) { return double{from[4 * i]}; }),
     FAULT(copy_in_flight, simt::over(1, 32, 128), 32, same),
     FAULT(between_blocks, simt::over(5, 32), 1, [](const float* from, unsigned) { return sum_of(from, 0, 5); }),
+    FAULT(arrival, simt::over(5, 32), 1, [](const float* from, unsigned) { return sum_of(from, 0, 5); }),
     FAULT(dependency, programmatic(simt::over(1, 32)), 32, same),
 };
 

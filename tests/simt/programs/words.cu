@@ -103,6 +103,10 @@ KERNEL(maxima, 64)(WordsArgs args) {
   atomicMax(reinterpret_cast<unsigned*>(&args.to[1]), threadIdx.x * 0x03ffffffu);
 }
 
+KERNEL(arrivals, 1)(WordsArgs args) {
+  args.to[1 + blockIdx.x] = static_cast<int>(arrive(reinterpret_cast<unsigned*>(args.to), 3));
+}
+
 }  // namespace qwen35::cuda
 
 namespace {
@@ -206,6 +210,12 @@ bool maxima_hold() {
   return to[0] == -37 && unsigned(to[1]) == 63 * 0x03ffffffu;
 }
 
+bool arrivals_hold() {
+  std::vector<int> to(8);  // the counter, then what each block found
+  simt::run_kernel<arrivals>(WordsArgs{to.data(), nullptr}, simt::over(7, 1));
+  return to == std::vector{1, 0, 1, 2, 0, 1, 2, 0};
+}
+
 bool bits_hold() {
   bool holds = __dp4a(0x80ff7f01, 0x02030405, 10) == 10 + 5 + 127 * 4 - 3 - 128 * 2;
   holds = holds && __byte_perm(0x44332211u, 0x88776655u, 0x7053u) == 0x88116644u;
@@ -237,6 +247,7 @@ int main() {
       {"copies filled with zeros", filled_copies_hold},
       {"turns", turns_hold},
       {"maxima", maxima_hold},
+      {"arrivals", arrivals_hold},
       {"bits", bits_hold},
   });
 }
