@@ -218,3 +218,23 @@ def test_errors_are_of_the_types_that_the_client_knows(server: Served, client: A
         client.messages.create(**ASKED | {"messages": [{"role": "user", "content": "word " * 9000}]})
     with pytest.raises(anthropic.NotFoundError):
         client.messages.batches.list()
+
+
+def test_a_call_that_is_cut_is_the_last_block(client: Any) -> None:
+    """As the API documents it for max_tokens; the client reads what there is of the input."""
+    asked = CALL | {"thinking": {"type": "disabled"}, "tool_choice": {"type": "any"}}
+    whole = client.messages.create(**asked).usage.output_tokens
+    for max_tokens in range(whole - 6, whole - 3):
+        with client.messages.stream(**asked | {"max_tokens": max_tokens}) as stream:
+            message = stream.get_final_message()
+        assert message.stop_reason == "max_tokens" and len(message.content) == 1
+        if message.content[0].type == "tool_use":
+            assert "Rome".startswith(message.content[0].input.get("city", "").strip())
+
+
+def test_an_answer_that_was_begun(client: Any) -> None:
+    begun = [*ASKED["messages"], {"role": "assistant", "content": "The capital of"}]
+    with client.messages.stream(**ASKED | {"messages": begun}) as stream:
+        message = stream.get_final_message()
+    assert [block.type for block in message.content] == ["text"]
+    assert "Rome" in message.content[0].text and not message.content[0].text.startswith("The")
