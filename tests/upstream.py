@@ -39,11 +39,16 @@ def said(*texts: str) -> list[Piece]:
 
 
 def _counts(path: str, body: dict[str, Any]) -> dict[str, Any]:
-    """A token for each character, as vLLM tells it of messages, and llama.cpp of a text."""
+    """A token for each character, its code, as vLLM and llama.cpp tell of messages, texts and tokens."""
+    if path == "/detokenize":
+        text = "".join(map(chr, body["tokens"]))
+        return {"prompt": text, "content": text}
     if path == "/apply-template":
         return {"prompt": "".join(message["content"] for message in body["messages"])}
-    text = body["content"] if "content" in body else "".join(message["content"] for message in body["messages"])
-    return {"tokens": [1] * len(text), "count": len(text)}
+    text = body.get("content", body.get("prompt"))
+    if text is None:
+        text = "".join(message["content"] for message in body["messages"])
+    return {"tokens": [ord(letter) for letter in text], "count": len(text)}
 
 
 @dataclass
@@ -98,8 +103,8 @@ def upstream() -> Iterator[Upstream]:
     routes = [
         Route("/v1/models", fake.list_models),
         Route("/v1/chat/completions", fake.answer, methods=["POST"]),
-        Route("/tokenize", fake.count, methods=["POST"]),
-        Route("/apply-template", fake.count, methods=["POST"]),
+        Route("/v1/completions", fake.answer, methods=["POST"]),
+        *(Route(path, fake.count, methods=["POST"]) for path in ("/tokenize", "/detokenize", "/apply-template")),
     ]
     with socket.socket() as opened:
         opened.bind(("127.0.0.1", 0))

@@ -16,9 +16,10 @@ from upstream import until
 
 from qwen35_local import Model
 from qwen35_local.chat.messages import Message
+from qwen35_local.chat.presets import Sampling
 from qwen35_local.chat.wishes import OutputFormat, ToolChoice
 from qwen35_local.engine.job import Told
-from qwen35_local.engine.reply import ContextFull, Done, Request
+from qwen35_local.engine.reply import Completion, ContextFull, Done, Request
 from qwen35_local.remote.address import Address
 from qwen35_local.remote.engine import RemoteEngine
 
@@ -114,6 +115,22 @@ def test_thinking_that_is_ended_is_followed_by_an_answer(engine: RemoteEngine, b
     done = told[-1]
     assert isinstance(done, Done) and done.reason == "stop" and done.message.reasoning and done.message.text
     assert "</think>" not in done.message.text
+
+
+def test_a_plain_text_goes_on_as_here(engine: RemoteEngine) -> None:
+    with Model.from_file(context_tokens=4096, threads=1) as model:
+        tokens = model._engine.tokenizer.encode("The capital of France is")
+        assert engine.tokenizer.encode_prompt([("The capital of France is", True)]) == tokens
+        assert engine.tokenizer.decode(tokens) == "The capital of France is"
+        asked = Completion(tokens, Sampling(temperature=0), max_tokens=12)
+        *_, here = model._engine.complete(asked)
+    told: list[Told] = []
+    engine.submit(asked, told.append)
+    assert until(lambda: bool(told) and isinstance(told[-1], Done), 60)
+    there = told[-1]
+    assert isinstance(here, Done) and isinstance(there, Done)
+    assert (there.message.text, there.reason) == (here.message.text, here.reason)
+    assert there.usage.prompt_tokens == here.usage.prompt_tokens
 
 
 def test_it_counts_as_many_tokens_as_it_reads(engine: RemoteEngine) -> None:

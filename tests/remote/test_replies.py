@@ -241,7 +241,9 @@ def test_leaving_the_events_ends_the_reply(server: Upstream, engine: RemoteEngin
     assert until(lambda: server.left == 1)
 
 
-def test_what_needs_tokens_is_refused_in_a_line(engine: RemoteEngine) -> None:
+def test_what_needs_tokens_is_refused_in_a_line(server: Upstream) -> None:
+    server.models = {"data": [{"id": "m", "owned_by": "somebody"}]}
+    engine = RemoteEngine(Address(f"{server.url}/v1"))
     with pytest.raises(Unavailable, match="known to http://127"):
         engine.encode(Request(QUESTION, Sampling()))
     with pytest.raises(Unavailable, match="asked for chats alone"):

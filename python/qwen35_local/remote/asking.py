@@ -15,7 +15,6 @@ from qwen35_local.remote.server import Kind
 from qwen35_local.remote.sse import events
 from qwen35_local.remote.writing import Writing
 
-_PATH = "/chat/completions"
 _POLL_SECONDS = 0.05  # how soon a wish to end it is seen
 
 
@@ -79,7 +78,8 @@ class Asking:
         return task.result()
 
     async def _follow(self, body: dict[str, Any]) -> str | None:
-        async with self._connection.stream(_PATH, body) as pieces, aclosing(events(pieces, self._server)) as stream:
+        path = "/completions" if "prompt" in body else "/chat/completions"
+        async with self._connection.stream(path, body) as pieces, aclosing(events(pieces, self._server)) as stream:
             async for data in stream:
                 self._tell_all(self._writing.take(read_chunk(data, self._server)))
                 why = self._writing.why_to_answer()

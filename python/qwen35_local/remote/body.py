@@ -13,9 +13,10 @@ from qwen35_local.chat.messages import Media, Message, ToolCall
 from qwen35_local.chat.presets import Sampling
 from qwen35_local.chat.unfinished_call import json_text
 from qwen35_local.chat.wishes import OutputFormat, ToolChoice
-from qwen35_local.engine.reply import Request
+from qwen35_local.engine.generation import REPLY_TOKENS
+from qwen35_local.engine.reply import Completion, Request
 from qwen35_local.engine.thinking import CLOSING
-from qwen35_local.errors import InputError
+from qwen35_local.errors import InputError, Unavailable
 from qwen35_local.remote.server import Kind, RemoteModel
 
 _NEVER = -100.0
@@ -40,6 +41,24 @@ def body(request: Request, model: RemoteModel, choice: int) -> dict[str, Any]:
     if request.thinking_tokens is not None and request.thinking is not False:
         built |= _budget(request.thinking_tokens, model.kind)
     return built
+
+
+def completion_body(asked: Completion, model: RemoteModel, choice: int, server: str) -> dict[str, Any]:
+    """Of `/v1/completions`. Raises Unavailable, InputError for what a remote engine cannot be asked."""
+    if model.kind == "other":
+        raise Unavailable(f"{server} is asked for chats alone; a text cannot be continued there.")
+    if asked.logprobs is not None:
+        raise InputError(f"logprobs: {server} is not asked how likely plain text is; leave them out.")
+    longest = model.context_tokens - len(asked.tokens) if model.context_tokens else REPLY_TOKENS
+    return {
+        "model": model.name,
+        "prompt": [*asked.tokens],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "max_tokens": asked.max_tokens or max(1, min(REPLY_TOKENS, longest)),  # vLLM's default is 16
+        **_sampling(asked.sampling.of_choice(choice)),
+        **({} if asked.output_format is None else format_body(asked.output_format, model.kind)),
+    }
 
 
 def conversation_body(request: Request, kind: Kind) -> dict[str, Any]:

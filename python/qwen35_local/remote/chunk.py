@@ -1,4 +1,4 @@
-"""One event of a streamed chat completion, read with suspicion."""
+"""One event of a streamed chat completion, or of one of plain text, read with suspicion."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ def _chunk(event: Fields) -> Chunk:
     reasoning = delta.find("reasoning_content", TEXT) or delta.find("reasoning", TEXT, "")
     return Chunk(
         reasoning=reasoning,
-        text=delta.find("content", TEXT, "") + delta.find("refusal", TEXT, ""),
+        text=delta.find("content", TEXT, "") + delta.find("refusal", TEXT, "") + choice.find("text", TEXT, ""),
         calls=tuple(map(_call, delta.find("tool_calls", OBJECTS, []))),
         logprobs=_logprobs(choice),
         finish=choice.find("finish_reason", TEXT),

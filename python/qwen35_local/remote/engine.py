@@ -4,9 +4,9 @@ import asyncio
 import queue
 import re
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from hashlib import sha256
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from qwen35_local.chat.messages import Message
 from qwen35_local.chat.presets import Sampling, preset
@@ -21,18 +21,20 @@ from qwen35_local.progress import Progress
 from qwen35_local.remote.address import Address
 from qwen35_local.remote.asking import Asking
 from qwen35_local.remote.background import Background
-from qwen35_local.remote.body import body, format_body
+from qwen35_local.remote.body import body, completion_body, format_body
 from qwen35_local.remote.content import Habit
 from qwen35_local.remote.counting import count
 from qwen35_local.remote.http import Connection
 from qwen35_local.remote.server import Kind, choose
+from qwen35_local.remote.tokens import RemoteTokens
 from qwen35_local.remote.unknown import Elsewhere, UnknownTemplate, UnknownTokens, UnknownWeights
 from qwen35_local.remote.writing import Writing
 
 LIMITS = Limits(parallel=256, queue=0)
 """Requests at a time; the server has a queue of its own."""
 
-_COUNTING_SECONDS = 30
+_ANSWER_SECONDS = 30
+"""Of a question that needs no model."""
 
 _VERSION = re.compile(r"qwen[-_]?(3\.[568])", re.IGNORECASE)
 _SMALL = re.compile(r"[-_](0\.8|2)b\b", re.IGNORECASE)
@@ -43,6 +45,14 @@ def version_of(name: str) -> str:
     found = _VERSION.search(name)
     version = f"qwen{found[1]}" if found else "qwen3.5"
     return "qwen3.5-small" if version == "qwen3.5" and _SMALL.search(name) else version
+
+
+T = TypeVar("T")
+
+
+def job_sink(job: Job) -> Callable[[Event], None]:
+    """To wherever the job tells at that time."""
+    return lambda told: job.sink(told)
 
 
 class RemoteForms:
@@ -74,7 +84,7 @@ class RemoteEngine:
         self.name = self._model.name
         self.identity = sha256(f"{self.where}\0{self.name}".encode()).hexdigest()
         self.reply_log = ReplyLog()
-        self.tokenizer = UnknownTokens(self.where)
+        self.tokenizer = self._tokens()
         self.template = UnknownTemplate(self.where)
         self.model = UnknownWeights(self.where)
         self.forms = RemoteForms(self._model.kind)
@@ -152,12 +162,21 @@ class RemoteEngine:
 
     def count(self, request: Request) -> int:
         """As `Engine.count`, where the server tells. Raises Unavailable, RemoteError, InputError, Busy."""
-        counting = self._background.start(count(self._connection, self._model, request, self.where))
+        return self._waited(count(self._connection, self._model, request, self.where))
+
+    def _tokens(self) -> UnknownTokens:
+        if self._model.kind == "other":
+            return UnknownTokens(self.where)
+        return RemoteTokens(self.where, self._model, lambda path, body: self._waited(self._connection.ask(path, body)))
+
+    def _waited(self, asking: Coroutine[Any, Any, T]) -> T:
+        """Of a small question. Raises RemoteError."""
+        asked = self._background.start(asking)
         try:
-            return counting.result(_COUNTING_SECONDS)
+            return asked.result(_ANSWER_SECONDS)
         except TimeoutError:
-            counting.cancel()
-            raise RemoteError(f"{self.where} counted no tokens within {_COUNTING_SECONDS} seconds.") from None
+            asked.cancel()
+            raise RemoteError(f"{self.where} did not answer within {_ANSWER_SECONDS} seconds.") from None
 
     def close(self) -> None:
         """There is no idle work."""
@@ -169,9 +188,8 @@ class RemoteEngine:
         """The server keeps what it has read, if it does."""
 
     def _begin(self, asked: Request | Completion, job: Job) -> None:
-        if isinstance(asked, Completion):
-            raise Unavailable(f"{self.where} is asked for chats alone; a text cannot be continued there.")
-        asked = self._fitting(asked, job)
+        if isinstance(asked, Request):
+            asked = self._fitting(asked, job)
         askings = [self._asking(asked, Reply(choice), job) for choice in range(asked.n)]
         with self._lock:
             if len(self._running) >= LIMITS.parallel:
@@ -190,12 +208,16 @@ class RemoteEngine:
             job.sink(dropped)
         return shorter
 
-    def _asking(self, request: Request, reply: Reply, job: Job) -> Asking:
+    def _asking(self, request: Request | Completion, reply: Reply, job: Job) -> Asking:
+        if isinstance(request, Completion):
+            asked = completion_body(request, self._model, reply.choice, self.where)
+            writing = Writing.of_text(request, reply, self._habit, self.where)
+            return Asking(self._connection, self.where, self._model.kind, asked, writing, job, job_sink(job))
         thinks = self.thinks_by_default if request.thinking is None else request.thinking
         thinks = thinks and not request.goes_on
         writing = Writing(request, reply, self._habit, self.where, thinks=thinks)
         asked = body(request, self._model, reply.choice)
-        return Asking(self._connection, self.where, self._model.kind, asked, writing, job, lambda told: job.sink(told))
+        return Asking(self._connection, self.where, self._model.kind, asked, writing, job, job_sink(job))
 
     async def _run(self, job: Job, askings: Sequence[Asking]) -> None:
         """The replies side by side; the first that fails ends the others."""

@@ -12,7 +12,7 @@ from qwen35_local.chat import events
 from qwen35_local.chat.events import ReasoningDelta, TextDelta
 from qwen35_local.engine.generation import REPLY_TOKENS
 from qwen35_local.engine.loops import WITH_ANSWER, WITH_DATA, WITH_THINKING
-from qwen35_local.engine.reply import Done, Event, Logprobs, Reason, Reply, Request, Reuse
+from qwen35_local.engine.reply import Completion, Done, Event, Logprobs, Reason, Reply, Request, Reuse
 from qwen35_local.engine.thinking import ANSWER_TOKENS
 from qwen35_local.errors import RemoteError
 from qwen35_local.remote.calls import CallReader
@@ -46,6 +46,16 @@ class Writing:
         # A server that was told the limit keeps it, and tells the usage behind that.
         self._limit = request.max_tokens or REPLY_TOKENS
         self._cut_at = request.max_tokens + GRACE_TOKENS if request.max_tokens else REPLY_TOKENS
+
+    @classmethod
+    def of_text(cls, asked: Completion, reply: Reply, habit: Habit, server: str) -> "Writing":
+        """What goes on from a text that is no conversation, all of it as text."""
+        request = Request(
+            (), asked.sampling, max_tokens=asked.max_tokens, stop=asked.stop, breaks_loops=asked.breaks_loops
+        )
+        writing = cls(request, reply, habit, server, thinks=False)
+        writing._content.leave_text()
+        return writing
 
     @property
     def in_reasoning(self) -> bool:
