@@ -63,8 +63,8 @@ RUN = {
     "python -m models.demo.training.acceptance FILE.gguf": (
         "python -m models.demo.training.acceptance {demo} --skill story --count 1"
     ),
-    "python -m models.demo.training.evaluate FILE.gguf --count 100": (
-        "python -m models.demo.training.evaluate {demo} --count 1"
+    "python -m models.demo.training.evaluate BF16.gguf --versus Q4_K_M.gguf --count 400": (
+        "python -m models.demo.training.evaluate {demo} --versus {demo} --count 1"
     ),
 }
 # Printed with what they print, which is compared.

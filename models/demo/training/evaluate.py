@@ -1,7 +1,8 @@
 """Held-out accuracy per skill: `python -m models.demo.training.evaluate CHECKPOINT_OR_GGUF`.
 
 A checkpoint folder runs in torch, a GGUF in the project's runtime with the tokenizer of the checkpoint beside this
-file.
+file. `--versus OTHER` gives the same prompts to another model, and tells in which rows chance does not explain that one
+of the two is right more often (pairs.py).
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from tokenizers import Tokenizer
 
 from .data import EVALUATED, held_out_prompts, set_thinking, with_system
 from .generate import Generator, Runtime
+from .pairs import LEVEL, Pairs, pairs, significant
 from .skills.core import Exchange
 from .text import encode, render
 
@@ -25,14 +28,33 @@ TOKENIZER = Path(__file__).parents[1] / "checkpoint/tokenizer.json"
 QUICK = ["chat", "facts", "recall", "find code", "json", "tool call", "addition", "sorting"]
 
 
+MODES = {True: "thinking", False: "direct"}
+
+
 @dataclass(frozen=True)
 class Score:
-    """Accuracy of one skill in one mode."""
+    """One skill in one mode: which prompts a model answered rightly, and another one, if there is another."""
 
     skill: str
     thinking: bool
-    prompts: int
-    accuracy: float
+    right: list[bool]
+    other: list[bool] | None = None
+
+    @property
+    def pairs(self) -> Pairs | None:
+        return None if self.other is None else pairs(self.right, self.other)
+
+    def to_json(self) -> dict[str, Any]:
+        of = {"skill": self.skill, "thinking": self.thinking, "prompts": len(self.right)}
+        of["accuracy"] = accuracy(self.right)
+        if self.other is None or self.pairs is None:
+            return of
+        differ = {"only_first": self.pairs.first, "only_other": self.pairs.other, "p": self.pairs.p}
+        return of | {"other_accuracy": accuracy(self.other)} | differ
+
+
+def accuracy(right: list[bool]) -> float:
+    return sum(right) / max(1, len(right))
 
 
 def prompt_text(exchange: Exchange, thinking: bool) -> str:
@@ -72,23 +94,22 @@ def correct(exchange: Exchange, reply: str, thinking: bool) -> bool:
     return re.search(rf"(?<!\w){re.escape(exchange.expect)}(?!\w)", answer, re.I) is not None
 
 
-def score(
+def right_replies(
     model: Generator, tokenizer: Tokenizer, skill: str, count: int, thinking: bool, failures: list[str] | None = None
-) -> Score:
-    """Greedy accuracy on `count` held-out prompts; wrong replies are appended to `failures`."""
+) -> list[bool]:
+    """Whether each greedy reply to `count` held-out prompts is right; wrong ones are appended to `failures`."""
     exchanges = held_out_prompts(skill, count)
     prompts = [prompt_text(exchange, thinking) for exchange in exchanges]
     replies = [
         tokenizer.decode(ids, skip_special_tokens=True)
         for ids in model.generate([encode(tokenizer, prompt) for prompt in prompts], MAX_TOKENS)
     ]
-    right = 0
+    right = []
     for exchange, prompt, reply in zip(exchanges, prompts, replies, strict=True):
-        good = correct(exchange, reply, thinking)
-        right += good
-        if not good and failures is not None:
+        right.append(correct(exchange, reply, thinking))
+        if not right[-1] and failures is not None:
             failures.append(f"[{skill}] ...{prompt[-160:]!r}\n    wanted {exchange.expect!r}\n    got    {reply!r}")
-    return Score(skill, thinking, len(exchanges), right / max(1, len(exchanges)))
+    return right
 
 
 def summary(model: Generator, tokenizer: Tokenizer, count: int) -> str:
@@ -101,17 +122,45 @@ def summary(model: Generator, tokenizer: Tokenizer, count: int) -> str:
     return "held-out: " + "  ".join(f"{skill} {n}/{count}" for skill, n in right.items())
 
 
-def table(scores: list[Score]) -> str:
-    """A Markdown table: one row per skill, both modes."""
-    lines = ["| skill | prompts | thinking | direct |", "|---|---:|---:|---:|"]
-    for skill in dict.fromkeys(s.skill for s in scores):
-        both = {s.thinking: s for s in scores if s.skill == skill}
-        shown = [f"{both[mode].accuracy:.1%}" if mode in both else "" for mode in (True, False)]
-        lines.append(f"| {skill} | {next(iter(both.values())).prompts} | {shown[0]} | {shown[1]} |")
-    return "\n".join(lines)
+def heading(modes: Sequence[bool], *, is_paired: bool) -> str:
+    """Of the Markdown table that `row` makes the rows of."""
+    columns = ["{}: first", "{}: other", "{}: only first / only other"] if is_paired else ["{}"]
+    named = [column.format(MODES[mode]) for mode in modes for column in columns]
+    return f"| skill | prompts | {' | '.join(named)} |\n|---|---:|{'---:|' * len(named)}"
 
 
-def load(path: Path, tokenizer_path: Path) -> tuple[Generator, Tokenizer]:
+def row(skill: str, scores: list[Score]) -> str:
+    """A skill, each mode in turn."""
+    cells = [skill, str(len(scores[0].right))]
+    for score in scores:
+        cells.append(f"{accuracy(score.right):.1%}")
+        if score.other is not None and score.pairs is not None:
+            cells += [f"{accuracy(score.other):.1%}", f"{score.pairs.first} / {score.pairs.other}"]
+    return f"| {' | '.join(cells)} |"
+
+
+def verdict(scores: list[Score]) -> str:
+    """Of a table of pairs: where the two models differ by more than chance, and all rows together. The modes of a
+    prompt are one question, which counts once for the model that has more of them right."""
+    paired = [(score, score.pairs, score.other) for score in scores if score.pairs is not None and score.other]
+    differing = [
+        f"{score.skill} ({MODES[score.thinking]}), {found.first} / {found.other}, p = {found.p:.2g}"
+        for (score, found, _), is_real in zip(paired, significant([found.p for _, found, _ in paired]), strict=True)
+        if is_real
+    ]
+    first, other = list[int](), list[int]()
+    for skill in dict.fromkeys(score.skill for score, _, _ in paired):
+        first += map(sum, zip(*(score.right for score, _, _ in paired if score.skill == skill), strict=True))
+        other += map(sum, zip(*(answers for score, _, answers in paired if score.skill == skill), strict=True))
+    every, least = pairs(first, other), min(found.p for _, found, _ in paired)
+    return (
+        f"rows that differ, of {len(paired)}, at {LEVEL:.0%} by Holm: {'; '.join(differing) or 'none'} (least p of one "
+        f"row: {least:.2g})\nprompts of all rows: first better {every.first}, other better {every.other}, "
+        f"p = {every.p:.2g}"
+    )
+
+
+def load(path: Path, tokenizer_path: Path, threads: int = 0) -> tuple[Generator, Tokenizer]:
     """The model behind a checkpoint folder or a GGUF file."""
     if path.is_dir():
         from .torch_generate import Torch
@@ -120,28 +169,38 @@ def load(path: Path, tokenizer_path: Path) -> tuple[Generator, Tokenizer]:
         network, tokenizer = read(path)
         return Torch(network, tokenizer), tokenizer
     tokenizer = Tokenizer.from_file(str(tokenizer_path))
-    return Runtime(path, tokenizer), tokenizer
+    return Runtime(path, tokenizer, threads=threads), tokenizer
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Held-out accuracy of the demo model.")
     parser.add_argument("path", type=Path, help="checkpoint folder or GGUF file")
+    parser.add_argument("--versus", type=Path, metavar="OTHER", help="another one, given the same prompts")
     parser.add_argument("--tokenizer", type=Path, default=TOKENIZER, help="tokenizer.json for a GGUF")
     parser.add_argument("--skill", action="append", choices=sorted(EVALUATED), help="only these skills")
     parser.add_argument("--count", type=int, default=100, help="prompts per skill and mode")
     parser.add_argument("--mode", choices=["both", "thinking", "direct"], default="both")
+    parser.add_argument("--threads", type=int, default=0, help="for a GGUF; 0: all")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--failures", action="store_true", help="print wrong replies")
     options = parser.parse_args()
-    model, tokenizer = load(options.path, options.tokenizer)
+    paths = [options.path] if options.versus is None else [options.path, options.versus]
+    models = [load(path, options.tokenizer, options.threads) for path in paths]
     modes = {"both": (True, False), "thinking": (True,), "direct": (False,)}[options.mode]
     failures: list[str] = []
-    scores = [
-        score(model, tokenizer, skill, options.count, mode, failures)
-        for skill in options.skill or EVALUATED
-        for mode in modes
-    ]
-    print(json.dumps([asdict(s) for s in scores], indent=2) if options.json else table(scores))
+    scores: list[Score] = []
+    if not options.json:
+        print(heading(modes, is_paired=len(models) > 1), flush=True)
+    for skill in options.skill or EVALUATED:
+        for mode in modes:
+            right = [right_replies(*model, skill, options.count, mode, failures) for model in models]
+            scores.append(Score(skill, mode, *right))
+        if not options.json:
+            print(row(skill, scores[-len(modes) :]), flush=True)
+    if options.json:
+        print(json.dumps([score.to_json() for score in scores], indent=2))
+    elif len(models) > 1:
+        print(verdict(scores))
     if options.failures:
         print("\n".join(failures))
 

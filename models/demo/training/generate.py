@@ -17,11 +17,11 @@ class Generator(Protocol):
 class Runtime:
     """A GGUF in the project's runtime, one sequence at a time."""
 
-    def __init__(self, path: Path, tokenizer: Tokenizer, device: str = "cpu") -> None:
+    def __init__(self, path: Path, tokenizer: Tokenizer, device: str = "cpu", threads: int = 0) -> None:
         from qwen35_local import _core
 
         self.core = _core
-        self.model = _core.Model(path, device=device)
+        self.model = _core.Model(path, device=device, threads=threads)
         self.stops = {tokenizer.token_to_id("<|im_end|>"), tokenizer.token_to_id("<|endoftext|>")}
         self.used = self.model.n_tokens_used
 
