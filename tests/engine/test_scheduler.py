@@ -15,12 +15,12 @@ import pytest
 from qwen35_local import _core
 from qwen35_local.chat.messages import Message
 from qwen35_local.chat.presets import Sampling
-from qwen35_local.engine.cached_sequence import Part, evaluate
+from qwen35_local.engine.cached_sequence import CachedSequence, Part, evaluate
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.job import Failed, Job, Reading, Told
 from qwen35_local.engine.limits import Limits
 from qwen35_local.engine.pace import LEAST_ROWS, Pace
-from qwen35_local.engine.reply import Done, Request
+from qwen35_local.engine.reply import Completion, Done, Logprobs, Request
 from qwen35_local.engine.task import Task
 from qwen35_local.errors import Busy, InputError, OutOfMemory
 
@@ -431,6 +431,32 @@ def test_a_pass_that_ends_a_prompt_is_for_prompts_alone(demo: _core.Model, share
     assert (True, True, True) in passes or share == 1.0
     held_up = [some_write and not take_part for some_write, take_part, _ in passes]
     assert not any(one and next_one for one, next_one in pairwise(held_up))
+
+
+def test_a_first_token_does_not_wait_for_a_snapshot(demo: _core.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is left before the next pass all the same."""
+    order: list[str] = []
+    checkpoint, told = CachedSequence.checkpoint, Client.__call__
+
+    def noted_checkpoint(self: CachedSequence, label: str) -> None:
+        order.append("snapshot")
+        checkpoint(self, label)
+
+    def noted_told(self: Client, what: Told) -> None:
+        order.extend(["token"] * isinstance(what, Logprobs))
+        told(self, what)
+
+    monkeypatch.setattr(CachedSequence, "checkpoint", noted_checkpoint)
+    monkeypatch.setattr(Client, "__call__", noted_told)
+    engine = Engine(demo, limits=Limits(parallel=2))
+    prompt = engine.tokenizer.encode("The capital of Italy is")
+    asked = Completion(prompt, never_ends(engine), max_tokens=3, logprobs=0)
+    client = Client()
+    engine.submit(asked, client)
+    assert client.done.reason == "length"
+    assert order[:4] == ["token", "snapshot", "token", "token"]
+    [entry] = engine.cache
+    assert entry.keys.tolist() == prompt and entry.logits is not None
 
 
 @pytest.mark.parametrize("seed", range(3))

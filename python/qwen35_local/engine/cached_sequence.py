@@ -200,16 +200,19 @@ class CachedSequence:
         self._is_whole = True
 
     def took(self, result: _core.StepResult) -> None:
-        """The end of a pass with `next_part`. Raises what ended it."""
+        """The end of a pass with `next_part`; then `leave_snapshot`. Raises what ended it."""
         if result.error is not None:
             self._is_whole = isinstance(result.error, Cancelled)  # only that leaves a sequence that can go on
             raise result.error
         self._is_whole = True
-        at = len(self._sequence)
         if self._score is not None:
-            self._score(at - result.evaluated, result.logits)
-        if at == len(self._goal) and self._wants_logits:
+            self._score(len(self._sequence) - result.evaluated, result.logits)
+        if self.is_there and self._wants_logits:
             self.logits = result.logits[-1] if self._score is None else result.logits[-1].copy()
+
+    def leave_snapshot(self) -> None:
+        """Before the next pass: of this place, if it is one that leaves one. It may take as long as a short pass."""
+        at = len(self._sequence)
         if at in self._checkpoints or at == self._last_checkpoint + self.checkpoint_tokens:
             self.checkpoint(self._checkpoints.get(at) or f"{at:,} tokens into the prompt")
             self._last_checkpoint = at
@@ -253,6 +256,7 @@ class CachedSequence:
         while not self.is_there:
             part = self.next_part(self.chunk_tokens)
             self.took(self._sequence.step(part.rows.tokens, inputs=part.rows.inputs, logits=part.logits))
+            self.leave_snapshot()
         return self.taken_logits()
 
     def checkpoint(self, label: str) -> None:

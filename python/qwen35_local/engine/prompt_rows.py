@@ -4,6 +4,7 @@ others; those first that have least left."""
 from collections.abc import Iterable, Sequence
 
 from qwen35_local.engine.cached_sequence import CachedSequence, Part
+from qwen35_local.engine.pace import Pace
 from qwen35_local.engine.task import Task
 
 Reading = tuple[Task, CachedSequence]
@@ -26,14 +27,12 @@ def take_parts(reading: Sequence[Reading], room: int) -> list[tuple[Task, Part]]
     return parts
 
 
-def ends_one(reading: Sequence[Reading], room: int) -> bool:
-    """Whether `room` rows take one of them to its end."""
-    return bool(reading) and _rest(reading[0][1]) <= room // len(reading)
-
-
-def wanted(reading: Sequence[Reading], room: int) -> int:
-    """How many of `room` rows there is use for."""
-    return min(room, sum(_rest(slot) for _, slot in reading))
+def may_hold_up(reading: Sequence[Reading], pace: Pace, most: int) -> bool:
+    """Whether a pass of `most` rows is for prompts alone since it ends one, whose reply begins the sooner; replies that
+    are written have their next token when they were promised one all the same."""
+    room = pace.prompt_rows(most, beside_replies=True)
+    rests = [_rest(slot) for _, slot in reading]
+    return bool(rests) and rests[0] <= room // len(rests) and pace.may_hold_up(min(room, sum(rests)))
 
 
 def _rest(slot: CachedSequence) -> int:

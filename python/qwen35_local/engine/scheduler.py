@@ -8,9 +8,10 @@ snapshot it went on from.
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from qwen35_local import _core
 from qwen35_local.engine import prompt_rows
 from qwen35_local.engine.cache import PrefixCache, common_prefix
 from qwen35_local.engine.cached_sequence import CachedSequence, Evaluate, Start
@@ -19,7 +20,6 @@ from qwen35_local.engine.job import Failed
 from qwen35_local.engine.limits import Limits
 from qwen35_local.engine.live import Live
 from qwen35_local.engine.pace import Pace
-from qwen35_local.engine.prompt_rows import Reading
 from qwen35_local.engine.reply import Reuse
 from qwen35_local.engine.task import Task
 from qwen35_local.engine.turns import T, Turns
@@ -229,7 +229,7 @@ class Scheduler:
     def _pass(self) -> None:
         prompts = prompt_rows.being_read(self._running)
         writers = [task for task in self._running if not task.is_reading]
-        holds_up = self._holds_up(writers, prompts)
+        holds_up = bool(writers) and prompt_rows.may_hold_up(prompts, self._pace, self._live.model.pass_rows)
         if holds_up:
             writers = []
         lines = [line for task in writers for line in task.lines]
@@ -258,21 +258,20 @@ class Scheduler:
             n_drawn = sum(len(result.sampled) for result in found)
             self._drafting.took(lines, n_writing, timed.seconds + (time.monotonic() - ended) / max(n_drawn, 1))
         for task, _ in reading:
-            result = next(results)
             with self._failing(task):
-                assert task.slot is not None
-                task.slot.took(result)
-                task.tell_reading()
-                if task.slot.is_there:
-                    self._end_reading(task)
+                self._took_prompt(task, next(results))
 
-    def _holds_up(self, writers: Sequence[Task], prompts: Sequence[Reading]) -> bool:
-        """Whether a pass is for prompts alone since it ends one, whose reply begins the sooner; those that write have
-        their next token when they were promised one all the same."""
-        if not writers:
-            return False
-        room = self._pace.prompt_rows(self._live.model.pass_rows, beside_replies=True)
-        return prompt_rows.ends_one(prompts, room) and self._pace.may_hold_up(prompt_rows.wanted(prompts, room))
+    def _took_prompt(self, task: Task, result: _core.StepResult) -> None:
+        """Some rows of its prompt. First tokens do not wait for the snapshot that the end of the prompt leaves."""
+        slot = task.slot
+        assert slot is not None
+        slot.took(result)
+        task.tell_reading()
+        if slot.is_there:
+            self._end_reading(task)
+            task.begin_replies(self._live.model)
+        slot.leave_snapshot()
+        self._release_if_over(task)
 
     def _idle_pass(self, task: Task) -> None:
         try:
@@ -285,6 +284,7 @@ class Scheduler:
             if not task.slot.is_there:
                 part = task.slot.next_part(IDLE_CHUNK_TOKENS)
                 task.slot.took(self._evaluate(self._live.model, [part])[0])
+                task.slot.leave_snapshot()
                 self.idle_tokens += len(part.rows)
             if task.slot.is_there:
                 self.idle = None
