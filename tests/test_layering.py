@@ -232,3 +232,9 @@ def test_each_library_has_one_layer() -> None:
 def test_library_is_imported_in_one_module(library: str) -> None:
     users = [path for path, _ in python_files() if any(n.split(".")[0] == library for n in imported(path))]
     assert len(users) == 1, users
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """pytest imports them by it, and refuses the second one."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(set(names)) == sorted(names)
