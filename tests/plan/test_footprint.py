@@ -133,8 +133,9 @@ def test_every_type_is_held_as_the_device_holds_it(tmp_path: Path, dtype: str) -
 def test_weights_are_what_the_core_holds(tmp_path: Path, preset: str, config: ModelConfig) -> None:
     made = of_config("tiny", config, preset)
     made.write_header(tmp_path / "header.gguf")
+    drafting = _core.Model(tmp_path / "header.gguf", device=DEVICE, tensors=made.pattern, drafts=1)
+    assert held(config, made.tensors) == {weight.name: weight.n_bytes for weight in drafting.weights}
     model = _core.Model(tmp_path / "header.gguf", device=DEVICE, tensors=made.pattern)
-    assert held(config, made.tensors) == {weight.name: weight.n_bytes for weight in model.weights}
     found = footprint(config, preset).memory(256, "f16")
     assert found.weights + found.mtp == model.weight_bytes
     sequence = _core.Sequence(model)

@@ -22,7 +22,7 @@ LONG = {
     "messages": [{"role": "user", "content": "Tell me a story."}],
     "temperature": 1,
     "logit_bias": {},
-    "max_tokens": 3000,
+    "max_tokens": 100_000,
     "ignore_eos": False,
 }
 
