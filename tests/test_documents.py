@@ -93,7 +93,7 @@ NOT_RUN = {
     "qwen35 bench --synthetic 2b --type Q4_0 -p 512 -n 64 -d 0 --batch 1,4 -r 5 --against llama-bench": LLAMA,
     "qwen35 bench --synthetic 0.8b --type Q8_0 -p 512 -n 32 -d 0 --batch 1 -r 2 --against llama-bench": LLAMA,
     "qwen35 bench --synthetic 0.8b --type Q4_0 -p 0 -n 64 -d 0 --batch 1,4,16 -t 1": "takes minutes",
-    "qwen35 bench --synthetic 0.8b --type Q4_0 -p 0 -n 96 -d 0 --batch 0 -r 5 --draft 0,0.5,0.7,0.9": "takes minutes",
+    "qwen35 bench --synthetic 0.8b --type Q4_0 -p 0 -n 96 -d 0 --batch 1 -r 5 --draft 0,0.5,0.7,0.9": "takes minutes",
     "qwen35 bench -p 0 -n 8 -d 0 --batch 1 -r 3 --draft skills -t 1": "takes minutes",
     "python -m models.demo.training.train --minutes 113 --out runs/one": "trains for two hours",
     "python -m models.demo.training.corpus FOLDER IDS": "reads packages of Debian; tests/models/demo/test_corpus.py",
