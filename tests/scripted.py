@@ -26,7 +26,11 @@ class Script:
                 self._allow(generation.sampler)
             return events
 
+        def no_drafts(generation: Generation, drafts: object) -> list[int]:
+            return []  # a mask is for the next token alone
+
         monkeypatch.setattr(Generation, "__init__", scripted_begin)
+        monkeypatch.setattr(Generation, "look_ahead", no_drafts)
         monkeypatch.setattr(Generation, "take", scripted_take)
 
     def say(self, engine: Engine, *parts: str) -> None:
