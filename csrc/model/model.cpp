@@ -24,8 +24,9 @@ Config configure(const ModelFile& file, const Backend& device) {
 }
 
 DraftVocabulary to_vocabulary(const Config& config, const Drafting& drafting) {
-  if (drafting.tokens == 0 || drafting.tokens % 32 != 0) {
-    throw InputError("draft_tokens is " + std::to_string(drafting.tokens) + ", expected a multiple of 32");
+  if (drafting.tokens == 0 || drafting.tokens % kViewedRows != 0) {
+    throw InputError("draft_tokens is " + std::to_string(drafting.tokens) + ", expected a multiple of " +
+                     std::to_string(kViewedRows));
   }
   return drafting.most == 0 ? DraftVocabulary() : DraftVocabulary(config.vocabulary, drafting.tokens);
 }

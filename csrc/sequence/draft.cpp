@@ -77,7 +77,6 @@ Drafter::Drafter(Model& model, std::span<const DraftItem> items)
     const Content& content = line.item->sequence->content_;
     line.positions.push_back(content.previous({}));
     content.place(line.item->most - 1, {}, line.positions);
-    late_.add(*line.item->sequence);
   }
 }
 
@@ -158,6 +157,7 @@ void Drafter::choose(Backend& ops, Line& line, Tensor row, std::size_t n) {
 std::vector<std::vector<Draft>> Drafter::run() {
   auto device = model_.lock_device();
   Backend& ops = device.ops();
+  for (const Line& line : lines_) late_.add(*line.item->sequence);
   late_.run(device);
   for (std::size_t n = 0;; ++n) {
     std::ranges::stable_partition(lines_, [](const Line& line) { return !line.is_over; });

@@ -32,7 +32,7 @@ struct Pairs {
 };
 
 // Writes the pairs that sequences lack of the tokens that they have read, from the hidden rows that are kept with their
-// recurrent states.
+// recurrent states. For whoever holds the device.
 class LatePairs {
  public:
   explicit LatePairs(Model& model) : model_(model) {}

@@ -31,6 +31,8 @@ std::size_t sorted_bytes(std::size_t pairs, std::size_t experts);
 
 struct PickPlaces;  // cuda_top_k.cpp
 
+class CudaStatePool;
+
 class CudaBackend final : public Backend {
  public:
   CudaBackend(unsigned number, unsigned threads);  // 0 threads of the host: as many as this process may use
@@ -81,6 +83,7 @@ class CudaBackend final : public Backend {
   void do_take_rows(Tensor out, Tensor x) override;
   void do_previous_rows(Tensor out, Tensor x) override;
   void do_kept_rows(Tensor out) override;
+  const CudaStatePool* hidden_pool(std::size_t width);
   // cuda_peak.cpp
   MeasuredRate fastest(unsigned repetitions, std::size_t blocks, std::uint64_t expected_of_round,
                        const std::function<void(unsigned rounds, std::uint64_t* counts)>& run);

@@ -81,24 +81,29 @@ void CudaBackend::do_take_rows(Tensor out, Tensor x) {
   launch<Kernel::take_rows>({out.rows}, {rows_of(out), rows_of(x), step_.view()});
 }
 
+// The pool of the hidden rows of this pass, all of whose segments have their state in it; null where there are none.
+const CudaStatePool* CudaBackend::hidden_pool(std::size_t width) {
+  step_.places().check_hidden(width);
+  if (step_.view().segment_count == 0) return nullptr;
+  return static_cast<const CudaStatePool*>(step_.places().state(0).owner.pool);
+}
+
 void CudaBackend::do_previous_rows(Tensor out, Tensor x) {
   memo_.forget(out);
-  step_.places().check_hidden(x.cols);
-  if (step_.view().segment_count == 0) return;
-  const auto& pool = static_cast<const CudaStatePool&>(*step_.places().state(0).owner.pool);
+  const CudaStatePool* pool = hidden_pool(x.cols);
+  if (pool == nullptr) return;
   launch<Kernel::previous_rows>(
       {ceil_div(x.cols, kRowThreads), step_.view().segment_count},
-      {rows_of(out), rows_of(x), step_.view(), pool.hidden_at(), static_cast<unsigned>(pool.hidden_rows()), 0});
+      {rows_of(out), rows_of(x), step_.view(), pool->hidden_at(), static_cast<unsigned>(pool->hidden_rows()), 0});
 }
 
 void CudaBackend::do_kept_rows(Tensor out) {
   memo_.forget(out);
-  step_.places().check_hidden(out.cols);
-  if (step_.view().segment_count == 0) return;
-  const auto& pool = static_cast<const CudaStatePool&>(*step_.places().state(0).owner.pool);
+  const CudaStatePool* pool = hidden_pool(out.cols);
+  if (pool == nullptr) return;
   launch<Kernel::kept_rows>(
       {ceil_div(out.cols, kRowThreads), step_.view().segment_count},
-      {rows_of(out), step_.view(), pool.hidden_at(), static_cast<unsigned>(pool.hidden_rows()), 0});
+      {rows_of(out), step_.view(), pool->hidden_at(), static_cast<unsigned>(pool->hidden_rows()), 0});
 }
 
 }  // namespace qwen35::cuda
