@@ -127,7 +127,7 @@ async def second_turn(url: str, beside: int, random: Random, new_tokens: int) ->
             asyncio.create_task(stream(client, url, [random.randrange(300, 3000) for _ in range(PROMPT_TOKENS)], 400))
             for _ in range(beside)
         ]
-        await asyncio.sleep(2.0 if beside else 0)
+        await asyncio.sleep(2.0)  # alone too: what the first turn leaves to be done is over
         begin = time.monotonic()
         times = await stream(client, url, [*first, *(random.randrange(300, 3000) for _ in range(new_tokens))], 1)
         for other in others:
