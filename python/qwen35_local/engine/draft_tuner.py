@@ -4,11 +4,11 @@ Of n drafts with conditional acceptances a1 ... an, 1 + a1 + a1 a2 + ... tokens 
 for one rate), in the time of a pass with n more rows and of n draft steps. There are drafts only where that is faster
 than a pass without by more than a margin.
 
-Never much slower than off: what drafts lose against passes without them is paid from a credit, three passes at first,
-which grows by a small share of the time and by what drafts save. There are no more drafts than it could pay for if none
-were accepted. From it come the trials by which a reply without drafts finds that it has become predictable. A reply
-with drafts tries one more from a second credit, which grows by that share alone; and now and then a pass without, since
-what that costs is what every gain is measured by.
+Never much slower than off: what drafts lose against passes without them is paid from a credit, one and a half passes at
+first, which grows by a small share of the time and by what drafts save. There are no more drafts than it could pay for
+if none were accepted. From it come the trials by which a reply without drafts finds that it has become predictable. A
+reply with drafts tries one more from a second credit, which grows by that share alone; and now and then a pass without,
+since what that costs is what every gain is measured by.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ from qwen35_local.models.drafts import MOST_DRAFTS
 
 MARGIN = 0.03  # of the tokens per second without drafts: the gain from which on there are any
 TRIAL_SHARE = 0.004  # of the time, for losing against no drafts, and for losing against the best number
-START_CREDIT, MOST_CREDIT = 3.0, 8.0  # passes
+START_CREDIT, MOST_CREDIT = 1.5, 8.0  # passes
 FIRST_GAP, LONGEST_GAP = 4, 32  # passes between two trials that do not succeed
 PLAIN_PASSES = 3  # of an engine, before its first draft
 MOST_UNTIL_PLAIN = 48  # passes with drafts until one without; at first 4, then twice as many each time
