@@ -55,10 +55,12 @@ def test_one_answer(launches: int | None, more: list[str]) -> None:
     [
         ({"driver_version": 12040}, "cuda", "device 'cuda' is not available: .*R580 or newer is needed"),
         ({"compute": 75}, "cuda", "device 'cuda' is not available: .*expected 8.0 or newer"),
+        ({"retain_result": 46}, "cuda", "device 'cuda' is not available: .* is in use by another program alone"),
         ({"load_result": 209}, "cuda", "device 'cuda' is not available: CUDA: this build has no "),
         ({"idle_after": 3}, "cuda", "device 'cuda' is not available: the cuda device computes wrongly in "),
         ({"devices": 2}, "cuda:2", "device 'cuda:2' is not available: there is no card 2: the driver shows 2 cards"),
         ({"memory": 9_000_000}, "cuda", r".* takes .* and there are .* \(memory that is free on the device\)"),
+        ({"memory": 9_000_000}, "auto", r".* takes .* What would fit: --device cpu, slower\. "),
         (
             {"fail_allocation": 150},
             "cuda",

@@ -94,6 +94,7 @@ def test_a_card_that_computes_wrongly_is_absent(launches: int) -> None:
         ({"memory": 100_000}, FULL),
         ({"fail_allocation": 1}, FULL),
         ({"compute": 75}, "compute capability 7.5, expected 8.0 or newer"),
+        ({"retain_result": 46}, "simt, .* is in use by another program alone, .*nvidia-smi"),
         ({"driver_version": 12040}, "R580 or newer is needed"),
         ({"devices": 0}, "finds no NVIDIA card"),
         ({"load_result": 209}, "has no CUDA kernels|has no kernels for"),

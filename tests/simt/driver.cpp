@@ -38,6 +38,7 @@ constexpr ErrorName kErrorNames[] = {
     {kErrorInvalidValue, "CUDA_ERROR_INVALID_VALUE", "invalid argument"},
     {kErrorOutOfMemory, "CUDA_ERROR_OUT_OF_MEMORY", "out of memory"},
     {kErrorNotInitialized, "CUDA_ERROR_NOT_INITIALIZED", "initialization error"},
+    {kErrorDeviceUnavailable, "CUDA_ERROR_DEVICE_UNAVAILABLE", "CUDA-capable device(s) is/are busy or unavailable"},
     {kErrorNoDevice, "CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected"},
     {kErrorInvalidDevice, "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal"},
     {kErrorInvalidImage, "CUDA_ERROR_INVALID_IMAGE", "device kernel image is invalid"},
@@ -184,6 +185,7 @@ CUresult cuDeviceGetAttribute(int* value, int attribute, CUdevice) {
 
 CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice) {
   return call_anywhere([&](Device& d) {
+    if (settings().retain_result) return static_cast<CUresult>(settings().retain_result);
     ++d.contexts;
     *context = &d.context;
     return kSuccess;

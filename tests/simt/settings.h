@@ -12,6 +12,7 @@ namespace simt {
 //   cache            bytes of the second-level cache
 //   driver_version   1000 major + 10 minor of the CUDA that the driver knows
 //   init_result      what cuInit answers
+//   retain_result    what cuDevicePrimaryCtxRetain answers
 //   load_result      what cuModuleLoadData answers
 //   fail_allocation  n: the n-th allocation of device memory from now on fails, once; 0: none
 //   fail_pinned      the same of the host's
@@ -31,6 +32,7 @@ namespace simt {
   NAME(cache, 1L << 20)       \
   NAME(driver_version, 13000) \
   NAME(init_result, 0)        \
+  NAME(retain_result, 0)      \
   NAME(load_result, 0)        \
   NAME(fail_allocation, 0)    \
   NAME(fail_pinned, 0)        \

@@ -87,7 +87,7 @@ Context::Context(unsigned number) {
   multiprocessors_ = static_cast<unsigned>(attribute(device_, kAttributeMultiprocessors));
   is_programmatic_ = attribute(device_, kAttributeComputeMajor) >= kProgrammaticMajor;
   try {
-    QWEN35_CUDA(cuDevicePrimaryCtxRetain, &context_, device_);
+    retain();
     QWEN35_CUDA(cuCtxSetCurrent, context_);
     load_kernels();
     QWEN35_CUDA(cuStreamCreate, &stream_, kStreamNonBlocking);
@@ -100,6 +100,16 @@ Context::Context(unsigned number) {
 Context::~Context() { destroy(); }
 
 std::size_t Context::cache_bytes() const { return static_cast<std::size_t>(attribute(device_, kAttributeCacheBytes)); }
+
+void Context::retain() {
+  const CUresult result = opened_driver().functions.cuDevicePrimaryCtxRetain(&context_, device_);
+  if (result == kErrorDeviceUnavailable) {
+    throw Unavailable("CUDA: " + card_ +
+                      " is in use by another program alone, or closed to all (its compute mode); `nvidia-smi` shows "
+                      "which: close that program, or let several share the card with `nvidia-smi -c 0`");
+  }
+  check(result, "cuDevicePrimaryCtxRetain");
+}
 
 void Context::load_kernels() {
   const CUresult result = opened_driver().functions.cuModuleLoadData(&module_, kernel_image());

@@ -97,6 +97,7 @@ class Context {
               std::size_t args_bytes);
   void enqueue(const Launch& launch);
   CUgraphExec capture();
+  void retain();
   void load_kernels();
   void destroy() noexcept;
 

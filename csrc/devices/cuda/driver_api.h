@@ -22,6 +22,7 @@ using CUgraphExec = struct CUgraphExec_st*;
 inline constexpr CUresult kSuccess = 0;
 inline constexpr CUresult kErrorInvalidValue = 1;
 inline constexpr CUresult kErrorOutOfMemory = 2;
+inline constexpr CUresult kErrorDeviceUnavailable = 46;
 inline constexpr CUresult kErrorNoDevice = 100;
 inline constexpr CUresult kErrorInvalidDevice = 101;
 inline constexpr CUresult kErrorInvalidImage = 200;

@@ -36,11 +36,12 @@ class OptionNames:
     kv: str
     memory: str
     draft: str
+    device: str
     equals: str
 
 
-FLAGS = OptionNames("--ctx", "--kv", "--memory", "--draft", " ")
-KEYWORDS = OptionNames("context_tokens", "kv", "memory_bytes", "draft", "=")
+FLAGS = OptionNames("--ctx", "--kv", "--memory", "--draft", "--device", " ")
+KEYWORDS = OptionNames("context_tokens", "kv", "memory_bytes", "draft", "device", "=")
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,8 @@ class Opening:
         }
         question = fit.Question(budget, wish.context_tokens or None, wish.kv, names.context, wish.parallel)
         choices = [words[choice.change](choice) for choice in fit.nearest(subject, question, self._extras)]
+        if self._fits_processor(subject):
+            choices.append(f"{names.device}{names.equals}cpu, slower")
         return InputError(
             f"{subject.argument} takes {size(memory.total)} with {plan.context_tokens:,} tokens of context "
             f"({size(memory.weights)} of weights, {size(memory.kv)} of keys and values in {plan.kv}) and there are "
@@ -203,6 +206,17 @@ class Opening:
             + (f"What would fit: {'; '.join(choices)}. " if choices else "")
             + f"`qwen35 plan {subject.argument}` shows the parts; {names.memory} overrides what there is."
         )
+
+    def _fits_processor(self, subject: Subject) -> bool:
+        """What does not fit a card may fit this machine's own memory."""
+        wish = self._wish
+        if wish.memory_bytes is not None or _core.device_memory(wish.device).is_host:
+            return False
+        budget = machine.memory_budget("cpu")
+        question = fit.Question(
+            budget[0] if budget else 0, wish.context_tokens or None, wish.kv, parallel=wish.parallel
+        )
+        return question.plan(subject.on("cpu")).fits
 
 
 def open_file(path: Path, notice: Callable[[str], None]) -> _core.GgufFile:

@@ -31,6 +31,9 @@ class Subject:
     def with_drafts(self, drafts: int) -> "Subject":
         return replace(self, footprint=replace(self.footprint, drafts=drafts))
 
+    def on(self, device: str) -> "Subject":
+        return replace(self, footprint=replace(self.footprint, device=device))
+
 
 @dataclass(frozen=True)
 class Extras:
