@@ -189,6 +189,10 @@ def of_llama_cpp() -> Iterator[Case]:
         yield "/tokenize", {"content": value}, "content"
     for field in ("add_special", "parse_special", "with_pieces"):
         yield "/tokenize", {"content": "x", field: "yes"}, field
+    for value in WRONG_TEXTS:
+        yield "/tokenize", {"prompt": value}, "prompt"
+    for field in ("add_special_tokens", "return_token_strs"):
+        yield "/tokenize", {"prompt": "x", field: "yes"}, field
     for value in (None, 5, "x", ["x"], [-1], [2**31], [True], [1.5]):
         yield "/detokenize", {"tokens": value}, "tokens"
     for value in (None, 5, "x", ["x"], [{"role": "bishop"}]):

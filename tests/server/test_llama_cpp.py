@@ -76,16 +76,30 @@ def test_a_completion_of_a_given_form(http: httpx.Client) -> None:
 def test_tokens_and_back(http: httpx.Client) -> None:
     text = "Straße <|im_end|> 你好"
     tokens = posted(http, "/tokenize", {"content": text})["tokens"]
-    assert posted(http, "/detokenize", {"tokens": tokens}) == {"content": text}
+    assert posted(http, "/detokenize", {"tokens": tokens}) == {"content": text, "prompt": text}
     plain = posted(http, "/tokenize", {"content": text, "parse_special": False})["tokens"]
     assert len(plain) > len(tokens)
-    assert posted(http, "/detokenize", {"tokens": plain}) == {"content": text}
+    assert posted(http, "/detokenize", {"tokens": plain})["content"] == text
     pieces = posted(http, "/tokenize", {"content": text, "with_pieces": True})["tokens"]
     assert [piece["id"] for piece in pieces] == tokens
     data = b"".join(p.encode() if isinstance(p := piece["piece"], str) else bytes(p) for piece in pieces)
     assert data.decode() == text
     assert any(isinstance(piece["piece"], list) for piece in pieces)
     assert posted(http, "/tokenize", {"content": ""}) == {"tokens": []}
+
+
+def test_tokens_in_the_words_of_vllm(http: httpx.Client) -> None:
+    """What lm-eval asks a server that has the tokenizer (`lm_eval.utils.RemoteTokenizer`)."""
+    info = http.get("/tokenizer_info").json()
+    assert (info["bos_token"], info["eos_token"], info["model_max_length"]) == (None, "<|im_end|>", 4096)
+    assert info["chat_template"] == http.get("/props").json()["chat_template"]
+    text = f"a 字{info['eos_token']}"
+    told = posted(http, "/tokenize", {"prompt": text, "add_special_tokens": False, "return_token_strs": True})
+    assert told["tokens"] == posted(http, "/tokenize", {"content": text})["tokens"]
+    assert (told["count"], told["max_model_len"]) == (len(told["tokens"]), 4096)
+    assert told["token_strs"][-1] == info["eos_token"] and told["token_strs"][0] == "a"
+    assert posted(http, "/tokenize", {"model": "demo", "prompt": text})["token_strs"] is None
+    assert posted(http, "/detokenize", {"tokens": told["tokens"]})["prompt"] == text
 
 
 def test_a_template_is_applied(http: httpx.Client) -> None:

@@ -10,7 +10,7 @@ from qwen35_local.server.exchange import Answering
 from qwen35_local.server.json_text import encoded
 from qwen35_local.server.llama_cpp import state
 from qwen35_local.server.llama_cpp.completion import read_completion
-from qwen35_local.server.llama_cpp.text import apply_template, detokenize, tokenize
+from qwen35_local.server.llama_cpp.text import apply_template, detokenize, tokenize, tokenizer_info
 from qwen35_local.server.service import Service
 from qwen35_local.server.wire import JSON
 
@@ -27,11 +27,15 @@ def routes(service: Service) -> list[Route]:
     async def metrics(request: Request) -> Response:
         return Response(state.metrics(service), media_type=state.METRICS_TYPE)
 
+    async def info(request: Request) -> Response:
+        return _json(tokenizer_info(service))
+
     return [
         Route("/props", props),
         Route("/slots", slots),
         Route("/metrics", metrics),
         Route("/completion", Answering(service, read_completion), methods=["POST"]),
+        Route("/tokenizer_info", info),
         Route("/tokenize", Answering(service, tokenize), methods=["POST"]),
         Route("/detokenize", Answering(service, detokenize), methods=["POST"]),
         Route("/apply-template", Answering(service, apply_template), methods=["POST"]),

@@ -5,7 +5,7 @@ from typing import Any
 
 from qwen35_local import __version__
 from qwen35_local.engine.face import Face
-from qwen35_local.server.llama_cpp.text import template_capabilities
+from qwen35_local.server.llama_cpp.text import end_of_turn, template_capabilities
 from qwen35_local.server.service import Service
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -23,7 +23,7 @@ def props(service: Service) -> dict[str, Any]:
         "chat_template": engine.template.text,
         "chat_template_caps": template_capabilities(engine),
         "bos_token": "" if tokenizer.bos_id is None else tokenizer.decode([tokenizer.bos_id]),
-        "eos_token": tokenizer.decode(sorted(tokenizer.stop_ids)[-1:]),  # of this family: <|im_end|>
+        "eos_token": end_of_turn(tokenizer),
         "build_info": f"qwen35-local {__version__}",
         "is_sleeping": False,
     }
