@@ -103,7 +103,8 @@ clients: build $(NODE_CLIENTS)
 
 # NVIDIA's compiler from PyPI, all of one release: each part alone asks for the newest of the others.
 CUDA_PACKAGES := nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-cuda-runtime==13.0.96 \
-  nvidia-cuda-cccl==13.0.85 nvidia-cuda-cuobjdump==13.2.51 nvidia-cuda-nvdisasm==13.2.51
+  nvidia-cuda-cccl==13.0.85 nvidia-cuda-cuobjdump==13.2.51 nvidia-cuda-nvdisasm==13.2.51 \
+  nvidia-cuda-sanitizer-api==13.0.85
 CUDA_HOME = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/nvidia/cu13
 $(VENV)/.cuda: Makefile | $(BIN)/python
 	$(BIN)/pip install -q scikit-build-core pybind11 cmake ninja $(CUDA_PACKAGES)
@@ -122,9 +123,10 @@ gate: $(VENV)/.cuda
 	  { cat build/gate/compiler.log >&2; exit 1; }
 	$(BIN)/python tests/cuda_gate build/gate/cuda $(CUDA_HOME)/bin $(ARGS)
 
-# The one command for a machine with a card.
+# The one command for a machine with a card; what the build takes is among its minutes.
+cuda-check: BEGAN := $(shell date +%s)
 cuda-check: cuda
-	$(BIN)/python tests/cuda_check $(ARGS)
+	PATH="$(CUDA_HOME)/bin:$$PATH" $(BIN)/python tests/cuda_check --since $(BEGAN) $(ARGS)
 
 # The core for 64-bit Arm, warnings as errors, and every kernel against its scalar twin on an emulated processor.
 arm:

@@ -1,7 +1,9 @@
-"""What `make cuda-check` asks of speed: every row of its tables, each within its time and the context of its model."""
+"""What `make cuda-check` asks of speed: every row of its tables, each within its time and the context of its model; and
+what it leaves behind."""
 
 import importlib.util
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -36,8 +38,55 @@ def cases(command: list[str]) -> list[speed.Case]:
 def test_speeds(program: ModuleType) -> None:
     benches = [check for check in program.checks() if check.name.startswith("bench")]
     assert all(0 < check.seconds <= 180 for check in benches)
-    of_9b = [case for check in benches if "9b" in check.command for case in cases(check.command)]
+    of_9b = [case for check in benches if {"9b", "9b:8"} & {*check.command} for case in cases(check.command)]
     assert {case.n_prompt for case in of_9b if case.kind == "prefill"} == {512, 4096, 32768}
     decoded = {(case.depth, case.sequences) for case in of_9b if case.kind == "decode"}
     assert decoded == {(depth, rows) for depth in (0, 32768, 262_080) for rows in (1, 4, 8)}
     assert max(case.last_position for case in of_9b) == SIZES["Qwen3.5-9B"].config.context_tokens == 262_144
+
+
+def test_what_was_found_is_written(
+    program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each check's output in a file of its own; the summary shows what failed, why what was left out was, and times."""
+
+    def check(name: str, code: str, seconds: int = 60, needs: str = "") -> object:
+        return program.Check(name, [sys.executable, "-c", code], seconds, needs=needs)
+
+    found = [
+        check("good", "print('quiet')"),
+        check("bad", "raise SystemExit('what went wrong')"),
+        check("slow", "print('begun', flush=True); import time; time.sleep(60)", seconds=1),
+        check("bench_rows", "print('| decode | 1 |')"),
+        check("elsewhere", "", needs="no-such-program"),
+    ]
+    monkeypatch.setattr(program, "checks", lambda: found)
+    monkeypatch.setattr(program, "absence", lambda: "")
+
+    monkeypatch.setattr(sys, "argv", ["cuda-check", "--results", str(tmp_path / "found")])
+    with pytest.raises(SystemExit, match="1"):
+        program.main()
+    assert f"{tmp_path / 'found/summary.md'} has the outcome" in capsys.readouterr().out
+    shown = (tmp_path / "found/summary.md").read_text().splitlines()
+    rows = [line for line in shown if line.startswith("| [")]
+    assert [row.split("|")[2].strip() for row in rows] == [
+        "passed",
+        "FAILED: exit code 1",
+        "FAILED: not done after 1 s",
+        "passed",
+        "not run: needs no-such-program",
+    ]
+    assert "what went wrong" in shown and "begun" in shown and "| decode | 1 |" in shown and "quiet" not in shown
+    assert "quiet" in (tmp_path / "found/good.txt").read_text()
+
+
+def test_what_the_build_took_is_taken_from_the_checks(
+    program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "checks", lambda: [program.Check("late", [sys.executable, "-c", ""], 60)])
+    monkeypatch.setattr(program, "absence", lambda: "")
+    for since, outcome in ((time.time() - 570, "not run: no time was left"), (time.time() - 500, "passed")):
+        options = ["--results", str(tmp_path / "found"), "--since", str(since)]
+        monkeypatch.setattr(sys, "argv", ["cuda-check", *options])
+        program.main()
+        assert f"| {outcome}" in (tmp_path / "found/summary.md").read_text()
