@@ -157,4 +157,6 @@ def test_those_that_wait_for_a_model_that_cannot_be_loaded_are_told() -> None:
 
     engine._scheduler.at_rest(ask)
     assert all(event.wait(60) for event in over)
-    assert [type(one.error) for one in told if isinstance(one, Failed)] == [DeviceError, Unavailable]
+    lost, waited = (one.error for one in told if isinstance(one, Failed))
+    assert isinstance(lost, DeviceError) and str(lost) == "lost"
+    assert isinstance(waited, DeviceError) and str(waited) == "the model could not be loaded again: no device"

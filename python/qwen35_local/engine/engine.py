@@ -30,7 +30,7 @@ from qwen35_local.engine.reply import Compacted, Completion, Difference, Done, E
 from qwen35_local.engine.reply_log import ReplyLog, Written
 from qwen35_local.engine.scheduler import Scheduler
 from qwen35_local.engine.task import Task
-from qwen35_local.errors import TemplateError
+from qwen35_local.errors import DeviceError, TemplateError
 from qwen35_local.fields import TEXT, Fields
 from qwen35_local.models.kv import KvFormat
 from qwen35_local.progress import Progress
@@ -304,8 +304,8 @@ class Engine:
             if self.has_failed:
                 try:
                     self.recover()
-                except Exception as error:
-                    self._scheduler.fail_waiting(error)
+                except Exception as error:  # not of what they asked, and so a failure of the device to them
+                    self._scheduler.fail_waiting(DeviceError(f"the model could not be loaded again: {error}"))
             self._scheduler.drive(lambda: not self._scheduler.has_work)
 
     def remember(self, replies: Iterable[Written]) -> None:

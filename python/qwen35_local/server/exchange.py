@@ -38,6 +38,7 @@ class Answering:
         await Exchange(self._service, asked, scope["state"]["record"], writer).run(receive)
 
     def _read(self, data: bytes, path: str) -> Asked | bytes:
+        self._service.recover()
         try:
             body = Body(parsed(data))
             asked = self._dialect(body, self._service)
@@ -103,6 +104,7 @@ class Exchange:
         for request in self._asked.requests:
             if not self._service.limits.breaks_loops:
                 request = replace(request, breaks_loops=False)
+            self._service.recover()
             try:
                 job = self._service.engine.submit(request, self._sink(first), user=self._user)
             except Exception as error:

@@ -81,7 +81,8 @@ class Front:
             self._service.log.write("an error of this program: " + traceback.format_exception(error)[-1].strip())
             if sys.flags.dev_mode:
                 traceback.print_exception(error)
-        scope["state"]["record"].note = refused.message[:200] if refused.status in (401, 403) else refused.param or ""
+        is_told = refused.status in (401, 403) or refused.status >= 500  # why, which is no word of what was said
+        scope["state"]["record"].note = refused.message[:200] if is_told else refused.param or ""
         shape = next(shape for start, shape in self._shapes if path.startswith(start))
         await writer.refuse(refused, shape(refused))
 

@@ -10,7 +10,7 @@ from typing import Protocol
 from qwen35_local import __version__, _core
 from qwen35_local.engine.face import Face
 from qwen35_local.server.counters import Counters
-from qwen35_local.server.errors import Refused
+from qwen35_local.server.errors import RETRY_SECONDS, Refused
 from qwen35_local.server.limits import Limits
 from qwen35_local.server.log import Log
 
@@ -67,6 +67,14 @@ class Service:
         engine = self.engine
         parts = (engine.identity, engine.kv, engine.model.device, __version__, _build())
         return "fp_" + sha256("\0".join(map(str, parts)).encode()).hexdigest()[:16]
+
+    def recover(self) -> None:
+        """Before anything is read of an engine whose device may have failed. Raises Refused."""
+        try:
+            self.engine.recover()
+        except Exception as error:
+            reason = f"the model could not be loaded again: {error}"
+            raise Refused(503, reason, code="device_error", retry_after=RETRY_SECONDS) from error
 
     def note_unknown(self, path: str, names: list[str]) -> None:
         """Says once for each field of a request that it is not known, and so has no effect."""
