@@ -9,9 +9,11 @@ import argparse
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +25,8 @@ QWEN35 = [str(BIN / "qwen35")]
 # The tests of samplers have no device; those named by an instruction set are the CPU's.
 SEQUENCE = ["tests/model/test_logits.py", "tests/sequence", "--ignore-glob=*sampler*"]
 ON_CARD = ["-k", "not reference and not avx and not amx and not isa"]
+
+NO_TIME = "no time was left; run it again, now that all is built"
 
 
 @dataclass
@@ -87,23 +91,28 @@ def run(check: Check, results: Path, left: float) -> tuple[str, float]:
     if check.needs and shutil.which(check.needs) is None:
         return f"not run: needs {check.needs}", 0.0
     if left < 5:
-        return "not run: no time was left; run it again, now that all is built", 0.0
+        return f"not run: {NO_TIME}", 0.0
     begin = time.monotonic()
     with (results / f"{check.name}.txt").open("w") as output:
         output.write("$ " + " ".join(check.command) + "\n")
         output.flush()
+        begun = subprocess.Popen(
+            check.command,
+            cwd=ROOT,
+            env={**os.environ, **check.environment},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         try:
-            done = subprocess.run(
-                check.command,
-                cwd=ROOT,
-                env={**os.environ, **check.environment},
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                timeout=min(check.seconds, left),
-            )
-            ended = "passed" if done.returncode == 0 else f"FAILED: exit code {done.returncode}"
-        except subprocess.TimeoutExpired as late:
-            ended = f"FAILED: not done after {late.timeout:.0f} s"
+            code = begun.wait(min(check.seconds, left))
+            ended = "passed" if code == 0 else f"FAILED: exit code {code}"
+        except subprocess.TimeoutExpired:
+            ended = f"FAILED: not done after {check.seconds} s" if check.seconds <= left else f"not done: {NO_TIME}"
+        finally:
+            with suppress(ProcessLookupError):  # what it has begun would keep the card from the next
+                os.killpg(begun.pid, signal.SIGKILL)
+            begun.wait()
     return ended, time.monotonic() - begin
 
 

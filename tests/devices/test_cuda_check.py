@@ -83,10 +83,12 @@ def test_what_was_found_is_written(
 def test_what_the_build_took_is_taken_from_the_checks(
     program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(program, "checks", lambda: [program.Check("late", [sys.executable, "-c", ""], 60)])
+    """A check for which there is too little time has not failed."""
     monkeypatch.setattr(program, "absence", lambda: "")
-    for since, outcome in ((time.time() - 570, "not run: no time was left"), (time.time() - 500, "passed")):
-        options = ["--results", str(tmp_path / "found"), "--since", str(since)]
+    for left, takes, outcome in ((2, 0, "not run: no time"), (6, 60, "not done: no time"), (50, 0, "passed")):
+        command = [sys.executable, "-c", f"import time; time.sleep({takes})"]
+        monkeypatch.setattr(program, "checks", lambda command=command: [program.Check("late", command, 60)])
+        options = ["--results", str(tmp_path / "found"), "--since", str(time.time() + left - 570)]
         monkeypatch.setattr(sys, "argv", ["cuda-check", *options])
         program.main()
         assert f"| {outcome}" in (tmp_path / "found/summary.md").read_text()
