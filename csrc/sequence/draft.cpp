@@ -16,8 +16,8 @@ namespace qwen35 {
 
 namespace {
 
-constexpr std::size_t kLikely =
-    64;  // tokens that a draft's probability is among: to sum up all takes longer than a layer
+// Tokens that a draft's probability is among: to sum up all takes longer than a layer.
+constexpr std::size_t kLikely = 64;
 
 }  // namespace
 

@@ -25,8 +25,8 @@ struct Draft {
 };
 
 // The drafts for each item, each the most likely one behind those before it: as many as wanted, fewer where no token
-// can be chosen or one is too unlikely. Items
-// share passes. Throws InputError when the model has no block that drafts, or an item cannot be.
+// can be chosen or one is too unlikely. Items share passes. Throws InputError when the model has no block that drafts,
+// or an item cannot be.
 std::vector<std::vector<Draft>> draft(Model& model, std::span<const DraftItem> items);
 
 }  // namespace qwen35
