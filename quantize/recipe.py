@@ -23,18 +23,25 @@ Tensors: TypeAlias = Sequence[tuple[str, tuple[int, ...]]]  # name and shape, sl
 @dataclass(frozen=True, slots=True)
 class FileType:
     """A named preset: its number in `general.file_type`, the type it is named for, those that tensors may get which
-    lose more than others, and what kinds of tensors have in place of the first."""
+    lose more than others, what kinds of tensors have in place of the first, and the most bits that those beside routed
+    experts get."""
 
     number: int
     base: str
     more: tuple[str, ...] = ()
     instead: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    beside_experts: str = "Q6_K"
 
-    def ladder(self, kind: str) -> tuple[str, ...]:
+    def ladder(self, kind: str, model: Model) -> tuple[str, ...]:
         """The types that tensors of this kind may get, of rising numbers of bits."""
-        return (*self.instead.get(kind, (self.base,)), *self.more)
+        is_beside = model.is_moe and not kind.endswith("_exps")
+        more = self.more[: self.more.index(self.beside_experts) + 1] if is_beside else self.more
+        return (*self.instead.get(_of_dense(kind), (self.base,)), *more)
 
 
+# Routed experts are nearly all of a file and little of what a token reads, so that a byte of the rest takes away more
+# loss than one of theirs, up to 8 bits. In a file of four bits the last two would take away a tenth of the loss and, on
+# a card, as much of the speed: `beside_experts`.
 _K = ("Q5_K", "Q6_K", "Q8_0")
 # What loses least pays for the rest, which Q4_K_S has no bytes for. Not with Q3_K, which this program holds in 6 bits
 # (docs/memory.md); and not in Q4_K_M, where it is worth 7 % of the loss and IQ4_XS is slower to compute with.
@@ -47,7 +54,7 @@ FILE_TYPES = {
     "BF16": FileType(32, "BF16"),
     "Q8_0": FileType(7, "Q8_0"),
     "Q6_K": FileType(18, "Q6_K"),
-    "Q5_K_M": FileType(17, "Q5_K", _K[1:]),
+    "Q5_K_M": FileType(17, "Q5_K", _K[1:], beside_experts="Q8_0"),
     "Q4_K_M": FileType(15, "Q4_K", _K),
     "Q4_K_S": FileType(14, "Q4_K", _K, _FEWER),
     "Q4_0": FileType(2, "Q4_0", _K, _UNEVEN),
@@ -68,7 +75,8 @@ _SENSITIVITY = {
     "ffn_up": 0.22,
     "attn_q": 0.15,
 }
-_FREE = FileType(15, "Q4_K", _K, dict.fromkeys(_SENSITIVITY, ("Q3_K", "IQ4_XS", "Q4_K")))  # for a size of one's own
+# For a size of one's own.
+_FREE = FileType(15, "Q4_K", _K, dict.fromkeys(_SENSITIVITY, ("Q3_K", "IQ4_XS", "Q4_K")), beside_experts="Q8_0")
 # Their error enters the state at every token, and they are few: before all others.
 _STATE, _OF_STATE = ("ssm_alpha.weight", "ssm_beta.weight"), 1e6
 # The block that drafts: no text shows what it loses, and it drafts badly if it loses much. Where half of what can be
@@ -146,7 +154,7 @@ class Mixture:
                 drafts[name] = n
                 least[name] = preset.base
             elif layer >= 0 or self.sensitivity:
-                choices.append(Choice(name, n, self._sensitivity(kind, layer, model), preset.ladder(_of_dense(kind))))
+                choices.append(Choice(name, n, self._sensitivity(kind, layer, model), preset.ladder(kind, model)))
         least |= {choice.name: choice.types[0] for choice in choices}
         left = budget - sum(n_bytes(least[name], _count(shape)) for name, shape in tensors)
         if self.has_target and left < 0:
