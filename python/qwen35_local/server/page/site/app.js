@@ -6,12 +6,13 @@ import { ListView } from "./list_view.js";
 import { Run } from "./run.js";
 import { StatusView } from "./status_view.js";
 import { ask, defaults, requestFields } from "./settings.js";
-import { ROOT, add, begin, messages, path, titleOf, turn } from "./tree.js";
+import { ROOT, add, begin, merge, messages, path, titleOf, turn } from "./tree.js";
 import * as store from "./store.js";
 
 const SAVE_EVERY = 2000; // milliseconds, while a reply is written
 
 const runs = new Map(); // by the id of the conversation
+const removed = new Set(); // ids of conversations whose last reply may still be ending
 let conversations = [];
 let current = begin(defaults());
 
@@ -38,13 +39,16 @@ function draw() {
 }
 
 function drawButtons() {
+  const held = document.activeElement;
   const run = runs.get(current.id);
   by("send").hidden = run !== undefined;
   by("stop").hidden = run === undefined;
   by("answer-now").hidden = !run?.isThinking;
+  if (held?.hidden && held.closest("#composer")) by(run ? "stop" : "send").focus(); // what is hidden loses the focus
 }
 
 async function keep(conversation) {
+  if (removed.has(conversation.id)) return;
   conversation.changed = Date.now();
   conversations = [conversation, ...conversations.filter((one) => one !== conversation && one.id !== conversation.id)];
   try {
@@ -81,6 +85,7 @@ function write(conversation, last) {
   keep(conversation);
   chat.toEnd();
   draw();
+  return node;
 }
 
 function send() {
@@ -101,11 +106,12 @@ function edit(node, text) {
     Object.assign(sibling, node.calls && { calls: structuredClone(node.calls) });
     keep(current);
     draw();
-  } else write(current, sibling);
+    chat.focus(sibling);
+  } else chat.focus(write(current, sibling));
 }
 
 function retry(node) {
-  if (!runs.has(current.id)) write(current, current.nodes[node.parent]);
+  if (!runs.has(current.id)) chat.focus(write(current, current.nodes[node.parent]));
 }
 
 function turnTo(node, step) {
@@ -120,7 +126,7 @@ function results(node, calls, texts) {
   if (runs.has(current.id)) return;
   let last = path(current).at(-1);
   calls.forEach((call, n) => (last = add(current, last.id, { role: "tool", name: call.name, callId: call.id, content: texts[n] })));
-  write(current, last);
+  chat.focus(write(current, last));
 }
 
 function open(id) {
@@ -149,20 +155,40 @@ function rename(id, title) {
 }
 
 async function remove(id) {
+  forget(id);
+  try {
+    await store.remove(id);
+  } catch (error) {
+    notice(`This conversation could not be removed (${error?.message ?? "no room"}); it is there again when the page is opened.`);
+  }
+}
+
+/** Takes a conversation off this page, with what is being written of it. */
+function forget(id) {
+  removed.add(id);
   runs.get(id)?.stop();
   conversations = conversations.filter((one) => one.id !== id);
-  await store.remove(id);
   if (current.id === id) startNew();
   else draw();
 }
 
-/** Another tab changed or removed a conversation. One that is being written here stays as it is here. */
+/** Another tab changed or removed a conversation. */
 async function changedElsewhere(id) {
-  if (runs.has(id)) return;
   const found = await store.get(id);
-  conversations = conversations.filter((one) => one.id !== id);
-  if (found) conversations.unshift(found);
-  if (found && current.id === id) current = found;
+  const known = conversations.find((one) => one.id === id);
+  if (!found) {
+    if (!known) return;
+    const wasShown = known === current;
+    forget(id);
+    if (wasShown) notice("This conversation was deleted in another tab.");
+    return;
+  }
+  if (known) {
+    merge(known, found);
+    Object.assign(known, { title: found.title, settings: found.settings, changed: found.changed });
+  }
+  removed.delete(id);
+  conversations = [known ?? found, ...conversations.filter((one) => one !== known)];
   draw();
 }
 

@@ -11,6 +11,7 @@ const ENDS = {
 /** The line below a reply, and the longer account of why its prompt cost what it did. */
 export function costOf(node) {
   if (node.state === "stopped") return { line: "stopped", why: [] };
+  if (node.state === "running") return { line: "being written in another tab", why: [] };
   const cost = node.cost;
   if (!cost) return { line: "", why: [] };
   const parts = [counted(cost.generated_tokens, "token")];

@@ -8,6 +8,7 @@ export class ListView {
     this._acts = acts;
     this._conversations = [];
     this._current = null;
+    this._isRenaming = false;
     by("search").addEventListener("input", () => this._draw());
     by("search").addEventListener("keydown", (event) => this._key(event));
     by("conversations").addEventListener("keydown", (event) => this._key(event));
@@ -40,11 +41,19 @@ export class ListView {
     by("search").focus();
   }
 
+  /** Whoever is in the list with the keyboard stays there. What a name is typed into is not taken away. */
   _draw() {
+    if (this._isRenaming) return;
+    const place = by("conversations");
+    const at = [...place.children].findIndex((entry) => entry.contains(document.activeElement));
+    const held = at < 0 ? null : { id: place.children[at].dataset.id, button: [...place.children[at].children].indexOf(document.activeElement) };
     const sought = by("search").value.trim().toLowerCase();
     const fits = (one) => !sought || Object.values(one.nodes).some((node) => node.content?.toLowerCase().includes(sought)) || titleOf(one).toLowerCase().includes(sought);
     const entries = this._conversations.filter(fits).map((one) => this._entry(one));
-    by("conversations").replaceChildren(...(entries.length ? entries : [el("p", { class: "hint" }, sought ? "Nothing found." : "No conversations yet.")]));
+    place.replaceChildren(...(entries.length ? entries : [el("p", { class: "hint" }, sought ? "Nothing found." : "No conversations yet.")]));
+    if (held === null) return;
+    const again = entries.find((entry) => entry.dataset.id === held.id);
+    (again?.children[held.button] ?? entries[Math.min(at, entries.length - 1)]?.children[0] ?? by("search")).focus();
   }
 
   _entry(conversation) {
@@ -52,7 +61,7 @@ export class ListView {
     const isCurrent = conversation.id === this._current;
     const open = button(name, () => this._acts.open(conversation.id), { class: "name", title: name, dir: "auto" });
     if (isCurrent) open.setAttribute("aria-current", "true");
-    const entry = el("div", { class: isCurrent ? "entry current" : "entry" }, open);
+    const entry = el("div", { class: isCurrent ? "entry current" : "entry", "data-id": conversation.id }, open);
     entry.append(
       button("✎", () => this._rename(entry, conversation), { "aria-label": `Rename ${name}`, title: "Rename" }),
       button("✕", () => this._remove(conversation), { "aria-label": `Delete ${name}`, title: "Delete" }),
@@ -62,17 +71,19 @@ export class ListView {
 
   _rename(entry, conversation) {
     const field = el("input", { value: titleOf(conversation), maxLength: 200, "aria-label": "Name of the conversation" });
-    let isOver = false;
+    this._isRenaming = true;
     const end = (keeps) => {
-      if (isOver) return; // taking the field away takes the focus from it
-      isOver = true;
+      if (!this._isRenaming) return; // taking the field away takes the focus from it
+      this._isRenaming = false;
+      this._draw();
       if (keeps) this._acts.rename(conversation.id, field.value.trim());
-      else this._draw();
     };
     field.addEventListener("keydown", (event) => {
       event.stopPropagation();
-      if (event.key === "Enter" && !event.isComposing) end(true);
-      if (event.key === "Escape") end(false);
+      const keeps = event.key === "Enter" && !event.isComposing;
+      if (!keeps && event.key !== "Escape") return;
+      event.preventDefault(); // else it would press what has the focus next
+      end(keeps);
     });
     field.addEventListener("blur", () => end(true));
     entry.replaceChildren(field);

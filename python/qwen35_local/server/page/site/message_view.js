@@ -109,6 +109,7 @@ export class MessageView {
     const close = () => {
       form.remove();
       this._text.hidden = this._foot.hidden = false;
+      this.element.focus();
     };
     const save = (event) => {
       event.preventDefault();

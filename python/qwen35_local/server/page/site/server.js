@@ -2,6 +2,7 @@
 import { by } from "./dom.js";
 
 const KEY = "qwen35-key";
+let given = ""; // the key, where it cannot be kept
 let asking = null; // the question for a key that is open
 
 /** What the server refused, or that it did not answer; `status` 0. */
@@ -40,9 +41,18 @@ async function refused(response) {
 
 function kept() {
   try {
-    return sessionStorage.getItem(KEY) ?? "";
+    return sessionStorage.getItem(KEY) ?? given;
   } catch {
-    return "";
+    return given;
+  }
+}
+
+function keep(key) {
+  given = key;
+  try {
+    sessionStorage.setItem(KEY, key);
+  } catch {
+    // Storage may be forbidden; it then lasts as long as the page.
   }
 }
 
@@ -55,7 +65,7 @@ async function askForKey(why, refusedKey) {
     by("key-value").value = "";
     dialog.oncancel = (event) => event.preventDefault(); // without a key there is nothing to go back to
     dialog.onclose = () => {
-      sessionStorage.setItem(KEY, by("key-value").value.trim());
+      keep(by("key-value").value.trim());
       asking = null;
       resolve();
     };

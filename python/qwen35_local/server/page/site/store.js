@@ -1,6 +1,6 @@
 // Conversations in the browser's database; where there is none, in memory until the page is closed.
 import { checked } from "./settings.js";
-import { ROOT } from "./tree.js";
+import { ROOT, merge } from "./tree.js";
 
 const NAME = "qwen35";
 const ROLES = ["user", "assistant", "tool"];
@@ -34,21 +34,33 @@ function within(mode, work) {
   });
 }
 
-/** All of them, those that changed last first. */
+/** All of them, those that changed last first. What was being written when it was kept is not written any more, or is
+ * by another tab, which tells of it soon. */
 export async function all() {
   const found = database ? await within("readonly", (store) => store.getAll()) : [...memory.values()];
-  return found.map(read).filter((one) => one !== null).sort((a, b) => b.changed - a.changed);
+  return found.map((one) => read(one)).filter((one) => one !== null).sort((a, b) => b.changed - a.changed);
 }
 
+/** One that another tab has just changed; null when it was removed. */
 export async function get(id) {
-  return read(database ? await within("readonly", (store) => store.get(id)) : memory.get(id));
+  return read(database ? await within("readonly", (store) => store.get(id)) : memory.get(id), true);
 }
 
+/** Keeps a conversation, and takes into it what other tabs have added meanwhile. */
 export async function put(conversation) {
-  const kept = structuredClone(conversation);
-  if (database) await within("readwrite", (store) => store.put(kept));
-  else memory.set(kept.id, kept);
-  channel.postMessage(kept.id);
+  if (database) await within("readwrite", (store) => putMerged(store, conversation));
+  else memory.set(conversation.id, structuredClone(conversation));
+  channel.postMessage(conversation.id);
+}
+
+function putMerged(store, conversation) {
+  const request = store.get(conversation.id);
+  request.onsuccess = () => {
+    const before = read(request.result);
+    if (before) merge(conversation, before);
+    store.put(structuredClone(conversation));
+  };
+  return request;
 }
 
 export async function remove(id) {
@@ -72,21 +84,21 @@ export async function imported(file) {
     throw new Error(`${file.name} is not JSON; expected a file that this page exported.`);
   }
   const list = value?.format === "qwen35-conversations" && Array.isArray(value.conversations) ? value.conversations : null;
-  const found = list?.map(read);
+  const found = list?.map((one) => read(one));
   if (!found || found.includes(null)) throw new Error(`${file.name} does not hold conversations that this page exported.`);
   return found;
 }
 
 /** A conversation of which nothing is trusted: fields of the right kinds, and the tree as it hangs together from its
- * root. Null for what is none. */
-export function read(value) {
+ * root. Null for what is none. `isWritten`: whether what was being written when it was kept still is. */
+export function read(value, isWritten = false) {
   if (typeof value?.id !== "string" || typeof value.nodes !== "object" || value.nodes === null) return null;
   const nodes = Object.create(null); // an id may be the name of anything
   const given = new Map(Object.entries(value.nodes));
   const queue = [[ROOT, null]];
   while (queue.length) {
     const [id, parent] = queue.pop();
-    const node = readNode(given.get(id), id, parent);
+    const node = readNode(given.get(id), id, parent, isWritten);
     given.delete(id); // each hangs in one place
     if (node === null) return null;
     node.children = node.children.filter((child) => given.has(child));
@@ -100,7 +112,7 @@ export function read(value) {
   return { id: value.id, title, changed, settings: checked(value.settings), nodes: { ...nodes } };
 }
 
-function readNode(value, id, parent) {
+function readNode(value, id, parent, isWritten) {
   if (typeof value !== "object" || value === null || !Array.isArray(value.children)) return null;
   const isRoot = id === ROOT;
   if (isRoot ? value.role !== "root" : !ROLES.includes(value.role) || typeof value.content !== "string") return null;
@@ -109,7 +121,7 @@ function readNode(value, id, parent) {
   if (isRoot) return node;
   node.content = value.content;
   for (const name of ["reasoning", "callId", "name", "error", "state"]) if (typeof value[name] === "string") node[name] = value[name];
-  if (node.state === "running") node.state = "stopped"; // by the end of the page that it was written on
+  if (node.state === "running" && !isWritten) node.state = "stopped"; // by the end of the page that it was written on
   if (Number.isFinite(value.thoughtSeconds)) node.thoughtSeconds = value.thoughtSeconds;
   if (Array.isArray(value.calls)) node.calls = value.calls.filter(isCall).map(({ id, name, text }) => ({ id, name, text }));
   if (typeof value.cost === "object" && value.cost !== null) node.cost = readCost(value.cost);

@@ -2,6 +2,7 @@
 // sibling; `chosen` of each node is the place among its children of the one that is shown.
 
 export const ROOT = "root";
+const own = new WeakSet(); // messages that were added on this page, which alone changes them
 
 /** Unique in practice. `crypto.randomUUID` is missing on pages that did not come from this machine or over TLS. */
 export function newId() {
@@ -19,9 +20,24 @@ export function add(conversation, parentId, fields) {
   const parent = conversation.nodes[parentId];
   const node = { id: newId(), parent: parentId, children: [], chosen: 0, content: "", ...fields };
   conversation.nodes[node.id] = node;
+  own.add(node);
   parent.children.push(node.id);
   parent.chosen = parent.children.length - 1;
   return node;
+}
+
+/** Takes into a conversation what another page has added to it. Nothing is lost: messages are only ever added, and
+ * each is changed by the page that added it alone. */
+export function merge(into, from) {
+  for (const [id, theirs] of Object.entries(from.nodes)) {
+    const mine = Object.hasOwn(into.nodes, id) ? into.nodes[id] : null; // an id may be the name of anything
+    if (mine === null) into.nodes = { ...into.nodes, [id]: theirs };
+    else {
+      const { children, chosen } = mine;
+      if (!own.has(mine)) Object.assign(mine, theirs);
+      Object.assign(mine, { children: [...new Set([...children, ...theirs.children])], chosen });
+    }
+  }
 }
 
 /** The messages that are shown, oldest first. */
