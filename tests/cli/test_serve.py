@@ -12,6 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from qwen35_local.cli.remote import read_keys
+
 BODY = {"messages": [{"role": "user", "content": "What is 12 + 30?"}], "temperature": 0}
 KEY = "a-secret-key"
 
@@ -87,6 +89,7 @@ def test_other_address_needs_a_key(tmp_path: Path) -> None:
 def key_file(folder: Path) -> Path:
     path = folder / "keys"
     path.write_text(f"# of this machine\n{KEY}\n")
+    path.chmod(0o600)
     return path
 
 
@@ -97,6 +100,27 @@ def test_key_file(tmp_path: Path) -> None:
         assert httpx.get(f"{url}/v1/models", headers={"x-api-key": KEY}).status_code == 200
         evil = {"x-api-key": KEY, "Host": "evil.example"}
         assert httpx.get(f"{url}/v1/models", headers=evil).status_code == 403
+
+
+def test_key_file_as_an_editor_of_windows_leaves_it(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_bytes(b"\xef\xbb\xbf" + f"{KEY}\r\nanother-key\r\n".encode())
+    path.chmod(0o600)
+    assert read_keys(path, "--api-key-file") == [KEY, "another-key"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of Unix")
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o604])
+def test_key_file_that_others_can_read(tmp_path: Path, mode: int, capsys: pytest.CaptureFixture[str]) -> None:
+    path = key_file(tmp_path)
+    path.chmod(mode)
+    assert read_keys(path, "--api-key-file") == [KEY]
+    assert ("chmod 600" in capsys.readouterr().err) == (mode != 0o600)
+
+
+def test_key_file_of_the_upstream_is_named_by_its_own_option(tmp_path: Path) -> None:
+    told = refused("--ctx", "0", "--upstream", "http://127.0.0.1:1", "--upstream-key-file", str(tmp_path / "none"))
+    assert told.startswith("qwen35: --upstream-key-file ")
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "short\n", "a key with a \x1b in it\n", "schlüssel-lang\n"])
@@ -117,6 +141,9 @@ def test_unix_socket(tmp_path: Path) -> None:
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://localhost") as client:
             assert client.get("/health").status_code == 200
         assert "another program has it" in refused("--unix-socket", str(path))
+        file = key_file(tmp_path)
+        assert "no socket" in refused("--unix-socket", str(file))
+        assert KEY in file.read_text()
         program.send_signal(signal.SIGTERM)
         assert program.wait(20) == 0
     assert not path.exists()

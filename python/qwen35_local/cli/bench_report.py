@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from qwen35_local.cli.terminal import printable_line
+from qwen35_local.units import counted
 
 if TYPE_CHECKING:
     from qwen35_local.engine.machine import Machine
@@ -215,7 +216,7 @@ class Csv(Rows):
 
 def machine_lines(machine: "Machine") -> list[str]:
     caches = ", ".join(f"{name} {binary_size(n)}" for name, n in machine.caches.items())
-    host = f"{printable_line(machine.cpu)} · {machine.isa}, {machine.threads} threads"
+    host = f"{printable_line(machine.cpu)} · {machine.isa}, {counted(machine.threads, 'thread')}"
     read, int8 = machine.read_gb_per_s, machine.int8_gops
     one_reads = f" (one core {read.one:.1f})" if read.one is not None else ""
     one_multiplies = f" (one core {int8.one:,.0f})" if int8.one is not None else ""

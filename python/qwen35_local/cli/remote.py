@@ -1,5 +1,7 @@
 """--endpoint and --upstream: from an address on the command line to an engine behind it."""
 
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,7 +26,8 @@ def open_remote(url: str, option: str, key_file: Path | None, model: str | None)
     from qwen35_local.remote.engine import RemoteEngine
 
     address = read_address(url, option)
-    key = "" if key_file is None else read_keys(key_file)[0]
+    key_option = "--upstream-key-file" if option == "--upstream" else "--api-key-file"
+    key = "" if key_file is None else read_keys(key_file, key_option)[0]
     if address.is_open_to_others:
         secret = "the key and the conversation" if key else "the conversation"
         notice(f"({secret} can be read on the way to {address}: it is not https)")
@@ -45,15 +48,22 @@ def refuse_remote(option: str, given: Mapping[str, Any]) -> None:
         raise InputError(f"{', '.join(named)}: of a server elsewhere; give its address with {option} URL.")
 
 
-def read_keys(path: Path) -> list[str]:
-    """The keys in a file, one a line; empty lines and those that begin with # are not. Raises InputError."""
+def read_keys(path: Path, option: str) -> list[str]:
+    """The keys in a file, one a line; empty lines and those that begin with # are not. Says so when others may read
+    them, too. Raises InputError."""
     from qwen35_local import bounded_file
+    from qwen35_local.cli.terminal import notice
 
     try:
-        text = bounded_file.read(path, 1 << 20, accepts_pipe=True).decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--api-key-file {path}: cannot be read ({error}).") from None
+        text = bounded_file.read(path, 1 << 20, accepts_pipe=True).decode("utf-8-sig")
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise InputError(f"{option} {path}: cannot be read ({error.strerror or error}).") from None
+    except UnicodeDecodeError:
+        text, mode = "\ufffd", 0
     keys = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     if not keys or not all(8 <= len(key) <= 512 and key.isascii() and key.isprintable() for key in keys):
-        raise InputError(f"--api-key-file {path}: expected a key a line, each of 8 to 512 printable ASCII characters.")
+        raise InputError(f"{option} {path}: expected a key a line, each of 8 to 512 printable ASCII characters.")
+    if os.name == "posix" and stat.S_ISREG(mode) and mode & 0o077:
+        notice(f"({path} can be read by others, and so can its keys: chmod 600 keeps them to yourself)")
     return keys

@@ -94,7 +94,7 @@ def serve(
     else:
         local = {"MODEL": model, "--ctx": ctx, "--memory": memory, "--kv": kv, "--cache": cache, "--draft": draft}
         refuse_local("--upstream", {**local, "--threads": threads, "--device": device})
-    keys = read_keys(api_key_file) if api_key_file is not None else []
+    keys = read_keys(api_key_file, "--api-key-file") if api_key_file is not None else []
     check_access(host if unix_socket is None else None, keys, allow_origin or ())
     opened = listen(host, port) if unix_socket is None else listen_at(unix_socket)
     try:

@@ -159,7 +159,8 @@ class Engine:
     def summary(self) -> str:
         weights = self.model.weight_bytes / 2**20
         size = f"{weights:.0f} MiB" if weights < 1024 else f"{weights / 1024:.1f} GiB"
-        device = f"{self.model.device}, {self.model.threads} threads"
+        threads = self.model.threads
+        device = f"{self.model.device}, {threads} thread" + ("s" if threads != 1 else "")
         if self._device_note:
             device += f" ({self._device_note})"
         return f"{size} of weights · context {self.context_tokens:,} in {self.kv} · {device}"

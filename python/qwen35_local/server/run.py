@@ -54,7 +54,7 @@ def listen_at(path: Path) -> socket.socket:
         raise InputError("--unix-socket: this system has none; leave it out.")
     opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if path.exists() and stat.S_ISSOCK(path.stat().st_mode) and not _answers(path):
+        if _is_socket(path) and not _answers(path):
             path.unlink()
         before = os.umask(0o177)
         try:
@@ -64,9 +64,15 @@ def listen_at(path: Path) -> socket.socket:
         opened.listen(_BACKLOG)
     except OSError as error:
         opened.close()
-        reason = "another program has it" if error.errno == errno.EADDRINUSE else error.strerror or error
+        reason = error.strerror or error
+        if error.errno == errno.EADDRINUSE:
+            reason = "another program has it" if _is_socket(path) else "there is a file that is no socket"
         raise InputError(f"--unix-socket {path}: cannot listen there ({reason}).") from None
     return opened
+
+
+def _is_socket(path: Path) -> bool:
+    return path.exists() and stat.S_ISSOCK(path.stat().st_mode)
 
 
 def _answers(path: Path) -> bool:
