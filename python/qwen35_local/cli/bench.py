@@ -131,7 +131,7 @@ def bench(
     named = [open_file(model_path(name)) for name in wanted]
     rival = LlamaBench(against) if against is not None else None
     for model in made:
-        check_memory(model, machine.memory_bytes()[0], 2 if drafts else 1)
+        check_memory(model, device, 2 if drafts else 1)
     with open_report(format, output, bench_drafts.GAIN if drafts else SPEED) as report:
         with working("measuring the device"):
             report.begin(found := machine.measure(device, threads))
@@ -177,12 +177,19 @@ def check(tests: "list[Case]", format: str, profile: bool) -> None:
         raise InputError(f"--profile does not fit into the rows of {format}; use table, md or json")
 
 
-def check_memory(model: "Synthetic", free: int, copies: int) -> None:
-    """Raises InputError for a model that would not fit into the memory that is free (0: not known)."""
+def check_memory(model: "Synthetic", device: str, copies: int) -> None:
+    """Raises InputError for a model that would not fit into the device's memory that is free (0: not known), where that
+    is this machine's with what it is made from."""
+    from qwen35_local import _core
+    from qwen35_local.engine import machine
     from qwen35_local.errors import InputError
     from qwen35_local.units import file_size
 
-    needed = model.peak_bytes + (copies - 1) * model.n_bytes
+    memory = _core.device_memory(device)
+    free, made_from = machine.memory_bytes()[0], model.peak_bytes - model.n_bytes
+    if not memory.is_host:
+        free, made_from = memory.free, 0
+    needed = copies * model.n_bytes + made_from
     if free and needed > free:
         raise InputError(
             f"{model.name} as {model.preset} takes {file_size(needed)} and {file_size(free)} of memory "
