@@ -1,17 +1,20 @@
 """The conversation's commands and what they do to what was said."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from qwen35_local.chat.events import TextDelta
 from qwen35_local.chat.messages import Message, ToolCall
 from qwen35_local.chat.wishes import OutputFormat
 from qwen35_local.cli.repl import Repl
 from qwen35_local.cli.session import Session
-from qwen35_local.engine.reply import Compacted, Difference, Done, Reuse, Usage
+from qwen35_local.engine.reply import Compacted, ContextFull, Difference, Done, Event, Reuse, Usage
+from qwen35_local.errors import DeviceError
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +46,28 @@ def test_retry_answers_the_same_message_again(scripted: Any) -> None:
     repl.take("/retry")
     assert said(repl) == [("user", "Count."), ("assistant", "two")]
     assert [len(request.messages) for request in repl.session.engine.requests] == [1, 1]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("error", [DeviceError("lost"), ContextFull(120, 100)], ids=["device", "context"])
+@pytest.mark.parametrize("line", ["c", "/retry", "/edit 1"])
+def test_an_error_costs_nothing_that_was_said(
+    scripted: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: str, error: Exception
+) -> None:
+    """Also where the conversation was cut before it was asked again."""
+    repl = conversation(scripted, "one", "two")
+    repl.take("a")
+    repl.take("b")
+    before = said(repl)
+
+    def fail(request: object, progress: object, job: object) -> Iterator[Event]:
+        yield TextDelta("th")
+        raise error
+
+    monkeypatch.setattr(repl, "ask", lambda default="": "something else")
+    repl.session.engine.reply = fail  # type: ignore[method-assign,assignment]
+    repl.take(line)
+    assert said(repl) == before
+    assert ("↑ brings the line again" in capsys.readouterr().out) == isinstance(error, DeviceError)
 
 
 def test_undo_takes_back_the_last_turn(scripted: Any) -> None:

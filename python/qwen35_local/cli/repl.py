@@ -93,20 +93,28 @@ class Repl:
         return self._lines.prompt(PROMPT, prompt_continuation=CONTINUED, default=default)
 
     def take(self, text: str) -> None:
-        """One input: a slash command, or something to answer. Errors are shown, never raised."""
+        """One input: a slash command, or something to answer. Errors are shown, never raised; what was said before
+        stands then as it stood."""
+        branch, messages = self.session.branch, list(self.session.messages)
         try:
             if slash.is_command(text):
                 slash.run(self, text)
             elif text.strip():
                 self.session.messages.append(Message("user", text))
                 self.reply()
-        except DeviceError as error:
-            self.pen.line(f"! the device failed: {error} (the next message loads the model again)")
         except Qwen35Error as error:
-            self.pen.line(f"! {error}")
+            if self.session.branch == branch:
+                self.session.messages = messages
+            self.pen.line(f"! {self._explained(error)}")
         except (KeyboardInterrupt, EOFError):  # at a question of a command: it is given up
             self.pen.end_line()
         self.keep()
+
+    @staticmethod
+    def _explained(error: Qwen35Error) -> str:
+        if isinstance(error, DeviceError):
+            return f"the device failed: {error} (↑ brings the line again; the next message loads the model again)"
+        return str(error)
 
     def reply(self) -> None:
         """Lets the model answer what stands, and tools after it, as often as it asks for them."""
@@ -136,9 +144,6 @@ class Repl:
                     if isinstance(event, Compacted):
                         del session.messages[: len(event.messages)]
                     done = event if isinstance(event, Done) else done
-        except Qwen35Error:
-            session.undo()
-            raise
         finally:
             self.pen.end_line()
         assert done is not None
