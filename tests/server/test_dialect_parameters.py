@@ -168,7 +168,8 @@ def of_llama_cpp() -> Iterator[Case]:
     yield from wrong("return_progress", WRONG_FLAGS)
     yield from wrong("stop", [5, [5], {}])
     yield from wrong("grammar", ['root ::= "x"', 5])
-    yield from wrong("json_schema", WRONG_OBJECTS)
+    yield from wrong("json_schema", ["x", 5, [1]])
+    yield from wrong("prompt", [["a", "b"]])
     yield from wrong("logit_bias", [5, "x", [5], [[1]], [["a", 1, 2]], [[-1, 1]], [[1, "x"]], [[1, True]], {"-1": 1}])
     yield from wrong("n", [0, 2, "1"])
     for field, value in (

@@ -127,8 +127,9 @@ class Generation:
                 self._held.append(token_logprobs(self._tokenizer, sampled))
             return []
         self.pending = []
+        was_thinking = self._parser.in_reasoning
         shown = self._write(sampled.token)
-        told = self._told(sampled, shows_text=bool(shown))
+        told = self._told(sampled, shows_text=bool(shown), in_reasoning=was_thinking)
         if self._stops.found is not None:
             self._end_at_stop()
         elif len(reply.written) >= self._limit:
@@ -223,13 +224,13 @@ class Generation:
         text = self._stops.finish()
         return [TextDelta(text)] if text else []
 
-    def _told(self, sampled: _core.Sampled, *, shows_text: bool) -> list[Logprobs]:
+    def _told(self, sampled: _core.Sampled, *, shows_text: bool, in_reasoning: bool) -> list[Logprobs]:
         """The logprobs that can be told now: of no token whose text a stop string has cut, or may yet."""
         told: list[Logprobs] = []
         is_found, is_holding = self._stops.found is not None, self._stops.is_holding
         if shows_text or not (is_found or is_holding):
             told, self._held = self._held, []
         if sampled.logprob is not None and not is_found:
-            own = token_logprobs(self._tokenizer, sampled)
+            own = token_logprobs(self._tokenizer, sampled, in_reasoning=in_reasoning)
             (self._held if is_holding else told).append(own)
         return told

@@ -1,8 +1,9 @@
 """What is asked of the engine, and what a reply is when it ends."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import dropwhile
 from typing import Any, Literal, TypeAlias
 
 from qwen35_local import _core
@@ -146,21 +147,28 @@ class TokenLogprob:
 class Logprobs:
     """A token of the reply, and the most likely ones in its place, most likely first. Comes before the text that the
     token completes; the token that ends the reply, unless the prompt is scored too, and those that a stop string cuts
-    have none."""
+    have none. `in_reasoning`: of the thinking, or the tag that ends it."""
 
     token: TokenLogprob
     top: tuple[TokenLogprob, ...]
     choice: int = 0
+    in_reasoning: bool = False
 
 
-def token_logprobs(tokenizer: Tokenizer, sampled: _core.Sampled) -> Logprobs:
+def of_answer(told: Iterable[Logprobs]) -> list[Logprobs]:
+    """None of the thinking, nor of the line breaks behind it."""
+    return [*dropwhile(lambda one: one.in_reasoning or not one.token.data.strip(b"\n"), told)]
+
+
+def token_logprobs(tokenizer: Tokenizer, sampled: _core.Sampled, *, in_reasoning: bool = False) -> Logprobs:
     """Of a token that was drawn with its logprobs."""
 
     def of(token: int, logprob: float) -> TokenLogprob:
         return TokenLogprob(token, tokenizer.token_bytes(token), logprob)
 
     assert sampled.logprob is not None
-    return Logprobs(of(sampled.token, sampled.logprob), tuple(of(*best) for best in sampled.top_logprobs))
+    top = tuple(of(*best) for best in sampled.top_logprobs)
+    return Logprobs(of(sampled.token, sampled.logprob), top, in_reasoning=in_reasoning)
 
 
 @dataclass(frozen=True, slots=True)

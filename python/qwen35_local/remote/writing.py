@@ -146,7 +146,7 @@ class Writing:
         return () if self._request.tool_choice.mode == "none" else self._request.tools
 
     def _told(self, logprobs: Iterable[Logprobs], found: Iterable[events.Event]) -> list[Event]:
-        told: list[Event] = [self.reply.add(one) for one in logprobs]
+        told: list[Event] = [self.reply.add(replace(one, in_reasoning=self._was_thinking)) for one in logprobs]
         for event in found:
             if self._stops.found is not None:
                 break

@@ -10,12 +10,14 @@ T = TypeVar("T")
 
 
 class Body:
-    """An object of a request; null counts as absent. What was never asked for is unknown to the server."""
+    """An object of a request; null counts as absent. What was never asked for, in it or in the objects that it holds,
+    is unknown to the server."""
 
     def __init__(self, values: Mapping[str, Any], where: str = "") -> None:
         self.values = values
         self._where = where
         self._known: set[str] = set()
+        self._inner: dict[str, list[Body]] = {}
 
     @overload
     def find(self, key: str, kind: Kind[T]) -> T | None: ...
@@ -41,12 +43,14 @@ class Body:
         return self.values.get(key)
 
     def object(self, key: str) -> "Body | None":
-        """The object in a field. Raises Refused when it is something else."""
+        """The object in a field, the same one each time. Raises Refused when it is something else."""
         value = self.find(key, OBJECT)
-        return None if value is None else Body(value, f"{self._where}{key}.")
+        if value is None:
+            return None
+        return self._inner.setdefault(key, [Body(value, f"{self._where}{key}.")])[0]
 
     def objects(self, key: str, most: int) -> "list[Body]":
-        """The list of objects in a field. Raises Refused."""
+        """The list of objects in a field, the same ones each time. Raises Refused."""
         entries = self.find(key, ANY_LIST) or []
         if len(entries) > most:
             raise self.refuse(key, f"at most {most} entries")
@@ -56,7 +60,8 @@ class Body:
                 f"{self._where}{key}[{wrong}]",
                 f"{self._where}{key}[{wrong}] is {describe(entries[wrong])}; expected an object.",
             )
-        return [Body(entry, f"{self._where}{key}[{n}].") for n, entry in enumerate(entries)]
+        made = (Body(entry, f"{self._where}{key}[{n}].") for n, entry in enumerate(entries))
+        return self._inner.setdefault(key, list(made))
 
     def refuse(self, key: str, expected: str) -> Refused:
         """The refusal of what `key` holds."""
@@ -78,4 +83,5 @@ class Body:
 
     def unknown(self) -> list[str]:
         """Fields that nothing asked for."""
-        return [self._where + key for key in self.values if key not in self._known]
+        own = [self._where + key for key, value in self.values.items() if value is not None and key not in self._known]
+        return own + [name for inner in self._inner.values() for body in inner for name in body.unknown()]

@@ -12,6 +12,8 @@ from typing import Any
 from qwen35_local import json_file
 from qwen35_local.chat.messages import Message, ToolCall, read_messages
 from qwen35_local.errors import InputError
+from qwen35_local.fields import ANY_LIST
+from qwen35_local.server.body import Body
 from qwen35_local.server.errors import bad, refusal
 from qwen35_local.server.limits import Limits
 from qwen35_local.server.thinking import OFF, Thinking
@@ -22,15 +24,22 @@ it would make every prompt a new one."""
 
 CONTINUATION = "Continue."
 
+_OF_A_MESSAGE = (
+    *("role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content", "reasoning", "thinking"),
+    *("function_call", "refusal", "annotations", "reasoning_details"),
+)
 
-def conversation(entries: Sequence[Any], limits: Limits) -> list[Message]:
-    """Messages in OpenAI's form, as the template takes them. Raises Refused."""
-    if len(entries) > limits.messages:
-        raise bad("messages", f"messages has {len(entries)} entries; expected at most {limits.messages}.")
+
+def conversation(body: Body, limits: Limits) -> list[Message]:
+    """`messages` in OpenAI's form, as the template takes them. Raises Refused."""
+    body.need("messages", ANY_LIST)
+    entries = body.objects("messages", limits.messages)
     if not entries:
         raise bad("messages", "messages is an empty list; expected at least one message.")
+    for entry in entries:
+        entry.ignore(*_OF_A_MESSAGE)
     try:
-        return normalised(read_messages([_repaired(entry) for entry in entries]))
+        return normalised(read_messages([_repaired(entry.values) for entry in entries]))
     except InputError as error:
         raise refusal(error, "messages") from error
 
@@ -100,8 +109,19 @@ def _repaired(entry: Any) -> Any:
             repaired["tool_calls"] = [_repaired_call(call) for call in calls]
     content = repaired.get("content")
     if isinstance(content, list):
-        repaired["content"] = [_refusal_as_text(part) for part in content]
+        thoughts = [text for part in content if (text := _thought(part)) is not None]
+        repaired["content"] = [_refusal_as_text(part) for part in content if _thought(part) is None]
+        if thoughts and repaired.get("role") == "assistant":
+            repaired.setdefault("reasoning_content", "".join(thoughts))
     return repaired
+
+
+def _thought(part: Any) -> str | None:
+    """Thinking that comes back among the parts of the content, as some clients keep it."""
+    if not isinstance(part, Mapping) or part.get("type") not in ("thinking", "reasoning"):
+        return None
+    text = part.get("thinking", part.get("text"))
+    return text if isinstance(text, str) else None
 
 
 def _refusal_as_text(part: Any) -> Any:

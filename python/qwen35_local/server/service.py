@@ -1,5 +1,6 @@
 """What every dialect uses: the engine, its name, limits, counters, and what is running."""
 
+import re
 import time
 from collections.abc import Callable
 from functools import cache
@@ -8,13 +9,16 @@ from pathlib import Path
 from typing import Protocol
 
 from qwen35_local import __version__, _core
+from qwen35_local.chat.wishes import OutputFormat
 from qwen35_local.engine.face import Face
+from qwen35_local.errors import InputError
 from qwen35_local.server.counters import Counters
-from qwen35_local.server.errors import RETRY_SECONDS, Refused
+from qwen35_local.server.errors import RETRY_SECONDS, Refused, bad
 from qwen35_local.server.limits import Limits
 from qwen35_local.server.log import Log
 
 _MOST_NOTES = 1_000
+_PLACE = re.compile(r"\[\d+\]")
 
 
 @cache
@@ -76,9 +80,18 @@ class Service:
             reason = f"the model could not be loaded again: {error}"
             raise Refused(503, reason, code="device_error", retry_after=RETRY_SECONDS) from error
 
+    def checked(self, wanted: OutputFormat, where: str) -> OutputFormat:
+        """A form of an answer that can be followed. Raises Refused naming `where`, the field that asks for it."""
+        try:
+            self.engine.forms.check(wanted)
+        except InputError as error:
+            raise bad(where, str(error).replace("output_format", where, 1)) from error
+        return wanted
+
     def note_unknown(self, path: str, names: list[str]) -> None:
-        """Says once for each field of a request that it is not known, and so has no effect."""
-        for name in names:
+        """Says once for each field of a request that it is not known, and so has no effect; of a list, of its entries
+        together."""
+        for name in dict.fromkeys(_PLACE.sub("[]", name) for name in names):
             self.note_once(f"{path}: the field {name[:100]!a} is not known and has no effect")
 
     def note_once(self, text: str) -> None:

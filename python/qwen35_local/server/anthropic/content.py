@@ -102,7 +102,10 @@ def _blocks(body: Body, key: str, most: int) -> Sequence[Body | str]:
         return [value]
     if not isinstance(value, list):
         raise body.refuse(key, "a text or a list of blocks")
-    return body.objects(key, most)
+    blocks = body.objects(key, most)
+    for block in blocks:
+        block.ignore("type", "cache_control", "citations", "title", "context", "signature", "data", "caller")
+    return blocks
 
 
 def _text(block: Body | str) -> str:

@@ -29,6 +29,14 @@ _WITHOUT_EFFECT = (
     "betas",
     "user_profile_id",
 )
+_OF_A_TOOL = (
+    "cache_control",
+    "strict",
+    "defer_loading",
+    "allowed_callers",
+    "input_examples",
+    "eager_input_streaming",
+)
 
 
 def read_message(body: Body, service: Service) -> Asked:
@@ -67,7 +75,7 @@ def _request(body: Body, service: Service, max_tokens: int) -> tuple[Request, bo
         max_tokens=max_tokens,
         stop=body.find("stop_sequences", STOP, []),
         tool_choice=_tool_choice(body, [tool["function"]["name"] for tool in tools]),
-        output_format=_format(body),
+        output_format=_format(body, service),
         goes_on=goes_on,
     )
     return request, shows_thinking
@@ -77,6 +85,7 @@ def _tools(body: Body, most: int) -> list[dict[str, Any]]:
     tools = []
     for tool in body.objects("tools", most):
         kind = tool.find("type", TEXT, "custom")
+        tool.ignore(*_OF_A_TOOL)
         if kind != "custom":
             raise tool.refuse("type", 'a tool of the client\'s own, of type "custom" with an input_schema')
         if not tool.need("name", TEXT):
@@ -119,6 +128,7 @@ def _thinking(body: Body) -> tuple[Thinking, bool]:
         return effort, True
     kind = asked.need("type", TEXT)
     shows = asked.find("display", TEXT, "summarized") != "omitted"
+    asked.ignore("budget_tokens")
     if kind == "disabled":
         return OFF, shows
     if kind == "adaptive":
@@ -128,7 +138,7 @@ def _thinking(body: Body) -> tuple[Thinking, bool]:
     raise asked.refuse("type", "enabled, disabled or adaptive")
 
 
-def _format(body: Body) -> OutputFormat | None:
+def _format(body: Body, service: Service) -> OutputFormat | None:
     config = body.object("output_config")
     holder = config if config is not None and config.values.get("format") is not None else body
     key = "format" if holder is config else "output_format"
@@ -137,4 +147,5 @@ def _format(body: Body) -> OutputFormat | None:
         return None
     if form.need("type", TEXT) != "json_schema":
         raise form.refuse("type", "json_schema")
-    return OutputFormat("json_schema", json.dumps(form.need("schema", OBJECT)))
+    where = "output_config.format" if holder is config else key
+    return service.checked(OutputFormat("json_schema", json.dumps(form.need("schema", OBJECT))), where)

@@ -1,26 +1,25 @@
 """`/completion`: what follows a prompt, as plain text."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from qwen35_local.chat.events import TextDelta
 from qwen35_local.chat.presets import LOGPROBS
-from qwen35_local.chat.wishes import OutputFormat
 from qwen35_local.engine.job import Reading
 from qwen35_local.engine.reply import Completion, Done, Event, Logprobs, Reason, TokenLogprob, Usage
-from qwen35_local.fields import FLAG, OBJECT, TEXT, integer
+from qwen35_local.fields import FLAG, integer
 from qwen35_local.server.body import Body
 from qwen35_local.server.dialect import EVENT_STREAM, Asked
-from qwen35_local.server.errors import Refused, bad
+from qwen35_local.server.errors import Refused
 from qwen35_local.server.json_text import encoded
 from qwen35_local.server.llama_cpp.errors import error_body
 from qwen35_local.server.llama_cpp.prompt import read_prompt
+from qwen35_local.server.openai.format import read_format
 from qwen35_local.server.openai.sampling import read_sampling, read_stop
 from qwen35_local.server.service import Service
 
 _WITHOUT_EFFECT = (
-    *("n_keep", "n_discard", "return_tokens", "response_fields", "min_keep"),
+    *("n_keep", "response_fields"),
     *("speculative.n_max", "speculative.n_min", "speculative.p_min", "speculative.type"),
 )
 _NEUTRAL: dict[str, Sequence[Any]] = {
@@ -38,8 +37,6 @@ _STOP_TYPES: dict[Reason, str] = {"length": "limit", "context": "limit", "loop":
 def read_completion(body: Body, service: Service) -> Asked:
     """`POST /completion`. Raises Refused, or an error of this package."""
     tokens = read_prompt(body, "prompt", service)
-    if body.find("grammar", TEXT, ""):
-        raise bad("grammar", "grammar: GBNF grammars are not supported; give a json_schema, or leave it out.")
     settings = read_sampling(body, service, thinks=False)
     n_predict = body.find("n_predict", _PREDICT, body.find("max_tokens", _PREDICT, -1))
     if n_predict == 0:
@@ -47,7 +44,6 @@ def read_completion(body: Body, service: Service) -> Asked:
     n_probs = body.find("n_probs", LOGPROBS, 0)
     body.ignore(*_WITHOUT_EFFECT)
     body.unsupported(_NEUTRAL, "")
-    schema = body.find("json_schema", OBJECT)
     completion = Completion(
         tokens,
         settings,
@@ -55,7 +51,7 @@ def read_completion(body: Body, service: Service) -> Asked:
         read_stop(body),
         logprobs=n_probs or None,
         n=body.find("n", integer(1, 1), 1),
-        output_format=None if schema is None else OutputFormat("json_schema", json.dumps(schema)),
+        output_format=read_format(body, service),
     )
     streams = body.find("stream", FLAG, False)
     encoder = CompletionEncoder(service.name, body.find("return_progress", FLAG, False))

@@ -15,6 +15,8 @@ def read_prompt(body: Body, key: str, service: Service) -> list[int]:
     if not isinstance(value, str | list):
         raise body.refuse(key, "a text or a list of token ids")
     parts = [value] if isinstance(value, str) else value
+    if len(parts) > 1 and all(isinstance(part, str) for part in parts):
+        raise body.refuse(key, "one prompt: a list of texts alone stands for as many; ask for one after the other")
     tokenizer = service.engine.tokenizer
     tokens: list[int] = []
     if tokenizer.bos_id is not None and parts and isinstance(parts[0], str):

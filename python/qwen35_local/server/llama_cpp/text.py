@@ -4,7 +4,7 @@
 from typing import Any
 
 from qwen35_local.engine.face import Face, Tokens
-from qwen35_local.fields import ANY_LIST, FLAG, TEXT, integer, list_of
+from qwen35_local.fields import FLAG, TEXT, integer, list_of
 from qwen35_local.server.body import Body
 from qwen35_local.server.conversation import conversation
 from qwen35_local.server.json_text import encoded
@@ -78,7 +78,7 @@ def apply_template(body: Body, service: Service) -> bytes:
     Raises what such a request does."""
     thinking, keeps_thinking = read_thinking(body)
     prompt = service.engine.template.render(
-        conversation(body.need("messages", ANY_LIST), service.limits),
+        conversation(body, service.limits),
         read_tools(body, service.limits).definitions,
         add_generation_prompt=body.find("add_generation_prompt", FLAG, True),
         enable_thinking=thinking.is_on,

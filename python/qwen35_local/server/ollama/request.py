@@ -67,7 +67,7 @@ def read_chat(body: Body, service: Service) -> Asked | bytes:
         max_tokens=options.max_tokens,
         stop=options.stop,
         logprobs=_logprobs(body),
-        output_format=_format(body),
+        output_format=_format(body, service),
         goes_on=goes_on,
     )
     encoder = LineEncoder(model, service.clock, is_chat=True)
@@ -89,7 +89,7 @@ def read_generate(body: Body, service: Service) -> Asked | bytes:
     body.ignore("width", "height", "steps")
     thinking = OFF if is_raw else _thinking(body)
     options = _options(body, service, thinking)
-    logprobs, output_format = _logprobs(body), _format(body)
+    logprobs, output_format = _logprobs(body), _format(body, service)
     encoder = LineEncoder(model, service.clock, is_chat=False)
     if not prompt:
         return encoder.loaded()
@@ -142,9 +142,11 @@ def _message(entry: Body) -> Message:
 
 
 def _call(entry: Body) -> ToolCall:
+    entry.ignore("type")
     function = entry.object("function")
     if function is None:
         raise entry.refuse("function", "an object with a name and arguments")
+    function.ignore("index", "description")
     if not function.need("name", TEXT):
         raise function.refuse("name", "the name of a tool")
     arguments = function.find("arguments", OBJECT, {})
@@ -152,9 +154,11 @@ def _call(entry: Body) -> ToolCall:
 
 
 def _tool(entry: Body) -> dict[str, Any]:
+    entry.ignore("type", "items")
     function = entry.object("function")
     if function is None:
         raise entry.refuse("function", "an object with a name, a description and parameters")
+    function.ignore("strict")
     if not function.need("name", TEXT):
         raise function.refuse("name", "the name of a tool")
     function.find("description", TEXT)
@@ -173,7 +177,7 @@ def _thinking(body: Body) -> Thinking:
     return of_effort(asked, "think")
 
 
-def _format(body: Body) -> OutputFormat | None:
+def _format(body: Body, service: Service) -> OutputFormat | None:
     asked = body.any("format")
     if asked is None or asked == "":
         return None
@@ -181,7 +185,7 @@ def _format(body: Body) -> OutputFormat | None:
         return OutputFormat("json_object")
     if not isinstance(asked, dict):
         raise body.refuse("format", 'the text "json" or a JSON schema')
-    return OutputFormat("json_schema", json.dumps(asked))
+    return service.checked(OutputFormat("json_schema", json.dumps(asked)), "format")
 
 
 def _logprobs(body: Body) -> int | None:
@@ -199,6 +203,4 @@ def _options(body: Body, service: Service, thinking: Thinking) -> Options:
     context = service.engine.context_tokens
     if options.find("num_ctx", _CONTEXT, 0) > context:
         service.note_once(f"/api: options.num_ctx above the {context:,} tokens that were loaded has no effect")
-    found = Options(settings, max(0, options.find("num_predict", _PREDICT, 0)), read_stop(options))
-    service.note_unknown("/api", options.unknown())
-    return found
+    return Options(settings, max(0, options.find("num_predict", _PREDICT, 0)), read_stop(options))

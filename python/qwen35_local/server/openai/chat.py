@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qwen35_local.engine.reply import Request
-from qwen35_local.fields import ANY_LIST, FLAG, TEXTS, integer
+from qwen35_local.fields import FLAG, TEXTS, integer
 from qwen35_local.server.body import Body
 from qwen35_local.server.conversation import conversation, going_on
 from qwen35_local.server.dialect import Asked
@@ -26,6 +26,8 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "suffix": ("",),
     "chat_template": (),
     "moderation": (),
+    "reasoning_format": ("auto", "deepseek"),
+    "separate_reasoning": (True,),
 }
 
 
@@ -53,6 +55,7 @@ def read(body: Body, service: Service) -> Asked:
         shows_usage=shows_usage,
         shows_progress=progress,
         shows_cost=body.find("return_cost", FLAG, False),
+        shows_thinking=_shows_thinking(body),
         streams=streams,
     )
     return Asked((found.request,), encoder, streams, read_user(body), reports_reading=progress, id=encoder.id)
@@ -64,10 +67,10 @@ def read_request(body: Body, service: Service) -> Read:
     modalities = body.find("modalities", TEXTS) or ["text"]
     if modalities != ["text"]:
         raise body.refuse("modalities", '["text"]')
-    messages = conversation(body.need("messages", ANY_LIST), service.limits)
+    messages = conversation(body, service.limits)
     tools = read_tools(body, service.limits)
     thinking, keeps_thinking = read_thinking(body)
-    goes_on = _goes_on(body)
+    goes_on = _goes_on(body, service.limits.messages)
     if goes_on:
         thinking = going_on(messages, thinking, "continue_final_message")
     thinks = service.engine.thinks_by_default if thinking.is_on is None else thinking.is_on
@@ -82,20 +85,31 @@ def read_request(body: Body, service: Service) -> Read:
         logprobs=_logprobs(body),
         n=read_n(body),
         tool_choice=read_tool_choice(body, tools),
-        output_format=read_format(body),
+        output_format=read_format(body, service),
         thinking_tokens=thinking.budget_tokens,
         goes_on=goes_on,
     )
     return Read(request, tools)
 
 
-def _goes_on(body: Body) -> bool:
-    """Whether the reply goes on behind the last message, as vLLM's API has it; llama.cpp's names the part of it."""
-    goes_on = body.any("continue_final_message")
-    if goes_on not in (None, False, True, "content"):
+def _shows_thinking(body: Body) -> bool:
+    """`include_reasoning` of vLLM and OpenRouter, whose `reasoning` has the reverse."""
+    reasoning = body.object("reasoning")
+    is_hidden = reasoning is not None and reasoning.find("exclude", FLAG, False)
+    return body.find("include_reasoning", FLAG, True) and not is_hidden
+
+
+def _goes_on(body: Body, most: int) -> bool:
+    """Whether the reply goes on behind the last message, as vLLM's API has it; llama.cpp's names the part of it, and
+    others mark the message."""
+    last = body.objects("messages", most)[-1]
+    is_marked = True in [last.find(word, FLAG) for word in ("prefix", "partial")]
+    asked = body.any("continue_final_message")
+    if asked not in (None, False, True, "content"):
         raise body.refuse("continue_final_message", 'true, false or "content"')
+    goes_on = bool(asked) or is_marked
     body.unsupported({"add_generation_prompt": (not goes_on,)}, "" if goes_on else " without continue_final_message")
-    return bool(goes_on)
+    return goes_on
 
 
 def _logprobs(body: Body) -> int | None:

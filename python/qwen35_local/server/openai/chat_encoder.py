@@ -44,7 +44,7 @@ class _Choice:
 
 class ChatEncoder:
     """`custom`: tools whose calls are of type custom. `shows_usage`: a stream ends with a chunk of what it took.
-    `shows_cost`: each choice has it, with why (`cost`)."""
+    `shows_cost`: each choice has it, with why (`cost`). Not `shows_thinking`: there is some, untold."""
 
     media_type = EVENT_STREAM
 
@@ -57,12 +57,14 @@ class ChatEncoder:
         shows_usage: bool,
         shows_progress: bool,
         shows_cost: bool = False,
+        shows_thinking: bool = True,
         streams: bool,
     ) -> None:
         self._custom = custom
         self._shows_usage = shows_usage
         self._shows_progress = shows_progress
         self._shows_cost = shows_cost
+        self._shows_thinking = shows_thinking
         self.id = "chatcmpl-" + secrets.token_hex(12)
         self._head = {
             "id": self.id,
@@ -81,7 +83,7 @@ class ChatEncoder:
 
     def event(self, event: Event) -> bytes:
         match event:
-            case ReasoningDelta(text=text):
+            case ReasoningDelta(text=text) if self._shows_thinking:
                 return self._delta(event.choice, {"reasoning_content": text, "reasoning": text})
             case TextDelta(cut_call=index) if index in self._choices[event.choice].told:
                 return b""  # as far as the client has it, it stays what it is: a call that is not whole
@@ -94,7 +96,7 @@ class ChatEncoder:
                 return self._arguments(event.choice, index, text)
             case ToolCallDone(index=index, call=call):
                 return self._call_done(event.choice, index, call)
-            case Logprobs():
+            case Logprobs() if self._shows_thinking or not event.in_reasoning:
                 self._choices[event.choice].logprobs.append(event)
             case Done():
                 return self._done(event)
@@ -139,17 +141,18 @@ class ChatEncoder:
             "content": done.message.text if done.message.text or not done.message.tool_calls else None,
             "refusal": None,
         }
-        if done.message.reasoning:
+        if done.message.reasoning and self._shows_thinking:
             message |= {"reasoning_content": done.message.reasoning, "reasoning": done.message.reasoning}
         if done.message.tool_calls:
             message["tool_calls"] = [
                 self._call(call.name, free_text(call) if call.name in self._custom else arguments_text(call))
                 for call in done.message.tool_calls
             ]
+        told = [one for one in done.logprobs if self._shows_thinking or not one.in_reasoning]
         return {
             "index": done.choice,
             "message": message,
-            "logprobs": {"content": list(map(logprob_body, done.logprobs)), "refusal": None} if done.logprobs else None,
+            "logprobs": {"content": list(map(logprob_body, told)), "refusal": None} if told else None,
             **self._finish(done),
         }
 

@@ -43,10 +43,12 @@ def read(body: Body, service: Service) -> Asked:
         _check_scores(prompts, n, logprobs or 0, service.limits.scores)
     writes = not (scores_prompt and _NOTHING.fits(body.any("max_tokens")))
     sampling = read_sampling(body, service, thinks=False)
-    stop, format = read_stop(body), read_format(body)
+    stop, format = read_stop(body), read_format(body, service)
     max_tokens = _max_tokens(body) if writes else 0
     streams = body.find("stream", FLAG, False)
     options = body.object("stream_options")
+    if options is not None:
+        options.ignore("include_obfuscation", "continuous_usage_stats")
     shows_usage = options is not None and options.find("include_usage", FLAG, False)
     texts = [service.engine.tokenizer.decode(tokens) if echoes else "" for tokens in prompts]
     encoder = CompletionEncoder(service, [text for text in texts for _ in range(n)], n, shows_usage=shows_usage)

@@ -28,7 +28,9 @@ def routes(service: Service) -> list[Route]:
     def create(body: Body, service: Service) -> Asked:
         read = read_request(body, service, store)
         streams = body.find("stream", FLAG, False)
-        body.object("stream_options")
+        options = body.object("stream_options")
+        if options is not None:
+            options.ignore("include_obfuscation", "include_usage")
 
         def keep(answer: dict[str, Any], done: Done) -> None:
             if read.is_kept:

@@ -2,11 +2,12 @@
 
 import secrets
 from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
 from typing import Any
 
 from qwen35_local.chat.events import ReasoningDelta, TextDelta, ToolCallDelta, ToolCallDone, ToolCallStart
 from qwen35_local.engine.job import Reading
-from qwen35_local.engine.reply import Done, Event, Logprobs, Usage
+from qwen35_local.engine.reply import Done, Event, Logprobs, Usage, of_answer
 from qwen35_local.server.dialect import EVENT_STREAM
 from qwen35_local.server.errors import Refused
 from qwen35_local.server.json_text import encoded
@@ -64,7 +65,7 @@ class ResponseEncoder:
         if message.reasoning:
             steps.append(self._output.think(message.reasoning))
         if message.text or not message.tool_calls:
-            steps.append(self._output.write(message.text, list(done.logprobs[done.usage.reasoning_tokens :])))
+            steps.append(self._output.write(message.text, _of_text(done.logprobs, message.text)))
         for call in message.tool_calls:
             steps += [self._output.begin_call(call.name), self._output.end_call(call)]
         is_whole = done.reason in ("stop", "tool_calls")
@@ -83,7 +84,7 @@ class ResponseEncoder:
                 yield from output.close()  # as an incomplete call
             case TextDelta(text=text):
                 logprobs, self._logprobs = self._logprobs, []
-                yield from output.write(text, logprobs)
+                yield from output.write(text, logprobs if output.is_writing else of_answer(logprobs))
             case ToolCallStart(index=index, name=name):
                 self._names[index] = name
             case ToolCallDelta(index=index, text=text):
@@ -93,7 +94,7 @@ class ResponseEncoder:
                 self._logprobs = []
                 yield from self._begin_call(index, call.name)
                 yield from output.end_call(call)
-            case Logprobs():
+            case Logprobs() if not event.in_reasoning:
                 self._logprobs.append(event)
             case Done():
                 self._done = event
@@ -126,6 +127,14 @@ class ResponseEncoder:
             self._number += 1
             data += b"event: response.%s\ndata: %s\n\n" % (kind.encode(), encoded(body))
         return data
+
+
+def _of_text(told: Iterable[Logprobs], text: str) -> list[Logprobs]:
+    """Without those of calls that follow the text."""
+    mine = of_answer(told)
+    before = accumulate((len(one.token.data) for one in mine), initial=0)
+    length = len(text.encode("utf-8", "replace"))
+    return [one for one, place in zip(mine, before, strict=False) if place < length]
 
 
 def _head(service: Service, read: Read) -> dict[str, Any]:

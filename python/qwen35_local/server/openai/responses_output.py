@@ -27,6 +27,11 @@ class Output:
     _logprobs: list[dict[str, Any]] = field(default_factory=list)
     _open: dict[str, Any] | None = None
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether some of a message's text is told."""
+        return self._open is not None and self._open["type"] == "message"
+
     def think(self, piece: str) -> Iterator[Told]:
         if self._open is None or self._open["type"] != "reasoning":
             yield from self.close()
@@ -37,7 +42,7 @@ class Output:
         yield f"{self._thinking}_text.delta", self._at("delta", piece)
 
     def write(self, piece: str, logprobs: list[Logprobs]) -> Iterator[Told]:
-        if self._open is None or self._open["type"] != "message":
+        if not self.is_writing:
             yield from self.close()
             yield from self._begin({"id": _id("msg"), "type": "message", "role": "assistant", "content": []})
             yield "content_part.added", self._at("part", _text_part("", []))

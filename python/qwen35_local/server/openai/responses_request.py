@@ -28,6 +28,9 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "stop": ([],),
     "logprobs": (False,),
     "response_format": (),
+    "grammar": ("",),
+    "guided_grammar": ("",),
+    "structured_outputs": (),
 }
 _WITHOUT_EFFECT = (
     "access_programs",
@@ -95,6 +98,7 @@ def read_request(body: Body, service: Service, store: ResponseStore) -> Read:
     text = body.object("text") or Body({}, "text.")
     text.ignore("verbosity")
     format = text.object("format")
+    wanted = None if format is None else of_kind(format)
     metadata = body.find("metadata", OBJECT) or {}
     request = Request(
         normalised([*leading, *before]),
@@ -106,7 +110,7 @@ def read_request(body: Body, service: Service, store: ResponseStore) -> Read:
         when_full="compact" if body.find("truncation", _TRUNCATION) == "auto" else "stop",
         logprobs=(top or 0) if top or "message.output_text.logprobs" in include else None,
         tool_choice=read_tool_choice(body, tools),
-        output_format=None if format is None else of_kind(format, "text.format"),
+        output_format=None if wanted is None else service.checked(wanted, "text.format"),
         thinking_tokens=thinking.budget_tokens,
     )
     reasoning = body.find("reasoning", OBJECT) or {}
@@ -131,6 +135,7 @@ def _conversation(body: Body, service: Service, store: ResponseStore) -> tuple[l
         raise body.refuse("input", "a text or a list of items")
     if len(items) > service.limits.messages:
         raise body.refuse("input", f"at most {service.limits.messages} items")
+    items = [_resolved(item, n, store) for n, item in enumerate(items)]
     before: tuple[Message, ...] = ()
     size = 0
     previous = body.find("previous_response_id", TEXT)
@@ -145,6 +150,19 @@ def _conversation(body: Body, service: Service, store: ResponseStore) -> tuple[l
     if len(messages) > service.limits.messages:
         raise body.refuse("input", f"at most {service.limits.messages} items with those before it")
     return items, messages, size
+
+
+def _resolved(item: Any, n: int, store: ResponseStore) -> Any:
+    """What a reference to an item of an earlier response stands for; anything else as it is. Raises Refused."""
+    if not isinstance(item, dict) or not (item.get("type") == "item_reference" or item.keys() <= {"type", "id"}):
+        return item
+    found = store.item(Body(item, f"input[{n}].").need("id", TEXT))
+    if found is None:
+        raise bad(
+            f"input[{n}].id",
+            f"input[{n}] refers to an item that is not kept, or no longer; send the item itself.",
+        )
+    return found
 
 
 def unknown(identifier: str, param: str, status: int) -> Refused:

@@ -29,6 +29,7 @@ class ResponseStore:
         self._most_bytes = most_bytes
         self._most = most
         self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self._items: dict[str, dict[str, Any]] = {}
         self._bytes = 0
         self._lock = threading.Lock()
 
@@ -37,9 +38,10 @@ class ResponseStore:
         kept = Kept(body, items, messages, size + len(encoded([body, items])))
         with self._lock:
             self._kept[body["id"]] = kept
+            self._items |= {item["id"]: item for item in body["output"]}
             self._bytes += kept.size
             while self._kept and (len(self._kept) > self._most or self._bytes > self._most_bytes):
-                self._bytes -= self._kept.popitem(last=False)[1].size
+                self._drop(next(iter(self._kept)))
 
     def find(self, identifier: str) -> Kept | None:
         with self._lock:
@@ -47,10 +49,21 @@ class ResponseStore:
                 self._kept.move_to_end(identifier)
             return self._kept.get(identifier)
 
+    def item(self, identifier: str) -> dict[str, Any] | None:
+        """Of the output of a response that is kept."""
+        with self._lock:
+            return self._items.get(identifier)
+
     def forget(self, identifier: str) -> bool:
         """Whether it was there."""
         with self._lock:
-            kept = self._kept.pop(identifier, None)
-            if kept is not None:
-                self._bytes -= kept.size
-            return kept is not None
+            is_there = identifier in self._kept
+            if is_there:
+                self._drop(identifier)
+            return is_there
+
+    def _drop(self, identifier: str) -> None:
+        kept = self._kept.pop(identifier)
+        self._bytes -= kept.size
+        for item in kept.body["output"]:
+            self._items.pop(item["id"], None)

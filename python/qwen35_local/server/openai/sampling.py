@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from qwen35_local.chat.presets import BIAS, CHOICES, SETTINGS, STOP, Sampling
-from qwen35_local.fields import OBJECT, TEXT, Kind, describe, integer, object_of
+from qwen35_local.fields import OBJECT, TEXT, TEXTS, Kind, describe, integer, object_of
 from qwen35_local.server.body import Body
 from qwen35_local.server.errors import bad
 from qwen35_local.server.service import Service
@@ -37,12 +37,20 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "use_beam_search": (False,),
     "best_of": (1,),
     "prompt_logprobs": (0,),
-    "grammar": ("",),
     "lora": ([],),
-    "guided_grammar": ("",),
     "truncate_prompt_tokens": (),
     "allowed_token_ids": (),
     "return_token_ids": (False,),
+    "return_tokens": (False,),
+    "documents": ([],),
+    "logits_processors": ([],),
+    "skip_special_tokens": (True,),
+    "min_keep": (0, 1),
+    "n_cmpl": (1,),
+    "n_discard": (0,),
+    "stop_regex": ([], ""),
+    "ebnf": ("",),
+    "regex": ("",),
 }
 """Fields of other servers that would change the answer, and the values of them that do not."""
 
@@ -62,10 +70,8 @@ WITHOUT_EFFECT = (
     "request_id",
     "verbosity",
     "prediction",
-    "skip_special_tokens",
     "spaces_between_special_tokens",
-    "include_reasoning",
-    "reasoning_format",
+    "add_special_tokens",
     "mirostat_tau",
     "mirostat_eta",
     "dry_base",
@@ -74,14 +80,17 @@ WITHOUT_EFFECT = (
     "dry_sequence_breakers",
     "xtc_threshold",
     "dynatemp_exponent",
-    "samplers",
 )
+
+_IN_ORDER = ["top_k", "top_p", "min_p", "temperature"]
+_LETTERS = dict(zip("kpmt", _IN_ORDER, strict=True))
 
 
 def read_sampling(body: Body, service: Service, *, thinks: bool) -> Sampling:
     """The model's own settings for the mode, with what the request says. Raises Refused."""
     body.ignore(*WITHOUT_EFFECT)
     body.unsupported(NEUTRAL, "")
+    _check_order(body)
     given: dict[str, Any] = {}
     for name, spellings in _SPELLINGS.items():
         for spelling in spellings:
@@ -92,6 +101,16 @@ def read_sampling(body: Body, service: Service, *, thinks: bool) -> Sampling:
     if seed is not None and seed != -1:  # as llama.cpp has it, -1 draws one
         given["seed"] = seed % 2**64
     return replace(service.engine.preset(thinking=thinks), logit_bias=_bias(body, service), **given)
+
+
+def _check_order(body: Body) -> None:
+    """`samplers` of llama.cpp, names or letters: in this order, or not at all. Raises Refused."""
+    value = body.any("samplers")
+    named = [_LETTERS.get(letter, "") for letter in value] if isinstance(value, str) else value
+    if value in (None, "", []):
+        return
+    if not TEXTS.fits(named) or [name for name in named if name in _IN_ORDER] != _IN_ORDER:
+        raise body.refuse("samplers", f"none, or {', '.join(_IN_ORDER)} in this order")
 
 
 def read_max_tokens(body: Body, *keys: str) -> int:

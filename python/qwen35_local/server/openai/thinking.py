@@ -15,6 +15,10 @@ def read_thinking(body: Body) -> tuple[Thinking, bool | None]:
     thinking = _effort(body, "reasoning_effort") or Thinking()
     budget: int | None = None
     switch: bool | None = None
+    if type(body.any("think")) is bool:  # Ollama's word, a switch or an effort
+        switch = body.values["think"]
+    else:
+        thinking = _effort(body, "think") or thinking
     reasoning = body.object("reasoning")
     if reasoning is not None:
         thinking = _effort(reasoning, "effort") or thinking
@@ -28,10 +32,12 @@ def read_thinking(body: Body) -> tuple[Thinking, bool | None]:
         if place is None:
             continue
         switch = _or(place.find("enable_thinking", FLAG), switch)
-        for key in ("thinking_budget", "thinking_budget_tokens", "reasoning_budget"):
+        for key in ("thinking_budget", "thinking_budget_tokens", "thinking_token_budget", "reasoning_budget"):
             budget = _or(place.find(key, _TOKENS), budget)
     if arguments is not None:
         kept = arguments.find("preserve_thinking", FLAG)
+        switch = _or(arguments.find("thinking", FLAG), switch)
+        arguments.ignore("add_vision_id")
         thinking = _effort(arguments, "reasoning_effort") or thinking
     return thinking.with_switch(switch).with_budget(None if budget == -1 else budget), kept
 
@@ -46,6 +52,7 @@ def _anthropic(body: Body, switch: bool | None, budget: int | None) -> tuple[boo
     kind = inner.find("type", TEXT)
     if kind not in ("enabled", "disabled", "adaptive", None):
         raise inner.refuse("type", "enabled, disabled or adaptive")
+    inner.ignore("display")
     said = {"enabled": True, "disabled": False}.get(kind or "")
     return _or(said, switch), _or(inner.find("budget_tokens", _TOKENS), budget)
 

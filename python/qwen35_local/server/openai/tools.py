@@ -46,6 +46,8 @@ def read_tools(body: Body, limits: Limits, *, key: str = "tools", ignores: Seque
         if kind not in ("function", "custom"):
             raise bad(f"{where}.type", f"{where}.type is {describe(kind)}; expected function or custom.")
         inner = tool.object(kind) or tool
+        for place in (tool, inner):
+            place.ignore("strict", "cache_control", "defer_loading")
         name = inner.need("name", _NAME)
         if name in (known["function"]["name"] for known in definitions):
             raise bad(f"{where}.name", f"{where} has the name {name!a} of another tool; expected one of its own.")
@@ -64,6 +66,7 @@ def read_tools(body: Body, limits: Limits, *, key: str = "tools", ignores: Seque
 
 def _free_text(tool: Body) -> dict[str, Any]:
     format = tool.object("format") or Body({})
+    format.ignore("type", "syntax")
     hint = (format.object("grammar") or format).any("definition")
     described = {"type": "string"} | (
         {"description": f"Follows this grammar:\n{hint}"} if isinstance(hint, str) else {}
