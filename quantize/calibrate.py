@@ -4,6 +4,7 @@ No more than those layers are in memory, encoded as Q8_0, with the moments of th
 wait in a file for the next. Each layer is run once.
 """
 
+import io
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -169,7 +170,7 @@ class Calibrator:
         if group.first and not self._path(group.first).exists():
             self.measure(next(each for each in self.groups if each.end == group.first), progress)
         texts = np.concatenate([self._texts.calibration, self._texts.held_out])
-        before, after = self._incoming(group.first), self._outgoing(group.end)
+        before = self._incoming(group.first)
         at_a_time = max(1, _ROWS_AT_A_TIME // self._texts.length)
         run = _core.Calibration(
             self._header,
@@ -181,15 +182,16 @@ class Calibrator:
             diagonal=self._diagonal,
             threads=self._threads,
         )
-        for first, end, part in self._steps(at_a_time):
-            x = np.zeros_like(after[first:end]) if before is None else np.array(before[first:end])
-            run.run(texts[first:end], x, into=part)
-            after[first:end] = x
-            if progress is not None:
-                progress((end - first) * self._texts.length)
-        after.flush()
-        del after  # Windows renames no file that is mapped
-        self._partial(group.end).replace(self._path(group.end))
+        shape = (len(texts), self._texts.length, self._width)
+        with PartialFile(self._path(group.end)) as after:  # written, not mapped: a full disk is then an error
+            after.write(_npy_header(shape))
+            for first, end, part in self._steps(at_a_time):
+                x = np.zeros((end - first, *shape[1:]), np.float32) if before is None else np.array(before[first:end])
+                run.run(texts[first:end], x, into=part)
+                after.write(x.reshape(-1).view(np.uint8).data)
+                if progress is not None:
+                    progress((end - first) * self._texts.length)
+            after.commit()
         return Moments(run, self._threads)
 
     def forget(self, group: LayerGroup) -> None:
@@ -209,18 +211,16 @@ class Calibrator:
     def _path(self, layer: int) -> Path:
         return self._folder / f"rows-{layer}.npy"
 
-    def _partial(self, layer: int) -> Path:
-        return self._folder / f"rows-{layer}.partial.npy"
-
     def _incoming(self, layer: int) -> Floats | None:
         """What comes into a layer [texts, length, D], in a file; None for the first, which embeds the tokens."""
         return None if layer == 0 else np.lib.format.open_memmap(self._path(layer), "r")
 
-    def _outgoing(self, layer: int) -> "np.memmap[tuple[int, int, int], np.dtype[np.float32]]":
-        """A new file for what comes into a layer, which has its name when it is whole."""
-        texts = len(self._texts.calibration) + len(self._texts.held_out)
-        shape = (texts, self._texts.length, self._width)
-        return np.lib.format.open_memmap(self._partial(layer), "w+", np.float32, shape)
+
+def _npy_header(shape: tuple[int, int, int]) -> memoryview:
+    """Of an .npy file of fp32 values."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return header.getbuffer()
 
 
 # Of one core, in products and sums a second: running layers in 8 bits, adding up moments, solving.

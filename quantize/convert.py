@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from qwen35_local import __version__, _core
 from qwen35_local.errors import FormatError, InputError
-from qwen35_local.partial_file import PartialFile, remove_stale
+from qwen35_local.partial_file import PartialFile, check_target, remove_stale
 from qwen35_local.quantize import sensitivity, writer
 from qwen35_local.quantize.calibrate import (
     DEFAULT_MEMORY,
@@ -96,7 +96,7 @@ def convert(
     own_name, plan = plan_of(source_path, mixture, allow_requantize)
     plan.metadata["general.name"] = name = name or own_name
     target = _target(out, name, preset)
-    _check_target(target, source_path, plan, overwrite=overwrite or dry_run)
+    check_target(target, plan.files, overwrite=overwrite or dry_run)
     written = _Written()
     if not dry_run:
         _check_space(target, _file_bytes(plan) * (2 if texts else 1))
@@ -214,20 +214,6 @@ def _target(out: str | os.PathLike[str] | None, name: str, preset: str) -> Path:
     if out is not None and target.is_dir():
         target = target / f"{default}-{preset}.gguf"
     return target.absolute()
-
-
-def _check_target(target: Path, source: Path, plan: Plan, *, overwrite: bool) -> None:
-    if not target.parent.is_dir():
-        raise InputError(f"{target.parent}: no such folder; create it first.")
-    if not target.exists():
-        return
-    read = {run.entry.path for tensor in plan.tensors for run in tensor.runs}
-    if any(target.samefile(path) for path in read if path.exists()):
-        raise InputError(f"{target}: is the source {source} itself; choose another name for the output.")
-    if not target.is_file():
-        raise InputError(f"{target}: exists and is not a file.")
-    if not overwrite:
-        raise InputError(f"{target}: exists; choose another name, or replace it with --force.")
 
 
 def _check_space(target: Path, needed: int) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from qwen35_local.partial_file import check_target
 from qwen35_local.quantize import importance
 from qwen35_local.quantize.calibrate import Calibrator, TextsFor
 from qwen35_local.quantize.encode import Encoder
@@ -31,6 +32,7 @@ def measure_importance(
     `progress` is given the tokens done, counted in each group of layers anew, and all of them. Raises Qwen35Error,
     OSError."""
     _, plan = plan_of(Path(source), Mixture("Q8_0"), allow_requantize=True)
+    check_target(out.absolute(), plan.files)
     plan.metadata.setdefault("general.name", "model")
     given = texts(plan)
     assert given is not None, "whoever measures importance has texts"

@@ -1,6 +1,7 @@
 """What will be written: every tensor of the output with its type, its size and where its rows come from."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from qwen35_local import _core
 from qwen35_local.models.tensors import Change, HeadTiling, tensor_table
@@ -68,6 +69,11 @@ class Plan:
     def n_bytes(self) -> int:
         """Bytes of tensor data."""
         return sum(tensor.n_bytes for tensor in self.tensors)
+
+    @property
+    def files(self) -> set[Path]:
+        """Those that the tensors are read from."""
+        return {run.entry.path for tensor in self.tensors for run in tensor.runs}
 
 
 def plan_checkpoint(checkpoint: Checkpoint, mixture: recipe.Mixture, metadata: Metadata) -> Plan:

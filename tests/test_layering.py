@@ -69,7 +69,7 @@ PYTHON_LAYERS = {
     "models": OUTSIDE,
     "json_file": {"bounded_file", "other_file", "errors"},
     "other_file": set(),
-    "partial_file": set(),
+    "partial_file": {"errors"},
     "bounded_file": {"errors"},
     "fields": {"errors"},
     "errors": set(),

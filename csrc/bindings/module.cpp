@@ -1,6 +1,7 @@
 #include <pybind11/pybind11.h>
 
 #include <algorithm>
+#include <cstring>
 #include <exception>
 #include <limits>
 #include <new>
@@ -37,28 +38,35 @@ Token to_token(const py::handle& value) {
 // The class of qwen35_local.errors that stands for one of base/error.h, of the same name.
 py::object python_error(const char* name) { return py::module_::import("qwen35_local.errors").attr(name); }
 
+// A message names paths, which need not be UTF-8: other bytes come as in `os.fsdecode`.
+void set_python_error(const char* name, const char* message) {
+  const py::object error = python_error(name);
+  const auto text = py::reinterpret_steal<py::object>(
+      PyUnicode_DecodeUTF8(message, static_cast<Py_ssize_t>(std::strlen(message)), "surrogateescape"));
+  if (text) PyErr_SetObject(error.ptr(), text.ptr());
+}
+
 // The most derived classes first. std::bad_alloc is where memory runs out beside the device's: in the core's own
 // tables, and for what is handed to Python.
 void raise_in_python(std::exception_ptr thrown) {
-  const auto raise = [](const char* name, const char* message) { py::set_error(python_error(name), message); };
   try {
     std::rethrow_exception(std::move(thrown));
   } catch (const FormatError& error) {
-    raise("FormatError", error.what());
+    set_python_error("FormatError", error.what());
   } catch (const InputError& error) {
-    raise("InputError", error.what());
+    set_python_error("InputError", error.what());
   } catch (const DeviceError& error) {
-    raise("DeviceError", error.what());
+    set_python_error("DeviceError", error.what());
   } catch (const OutOfMemory& error) {
-    raise("OutOfMemory", error.what());
+    set_python_error("OutOfMemory", error.what());
   } catch (const Unavailable& error) {
-    raise("Unavailable", error.what());
+    set_python_error("Unavailable", error.what());
   } catch (const Cancelled& error) {
-    raise("Cancelled", error.what());
+    set_python_error("Cancelled", error.what());
   } catch (const Error& error) {
-    raise("Qwen35Error", error.what());
+    set_python_error("Qwen35Error", error.what());
   } catch (const std::bad_alloc&) {
-    raise("OutOfMemory", "the system has no memory left; take fewer context_tokens, or close programs");
+    set_python_error("OutOfMemory", "the system has no memory left; take fewer context_tokens, or close programs");
   }
 }
 

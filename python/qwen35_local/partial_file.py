@@ -7,6 +7,7 @@ removes it.
 """
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -14,10 +15,12 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import BinaryIO, Self
+
+from qwen35_local.errors import InputError
 
 if sys.platform != "win32":
     import fcntl
@@ -61,21 +64,30 @@ class PartialFile:
         return self._open.seek(0, os.SEEK_END)
 
     def write(self, data: memoryview) -> None:
-        """All of `data`. Raises OSError."""
-        while data:
-            data = data[self._open.write(data) :]
+        """All of `data`. Raises OSError, which names the final path."""
+        with self._naming():
+            while data:
+                data = data[self._open.write(data) :]
 
     def commit(self) -> None:
-        """Flushes to the disk and gives the file its name, replacing what had it. Raises OSError."""
-        os.fsync(self._open.fileno())
-        self._open.close()
-        self.path.replace(self._target)
-        if sys.platform != "win32":
-            folder = os.open(self._target.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        """Flushes to the disk and gives the file its name, replacing what had it. Raises OSError, which names it."""
+        with self._naming():
+            os.fsync(self._open.fileno())
+            self._open.close()
+            self.path.replace(self._target)
+            if sys.platform != "win32":
+                folder = os.open(self._target.parent, os.O_RDONLY)
+                try:
+                    os.fsync(folder)
+                finally:
+                    os.close(folder)
+
+    @contextlib.contextmanager
+    def _naming(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._target)) from None
 
     @property
     def _open(self) -> BinaryIO:
@@ -83,6 +95,9 @@ class PartialFile:
         return self._file
 
     def _created(self) -> BinaryIO:
+        if self._target.exists() and not self._target.is_file():  # a folder, or a device, which no name is taken from
+            number = errno.EISDIR if self._target.is_dir() else errno.EEXIST
+            raise OSError(number, os.strerror(number))
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         while True:
             file = os.fdopen(os.open(self.path, flags, self._mode), "r+b", buffering=0)
@@ -122,15 +137,27 @@ def _leave(number: int, _: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
+def check_target(target: Path, read: Iterable[Path | None] = (), *, overwrite: bool = True) -> None:
+    """Before there is anything to write. Raises InputError where no file can appear, for one of those that are `read`,
+    and, unless `overwrite`, for one that exists."""
+    if not target.parent.is_dir():
+        raise InputError(f"{target.parent}: no such folder; create it first.")
+    if not target.exists():
+        return
+    if any(path is not None and path.exists() and target.samefile(path) for path in read):
+        raise InputError(f"{target}: is itself what is read; choose another name for the output.")
+    if not target.is_file():
+        raise InputError(f"{target}: exists and is not a file.")
+    if not overwrite:
+        raise InputError(f"{target}: exists; choose another name, or replace it with --force.")
+
+
 def write_whole(path: Path, pieces: Sequence[bytes | memoryview], mode: int = 0o600) -> None:
     """Writes a file that, by default, only its owner may read. Raises OSError, which names it."""
-    try:
-        with PartialFile(path, mode) as file:
-            for piece in pieces:
-                file.write(memoryview(piece))
-            file.commit()
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
+    with PartialFile(path, mode) as file:
+        for piece in pieces:
+            file.write(memoryview(piece))
+        file.commit()
 
 
 def remove_stale(folder: Path, name: str | None = None) -> None:

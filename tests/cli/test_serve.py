@@ -118,11 +118,6 @@ def test_key_file_that_others_can_read(tmp_path: Path, mode: int, capsys: pytest
     assert ("chmod 600" in capsys.readouterr().err) == (mode != 0o600)
 
 
-def test_key_file_of_the_upstream_is_named_by_its_own_option(tmp_path: Path) -> None:
-    told = refused("--ctx", "0", "--upstream", "http://127.0.0.1:1", "--upstream-key-file", str(tmp_path / "none"))
-    assert told.startswith("qwen35: --upstream-key-file ")
-
-
 @pytest.mark.parametrize("text", ["", "# nothing\n", "short\n", "a key with a \x1b in it\n", "schlüssel-lang\n"])
 def test_key_file_that_holds_no_key(tmp_path: Path, text: str) -> None:
     path = tmp_path / "keys"

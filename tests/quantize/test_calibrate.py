@@ -1,6 +1,8 @@
 """Layers run some at a time give what the whole model gives, and the moments of what went through them."""
 
+import errno
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from qwen35_local.models import reference
 from qwen35_local.models.config import ModelConfig
 from qwen35_local.models.registry import SIZES
 from qwen35_local.models.tensors import tensor_table
+from qwen35_local.partial_file import PartialFile
 from qwen35_local.quantize import convert
 from qwen35_local.quantize.calibrate import HELD_OUT, Calibrator, Texts, default_tokens, estimated_seconds
 from qwen35_local.quantize.encode import Encoder
@@ -66,6 +69,22 @@ def test_rows_that_leave_the_last_layer_are_those_of_the_whole_model(tiny: Path,
         hidden = _core.Sequence(model).step(ids, hidden="all").hidden
         scaled = left / np.sqrt((left * left).mean(-1, keepdims=True) + model.config["rms_eps"]) * norm
         np.testing.assert_allclose(scaled, hidden, rtol=0, atol=2e-6 * np.abs(hidden).max())
+
+
+def test_a_full_disk_is_an_error_and_leaves_no_part_of_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that are mapped would end the program with SIGBUS."""
+    tiny_checkpoints.write(tmp_path / "m", KINDS["dense"])
+    found = calibrator(planned(tmp_path / "m"), tmp_path / "w", memory=0)
+
+    def full(file: PartialFile, data: memoryview) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(PartialFile, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        found.measure(found.groups[0])
+    assert [path.name for path in (tmp_path / "w").iterdir()] == ["calibration.gguf"]
 
 
 def test_any_grouping_and_threads_give_the_same_moments(tiny: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qwen35_local.cli.argument import DEMO_HELP
-from qwen35_local.cli.options import Device, Threads, count
+from qwen35_local.cli.options import Device, Threads, count, refuse
 
 if TYPE_CHECKING:
     from qwen35_local import _core
@@ -50,6 +50,7 @@ class LoadedModel:
 
 
 def bench(
+    context: typer.Context,
     models: Annotated[
         list[str] | None,
         typer.Argument(metavar="[MODEL]...", help=DEMO_HELP),
@@ -112,14 +113,19 @@ def bench(
     from qwen35_local.cli.model import check_device, model_path, open_file
     from qwen35_local.engine import machine, speed
     from qwen35_local.engine.llama_bench import LlamaBench
+    from qwen35_local.partial_file import check_target
     from qwen35_local.quantize.synthetic import synthetic as make
 
     lengths, depths, batches = numbers("--prompt", prompt), numbers("--depth", depth), numbers("--batch", batch)
     if predict is not None:
         from qwen35_local.cli.predict_report import show
 
+        measured = ("synthetic", "repetitions", "output", "against", "profile", "draft")
+        refuse(context, measured, "for what is measured, and --predict measures nothing; leave it out.")
         show(predict, models or [], type, depths, kv_formats(kv), format)
         return
+    if not synthetic:
+        refuse(context, ["type"], "for --synthetic and --predict; other models have the types of their files.")
     tests = speed.plan(lengths, gen, depths, batches, kv_formats(kv))
     check(tests, format, profile)
     drafts = [] if draft is None else bench_drafts.plan(draft, gen, depths, kv_formats(kv), batches)
@@ -129,6 +135,8 @@ def bench(
     made = [make(text, type, drafts=bool(drafts)) for text in synthetic or ()]
     wanted: list[str | None] = [*models] if models else [] if made else [None]
     named = [open_file(model_path(name)) for name in wanted]
+    if output is not None:
+        check_target(output, [Path(path) for file in named for path in file.paths])
     rival = LlamaBench(against) if against is not None else None
     for model in made:
         check_memory(model, device, 2 if drafts else 1)

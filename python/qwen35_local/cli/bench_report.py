@@ -1,6 +1,7 @@
 """What `qwen35 bench` prints: rows as they are measured, or one JSON document at the end."""
 
 import csv
+import io
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from qwen35_local.cli.terminal import printable_line
+from qwen35_local.partial_file import PartialFile
 from qwen35_local.units import counted
 
 if TYPE_CHECKING:
@@ -51,13 +53,15 @@ class Report:
 
 @contextmanager
 def open_report(format: str, path: Path | None, columns: Columns) -> Iterator[Report]:
-    """On stdout, or in the file `path`. Raises OSError."""
+    """On stdout, or whole in the file `path`. Raises OSError."""
     kinds = {"table": Table, "md": Markdown, "json": Json, "jsonl": JsonLines, "csv": Csv}
     if path is None:
         yield from _whole(kinds[format](sys.stdout, columns))
     else:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            yield from _whole(kinds[format](file, columns))
+        with PartialFile(path) as file, io.StringIO(newline="") as text:
+            yield from _whole(kinds[format](text, columns))
+            file.write(memoryview(text.getvalue().encode()))
+            file.commit()
 
 
 def _whole(report: Report) -> Iterator[Report]:

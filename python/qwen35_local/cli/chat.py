@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from qwen35_local.cli.argument import DEMO_HELP
+from qwen35_local.cli.argument import ModelOrDemo
+from qwen35_local.cli.local import Local
 from qwen35_local.cli.options import (
     BreakLoops,
+    Cache,
+    CacheDisk,
     Choices,
+    Context,
     Device,
     Draft,
     KvOrAuto,
@@ -19,23 +23,18 @@ from qwen35_local.cli.options import (
     Stop,
     ThinkBudget,
     Threads,
-    count,
-    gibibytes,
     setting,
 )
-from qwen35_local.cli.remote import RemoteModel, open_remote, refuse_local, refuse_remote
+from qwen35_local.cli.remote import Elsewhere, RemoteModel
 
 if TYPE_CHECKING:
     from qwen35_local.cli.session import Session
     from qwen35_local.cli.session_store import SessionStore
-    from qwen35_local.engine.face import Face
 
 
 def chat(
-    model: Annotated[
-        str | None,
-        typer.Argument(metavar="[MODEL]", help=DEMO_HELP, show_default=False),
-    ] = None,
+    context: typer.Context,
+    model: ModelOrDemo = None,
     prompt: Annotated[
         str | None, typer.Option("-p", "--prompt", help="Answer this and leave; stdin goes first.")
     ] = None,
@@ -77,16 +76,14 @@ def chat(
     logit_bias: LogitBias = None,
     logprobs: Logprobs = None,
     n: Choices = 1,
-    ctx: Annotated[int, count(help="Context in tokens; 0: the model's own, if it fits.")] = 0,
+    ctx: Context = 0,
     memory: Memory = None,
-    kv: Annotated[KvOrAuto, typer.Option(help="How keys and values are kept; auto: the widest that fits.")] = "auto",
+    kv: KvOrAuto = "auto",
     when_full: Annotated[
         Literal["stop", "compact"], typer.Option(help="Context full: stop, or drop the oldest turns and say so.")
     ] = "stop",
-    cache: Annotated[
-        float | None, gibibytes("Memory for points to go back to; unset: up to 1.", show_default=False)
-    ] = None,
-    cache_disk: Annotated[float, gibibytes("And disk, beyond that; 0: none.")] = 8,
+    cache: Cache = None,
+    cache_disk: CacheDisk = 8,
     draft: Draft = "auto",
     threads: Threads = 0,
     device: Device = "auto",
@@ -101,54 +98,35 @@ def chat(
 ) -> None:
     """Talk to a model. On a terminal this is a conversation (/help lists its commands); with -p or input on stdin it
     answers once: the answer on stdout, everything else on stderr."""
-    from qwen35_local.api.opening import Wish
-    from qwen35_local.cli.keep import home_to_keep_in, scratch_folder
-    from qwen35_local.cli.model import check_device, memory_bytes, open_engine
-    from qwen35_local.cli.session import Session, read_tool_file
+    from qwen35_local.cli.keep import home_to_keep_in
+    from qwen35_local.cli.model import check_device
+    from qwen35_local.cli.session import Session, read_schema, read_tool_file
     from qwen35_local.cli.terminal import typed
     from qwen35_local.errors import InputError
 
+    elsewhere = Elsewhere("--endpoint", endpoint, "--api-key-file", api_key_file, remote_model)
+    elsewhere.check(context)
     if endpoint is None:
-        refuse_remote("--endpoint", {"--model": remote_model, "--api-key-file": api_key_file})
         check_device(device)
-    else:
-        local = {"MODEL": model, "--ctx": ctx, "--memory": memory, "--kv": kv, "--cache": cache, "--draft": draft}
-        refuse_local("--endpoint", {**local, "--threads": threads, "--device": device})
+    check_choice(think, think_budget, logprobs, n, as_json=as_json)
     is_conversation = prompt is None and not as_json and is_terminal()
+    if (resume or name) and not is_conversation:
+        raise InputError("--continue and --session go on with a conversation on a terminal; leave -p and --json out")
+    offered = None if tools is None else read_tool_file(tools)
+    wanted = None if schema is None else read_schema(typed(schema))
     question = "" if is_conversation else read_question(prompt)
     if not is_conversation and not question.strip():
         raise InputError("nothing to answer: give -p TEXT or text on stdin, or start it on a terminal")
-    if (resume or name) and not is_conversation:
-        raise InputError("--continue and --session go on with a conversation on a terminal; leave -p and --json out")
-    if logprobs is not None and not as_json:
-        raise InputError("--logprobs tells them in the events of --json; add --json")
-    if think_budget is not None and think is False:
-        raise InputError("--think-budget is for thinking; leave out one of --no-think and --think-budget")
-    if n > 1 and not as_json:
-        raise InputError("--n tells several replies in the events of --json; add --json")
     home = home_to_keep_in() if is_conversation and save else None
     store = open_session_store() if is_conversation and (home or resume or name) else None
     if store is not None and resume:
         name = name or store.newest()
-    disk = scratch_folder(home) if home is not None and cache_disk and endpoint is None else None
-    wish = Wish(
-        device=device,
-        context_tokens=ctx,
-        threads=threads,
-        kv=kv,
-        first_kv=store.kv_format(name) if store is not None and name else None,
-        memory_bytes=memory_bytes(memory),
-        cache_bytes=None if cache is None else int(cache * 2**30),
-        disk_folder=disk,
-        disk_bytes=int(cache_disk * 2**30),
-        draft=draft,
-    )
-    engine: Face
     if endpoint is None:
-        engine = open_engine(model, wish)
+        local = Local(model, ctx, memory, kv, cache, cache_disk, draft, threads, device)
+        session = Session(local.open(home, first_kv=store.kv_format(name) if store is not None and name else None))
+        session.is_demonstration = model is None
     else:
-        engine = open_remote(endpoint, "--endpoint", api_key_file, remote_model)
-    session = Session(engine, is_demonstration=model is None and endpoint is None)
+        session = Session(elsewhere.open())
     if store is not None:
         begin(session, store, name)
     if system is not None:
@@ -161,25 +139,18 @@ def chat(
         session.breaks_loops = break_loops
     if keep_thinking is not None:
         session.keep_thinking = keep_thinking
-    if tools is not None:
-        session.tools = read_tool_file(tools)
-    if schema is not None:
-        session.hold_to(typed(schema))
+    if offered is not None:
+        session.tools = offered
+    if wanted is not None:
+        session.hold_to(wanted)
     session.when_full = when_full
     session.stop, session.logprobs, session.n = tuple(stop or ()), logprobs, n
     for token, bias in logit_bias or ():
         session.bias(token, bias)
-    options = {
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "min_p": min_p,
-        "seed": seed,
-        "max_tokens": max_tokens,
-    }
-    for option, value in options.items():
+    chosen = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": seed}
+    for key, value in (*chosen.items(), ("max_tokens", max_tokens)):
         if value is not None:
-            session.choose(option, str(value))
+            session.choose(key, str(value))
     if is_conversation:
         from qwen35_local.cli.repl import Repl
 
@@ -188,6 +159,18 @@ def chat(
         from qwen35_local.cli.oneshot import answer
 
         sys.exit(answer(session, question, as_json=as_json))
+
+
+def check_choice(think: bool | None, think_budget: int | None, logprobs: int | None, n: int, *, as_json: bool) -> None:
+    """Raises InputError for options that do not go together."""
+    from qwen35_local.errors import InputError
+
+    if logprobs is not None and not as_json:
+        raise InputError("--logprobs tells them in the events of --json; add --json")
+    if think_budget is not None and think is False:
+        raise InputError("--think-budget is for thinking; leave out one of --no-think and --think-budget")
+    if n > 1 and not as_json:
+        raise InputError("--n tells several replies in the events of --json; add --json")
 
 
 def is_terminal() -> bool:

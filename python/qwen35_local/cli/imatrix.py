@@ -24,12 +24,11 @@ def imatrix(
     """Measure how much each column of each matrix matters, as llama-imatrix does."""
     from qwen35_local.cli.model import source_path
     from qwen35_local.cli.progress import bar
-    from qwen35_local.errors import InputError
+    from qwen35_local.partial_file import check_target
     from qwen35_local.quantize.measure import measure_importance
     from qwen35_local.quantize.texts import texts_from
 
-    if out.exists() and not force:
-        raise InputError(f"{out}: exists; choose another name, or replace it with --force")
+    check_target(out, [Path(calibrate)], overwrite=force)
     texts = texts_from(calibrate, tokens)
     with bar("measuring", "tok") as progress:
         found = measure_importance(

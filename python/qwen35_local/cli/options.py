@@ -3,7 +3,7 @@
 import math
 import re
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal
 
 import typer
@@ -20,7 +20,6 @@ _MOST_GIB = 1 << 20
 
 DEVICES = ("auto", "cpu", "cuda", "metal")
 Kv = Literal["f16", "q8", "k8v4", "q4"]
-KvOrAuto = Literal["f16", "q8", "k8v4", "q4", "auto"]
 
 
 def parsed_as(kind: Kind[float]) -> Callable[[str], Any]:
@@ -50,6 +49,16 @@ def gibibytes(help: str, *, show_default: bool = True) -> Any:
     """An option that takes an amount of memory or disk."""
     kind = number(0, _MOST_GIB)
     return typer.Option(parser=parsed_as(kind), metavar="GIB", help=help, show_default=show_default)
+
+
+def refuse(context: typer.Context, names: Iterable[str], why: str) -> None:
+    """Raises InputError, which names them, for parameters that stand on the command line, whatever their values."""
+    sources = {name: context.get_parameter_source(name) for name in names}
+    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    parameters = [parameter for parameter in context.command.params if parameter.name in given]
+    if parameters:
+        words = [max(one.opts, key=len) if one.param_type_name == "option" else one.name.upper() for one in parameters]
+        raise InputError(f"{', '.join(words)}: {why}")
 
 
 def stop_strings(words: list[str] | None) -> list[str]:
@@ -125,6 +134,14 @@ BreakLoops = Annotated[
     bool | None,
     typer.Option("--break-loops/--no-break-loops", help="End what repeats itself without end. Unset: yes."),
 ]
+
+Context = Annotated[int, count("--ctx", help="Context in tokens; 0: the model's own, if it fits.")]
+KvOrAuto = Annotated[
+    Literal["f16", "q8", "k8v4", "q4", "auto"],
+    typer.Option("--kv", help="How keys and values are kept; auto: the widest that fits."),
+]
+Cache = Annotated[float | None, gibibytes("Memory for points to go back to; unset: up to 1.", show_default=False)]
+CacheDisk = Annotated[float, gibibytes("And disk, beyond that; 0: none.")]
 
 Device = Annotated[
     str,

@@ -62,9 +62,13 @@ def perplexity(
     from qwen35_local.cli.model import check_device, model_path
     from qwen35_local.cli.progress import bar
     from qwen35_local.engine import npy_file, quality, saved_logits
+    from qwen35_local.errors import InputError
+    from qwen35_local.partial_file import check_target
 
     check_device(device)
     check_choice(file, ids, against, versus, special=special)
+    if save_logits is not None and per_token is not None and save_logits.absolute() == per_token.absolute():
+        raise InputError(f"{per_token}: --save-logits and --per-token need a file each")
     file, ids = stdin_for_dash(file), stdin_for_dash(ids)
     text = "" if file is None else read_text(file)
     path = model_path(model)
@@ -75,6 +79,10 @@ def perplexity(
     spans = quality.windows(len(tokens), window)
     base = None if against is None else source(against, "f16", spans, threads, device)
     other = None if versus is None else source(versus, kv, spans, threads, device)
+    read = [path, file, ids, targets, *(Path(each.path) for each in (base, other) if each is not None)]
+    for written in (save_logits, per_token):
+        if written is not None:
+            check_target(written, read)
     with npy_file.Writer(save_logits) as logits, npy_file.Writer(per_token) as records:
         logits.begin("<f4", saved_logits.shape(spans, loaded.n_vocab))
         with bar("scoring", "tok") as progress:

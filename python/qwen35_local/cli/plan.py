@@ -22,7 +22,7 @@ def plan(
         str | None,
         typer.Option(metavar="TOKENS", help="262144, 256k, 1M. Unset: the longest that fits.", show_default=False),
     ] = None,
-    kv: Annotated[KvOrAuto, typer.Option(help="How keys and values are kept; auto: the widest that fits.")] = "auto",
+    kv: KvOrAuto = "auto",
     parallel: Annotated[int, count(low=1, high=256, help="Conversations side by side, as in serve.")] = 1,
     device: Device = "auto",
     vision: Annotated[bool, typer.Option("--vision", help="With the image encoder.")] = False,

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from qwen35_local.cli.argument import MODEL_HELP
-from qwen35_local.cli.options import ThreadsInFull, count
-from qwen35_local.cli.terminal import printable
+from qwen35_local.cli.options import ThreadsInFull, count, parsed_as, refuse
+from qwen35_local.cli.terminal import printable, typed
+from qwen35_local.fields import number
 from qwen35_local.units import counted, file_size, parse_bytes
 
 if TYPE_CHECKING:
@@ -41,7 +42,15 @@ Calibrate = Annotated[
 TargetSize = Annotated[
     str | None, typer.Option(help="Choose types for tensors of so many bytes, as in 15.5G.", show_default=False)
 ]
-TargetBpw = Annotated[float | None, typer.Option(help="Choose types for so many bits per weight.", show_default=False)]
+TargetBpw = Annotated[
+    float | None,
+    typer.Option(
+        parser=parsed_as(number(0, 32)),
+        metavar="<float>",
+        help="Choose types for so many bits per weight.",
+        show_default=False,
+    ),
+]
 Imatrix = Annotated[
     Path | None,
     typer.Option(help="Round by an importance matrix of llama-imatrix instead of --calibrate.", show_default=False),
@@ -66,6 +75,7 @@ AllowRequantize = Annotated[
 
 
 def quantize(
+    context: typer.Context,
     model: Annotated[
         str,
         typer.Argument(
@@ -98,11 +108,18 @@ def quantize(
 ) -> None:
     """Convert a checkpoint to a quantised GGUF that this program and llama.cpp can load."""
     from qwen35_local.cli.model import source_path
+    from qwen35_local.partial_file import check_target
     from qwen35_local.quantize import convert, importance
     from qwen35_local.quantize.calibrate import DEFAULT_MEMORY
 
-    source = source_path(model)
+    if imatrix is not None:
+        refuse(context, ["calibrate", "calibration_tokens"], "--imatrix says how to round; leave it out.")
+    if calibrate == "none":
+        refuse(context, ["calibration_tokens"], "there are none with --calibrate none; leave it out.")
+    if out is not None and out.is_file():
+        check_target(out, [imatrix, None if calibrate is None else Path(calibrate)], overwrite=force or dry_run)
     preset, types = _types(type or [])
+    source = source_path(model)
     texts = None if imatrix else _texts(preset, calibrate, calibration_tokens)
     with conversion_bar() as progress, _going_on(is_kept=texts is not None and not dry_run):
         report = convert(
@@ -117,7 +134,7 @@ def quantize(
             importance=None if imatrix is None else importance.read(imatrix),
             memory=DEFAULT_MEMORY if memory is None else parse_bytes("--memory", memory),
             announce=_announce,
-            name=name,
+            name=None if name is None else typed(name),
             progress=progress,
             dry_run=dry_run,
             threads=threads,
@@ -139,16 +156,17 @@ def _types(given: list[str]) -> tuple[str, dict[str, str]]:
     from qwen35_local import _core
     from qwen35_local.errors import InputError
 
-    preset, types = "Q4_K_M", dict[str, str]()
+    presets = [word.upper() for word in given if "=" not in word]
+    if len(presets) > 1:
+        raise InputError(f"--type is {' and '.join(presets)}; expected one of them, and PATTERN=TYPE for some tensors.")
+    types = {}
     for word in given:
         pattern, equals, dtype = word.rpartition("=")
-        if not equals:
-            preset = word.upper()
-        elif dtype.upper() not in _core.block_types():
+        if equals and dtype.upper() not in _core.block_types():
             raise InputError(f"--type {word}: {dtype!r} is no type of tensors; one is Q6_K.")
-        else:
+        if equals:
             types[pattern] = dtype.upper()
-    return preset, types
+    return presets[0] if presets else "Q4_K_M", types
 
 
 def _announce(tokens: int, seconds: float) -> None:

@@ -2,12 +2,13 @@
 
 import os
 import stat
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qwen35_local.cli.options import refuse
 from qwen35_local.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,34 +19,43 @@ RemoteModel = Annotated[
     typer.Option("--model", metavar="NAME", help="Of the models that the server has.", show_default=False),
 ]
 
-
-def open_remote(url: str, option: str, key_file: Path | None, model: str | None) -> "RemoteEngine":
-    """`option`: which one has the address. Raises InputError, RemoteError."""
-    from qwen35_local.cli.terminal import notice
-    from qwen35_local.remote.address import read_address
-    from qwen35_local.remote.engine import RemoteEngine
-
-    address = read_address(url, option)
-    key_option = "--upstream-key-file" if option == "--upstream" else "--api-key-file"
-    key = "" if key_file is None else read_keys(key_file, key_option)[0]
-    if address.is_open_to_others:
-        secret = "the key and the conversation" if key else "the conversation"
-        notice(f"({secret} can be read on the way to {address}: it is not https)")
-    return RemoteEngine(address, key, model)
+OF_HERE = ("model", "ctx", "memory", "kv", "cache", "cache_disk", "draft", "threads", "device")
 
 
-def refuse_local(option: str, given: Mapping[str, Any]) -> None:
-    """Options of a model on this machine, by name, as they were given or are by default. Raises InputError."""
-    named = [name for name, value in given.items() if value not in (None, 0, "auto")]
-    if named:
-        raise InputError(f"{', '.join(named)}: of a model on this machine; leave it out with {option}.")
+@dataclass(frozen=True)
+class Elsewhere:
+    """A server of OpenAI's API, if `url` is one. `option` and `key_option` are how these are given."""
 
+    option: str
+    url: str | None
+    key_option: str
+    key_file: Path | None
+    model: str | None
 
-def refuse_remote(option: str, given: Mapping[str, Any]) -> None:
-    """Options that need `option`. Raises InputError."""
-    named = [name for name, value in given.items() if value is not None]
-    if named:
-        raise InputError(f"{', '.join(named)}: of a server elsewhere; give its address with {option} URL.")
+    def check(self, context: typer.Context, of_here: tuple[str, ...] = OF_HERE) -> None:
+        """Raises InputError for parameters of a server where none was given, and the other way round. `of_here`: of a
+        model on this machine."""
+        if self.url is not None:
+            refuse(context, of_here, f"of a model on this machine; leave it out with {self.option}.")
+        else:
+            own = {"--model": self.model, self.key_option: self.key_file}
+            named = [option for option, value in own.items() if value is not None]
+            if named:
+                raise InputError(f"{', '.join(named)}: of a server elsewhere; give its address with {self.option} URL.")
+
+    def open(self) -> "RemoteEngine":
+        """Raises InputError, RemoteError."""
+        from qwen35_local.cli.terminal import notice
+        from qwen35_local.remote.address import read_address
+        from qwen35_local.remote.engine import RemoteEngine
+
+        assert self.url is not None
+        address = read_address(self.url, self.option)
+        key = "" if self.key_file is None else read_keys(self.key_file, self.key_option)[0]
+        if address.is_open_to_others:
+            secret = "the key and the conversation" if key else "the conversation"
+            notice(f"({secret} can be read on the way to {address}: it is not https)")
+        return RemoteEngine(address, key, self.model)
 
 
 def read_keys(path: Path, option: str) -> list[str]:

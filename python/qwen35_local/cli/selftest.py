@@ -5,15 +5,12 @@ from typing import Annotated
 
 import typer
 
-from qwen35_local.cli.argument import DEMO_HELP
+from qwen35_local.cli.argument import ModelOrDemo
 from qwen35_local.cli.options import Device, Kv, Threads, count
 
 
 def selftest(
-    model: Annotated[
-        str | None,
-        typer.Argument(metavar="[MODEL]", help=DEMO_HELP, show_default=False),
-    ] = None,
+    model: ModelOrDemo = None,
     scenarios: Annotated[int, count("--scenarios", "-n", low=1, help="Random conversations.")] = 20,
     seed: Annotated[int, count(help="Of the first one; each has the next.")] = 0,
     kv: Annotated[Kv | None, typer.Option(help="Format of keys and values; unset: all by turns.")] = None,
@@ -31,7 +28,7 @@ def selftest(
     from qwen35_local.cli.terminal import notice
     from qwen35_local.engine import selftest_crowd
     from qwen35_local.engine.selftest import Mismatch, Tally, run
-    from qwen35_local.errors import naming
+    from qwen35_local.errors import InputError, naming
     from qwen35_local.models.drafts import MOST_DRAFTS
     from qwen35_local.units import counted
 
@@ -60,6 +57,11 @@ def selftest(
             + (f" --device {device}" if device != "auto" else "")
         )
         sys.exit(1)
+    if not total.replies + together.replies:
+        raise InputError(
+            f"nothing was checked: no reply fits into a context of {models[0].context_tokens} tokens; give a longer "
+            "--ctx"
+        )
     typer.echo(
         f"{counted(scenarios, 'conversation')}, {total.replies:,} replies with the bits of a cold run; "
         f"{total.reused_tokens:,} tokens reused, {total.evaluated_tokens:,} evaluated "

@@ -8,9 +8,23 @@ from typing import Annotated
 
 import typer
 
-from qwen35_local.cli.argument import DEMO_HELP
-from qwen35_local.cli.options import BreakLoops, Device, Draft, KvOrAuto, Memory, Threads, count, gibibytes, parsed_as
-from qwen35_local.cli.remote import RemoteModel, open_remote, read_keys, refuse_local, refuse_remote
+from qwen35_local.cli.argument import ModelOrDemo
+from qwen35_local.cli.local import Local
+from qwen35_local.cli.options import (
+    BreakLoops,
+    Cache,
+    CacheDisk,
+    Context,
+    Device,
+    Draft,
+    KvOrAuto,
+    Memory,
+    Threads,
+    count,
+    parsed_as,
+    refuse,
+)
+from qwen35_local.cli.remote import OF_HERE, Elsewhere, RemoteModel, read_keys
 from qwen35_local.errors import InputError
 from qwen35_local.fields import number
 
@@ -23,7 +37,8 @@ def seconds(help: str) -> object:
 
 
 def serve(
-    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help=DEMO_HELP, show_default=False)] = None,
+    context: typer.Context,
+    model: ModelOrDemo = None,
     host: Annotated[str, typer.Option(help="Address to listen on; another than this machine's own needs a key.")] = (
         "127.0.0.1"
     ),
@@ -53,13 +68,11 @@ def serve(
     break_loops: BreakLoops = None,
     timeout: Annotated[float, seconds("Longest reply; 0: no limit.")] = 0,
     grace: Annotated[float, seconds("When asked to end: how long running replies may go on.")] = 10,
-    ctx: Annotated[int, count(help="Context in tokens; 0: the model's own, if it fits.")] = 0,
+    ctx: Context = 0,
     memory: Memory = None,
-    kv: Annotated[KvOrAuto, typer.Option(help="How keys and values are kept; auto: the widest that fits.")] = "auto",
-    cache: Annotated[
-        float | None, gibibytes("Memory for points to go back to; unset: up to 1.", show_default=False)
-    ] = None,
-    cache_disk: Annotated[float, gibibytes("And disk, beyond that; 0: none.")] = 8,
+    kv: KvOrAuto = "auto",
+    cache: Cache = None,
+    cache_disk: CacheDisk = 8,
     save: Annotated[bool, typer.Option("--save/--no-save", help="Keep what was read for the next start.")] = True,
     draft: Draft = "auto",
     threads: Threads = 0,
@@ -75,59 +88,37 @@ def serve(
 ) -> None:
     """Serve a model over HTTP, to clients of OpenAI's API. Only programs of this machine reach it, unless --host says
     otherwise."""
-    from qwen35_local.api.opening import Wish
     from qwen35_local.cli import server_state
-    from qwen35_local.cli.keep import home_to_keep_in, scratch_folder
-    from qwen35_local.cli.model import check_device, memory_bytes, open_engine
-    from qwen35_local.engine.engine import Engine
+    from qwen35_local.cli.keep import home_to_keep_in
+    from qwen35_local.cli.model import check_device
+    from qwen35_local.cli.terminal import typed
     from qwen35_local.engine.face import Face
     from qwen35_local.server.limits import Limits
     from qwen35_local.server.loading import loading
     from qwen35_local.server.log import Log
-    from qwen35_local.server.run import Server, listen, listen_at, run
+    from qwen35_local.server.run import Server, listen, listening_at, run
     from qwen35_local.server.security import Guard
     from qwen35_local.server.service import Service
 
+    elsewhere = Elsewhere("--upstream", upstream, "--upstream-key-file", upstream_key_file, upstream_model)
+    elsewhere.check(context, (*OF_HERE, "parallel", "queue", "prefill_share"))
     if upstream is None:
-        refuse_remote("--upstream", {"--model": upstream_model, "--upstream-key-file": upstream_key_file})
         check_device(device)
-    else:
-        local = {"MODEL": model, "--ctx": ctx, "--memory": memory, "--kv": kv, "--cache": cache, "--draft": draft}
-        refuse_local("--upstream", {**local, "--threads": threads, "--device": device})
+    if unix_socket is not None:
+        refuse(context, ("host", "port"), "there is no address beside --unix-socket; leave one of them out.")
     keys = read_keys(api_key_file, "--api-key-file") if api_key_file is not None else []
     check_access(host if unix_socket is None else None, keys, allow_origin or ())
-    opened = listen(host, port) if unix_socket is None else listen_at(unix_socket)
-    try:
+    with listen(host, port) if unix_socket is None else listening_at(unix_socket) as opened:
         home = home_to_keep_in() if cache_disk and upstream is None else None
-        wish = Wish(
-            device=device,
-            context_tokens=ctx,
-            threads=threads,
-            kv=kv,
-            memory_bytes=memory_bytes(memory),
-            cache_bytes=None if cache is None else int(cache * 2**30),
-            disk_folder=scratch_folder(home) if home is not None else None,
-            disk_bytes=int(cache_disk * 2**30),
-            draft=draft,
-            parallel=parallel,
-            queue=queue,
-            prefill_share=prefill_share,
-        )
         engine: Face
         with loading(opened):
             if upstream is None:
-                engine = open_engine(model, wish)
+                local = Local(model, ctx, memory, kv, cache, cache_disk, draft, threads, device)
+                engine = local.open(home, parallel=parallel, queue=queue, prefill_share=prefill_share)
             else:
-                engine = open_remote(upstream, "--upstream", upstream_key_file, upstream_model)
-        kept_in = home / "server" if home is not None and save else None
-        if (
-            isinstance(engine, Engine)
-            and kept_in is not None
-            and (reason := server_state.take(engine, kept_in)) is not None
-        ):
-            write_line(f"what an earlier server had read is not used: {reason}")
+                engine = elsewhere.open()
         limits = Limits(reply_seconds=timeout, grace_seconds=grace, breaks_loops=break_loops is not False)
-        service = Service(engine, alias or engine.name, limits, Log(write_line))
+        service = Service(engine, typed(alias or engine.name), limits, Log(write_line))
         guard = Guard(None if unix_socket is not None else host, keys, allow_origin or ())
         where = f"unix socket {unix_socket}" if unix_socket is not None else address(opened.getsockname())
 
@@ -136,16 +127,8 @@ def serve(
             page = "" if unix_socket is not None else "a page to talk on is there too; "
             write_line(f"serving at {where}; {page}Ctrl-C ends it")
 
-        run(Server(service, guard, opened), started)
-        if isinstance(engine, Engine) and kept_in is not None:
-            try:
-                server_state.keep(engine, kept_in)
-            except OSError as error:
-                write_line(f"what was read is not kept: {error.filename}: {error.strerror}")
-    finally:
-        opened.close()
-        if unix_socket is not None:
-            unix_socket.unlink(missing_ok=True)
+        with server_state.kept(engine, home / "server" if home is not None and save else None, write_line):
+            run(Server(service, guard, opened), started)
 
 
 def check_access(host: str | None, keys: Sequence[str], origins: Iterable[str]) -> None:

@@ -1,14 +1,33 @@
 """What a server has read, in a folder, so that conversations go on after its next start without being read again."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from qwen35_local.engine.engine import Engine
+from qwen35_local.engine.face import Face
 from qwen35_local.engine.reply_log import Written
 from qwen35_local.engine.store import load, read_json, save, write_json
 from qwen35_local.errors import FormatError, InputError
 from qwen35_local.fields import ANY_LIST, Fields
 
 _REPLIES = "replies.json"
+
+
+@contextmanager
+def kept(engine: Face, folder: Path | None, say: Callable[[str], None]) -> Iterator[None]:
+    """Around serving, with a model of this machine and a folder: takes up what is there, and at the end writes it."""
+    if folder is None or not isinstance(engine, Engine):
+        yield
+        return
+    reason = take(engine, folder)
+    if reason is not None:
+        say(f"what an earlier server had read is not used: {reason}")
+    yield
+    try:
+        keep(engine, folder)
+    except OSError as error:
+        say(f"what was read is not kept: {error.filename}: {error.strerror}")
 
 
 def keep(engine: Engine, folder: Path) -> None:

@@ -104,13 +104,12 @@ class Session:
         except InputError as error:
             raise InputError(f"--logit-bias: {error}") from None
 
-    def hold_to(self, schema: str) -> None:
-        """Answers are JSON by a schema from now on: its text, or a file that holds it. Raises InputError."""
-        if not schema.lstrip().startswith("{"):
-            wanted = OutputFormat.of_schema(json_file.read_object(Path(schema).expanduser()))
-        else:
-            wanted = OutputFormat("json_schema", schema)
-        self.engine.forms.check(wanted)
+    def hold_to(self, wanted: OutputFormat) -> None:
+        """Answers have this form from now on. Raises InputError."""
+        try:
+            self.engine.forms.check(wanted)
+        except InputError as error:
+            raise InputError(str(error).removeprefix("output_format: ")) from None
         self.output_format = wanted
 
     @property
@@ -213,6 +212,15 @@ def last_said(messages: Sequence[Message]) -> str:
     """The last thing the person said, cut to fit a line."""
     said = next((message.text for message in reversed(messages) if message.role == "user"), "")
     return printable_line(said, 50)
+
+
+def read_schema(schema: str) -> OutputFormat:
+    """JSON by a schema: its text, or a file that holds it. Raises InputError."""
+    if not schema.strip():
+        raise InputError("the JSON schema is empty; give a file, or the schema itself")
+    if schema.lstrip().startswith("{"):
+        return OutputFormat("json_schema", schema)
+    return OutputFormat.of_schema(json_file.read_object(Path(schema).expanduser()))
 
 
 def read_tool_file(path: Path) -> tuple[Mapping[str, Any], ...]:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from qwen35_local.chat.messages import Message
 from qwen35_local.chat.presets import THINKING_TOKENS
-from qwen35_local.cli.session import SETTINGS, Session, last_said, read_tool_file
+from qwen35_local.cli.session import SETTINGS, Session, last_said, read_schema, read_tool_file
 from qwen35_local.cli.session_store import SessionStore, age
 from qwen35_local.cli.terminal import StyledWriter, printable_line
 from qwen35_local.engine.reply import Done, Usage
@@ -270,7 +270,7 @@ def schema(chat: Conversation, rest: str) -> None:
     if rest == "off":
         session.output_format = None
     elif rest:
-        session.hold_to(rest)
+        session.hold_to(read_schema(rest))
     shown = "(none)" if session.output_format is None else session.output_format.definition
     chat.pen.line(f"schema: {printable_line(shown, 400)}", dim=True)
 

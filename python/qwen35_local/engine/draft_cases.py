@@ -56,6 +56,8 @@ def plan(
 ) -> list[DraftCase]:
     """`words`: an acceptance from 0 to 1, "quote" or "skills". Raises InputError for any other one."""
     cases: list[DraftCase] = []
+    if not n_gen and any(word not in _NAMED for word in words):
+        raise InputError("--draft P drafts a reply, and --gen is 0; give a length of it, as in --gen 128")
     given = [(_acceptance(word), batch) for batch in batches for word in words if word not in _NAMED]
     for kv in formats:
         for depth in sorted(set(depths)):

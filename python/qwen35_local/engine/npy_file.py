@@ -37,7 +37,6 @@ class Writer:
     cannot be written to is known before there is anything to write. Raises OSError, which names the path."""
 
     def __init__(self, path: Path | None) -> None:
-        self._path = path
         self._file = None if path is None else PartialFile(path)
         self._left = 0
 
@@ -66,14 +65,9 @@ class Writer:
             if kind is None:
                 assert self._left == 0, f"{self._left} bytes of the array are missing"
                 self._file.commit()
-        except OSError as failure:
-            raise OSError(failure.errno, failure.strerror, str(self._path)) from None
         finally:
             self._file.__exit__(kind, error, trace)
 
     def _write(self, data: bytes | memoryview) -> None:
         if self._file is not None:
-            try:
-                self._file.write(memoryview(data))
-            except OSError as error:
-                raise OSError(error.errno, error.strerror, str(self._path)) from None
+            self._file.write(memoryview(data))

@@ -48,6 +48,16 @@ def listen(host: str, port: int) -> socket.socket:
     return opened
 
 
+@contextmanager
+def listening_at(path: Path) -> Iterator[socket.socket]:
+    """The socket of `listen_at`, which is gone afterwards."""
+    with listen_at(path) as opened:
+        try:
+            yield opened
+        finally:
+            path.unlink(missing_ok=True)
+
+
 def listen_at(path: Path) -> socket.socket:
     """A unix socket that only this user may open; one that nobody listens on is replaced. Raises InputError."""
     if not hasattr(socket, "AF_UNIX"):
