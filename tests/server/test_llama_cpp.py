@@ -167,3 +167,18 @@ def test_errors_have_a_code_and_a_type(http: httpx.Client, path: str) -> None:
     error = answer.json()["error"]
     assert (error["code"], error["type"]) == (400, "invalid_request_error")
     assert "missing" in error["message"]
+
+
+def test_template_of_a_reply_that_goes_on(http: httpx.Client) -> None:
+    asked = {"messages": [{"role": "user", "content": "Hi"}], "chat_template_kwargs": {"enable_thinking": False}}
+    opened = posted(http, "/apply-template", asked)["prompt"]
+    given = {"role": "assistant", "content": "Hello, "}
+    more = {
+        "messages": [*asked["messages"], given],
+        "continue_final_message": "content",
+        "add_generation_prompt": False,
+    }
+    assert posted(http, "/apply-template", more)["prompt"] == f"{opened}Hello, "
+    given["reasoning_content"] = "A greeting."
+    thought = posted(http, "/apply-template", more)["prompt"]
+    assert thought.endswith("<think>\nA greeting.\n</think>\n\nHello, ")

@@ -131,6 +131,7 @@ CHAT = NUMBERS | {
     "modalities": [["audio"], "text", [1]],
     "audio": [{}],
     "functions": [[{"name": "f"}]],
+    "reasoning_budget_message": ["Enough.", ""],
     "function_call": [{"name": "f"}],
     "web_search_options": [{}],
     "continue_final_message": [True],

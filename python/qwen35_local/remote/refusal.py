@@ -8,6 +8,9 @@ from qwen35_local.errors import Busy, FormatError, InputError, Qwen35Error, Remo
 
 _MOST_WORDS = 300  # of a server's, in characters
 _MISTAKES = (400, 404, 405, 413, 415, 422)
+_PROMPT_LENGTH = re.compile(
+    r"(\d{1,12}) (?:in the messages|input tokens)|prompt contains at least (\d{1,12})|prompt is (\d{1,12}) tokens"
+)
 _TOKENS = {"n_prompt_tokens", "n_ctx"}  # llama.cpp's own words for a prompt that is too long
 
 
@@ -40,15 +43,16 @@ def words(body: object) -> str:
 
 
 def _context_full(body: object) -> ContextFull | None:
-    """A prompt that does not fit, where the server says so with both lengths: llama.cpp in fields, vLLM in words."""
+    """A prompt that does not fit, where the server says so with both lengths: llama.cpp in fields, vLLM, and this
+    program's own server, in words."""
     error = body.get("error", body) if isinstance(body, dict) else None
     if not isinstance(error, dict):
         return None
     if all(type(error.get(key)) is int for key in _TOKENS):
         return ContextFull(error["n_prompt_tokens"], error["n_ctx"])
     said = str(error.get("message", ""))[:2000]
-    context = re.search(r"context length (?:is|of) (\d{1,12})", said)
-    prompt = re.search(r"(\d{1,12}) (?:in the messages|input tokens)|prompt contains at least (\d{1,12})", said)
+    context = re.search(r"context(?: length (?:is|of))? (\d{1,12})", said)
+    prompt = _PROMPT_LENGTH.search(said)
     if context is None or prompt is None:
         return None
-    return ContextFull(int(prompt[1] or prompt[2]), int(context[1]))
+    return ContextFull(int(next(filter(None, prompt.groups()))), int(context[1]))

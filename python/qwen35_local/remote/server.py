@@ -8,8 +8,8 @@ from qwen35_local.fields import OBJECT, OBJECTS, TEXT, Fields, integer
 
 Kind: TypeAlias = Literal["llama.cpp", "vllm", "other"]
 
-_OWNERS: dict[str, Kind] = {"llamacpp": "llama.cpp", "vllm": "vllm", "sglang": "vllm"}
-"""By `owned_by` of a model; SGLang's API follows vLLM's in what is used here."""
+_OWNERS: dict[str, Kind] = {"llamacpp": "llama.cpp", "qwen35-local": "llama.cpp", "vllm": "vllm", "sglang": "vllm"}
+"""By `owned_by` of a model; in what is used here this program's own server follows llama.cpp's, SGLang's vLLM's."""
 
 _TOKENS = integer(1, 2**31 - 1)
 

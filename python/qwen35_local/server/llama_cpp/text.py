@@ -6,8 +6,9 @@ from typing import Any
 from qwen35_local.engine.face import Face, Tokens
 from qwen35_local.fields import FLAG, TEXT, integer, list_of
 from qwen35_local.server.body import Body
-from qwen35_local.server.conversation import conversation
+from qwen35_local.server.conversation import conversation, going_on
 from qwen35_local.server.json_text import encoded
+from qwen35_local.server.openai.chat import read_goes_on
 from qwen35_local.server.openai.thinking import read_thinking
 from qwen35_local.server.openai.tools import read_tools
 from qwen35_local.server.service import Service
@@ -77,14 +78,23 @@ def apply_template(body: Body, service: Service) -> bytes:
     """`POST /apply-template`: the prompt of a conversation in OpenAI's form, as a request for a chat would have it.
     Raises what such a request does."""
     thinking, keeps_thinking = read_thinking(body)
+    messages = conversation(body, service.limits)
+    body.ignore("tool_choice", "parallel_tool_calls")  # of the reply, not of its prompt
+    opens = body.find("add_generation_prompt", FLAG, True)
+    given = None
+    if read_goes_on(body, service.limits.messages):
+        thinking, opens = going_on(messages, thinking, "continue_final_message"), True
+        *messages, given = messages
     prompt = service.engine.template.render(
-        conversation(body, service.limits),
+        messages,
         read_tools(body, service.limits).definitions,
-        add_generation_prompt=body.find("add_generation_prompt", FLAG, True),
-        enable_thinking=thinking.is_on,
+        add_generation_prompt=opens,
+        enable_thinking=thinking.is_on if given is None else bool(given.reasoning),
         preserve_thinking=keeps_thinking,
     )
-    return encoded({"prompt": prompt.text})
+    if given is None:
+        return encoded({"prompt": prompt.text})
+    return encoded({"prompt": prompt.with_thinking(given.reasoning or "").text + given.text})
 
 
 def template_capabilities(engine: Face) -> dict[str, Any]:

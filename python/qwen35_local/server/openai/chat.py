@@ -70,7 +70,8 @@ def read_request(body: Body, service: Service) -> Read:
     messages = conversation(body, service.limits)
     tools = read_tools(body, service.limits)
     thinking, keeps_thinking = read_thinking(body)
-    goes_on = _goes_on(body, service.limits.messages)
+    goes_on = read_goes_on(body, service.limits.messages)
+    body.unsupported({"add_generation_prompt": (not goes_on,)}, "" if goes_on else " without continue_final_message")
     if goes_on:
         thinking = going_on(messages, thinking, "continue_final_message")
     thinks = service.engine.thinks_by_default if thinking.is_on is None else thinking.is_on
@@ -99,17 +100,15 @@ def _shows_thinking(body: Body) -> bool:
     return body.find("include_reasoning", FLAG, True) and not is_hidden
 
 
-def _goes_on(body: Body, most: int) -> bool:
-    """Whether the reply goes on behind the last message, as vLLM's API has it; llama.cpp's names the part of it, and
-    others mark the message."""
+def read_goes_on(body: Body, most: int) -> bool:
+    """Whether the reply goes on behind the last of at most so many messages, as vLLM's API has it; llama.cpp's names
+    the part of it, and others mark the message. Raises Refused."""
     last = body.objects("messages", most)[-1]
     is_marked = True in [last.find(word, FLAG) for word in ("prefix", "partial")]
     asked = body.any("continue_final_message")
     if asked not in (None, False, True, "content"):
         raise body.refuse("continue_final_message", 'true, false or "content"')
-    goes_on = bool(asked) or is_marked
-    body.unsupported({"add_generation_prompt": (not goes_on,)}, "" if goes_on else " without continue_final_message")
-    return goes_on
+    return bool(asked) or is_marked
 
 
 def _logprobs(body: Body) -> int | None:

@@ -2,6 +2,7 @@
 
 from typing import TypeVar
 
+from qwen35_local.engine.thinking import CLOSING
 from qwen35_local.fields import FLAG, TEXT, integer
 from qwen35_local.server.body import Body
 from qwen35_local.server.thinking import EFFORTS, Thinking
@@ -39,6 +40,7 @@ def read_thinking(body: Body) -> tuple[Thinking, bool | None]:
         switch = _or(arguments.find("thinking", FLAG), switch)
         arguments.ignore("add_vision_id")
         thinking = _effort(arguments, "reasoning_effort") or thinking
+    body.unsupported({"reasoning_budget_message": (CLOSING,)}, "")  # of llama.cpp's: what ends the thinking
     return thinking.with_switch(switch).with_budget(None if budget == -1 else budget), kept
 
 
