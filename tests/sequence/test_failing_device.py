@@ -147,7 +147,7 @@ import resource, sys
 from qwen35_local import _core
 from qwen35_local.errors import OutOfMemory
 
-model, tokens = _core.Model(sys.argv[1], threads=1), [7] * 4000
+model, tokens = _core.Model(sys.argv[1], device="cpu", threads=1), [7] * 4000
 sequence, undisturbed = _core.Sequence(model), _core.Sequence(model)
 sequence.append([1, 2, 3])
 pages = int(open("/proc/self/statm").read().split()[0])
