@@ -133,7 +133,7 @@ def summary(rows: list[tuple[Check, str, float]], results: Path) -> str:
     lines += [f"| [{check.name}]({check.name}.txt) | {ended} | {seconds:.0f} |" for check, ended, seconds in rows]
     for check, ended, _ in rows:
         path = results / f"{check.name}.txt"
-        if path.exists() and (check.name.startswith("bench") or ended != "passed"):
+        if path.exists() and (check.name.startswith(("devices", "captured", "bench")) or ended != "passed"):
             lines += ["", f"## {check.name}", "", *path.read_text(errors="replace").splitlines()[-40:]]
     return "\n".join(lines) + "\n"
 
