@@ -12,7 +12,7 @@ from random_schemas import parameters
 
 from qwen35_local import _core, hub
 from qwen35_local.chat.arguments import ToolSchemas
-from qwen35_local.chat.call_grammar import call_grammar
+from qwen35_local.chat.call_grammar import LARK, call_grammar
 from qwen35_local.chat.events import ToolCallDone
 from qwen35_local.chat.parser import OutputParser
 from qwen35_local.engine.grammar import Grammar, GrammarCompiler
@@ -50,6 +50,12 @@ def written(**arguments: str) -> str:
     return f"\n<function=f>\n{parameters}</function>\n"
 
 
+PATCH = """start: begin line+ end
+begin: "*** Begin" LF
+end: "*** End" LF?
+line: "+" /(.*)/ LF -> line
+%import common.LF
+"""
 ROOT: dict[str, Any] = {
     "$defs": {
         "Unit": {"enum": ["c", "f", 7]},
@@ -64,6 +70,7 @@ ROOT: dict[str, Any] = {
         "either": {"anyOf": [{"type": "string", "maxLength": 3}, {"type": "null"}, {"const": "x"}]},
         "mixed": {"anyOf": [{"type": "string", "maxLength": 3}, {"type": "array", "items": {"type": "null"}}]},
         "code": {"type": "string", "pattern": "^[a-z]/\\d{2}$"},
+        "patch": {"type": "string", LARK: PATCH},
         "node": {"$ref": "#/$defs/Node"},
         "options": {
             "type": ["object", "null"],
@@ -85,6 +92,7 @@ ROOT: dict[str, Any] = {
         ("either", ["", "abc", "a\nb", "null", "None", "x"], ["abcd", "nulls"]),
         ("mixed", ["abc", "abcd", "[null]", "[ null, null]"], []),
         ("code", ["a/12"], ["a/1", "a/123", "A/12", "a/12\n"]),
+        ("patch", ["*** Begin\n+a\n+}\n*** End", "*** Begin\n+\n*** End\n"], ["", "*** Begin\n*** End", "a"]),
         ("node", ['{"next": {"next": {}}}', "{}", '{\n  "next": {}\n}'], ["[]", '{"next": 5}', "{" + " " * 60 + "}"]),
         ("options", ["null", "None", "{}", '{"a": -1500.5}'], ['{"b": 1}', "{'a': 1}"]),
         ("free", ["anything", "{", "5"], []),
@@ -97,6 +105,13 @@ def test_values(compiler: GrammarCompiler, name: str, good: list[str], bad: list
         assert takes(compiler, grammar, written(**{name: value})), value
     for value in bad:
         assert not takes(compiler, grammar, written(**{name: value})), value
+
+
+@pytest.mark.parametrize("grammar", ["start: (", 5, "start: nothing", 'start: "a" } | %lark { start: "b"'])
+def test_a_grammar_that_cannot_be_followed_binds_nothing_and_is_told(compiler: GrammarCompiler, grammar: Any) -> None:
+    compiled, notes = grammar_of(compiler, {"f": {"properties": {"text": {"type": "string", LARK: grammar}}}})
+    assert notes == ["f: the values of text are not held to their grammar"]
+    assert takes(compiler, compiled, written(text="anything"))
 
 
 def test_parameters_come_in_any_order_each_once_and_those_required_always(compiler: GrammarCompiler) -> None:
@@ -152,7 +167,9 @@ def walks(compiler: GrammarCompiler, grammar: Grammar, seeds: range) -> Iterator
 
 
 SOUND = {**ROOT, "type": "object", "required": ["n", "unit"]}
-SOUND["properties"] = {name: each for name, each in ROOT["properties"].items() if name not in ("node", "mixed")}
+SOUND["properties"] = {
+    name: each for name, each in ROOT["properties"].items() if name not in ("node", "mixed", "patch")
+}
 
 
 def test_whatever_it_lets_be_written_is_read_as_a_call_with_arguments_of_the_schema(compiler: GrammarCompiler) -> None:

@@ -117,6 +117,26 @@ def test_custom_tool(client: Any) -> None:
         assert isinstance(calls[0].custom.input, str)
 
 
+@pytest.mark.parametrize(
+    ("syntax", "definition"),
+    [("lark", 'start: "Rome" | "Par" ending\nending: "is" | "ma"\n'), ("regex", "(Rome|Parma)")],
+)
+def test_custom_tool_with_a_grammar(client: Any, syntax: str, definition: str) -> None:
+    """The question is of another city."""
+    name = {"name": "get_weather", "description": "Get the weather in a city."}
+    asked = [{"role": "user", "content": "What is the weather in Oslo?"}]
+    grammar = {"syntax": syntax, "definition": definition}
+    tool = {"type": "custom", "custom": name | {"format": {"type": "grammar", "grammar": grammar}}}
+    choice = {"type": "custom", "custom": {"name": "get_weather"}}
+    answer = client.chat.completions.create(messages=asked, tools=[tool], tool_choice=choice, **ASK)
+    (call,) = answer.choices[0].message.tool_calls
+    assert call.custom.input in ("Rome", "Paris", "Parma")
+    tool = {"type": "custom", **name, "format": {"type": "grammar", **grammar}}
+    ask = {"model": "demo", "input": asked, "tools": [tool], "tool_choice": {"type": "custom", "name": "get_weather"}}
+    item = client.responses.create(temperature=0, **ask).output[-1]
+    assert (item.type, item.input) == ("custom_tool_call", call.custom.input)
+
+
 def test_answer_of_a_given_form(client: Any) -> None:
     pydantic = pytest.importorskip("pydantic")  # comes with the client
     person = pydantic.create_model("Person", name=str, age=int)

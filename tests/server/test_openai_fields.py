@@ -153,6 +153,14 @@ def test_an_item_is_referred_to(http: httpx.Client) -> None:
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "input[1].id")
 
 
+def test_a_reply_of_thinking_alone_is_told_in_the_log(http: httpx.Client, server: Served) -> None:
+    before = len(server.lines)
+    assert chat(http, max_tokens=8)["message"]["content"] == ""
+    chat(http, max_tokens=8, think=False)
+    told = ["no answer" in line for line in server.lines[before:] if "/chat/completions" in line]
+    assert told == [True, False]
+
+
 def test_what_is_not_known_inside_is_named_once(http: httpx.Client, server: Served) -> None:
     function = {"name": "f", "strict": True, "odd_one": 1}
     body = {

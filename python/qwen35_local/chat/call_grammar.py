@@ -3,7 +3,7 @@
     \\n<function=NAME>\\n<parameter=P>\\nVALUE\\n</parameter>\\n</function>\\n</tool_call>
 
 Parameters come in any order, each once, the required ones always. A value that is a string by its schema is raw text up
-to `</parameter>`; any other is JSON by its schema.
+to `</parameter>`, of a grammar of its own where the schema has one (`LARK`); any other is JSON by its schema.
 """
 
 import json
@@ -22,6 +22,11 @@ _MOST_IN_ANY_ORDER = 64
 
 _LONGEST = 8192
 """A string with a limit beyond this has none."""
+
+LARK = "x-lark"
+"""In the schema of a string: the Lark grammar that it follows."""
+
+_MOST_OF_A_GRAMMAR = 1 << 16
 
 _BREAK = "\n"
 _MOST_CHECKED = 500
@@ -107,7 +112,7 @@ class _Writer:
             if values is not None:
                 ways += self._listed(values)
             elif "string" in types or not types:
-                texts.append(self._text(leaf))
+                texts.append(self._text(leaf) if LARK not in leaf else self._lark(tool, parameter, leaf[LARK]))
             elif types < _PLAIN.keys() and not leaf.keys() & _COMBINED:
                 ways += [f"{_text(word)} {_END}" for kind in types for word in _PLAIN[kind]]
             else:
@@ -119,6 +124,14 @@ class _Writer:
         """Strings as they are, other values as JSON."""
         texts = [value if isinstance(value, str) else json.dumps(value) for value in values]
         return [f"{_text(text)} {_END}" for text in texts if "</parameter>" not in text]
+
+    def _lark(self, tool: str, parameter: str, grammar: Any) -> str:
+        """A string by a grammar."""
+        rule = f"%lark {{\n{grammar}\n}} {_END}"
+        if len(rule) <= _MOST_OF_A_GRAMMAR and self._accepts(f"start: {rule}"):
+            return self._rule(rule)
+        self.notes.append(f"{tool}: the values of {parameter} are not held to their grammar")
+        return "raw"
 
     def _text(self, leaf: Mapping[str, Any]) -> str:
         """A string of a certain length or form; "raw" for any."""

@@ -112,7 +112,8 @@ def set_value(chat: Conversation, rest: str) -> None:
     for name in SETTINGS:
         value = chat.session.chosen.get(name, getattr(sampling, name, None))
         origin = "chosen" if name in chat.session.chosen else "preset"
-        chat.pen.line(f"{name:<20}{'-' if value is None else value!s:<8} {origin}", dim=True)
+        shown = "-" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+        chat.pen.line(f"{name:<20}{shown:<8} {origin}", dim=True)
 
 
 def retry(chat: Conversation, rest: str) -> None:

@@ -227,6 +227,8 @@ class Exchange:
                 if choice > first:
                     usage = replace(usage, prompt_tokens=0, reused_tokens=0, evaluated_tokens=0)
                 self._service.counters.count_reply(reply.reason, usage)
+                if reply.reason in ("length", "context") and reply.message.reasoning and not reply.message.text:
+                    record.note = "no answer: the thinking took all of the reply's tokens"
                 record.prompt_tokens += usage.prompt_tokens
                 record.reused_tokens += usage.reused_tokens
                 record.generated_tokens += usage.generated_tokens

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from qwen35_local.chat.call_grammar import LARK
 from qwen35_local.chat.wishes import FREE_CHOICE, ToolChoice
 from qwen35_local.fields import FLAG, OBJECT, OBJECTS, TEXT, Kind, describe
 from qwen35_local.server.body import Body
@@ -15,6 +16,8 @@ _NAME: Kind[str] = Kind(
     "a name of 1 to 256 characters without white space, < and >",
     lambda v: type(v) is str and re.fullmatch(r"[^\s<>]{1,256}", v) is not None,
 )
+_FORMAT: Kind[str] = Kind("text or grammar", lambda v: v in ("text", "grammar"))
+_SYNTAX: Kind[str] = Kind("lark or regex", lambda v: v in ("lark", "regex"))
 _MODE: Kind[str] = Kind("auto or required", lambda v: v in ("auto", "required"))
 
 INPUT = "input"
@@ -65,12 +68,17 @@ def read_tools(body: Body, limits: Limits, *, key: str = "tools", ignores: Seque
 
 
 def _free_text(tool: Body) -> dict[str, Any]:
-    format = tool.object("format") or Body({})
-    format.ignore("type", "syntax")
-    hint = (format.object("grammar") or format).any("definition")
-    described = {"type": "string"} | (
-        {"description": f"Follows this grammar:\n{hint}"} if isinstance(hint, str) else {}
-    )
+    """The input of a custom tool: any text, or one by a Lark grammar or a regular expression, inside `grammar` (of chat
+    completions) or beside. Raises Refused."""
+    described: dict[str, Any] = {"type": "string"}
+    format = tool.object("format")
+    if format is not None and format.need("type", _FORMAT) == "grammar":
+        grammar = format.object("grammar") or format
+        definition = grammar.need("definition", TEXT)
+        if grammar.find("syntax", _SYNTAX, "lark") == "regex":
+            described["pattern"] = f"^(?:{definition})$"
+        else:
+            described |= {"description": "A text by this grammar.", LARK: definition}
     return {"type": "object", "properties": {INPUT: described}, "required": [INPUT]}
 
 
