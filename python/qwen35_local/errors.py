@@ -39,7 +39,12 @@ class Unavailable(Qwen35Error):
 
 
 class RemoteError(Qwen35Error):
-    """A server on another machine cannot be reached, failed, or said what it should not."""
+    """A server on another machine cannot be reached, failed, or said what it should not. `brief`: the message without
+    the server's own words, which may repeat what it was told."""
+
+    def __init__(self, message: str, brief: str | None = None) -> None:
+        super().__init__(message)
+        self.brief = message if brief is None else brief
 
 
 class Cancelled(Qwen35Error):

@@ -1,5 +1,6 @@
 """Every dialect over a remote engine."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -108,6 +109,25 @@ def test_failures_of_the_upstream_have_a_status_of_their_own(fake: Upstream, ser
     fake.script = [PlainTextResponse("later", 429, headers={"retry-after": "77"})]
     answer = httpx.post(f"{server.url}/v1/chat/completions", json=body)
     assert answer.status_code == 429 and answer.headers["retry-after"] == "77"
+
+
+@pytest.mark.parametrize("status", [200, 401, 500])
+def test_what_the_upstream_says_is_told_but_not_logged(fake: Upstream, server: Served, status: int) -> None:
+    """An error may repeat the conversation."""
+    error = {"error": {"message": "cannot read 'pomegranate'"}}
+    late = [
+        event({"reasoning_content": "Hm."}),
+        event({"content": "Hel"}),
+        b"data: %b\n\n" % json.dumps(error).encode(),
+    ]
+    body = {"model": "demo", "messages": QUESTION, "stream": True}
+    lines = len(server.lines)
+    fake.script = [late if status == 200 else JSONResponse(error, status)]
+    answer = httpx.post(f"{server.url}/v1/chat/completions", json=body)
+    assert answer.status_code == (200 if status == 200 else 502) and "pomegranate" in answer.text
+    assert until(lambda: len(server.lines) > lines)
+    (line,) = server.lines[lines:]
+    assert "pomegranate" not in line and fake.url in line
 
 
 def test_a_client_that_leaves_ends_the_request_to_the_upstream(fake: Upstream, server: Served) -> None:

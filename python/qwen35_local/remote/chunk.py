@@ -57,10 +57,12 @@ def read_chunk(data: str, server: str) -> Chunk:
         if not isinstance(value, dict):
             raise FormatError(f"an event is {type(value).__name__}; expected an object.")
         if value.get("error"):
-            raise RemoteError(f"{server} ended the reply with an error: {words(value)}")
+            brief = f"{server} ended the reply with an error"
+            raise RemoteError(f"{brief}: {words(value)}", f"{brief}.")
         return _chunk(Fields(value))
     except FormatError as error:
-        raise RemoteError(f"{server} sent what is no chat completion: {error}"[:600]) from None
+        brief = f"{server} sent what is no chat completion"
+        raise RemoteError(f"{brief}: {error}"[:600], f"{brief}.") from None
 
 
 def _chunk(event: Fields) -> Chunk:

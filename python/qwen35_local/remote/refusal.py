@@ -21,13 +21,14 @@ def refusal(server: str, status: int, said: bytes, wait: int = 0) -> Qwen35Error
     except FormatError:
         body = said.decode("utf-8", "replace")
     if status in (401, 403):
-        return RemoteError(f"{server} does not accept the key ({words(body)}); give one in a file.")
+        brief = f"{server} does not accept the key"
+        return RemoteError(f"{brief} ({words(body)}); give one in a file.", f"{brief}.")
     if status == 429:
         return Busy(f"{server} is busy: {words(body)}", wait or 5)
     if 300 <= status < 400:
         return RemoteError(f"{server} points elsewhere (HTTP {status}); give the address that it points to.")
     if status not in _MISTAKES:
-        return RemoteError(f"{server} failed (HTTP {status}): {words(body)}")
+        return RemoteError(f"{server} failed (HTTP {status}): {words(body)}", f"{server} failed (HTTP {status}).")
     full = _context_full(body)
     return full or InputError(f"{server} refuses the request (HTTP {status}): {words(body)}")
 

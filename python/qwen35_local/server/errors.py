@@ -9,7 +9,8 @@ TWO_LENGTHS = "two_lengths"
 
 
 class Refused(Exception):
-    """An HTTP status, one sentence, the field that is meant, a code for programs, and when to try again in seconds."""
+    """An HTTP status, one sentence, the field that is meant, a code for programs, and when to try again in seconds.
+    `noted`: what the log says, where the sentence may repeat what was said."""
 
     def __init__(
         self,
@@ -19,6 +20,7 @@ class Refused(Exception):
         param: str | None = None,
         code: str | None = None,
         retry_after: int | None = None,
+        noted: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -26,6 +28,7 @@ class Refused(Exception):
         self.param = param
         self.code = code
         self.retry_after = retry_after
+        self.noted = message if noted is None else noted
 
 
 def bad(param: str | None, message: str, code: str | None = None) -> Refused:
@@ -47,7 +50,7 @@ def refusal(error: Exception, param: str | None = None) -> Refused:
         case DeviceError():
             return Refused(503, f"the device failed: {error}", code="device_error", retry_after=RETRY_SECONDS)
         case RemoteError():
-            return Refused(502, str(error), code="upstream_error", retry_after=RETRY_SECONDS)
+            return Refused(502, str(error), code="upstream_error", retry_after=RETRY_SECONDS, noted=error.brief)
         case Qwen35Error():
             return bad(_named(str(error)) or param, str(error))
         case _:

@@ -170,7 +170,7 @@ class Exchange:
             raise
         except Exception as error:
             refused = refusal(error)
-            self._record.note = f"{refused.status}: {refused.message[:200]}"
+            self._record.note = f"{refused.status}: {refused.noted[:200]}"
             data += encoder.failure(refused)
         await self._writer.write(data, is_last=True)
 
