@@ -100,6 +100,42 @@ def test_outliers_that_nobody_would_look_after_are_forgotten() -> None:
     assert costs.pass_seconds(2) == pytest.approx(1e-3 * (1 + PASS_ROW), rel=0.01)
 
 
+def test_the_first_of_a_number_of_rows_are_their_median() -> None:
+    for first in itertools.permutations([1.4e-3, 2.9e-3, 9e-3]):
+        costs = PassCosts()
+        for _ in range(5):
+            costs.note_pass(1, 1e-3)
+        for seconds in first:
+            costs.note_pass(9, seconds)
+        assert costs.pass_seconds(9) == pytest.approx(2.9e-3, rel=1e-6)
+
+
+def test_what_is_seldom_measured_is_learnt_quickly() -> None:
+    """The weight of what was measured fades with every measurement of anything."""
+    found = []
+    for between in (3, 150):
+        costs = PassCosts()
+        for _ in range(60):
+            costs.note_pass(1, 1e-3)
+            costs.note_pass(4, 1.15e-3)
+        for _ in range(4):
+            for _ in range(between):
+                costs.note_pass(1, 1e-3)
+            costs.note_pass(4, 2e-3)
+        found.append(costs.pass_seconds(4))
+    seldom, often = found[1], found[0]
+    assert often < 1.4e-3, "many say otherwise"
+    assert seldom > 1.7e-3
+
+
+def test_what_is_not_seen_is_part_of_any_drafts() -> None:
+    costs = PassCosts(0.5)
+    assert costs.each_draft(2) == pytest.approx([0.5, 0.5 + DRAFT_STEP, 0.5 + 2 * DRAFT_STEP])
+    costs.note_draft(2, 0.4)
+    assert costs.each_draft(2) == pytest.approx([0.5, 0.7, 0.9])
+    assert costs.draft_seconds(0) == 0.5
+
+
 def test_many_rows_share_a_measurement_with_their_neighbours() -> None:
     costs = PassCosts()
     for rows in [*range(1, 100)] * 6:

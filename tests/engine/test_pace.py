@@ -13,7 +13,7 @@ from qwen35_local.engine.cached_sequence import CachedSequence, Part, evaluate
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.job import Told
 from qwen35_local.engine.limits import Limits
-from qwen35_local.engine.pace import LEAST_ROWS, Pace
+from qwen35_local.engine.pace import FIRST_ROWS, LEAST_ROWS, Pace
 from qwen35_local.engine.reply import Completion, Logprobs
 
 
@@ -56,6 +56,35 @@ def test_what_replies_wait_for_prompts_counts_until_their_next_pass(monkeypatch:
     with everything.timing(0, 40, holds_up=True):
         clock[0] += 0.04
     assert not everything.may_hold_up(1), "every other pass is theirs"
+
+
+def test_a_row_of_prompts_is_measured_by_what_it_adds(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("qwen35_local.engine.pace.time.monotonic", lambda: clock[0])
+    pace = Pace(0.5)
+
+    def run(seconds: float, n_writing: int, n_reading: int) -> float | None:
+        with pace.timing(n_writing, n_reading) as timed:
+            clock[0] += seconds
+        assert timed.seconds == pytest.approx(seconds)
+        return pace._row_seconds
+
+    assert pace.prompt_rows(512, beside_replies=True) == FIRST_ROWS and pace.prompt_rows(9, beside_replies=True) == 9
+    run(0.02, 4, 0)
+    assert pace.prompt_rows(512, beside_replies=True) == FIRST_ROWS, "rows of prompts are not measured yet"
+    assert run(0.06, 4, 40) == pytest.approx(0.001), "of a pass that replies take part in, what is beside theirs"
+    assert run(0.5, 4, LEAST_ROWS - 1) == pytest.approx(0.001), "so few say nothing of many"
+    assert run(0.2, 0, 40) == pytest.approx(0.001 + 0.25 * (0.005 - 0.001)), "alone, all of it"
+    before = pace._row_seconds
+    assert before is not None
+    assert run(0.01, 4, 100) == pytest.approx(0.75 * before + 0.25 * 0.01 / 10 / 100), "never less than a tenth"
+
+
+def test_when_it_is_worth_asking_again() -> None:
+    pace = Pace(0.5)
+    assert [pace.retry_after(ahead) for ahead in (0.2, 3, 1000)] == [1, 3, 60]
+    pace.note_reply(9.0)
+    assert pace.retry_after(2) == 6, "a reply took a second, and a quarter of the way to nine"
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
