@@ -1,7 +1,9 @@
 """What the server says before its model is there."""
 
+import selectors
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -11,13 +13,15 @@ _ANSWER = (
     b"content-length: %d\r\n\r\n%b" % (len(_BODY), _BODY)
 )
 _HEAD_BYTES = 64 << 10
+_SILENT_SECONDS = 5.0  # for which a client may say nothing
+_MOST_CLIENTS = 200  # that have said nothing yet
 
 
 @contextmanager
 def loading(opened: socket.socket) -> Iterator[None]:
     """While inside, every request to a listening socket is answered with 503, whatever it asks."""
     is_over = threading.Event()
-    opened.settimeout(0.05)
+    opened.setblocking(False)
     thread = threading.Thread(target=_answer, args=(opened, is_over), daemon=True)
     thread.start()
     try:
@@ -25,15 +29,37 @@ def loading(opened: socket.socket) -> Iterator[None]:
     finally:
         is_over.set()
         thread.join()
-        opened.settimeout(None)
+        opened.setblocking(True)
 
 
 def _answer(opened: socket.socket, is_over: threading.Event) -> None:
-    while not is_over.is_set():
-        with suppress(OSError):
-            client, _ = opened.accept()
-            with client:
-                client.settimeout(0.5)  # one that sends nothing holds up the others no longer
-                client.recv(_HEAD_BYTES)
-                client.sendall(_ANSWER)
-                client.shutdown(socket.SHUT_WR)
+    """All clients side by side, so that one that says nothing holds up nobody."""
+    until: dict[socket.socket, float] = {}
+    with selectors.DefaultSelector() as selector:
+        selector.register(opened, selectors.EVENT_READ)
+        while not is_over.is_set():
+            ready = [key.fileobj for key, _ in selector.select(0.05)]
+            now = time.monotonic()
+            has_come = opened in ready
+            over = [one for one, end in until.items() if one in ready or end < now]
+            if has_come and len(until) - len(over) >= _MOST_CLIENTS:
+                over.append(next(one for one in until if one not in over))  # who has said nothing for longest
+            for client in over:
+                selector.unregister(client)
+                del until[client]
+                _tell(client)
+            if has_come:
+                with suppress(OSError):
+                    client, _ = opened.accept()
+                    client.setblocking(False)
+                    selector.register(client, selectors.EVENT_READ)
+                    until[client] = now + _SILENT_SECONDS
+    for client in until:
+        client.close()
+
+
+def _tell(client: socket.socket) -> None:
+    with client, suppress(OSError):
+        client.recv(_HEAD_BYTES)
+        client.send(_ANSWER)
+        client.shutdown(socket.SHUT_WR)
