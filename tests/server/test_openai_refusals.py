@@ -101,6 +101,8 @@ CHAT = NUMBERS | {
         [{"type": "function", "function": {"name": "a b"}}],
         [{"type": "custom", "custom": {"name": "f", "format": {"type": "xml"}}}],
         [{"type": "custom", "custom": {"name": "f", "format": {"type": "grammar"}}}],
+        [{"type": "custom", "custom": {"name": "f", "format": {"type": "grammar", "definition": "start: ("}}}],
+        [{"type": "custom", "name": "f", "format": {"type": "grammar", "syntax": "regex", "definition": "("}}],
         [{"type": "custom", "custom": {"name": "f", "format": {"type": "grammar", "syntax": "x", "definition": "a"}}}],
         [{"type": "function", "function": {"name": "a>b"}}],
         [{"type": "function", "function": {"name": "f", "parameters": 1}}],

@@ -87,7 +87,7 @@ def apply_template(body: Body, service: Service) -> bytes:
         *messages, given = messages
     prompt = service.engine.template.render(
         messages,
-        read_tools(body, service.limits).definitions,
+        read_tools(body, service).definitions,
         add_generation_prompt=opens,
         enable_thinking=thinking.is_on if given is None else bool(given.reasoning),
         preserve_thinking=keeps_thinking,

@@ -68,7 +68,7 @@ def read_request(body: Body, service: Service) -> Read:
     if modalities != ["text"]:
         raise body.refuse("modalities", '["text"]')
     messages = conversation(body, service.limits)
-    tools = read_tools(body, service.limits)
+    tools = read_tools(body, service)
     thinking, keeps_thinking = read_thinking(body)
     goes_on = read_goes_on(body, service.limits.messages)
     body.unsupported({"add_generation_prompt": (not goes_on,)}, "" if goes_on else " without continue_final_message")

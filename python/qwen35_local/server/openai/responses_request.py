@@ -90,7 +90,7 @@ def read_request(body: Body, service: Service, store: ResponseStore) -> Read:
     items, before, size = _conversation(body, service, store)
     instructions = body.find("instructions", TEXT)
     leading = [Message("system", instructions)] if instructions else []
-    tools = read_tools(body, service.limits, ignores=_ELSEWHERE)
+    tools = read_tools(body, service, ignores=_ELSEWHERE)
     thinking, keeps_thinking = read_thinking(body)
     thinks = service.engine.thinks_by_default if thinking.is_on is None else thinking.is_on
     include = body.find("include", TEXTS) or []

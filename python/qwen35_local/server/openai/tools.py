@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from qwen35_local.chat.call_grammar import LARK
-from qwen35_local.chat.wishes import FREE_CHOICE, ToolChoice
+from qwen35_local.chat.wishes import FREE_CHOICE, OutputFormat, ToolChoice
 from qwen35_local.fields import FLAG, OBJECT, OBJECTS, TEXT, Kind, describe
 from qwen35_local.server.body import Body
 from qwen35_local.server.errors import bad
-from qwen35_local.server.limits import Limits
+from qwen35_local.server.service import Service
 
 _NAME: Kind[str] = Kind(
     "a name of 1 to 256 characters without white space, < and >",
@@ -36,12 +36,12 @@ class Tools:
         return [tool["function"]["name"] for tool in self.definitions]
 
 
-def read_tools(body: Body, limits: Limits, *, key: str = "tools", ignores: Sequence[str] = ()) -> Tools:
+def read_tools(body: Body, service: Service, *, key: str = "tools", ignores: Sequence[str] = ()) -> Tools:
     """Function and custom tools; of both, the name may be inside or beside (as Responses has it). `ignores`: types that
     are left out, since only OpenAI's own servers have them. Raises Refused."""
     definitions: list[dict[str, Any]] = []
     custom: set[str] = set()
-    for n, tool in enumerate(body.objects(key, limits.tools)):
+    for n, tool in enumerate(body.objects(key, service.limits.tools)):
         where = f"{key}[{n}]"
         kind = tool.find("type", TEXT, "function")
         if kind in ignores:
@@ -60,14 +60,14 @@ def read_tools(body: Body, limits: Limits, *, key: str = "tools", ignores: Seque
             function["description"] = description
         if kind == "custom":
             custom.add(name)
-            function["parameters"] = _free_text(inner)
+            function["parameters"] = _free_text(inner, service, where)
         else:
             function["parameters"] = inner.find("parameters", OBJECT) or {"type": "object", "properties": {}}
         definitions.append({"type": "function", "function": function})
     return Tools(tuple(definitions), frozenset(custom))
 
 
-def _free_text(tool: Body) -> dict[str, Any]:
+def _free_text(tool: Body, service: Service, where: str) -> dict[str, Any]:
     """The input of a custom tool: any text, or one by a Lark grammar or a regular expression, inside `grammar` (of chat
     completions) or beside. Raises Refused."""
     described: dict[str, Any] = {"type": "string"}
@@ -75,7 +75,9 @@ def _free_text(tool: Body) -> dict[str, Any]:
     if format is not None and format.need("type", _FORMAT) == "grammar":
         grammar = format.object("grammar") or format
         definition = grammar.need("definition", TEXT)
-        if grammar.find("syntax", _SYNTAX, "lark") == "regex":
+        syntax = grammar.find("syntax", _SYNTAX, "lark")
+        service.checked(OutputFormat("regex" if syntax == "regex" else "lark", definition), f"{where}.format")
+        if syntax == "regex":
             described["pattern"] = f"^(?:{definition})$"
         else:
             described |= {"description": "A text by this grammar.", LARK: definition}
