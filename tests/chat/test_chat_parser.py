@@ -149,6 +149,11 @@ CORPUS: dict[str, tuple[str, bool, list[Any]]] = {
         [*called(city="Bern"), ("text", "!")],
     ),
     "closer of a call twice": (f"{BERN}\n</tool_call>\n\nDone.", False, [*called(city="Bern"), ("text", "Done.")]),
+    "closers of both twice": (
+        f"{BERN}\n</function>\n</tool_call>\n\nDone </function>.",
+        False,
+        [*called(city="Bern"), ("text", "Done </function>.")],
+    ),
     "closer of a call in the answer": (
         f"{BERN}a </tool_call>",
         False,

@@ -156,7 +156,7 @@ class OutputParser:
         if self._is_fresh and not self._in_answer:
             tags.append("<think>")
         if self._is_fresh and self._n_calls:
-            tags.append("</tool_call>")
+            tags += ["</tool_call>", "</function>"]
         if self._may_call:
             tags += ["<tool_call>", "<function="]
         return tags
@@ -167,7 +167,7 @@ class OutputParser:
         return bool(self._schemas) and self._choice.mode != "none" and has_room
 
     def _open(self, tag: str) -> None:
-        if tag == "</tool_call>":  # of a call that is over
+        if tag in ("</tool_call>", "</function>"):  # of a call that is over
             self._text.take(len(tag))
             return
         if tag in ("<think>", "</think>"):
