@@ -95,6 +95,17 @@ def test_own_origin(server: Served) -> None:
     assert not any(name.startswith("access-control") for name in answer.headers)
 
 
+def test_further_names() -> None:
+    """Of a server that an allowed origin leads to; with the port, which a page of another port would send."""
+    guard = Guard("127.0.0.1", origins=["http://mybox:8035", "https://Chat.example"])
+    for host, origin in (("mybox:8035", "http://mybox:8035"), ("chat.example", "https://Chat.example")):
+        guard.check("POST", CHAT, {"host": host})
+        guard.check("POST", CHAT, {"host": host, "origin": origin})
+    for host in ("mybox", "mybox:80", "chat.example:8035", "evil.example", "http://mybox:8035"):
+        with pytest.raises(Refused, match="--allow-origin"):
+            guard.check("GET", "/", {"host": host})
+
+
 def test_cross_site_without_origin(server: Served) -> None:
     headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
     assert httpx.get(server.url + "/v1/models", headers=headers).status_code == 403

@@ -50,7 +50,10 @@ def serve(
         Path | None, typer.Option(metavar="FILE", help="A key a line; requests need one of them.", show_default=False)
     ] = None,
     allow_origin: Annotated[
-        list[str] | None, typer.Option(metavar="ORIGIN", help="Of a web page that may ask. May be given again.")
+        list[str] | None,
+        typer.Option(
+            metavar="ORIGIN", help="Of a web page that may ask, or a further name of this server. May be given again."
+        ),
     ] = None,
     alias: Annotated[
         str | None, typer.Option(metavar="NAME", help="What clients see as the model.", show_default=False)
@@ -86,8 +89,8 @@ def serve(
         Path | None, typer.Option(metavar="FILE", help="The key that --upstream asks for.", show_default=False)
     ] = None,
 ) -> None:
-    """Serve a model over HTTP, to clients of OpenAI's API. Only programs of this machine reach it, unless --host says
-    otherwise."""
+    """Serve a model over HTTP, to clients of OpenAI, Anthropic, Ollama and llama.cpp, with a page to talk on. Only
+    programs of this machine reach it, unless --host says otherwise."""
     from qwen35_local.cli import server_state
     from qwen35_local.cli.keep import home_to_keep_in
     from qwen35_local.cli.model import check_device

@@ -29,12 +29,14 @@ def is_loopback(host: str) -> bool:
 
 class Guard:
     """`host`: the address listened on; None for a unix socket, which no browser reaches. `keys`: one of these must be
-    given; none: everybody may. `origins`: of pages that may ask, beside the server's own."""
+    given; none: everybody may. `origins`: of pages that may ask, beside the server's own; where one is a further name
+    of this server, in its network or of a proxy before it, the Host header may be that, port and all."""
 
     def __init__(self, host: str | None, keys: Iterable[str] = (), origins: Iterable[str] = ()) -> None:
         self._host = host
         self._keys = [key.encode() for key in keys]
         self._origins = frozenset(origins)
+        self._hosts = frozenset(origin.partition("://")[2].lower() for origin in self._origins)
 
     def check(self, method: str, path: str, headers: Mapping[str, str]) -> None:
         """Raises Refused for a request that is not to be answered. `headers`: names in lower case."""
@@ -60,14 +62,14 @@ class Guard:
 
     def _check_host(self, given: str) -> None:
         name = host_name(given)
-        if name in LOOPBACK or name == self._host:
+        if name in LOOPBACK or name == self._host or given.strip().lower() in self._hosts:
             return
         if self._keys and _is_address(name):  # a page that had a name resolved to here would send that name
             return
         raise Refused(
             403,
             f"the Host header is {given[:100]!a}; this server answers to localhost and to the address that it "
-            "listens on.",
+            "listens on; give another name of it with --allow-origin, as in http://NAME:8035.",
             code="host_not_allowed",
         )
 
