@@ -1,14 +1,17 @@
 """The tests of `qwen35 bench --draft` and their arithmetic; never how fast anything is."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from random_model import super_block_config
 
 from qwen35_local import _core, hub
+from qwen35_local.chat.messages import Message
 from qwen35_local.engine import draft_bench, draft_cases, draft_skills
 from qwen35_local.engine.draft_bench import DraftBench
 from qwen35_local.engine.draft_cases import DraftCase, DraftRun, Turn
+from qwen35_local.engine.reply import Done, Usage
 from qwen35_local.errors import DeviceError, FormatError, InputError
 from qwen35_local.models.drafts import MOST_DRAFTS, Drafts
 from qwen35_local.quantize.synthetic import of_config
@@ -96,6 +99,16 @@ def test_all_cases_extend_one_context_and_draw_what_they_should(tmp_path: Path) 
         assert bench.turn().on.seconds > 0
 
 
+def test_a_shallower_case_begins_a_context_of_its_own(tmp_path: Path) -> None:
+    bench = both(tmp_path)
+    for depth, kv in ((300, "f16"), (300, "f16"), (40, "f16"), (80, "f16"), (80, "q8")):
+        [case] = draft_cases.plan(["0.5"], 8, [depth], [kv])  # type: ignore[list-item]
+        bench.prepare(case)
+        for side in (bench._off, bench._on):
+            assert side.fork().tokens.tolist() == side.prompt(case)[:-1] and len(side.fork()) == depth - 1
+            assert side._kv == kv
+
+
 def test_what_is_quoted_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(draft_cases, "QUOTED_TOKENS", 150)
     bench = both(tmp_path, mtp=False)
@@ -128,6 +141,16 @@ def test_skills_are_replies_of_an_engine(monkeypatch: pytest.MonkeyPatch) -> Non
         assert turn.on.drafted > turn.on.accepted > 0 == turn.off.drafted, case.name
 
 
+def test_the_time_of_a_reply_begins_with_its_first_token(tmp_path: Path) -> None:
+    usage = Usage(seconds=5.0, first_token_seconds=3.5, generated_tokens=11, drafted_tokens=7, accepted_tokens=4)
+    side = both(tmp_path)._off
+    side._engine = SimpleNamespace(reply=lambda request: [Done("stop", Message("assistant", "Hi"), usage)])  # type: ignore[assignment]
+    run, replies = side.replies(DraftCase("skill", skill="json"))
+    n = len(draft_skills.SKILLS["json"])
+    assert run == DraftRun(1.5 * n, 10 * n, 7 * n, 4 * n)
+    assert replies == [(Message("assistant", "Hi"), "stop")] * n
+
+
 def test_another_text_with_drafts_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     file = hub.embedded_model()
     bench = DraftBench(_core.Model(file, threads=1), _core.Model(file, threads=1, drafts=MOST_DRAFTS))
@@ -151,11 +174,11 @@ def test_gain_is_of_the_turns_behind_the_first() -> None:
     def turn(off: float, on: float, again: float) -> Turn:
         return Turn(DraftRun(off, 100), DraftRun(on, 100, 80, 60), DraftRun(again, 100))
 
-    found = draft_cases.gain(turn(2.0, 4.0, 2.0), [turn(2.0, 1.0, 2.0), turn(3.0, 1.0, 1.0), turn(4.0, 2.0, 8.0)])
+    found = draft_cases.gain(turn(2.0, 4.0, 2.0), [turn(2.0, 1.0, 4.0), turn(3.0, 1.0, 1.0), turn(4.0, 2.0, 8.0)])
     assert found.first_ratio == 0.5
-    assert found.ratio == 2.0 and found.spread == pytest.approx(0.8)
-    assert found.off_ratio == 1.0 and found.off_spread == pytest.approx(2.6 - 0.6)
-    assert found.tokens_per_s == 100 and found.off_tokens_per_s == pytest.approx((100 / 2 + 100 / 3) / 2)
+    assert found.ratio == 3.0 and found.spread == pytest.approx(0.8), "of the mean of both runs without"
+    assert found.off_ratio == 0.5 and found.off_spread == pytest.approx(2.5 - 0.5)
+    assert found.tokens_per_s == 100 and found.off_tokens_per_s == pytest.approx((100 / 4 + 100 / 3) / 2)
     assert (found.drafted, found.accepted, found.accepted_share) == (240, 180, 0.75)
     assert found.tokens_per_pass == 2.5
     none = draft_cases.gain(turn(1, 1, 1), [Turn(DraftRun(1, 9), DraftRun(1, 9), DraftRun(1, 9))])
