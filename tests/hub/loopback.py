@@ -78,83 +78,86 @@ def git_sha1(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
+class Handler(BaseHTTPRequestHandler):
+    hub: LoopbackHub
+    kind: str
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        path = unquote(urlsplit(self.path).path)
+        self.hub.requests.append((f"{self.kind}:{path}", {key.lower(): value for key, value in self.headers.items()}))
+        if self.hub.statuses[path]:
+            status, headers = self.hub.statuses[path].pop(0)
+            self.answer(status, headers)
+        elif self.kind == "storage":
+            self.send_file(path)
+        elif path.startswith("/api/models/"):
+            self.send_listing(path.removeprefix("/api/models/"))
+        else:
+            self.resolve(path)
+
+    def answer(self, status: int, headers: dict[str, str], body: bytes = b"") -> None:
+        self.send_response(status)
+        for key, value in ({"Content-Length": str(len(body))} | headers).items():
+            self.send_header(key, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def may_see(self, repository: str) -> bool:
+        wanted = self.hub.tokens.get(repository)
+        return wanted is None or self.headers.get("Authorization") == f"Bearer {wanted}"
+
+    def send_listing(self, repository: str) -> None:
+        if not self.may_see(repository) or (repository not in self.hub.repositories | self.hub.listings):
+            self.answer(401, {"X-Error-Message": "Invalid username or password."})  # also of what is not there
+        else:
+            self.answer(200, {"Content-Type": "application/json"}, self.hub.listing(repository))
+
+    def resolve(self, path: str) -> None:
+        found = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
+        if found is None or found[1] not in self.hub.repositories or not self.may_see(found[1]):
+            self.answer(401, {"X-Error-Code": "RepoNotFound"})
+        elif found[2] not in (COMMIT, self.hub.commit) or found[3] not in self.hub.repositories[found[1]]:
+            self.answer(404, {"X-Error-Code": "EntryNotFound", "X-Error-Message": "Entry not found"})
+        elif found[3] in self.hub.small:
+            self.send_file(f"/{found[1]}/{found[3]}")
+        else:
+            content = self.hub.repositories[found[1]][found[3]]
+            headers = {
+                "X-Repo-Commit": found[2],
+                "X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"',
+                "X-Linked-Size": str(self.hub.lengths.get(found[3], len(content))),
+                "Location": f"{self.hub.storage}/{found[1]}/{found[3]}",
+            }
+            self.answer(302, headers)
+
+    def send_file(self, path: str) -> None:
+        repository, name = re.fullmatch(r"/([^/]+/[^/]+)/(.+)", path).groups()  # type: ignore[union-attr]
+        content = self.hub.content_changes.get(name, self.hub.repositories[repository][name])
+        span = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")) if self.hub.has_ranges else None
+        first = int(span[1]) if span else 0
+        length = self.hub.lengths.get(name, len(content))
+        end = min(int(span[2]) + 1, length) if span and span[2] else length
+        if span and first >= length:
+            self.answer(416, {"Content-Range": f"bytes */{length}"})
+            return
+        headers = {"ETag": f'"{git_sha1(content)}"' if name in self.hub.small else '"storage"'}
+        if span:
+            headers["Content-Range"] = f"bytes {first}-{end - 1}/{length}"
+        body = content[first:end].ljust(end - first, b"\0")
+        cut = self.hub.cuts[name].pop(0) if self.hub.cuts[name] else len(body)
+        self.send_response(206 if span else 200)
+        for key, value in ({"Content-Length": str(len(body))} | headers).items():
+            self.send_header(key, value)
+        self.end_headers()
+        self.hub.sent += len(body[:cut])
+        self.wfile.write(body[:cut])
+        if cut < len(body):
+            self.close_connection = True
+
+
 def handler(hub: LoopbackHub, kind: str) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            path = unquote(urlsplit(self.path).path)
-            hub.requests.append((f"{kind}:{path}", {key.lower(): value for key, value in self.headers.items()}))
-            if hub.statuses[path]:
-                status, headers = hub.statuses[path].pop(0)
-                self.answer(status, headers)
-            elif kind == "storage":
-                self.send_file(path)
-            elif path.startswith("/api/models/"):
-                self.send_listing(path.removeprefix("/api/models/"))
-            else:
-                self.resolve(path)
-
-        def answer(self, status: int, headers: dict[str, str], body: bytes = b"") -> None:
-            self.send_response(status)
-            for key, value in ({"Content-Length": str(len(body))} | headers).items():
-                self.send_header(key, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def may_see(self, repository: str) -> bool:
-            wanted = hub.tokens.get(repository)
-            return wanted is None or self.headers.get("Authorization") == f"Bearer {wanted}"
-
-        def send_listing(self, repository: str) -> None:
-            if not self.may_see(repository) or (repository not in hub.repositories | hub.listings):
-                self.answer(401, {"X-Error-Message": "Invalid username or password."})  # also of what is not there
-            else:
-                self.answer(200, {"Content-Type": "application/json"}, hub.listing(repository))
-
-        def resolve(self, path: str) -> None:
-            found = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path)
-            if found is None or found[1] not in hub.repositories or not self.may_see(found[1]):
-                self.answer(401, {"X-Error-Code": "RepoNotFound"})
-            elif found[2] not in (COMMIT, hub.commit) or found[3] not in hub.repositories[found[1]]:
-                self.answer(404, {"X-Error-Code": "EntryNotFound", "X-Error-Message": "Entry not found"})
-            elif found[3] in hub.small:
-                self.send_file(f"/{found[1]}/{found[3]}")
-            else:
-                content = hub.repositories[found[1]][found[3]]
-                headers = {
-                    "X-Repo-Commit": found[2],
-                    "X-Linked-Etag": f'"{hashlib.sha256(content).hexdigest()}"',
-                    "X-Linked-Size": str(hub.lengths.get(found[3], len(content))),
-                    "Location": f"{hub.storage}/{found[1]}/{found[3]}",
-                }
-                self.answer(302, headers)
-
-        def send_file(self, path: str) -> None:
-            repository, name = re.fullmatch(r"/([^/]+/[^/]+)/(.+)", path).groups()  # type: ignore[union-attr]
-            content = hub.content_changes.get(name, hub.repositories[repository][name])
-            span = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")) if hub.has_ranges else None
-            first = int(span[1]) if span else 0
-            length = hub.lengths.get(name, len(content))
-            end = min(int(span[2]) + 1, length) if span and span[2] else length
-            if span and first >= length:
-                self.answer(416, {"Content-Range": f"bytes */{length}"})
-                return
-            headers = {"ETag": f'"{git_sha1(content)}"' if name in hub.small else '"storage"'}
-            if span:
-                headers["Content-Range"] = f"bytes {first}-{end - 1}/{length}"
-            body = content[first:end].ljust(end - first, b"\0")
-            cut = hub.cuts[name].pop(0) if hub.cuts[name] else len(body)
-            self.send_response(206 if span else 200)
-            for key, value in ({"Content-Length": str(len(body))} | headers).items():
-                self.send_header(key, value)
-            self.end_headers()
-            hub.sent += len(body[:cut])
-            self.wfile.write(body[:cut])
-            if cut < len(body):
-                self.close_connection = True
-
-    return Handler
+    return type(kind, (Handler,), {"hub": hub, "kind": kind})

@@ -116,14 +116,9 @@ def of_ollama() -> Iterator[Case]:
         {"role": "assistant", "tool_calls": [{"function": {"name": "n", "arguments": "text"}}]},
     ):
         yield from wrong("messages", [[message]], "messages[0].")
-    for tool in (
-        {},
-        {"function": 5},
-        {"function": {}},
-        {"function": {"name": 5}},
-        {"function": {"name": "n", "parameters": 5}},
-    ):
-        yield from wrong("tools", [[tool]], "tools[0].")
+    for function in (5, {}, {"name": 5}, {"name": "n", "parameters": 5}):
+        yield from wrong("tools", [[{"function": function}]], "tools[0].")
+    yield from wrong("tools", [[{}]], "tools[0].")
     yield from wrong("tools", WRONG_LISTS)
     yield from wrong("think", [5, [], {}, "zebra"])
     yield from wrong("format", [5, True, [], "xml"])

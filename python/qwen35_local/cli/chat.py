@@ -100,7 +100,7 @@ def chat(
     answers once: the answer on stdout, everything else on stderr."""
     from qwen35_local.cli.keep import home_to_keep_in
     from qwen35_local.cli.model import check_device
-    from qwen35_local.cli.session import Session, read_schema, read_tool_file
+    from qwen35_local.cli.session import read_schema, read_tool_file
     from qwen35_local.cli.terminal import typed
     from qwen35_local.errors import InputError
 
@@ -121,14 +121,8 @@ def chat(
     store = open_session_store() if is_conversation and (home or resume or name) else None
     if store is not None and resume:
         name = name or store.newest()
-    if endpoint is None:
-        local = Local(model, ctx, memory, kv, cache, cache_disk, draft, threads, device)
-        session = Session(local.open(home, first_kv=store.kv_format(name) if store is not None and name else None))
-        session.is_demonstration = model is None
-    else:
-        session = Session(elsewhere.open())
-    if store is not None:
-        begin(session, store, name)
+    local = Local(model, ctx, memory, kv, cache, cache_disk, draft, threads, device)
+    session = open_session(local, elsewhere, home, store, name)
     if system is not None:
         session.system = typed(system)
     if think is not None:
@@ -148,9 +142,7 @@ def chat(
     for token, bias in logit_bias or ():
         session.bias(token, bias)
     chosen = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": seed}
-    for key, value in (*chosen.items(), ("max_tokens", max_tokens)):
-        if value is not None:
-            session.choose(key, str(value))
+    session.chosen |= {key: value for key, value in {**chosen, "max_tokens": max_tokens}.items() if value is not None}
     if is_conversation:
         from qwen35_local.cli.repl import Repl
 
@@ -183,6 +175,22 @@ def open_session_store() -> "SessionStore":
     from qwen35_local.cli.session_store import SessionStore
 
     return SessionStore(hub.home() / "sessions")
+
+
+def open_session(
+    local: Local, elsewhere: Elsewhere, home: Path | None, store: "SessionStore | None", name: str | None
+) -> "Session":
+    """The conversation of this name with one of the two models; without a store a new one."""
+    from qwen35_local.cli.session import Session
+
+    if elsewhere.url is None:
+        first_kv = store.kv_format(name) if store is not None and name else None
+        session = Session(local.open(home, first_kv=first_kv), is_demonstration=local.model is None)
+    else:
+        session = Session(elsewhere.open())
+    if store is not None:
+        begin(session, store, name)
+    return session
 
 
 def begin(session: "Session", store: "SessionStore", name: str | None) -> None:

@@ -1,12 +1,16 @@
 """`qwen35 selftest`: random conversations, each answer held against a cold run."""
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from qwen35_local.cli.argument import ModelOrDemo
 from qwen35_local.cli.options import Device, Kv, Threads, count
+
+if TYPE_CHECKING:
+    from qwen35_local import _core
+    from qwen35_local.engine.selftest import Tally
 
 
 def selftest(
@@ -24,10 +28,8 @@ def selftest(
     first that has not."""
     from qwen35_local import _core
     from qwen35_local.cli.model import check_device, model_path, open_file, say_if_read
-    from qwen35_local.cli.progress import bar
     from qwen35_local.cli.terminal import notice
-    from qwen35_local.engine import selftest_crowd
-    from qwen35_local.engine.selftest import Mismatch, Tally, run
+    from qwen35_local.engine.selftest import Mismatch
     from qwen35_local.errors import InputError, naming
     from qwen35_local.models.drafts import MOST_DRAFTS
     from qwen35_local.units import counted
@@ -39,17 +41,10 @@ def selftest(
     say_if_read(path, models[0])
     if models[0].threads > 1 and models[0].device.startswith("cpu"):  # a card computes without them
         models.append(_core.Model(file, device=device, context_tokens=ctx, threads=1, drafts=MOST_DRAFTS))
-    total, together = Tally(), Tally()
     crowds = (scenarios + 3) // 4
     try:
-        with naming(path), bar("checking", "conversations") as progress:
-            progress(0, scenarios + crowds)
-            for done, tally in enumerate(run(models, scenarios, seed, kv=kv), 1):
-                total += tally
-                progress(done, scenarios + crowds)
-            for done, tally in enumerate(selftest_crowd.run(models, crowds, seed, kv=kv), scenarios + 1):
-                together += tally
-                progress(done, scenarios + crowds)
+        with naming(path):
+            total, together = checked(models, scenarios, crowds, seed, kv)
     except Mismatch as failure:
         notice(
             f"qwen35: {failure}\nTo see it again: qwen35 selftest {model or ''} --scenarios 1 --seed {failure.seed}"
@@ -69,3 +64,23 @@ def selftest(
         f"{together.replies:,} replies written several at once, with the tokens and logprobs of lone runs "
         f"(seeds {seed} to {seed + crowds - 1})"
     )
+
+
+def checked(
+    models: "list[_core.Model]", scenarios: int, crowds: int, seed: int, kv: Kv | None
+) -> "tuple[Tally, Tally]":
+    """What random conversations came to, and replies at once. Raises Mismatch."""
+    from qwen35_local.cli.progress import bar
+    from qwen35_local.engine import selftest_crowd
+    from qwen35_local.engine.selftest import Tally, run
+
+    total, together = Tally(), Tally()
+    with bar("checking", "conversations") as progress:
+        progress(0, scenarios + crowds)
+        for done, tally in enumerate(run(models, scenarios, seed, kv=kv), 1):
+            total += tally
+            progress(done, scenarios + crowds)
+        for done, tally in enumerate(selftest_crowd.run(models, crowds, seed, kv=kv), scenarios + 1):
+            together += tally
+            progress(done, scenarios + crowds)
+    return total, together

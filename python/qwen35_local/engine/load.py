@@ -57,8 +57,7 @@ def load(
             raise FormatError(f"{path}: was changed since it was loaded; start again to use it")
         return load_model(again, lambda: content)
 
-    path = Path(file.paths[0])
-    metadata = file.metadata
+    path, metadata = Path(file.paths[0]), file.metadata
     with ThreadPoolExecutor(max_workers=1) as beside:
         tokenizer = beside.submit(Tokenizer, metadata)
         digest = beside.submit(store.content, file)
