@@ -85,3 +85,23 @@ def test_a_conversation(server: Upstream, tmp_path: Path, capsys: pytest.Capture
     assert "difference  not known here: http" in shown
     again = Session(RemoteEngine(Address(f"{server.url}/v1")))
     assert store.take(again, "one") is None and again.messages == repl.session.messages
+
+
+def test_a_question_that_is_interrupted(
+    server: Upstream, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is said of how far the server has read."""
+    engine = RemoteEngine(Address(f"{server.url}/v1"))
+    repl = Repl(Session(engine, name="one"), SessionStore(tmp_path))
+    server.script = [[30.0]]
+    begin = engine._begin
+
+    def cancelled(asked: Any, job: Any) -> None:
+        begin(asked, job)
+        job.cancel()
+
+    monkeypatch.setattr(engine, "_begin", cancelled)
+    repl.take("Hi")
+    shown = capsys.readouterr().out
+    assert "↑ brings it again)" in shown
+    assert repl.session.messages == []

@@ -155,9 +155,8 @@ class Repl:
         self.pen.line(statistics(done), dim=True)
         if not done.message.text and not done.message.tool_calls and done.reason == "cancelled":
             session.undo()
-            self.pen.line(
-                "(the question is taken back; ↑ brings it again, and evaluation resumes where it stopped)", dim=True
-            )
+            resumes = "" if done.reuse.reader else ", and evaluation resumes where it stopped"
+            self.pen.line(f"(the question is taken back; ↑ brings it again{resumes})", dim=True)
             return None
         session.messages.append(done.message)
         self.prefill_ahead()
