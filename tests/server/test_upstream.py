@@ -118,6 +118,7 @@ def test_what_the_upstream_says_is_told_but_not_logged(fake: Upstream, server: S
     late = [
         event({"reasoning_content": "Hm."}),
         event({"content": "Hel"}),
+        0.5,  # so that the answer has begun
         b"data: %b\n\n" % json.dumps(error).encode(),
     ]
     body = {"model": "demo", "messages": QUESTION, "stream": True}
