@@ -75,12 +75,13 @@ def test_what_is_said_in_another_tab_stays(person: Person, other: Person, writin
     other.page.keyboard.type("Of words")
     other.page.keyboard.press("Enter")
     until(lambda: names(person) == ["Of words"])
+    assert other.messages().first.locator(".why").inner_text() == "being written in another tab"
     person.press("Stop")
     person.wait()
     until(lambda: other.messages().first.locator(".why").inner_text() == "stopped")
     said = person.texts("user"), person.texts()
     assert said[0] == [STORY, CAPITAL]
-    assert (other.texts("user"), other.texts()) == said
+    until(lambda: (other.texts("user"), other.texts()) == said)
     person.page.reload()
     person.page.locator(".entry .name").click()
     assert (person.texts("user"), person.texts()) == said

@@ -56,7 +56,11 @@ export async function put(conversation) {
 function putMerged(store, conversation) {
   const request = store.get(conversation.id);
   request.onsuccess = () => {
-    const before = read(request.result);
+    const before = read(request.result, true);
+    for (const [id, node] of Object.entries(before?.nodes ?? {})) {
+      // Whether it still is being written is known from what its tab has told, not from when it was kept.
+      if (node.state === "running") node.state = Object.hasOwn(conversation.nodes, id) ? conversation.nodes[id].state : "stopped";
+    }
     if (before) merge(conversation, before);
     store.put(structuredClone(conversation));
   };
