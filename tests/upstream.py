@@ -15,6 +15,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from qwen35_local.engine.job import Told
+from qwen35_local.engine.reply import Completion, Done
+
 MODEL: dict[str, Any] = {"id": "Qwen3.5-397B-A17B", "owned_by": "vllm", "max_model_len": 262144}
 Piece = bytes | float | None
 """Bytes of the answer; seconds to wait; None: the connection is cut."""
@@ -132,3 +135,13 @@ def until(holds: Callable[[], bool], seconds: float = 20) -> bool:
             return True
         ticking.wait(0.05)
     return holds()
+
+
+def completed(engine: Any, asked: Completion) -> Done:
+    """A text that was gone on from, at its end."""
+    told: list[Told] = []
+    engine.submit(asked, told.append)
+    assert until(lambda: bool(told) and isinstance(told[-1], Done), 60)
+    done = told[-1]
+    assert isinstance(done, Done)
+    return done

@@ -6,21 +6,16 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from random_model import super_block_config
 
-from qwen35_local import _core
 from qwen35_local.cli import main as program
-from qwen35_local.cli.bench import check_memory
 from qwen35_local.engine import draft_bench, draft_cases, draft_skills, llama_bench, machine, speed
 from qwen35_local.engine.machine import Machine, Peak
-from qwen35_local.errors import InputError
 from qwen35_local.models.registry import SIZES, Size
 from qwen35_local.quantize.synthetic import of_config
 
@@ -398,20 +393,3 @@ def test_a_model_larger_than_the_memory_is_refused(bench: Bench, monkeypatch: py
     code, _, err = bench("--synthetic", "27b")
     assert code == 2
     assert "27B as Q4_K_M takes" in err and "27b:8" in err
-
-
-@pytest.mark.parametrize(
-    ("is_host", "of_device", "of_host", "fits"),
-    [(False, 1.0, 0.0, True), (False, 0.99, 9.0, False), (True, 0.0, 9.0, True), (True, 9.0, 1.0, False)],
-    ids=["a card", "a small card", "the CPU", "the CPU, with nothing for what a model is made from"],
-)
-def test_a_model_that_is_made_has_to_fit_its_device(
-    monkeypatch: pytest.MonkeyPatch, is_host: bool, of_device: float, of_host: float, fits: bool
-) -> None:
-    """By shares of its bytes that are free there."""
-    made = of_config("tiny", super_block_config(), "Q8_0", size="tiny")
-    memory = SimpleNamespace(is_host=is_host, free=int(of_device * made.n_bytes))
-    monkeypatch.setattr(_core, "device_memory", lambda device: memory)
-    monkeypatch.setattr(machine, "memory_bytes", lambda: (int(of_host * made.n_bytes), 1 << 40))
-    with nullcontext() if fits else pytest.raises(InputError, match=r"tiny as Q8_0 takes .* are free"):
-        check_memory(made, "cuda", 1)

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from serving import served
-from upstream import until
+from upstream import completed, until
 
 from qwen35_local import Model
 from qwen35_local.chat.messages import Message
@@ -124,11 +124,8 @@ def test_a_plain_text_goes_on_as_here(engine: RemoteEngine) -> None:
         assert engine.tokenizer.decode(tokens) == "The capital of France is"
         asked = Completion(tokens, Sampling(temperature=0), max_tokens=12)
         *_, here = model._engine.complete(asked)
-    told: list[Told] = []
-    engine.submit(asked, told.append)
-    assert until(lambda: bool(told) and isinstance(told[-1], Done), 60)
-    there = told[-1]
-    assert isinstance(here, Done) and isinstance(there, Done)
+    there = completed(engine, asked)
+    assert isinstance(here, Done)
     assert (there.message.text, there.reason) == (here.message.text, here.reason)
     assert there.usage.prompt_tokens == here.usage.prompt_tokens
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from serving import Served, served
-from upstream import until
+from upstream import completed, until
 
 from qwen35_local import Model
 from qwen35_local.chat.messages import Message
@@ -113,11 +113,8 @@ def test_a_plain_text_goes_on_as_here(engine: RemoteEngine, model: Model) -> Non
     tokens = engine.tokenizer.encode_prompt([("The capital of France is", True)])
     asked = Completion(tokens, Sampling(temperature=0), max_tokens=12)
     *_, here = model._engine.complete(asked)
-    told: list[Told] = []
-    engine.submit(asked, told.append)
-    assert until(lambda: bool(told) and isinstance(told[-1], Done), 60)
-    there = told[-1]
-    assert isinstance(here, Done) and isinstance(there, Done)
+    there = completed(engine, asked)
+    assert isinstance(here, Done)
     assert (there.message.text, there.reason) == (here.message.text, here.reason)
 
 
