@@ -2,9 +2,12 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+import httpx
 
 from qwen35_local.engine.engine import Engine
 from qwen35_local.server.limits import Limits
@@ -22,6 +25,20 @@ class Served:
     service: Service
     lines: list[str]
     stop: Callable[[], None]
+
+    def mark(self) -> int:
+        """How many lines the log has with those of all that was answered before: a line follows its answer, and comes
+        before whatever is asked after it."""
+        path = f"/mark-{len(self.lines)}"
+        httpx.get(self.url + path)
+        deadline = time.monotonic() + 10
+        while not any(path in line for line in self.lines):
+            assert time.monotonic() < deadline, "the request has no line in the log"
+            time.sleep(0.001)
+        return len(self.lines)
+
+    def lines_since(self, mark: int) -> list[str]:
+        return self.lines[mark : self.mark() - 1]
 
 
 @contextmanager

@@ -49,11 +49,12 @@ def test_replies_are_written_in_the_order_of_their_choice() -> None:
     assert asyncio.run(run()) == [0, 1, 2]
 
 
-def test_a_prompt_of_several_replies_counts_once() -> None:
+def test_a_prompt_of_several_replies_counts_once_and_before_the_answer_is_written() -> None:
     async def run() -> Any:
         made, _ = exchange(2, 3)
-        made._replies = {0: done(0, 5), 1: done(1, 6), 2: done(2, 1, 20), 4: done(4, 2, 20)}  # one did not end
-        made._account()
+        for reply in (done(1, 6), done(0, 5), done(2, 1, 20), done(4, 2, 20)):  # one does not end
+            made._mailbox.put(reply)
+        await made._take(1)
         return made
 
     made = asyncio.run(run())

@@ -1,7 +1,6 @@
 """Agents' conversations over the wire: every turn reads only what is new, whatever the agent keeps of a reply."""
 
 import json
-import time
 from typing import Any
 
 import httpx
@@ -22,11 +21,9 @@ class Meter:
 
     def ask(self, agent: Agent, said: list[Any]) -> tuple[Turn, int]:
         """The turn, and how many tokens of its prompt were read anew."""
-        counters, lines = self._server.service.counters, len(self._server.lines)
+        counters = self._server.service.counters
         before = counters.prompt_tokens - counters.reused_tokens
         turn = agent.ask(self._http, said)
-        while len(self._server.lines) == lines:  # the line is written when all is counted
-            time.sleep(0.001)
         return turn, counters.prompt_tokens - counters.reused_tokens - before
 
     def tokens(self, text: str) -> int:

@@ -122,12 +122,11 @@ def test_what_the_upstream_says_is_told_but_not_logged(fake: Upstream, server: S
         b"data: %b\n\n" % json.dumps(error).encode(),
     ]
     body = {"model": "demo", "messages": QUESTION, "stream": True}
-    lines = len(server.lines)
+    before = server.mark()
     fake.script = [late if status == 200 else JSONResponse(error, status)]
     answer = httpx.post(f"{server.url}/v1/chat/completions", json=body)
     assert answer.status_code == (200 if status == 200 else 502) and "pomegranate" in answer.text
-    assert until(lambda: len(server.lines) > lines)
-    (line,) = server.lines[lines:]
+    (line,) = server.lines_since(before)
     assert "pomegranate" not in line and fake.url in line
 
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from itertools import accumulate
 
 from starlette.types import Receive, Scope, Send
 
@@ -61,6 +62,7 @@ class Exchange:
         self._refused: Refused | None = None
         self._mailbox = Mailbox[Told](service.limits.queue_events, self._overflowed)
         self._expected = sum(request.n for request in asked.requests)
+        self._first_choices = set(accumulate((request.n for request in asked.requests), initial=0))
         self._replies: dict[int, Done] = {}
 
     @property
@@ -88,7 +90,6 @@ class Exchange:
             watch.cancel()
             if deadline is not None:
                 deadline.cancel()
-            self._account()
         if not self._is_gone:
             loop.run_in_executor(None, self._read_ahead)  # nobody waits for it
 
@@ -193,6 +194,7 @@ class Exchange:
                 raise self._refused or refusal(one.error, self._asked.param)
             if isinstance(one, Done):
                 self._replies[one.choice] = one
+                self._account(one)
                 if one.reason == "cancelled" and self._refused is not None:
                     raise self._refused
         return told
@@ -214,25 +216,17 @@ class Exchange:
             for job in list(self._jobs):
                 job.cancel()
 
-    def _account(self) -> None:
-        """Into the log and the counters; the prompt of several replies once."""
-        record = self._record
-        first = 0
-        for request in self._asked.requests:
-            for choice in range(first, first + request.n):
-                reply = self._replies.get(choice)
-                if reply is None:
-                    continue
-                usage = reply.usage
-                if choice > first:
-                    usage = replace(usage, prompt_tokens=0, reused_tokens=0, evaluated_tokens=0)
-                self._service.counters.count_reply(reply.reason, usage)
-                if reply.reason in ("length", "context") and reply.message.reasoning and not reply.message.text:
-                    record.note = "no answer: the thinking took all of the reply's tokens"
-                record.prompt_tokens += usage.prompt_tokens
-                record.reused_tokens += usage.reused_tokens
-                record.generated_tokens += usage.generated_tokens
-            first += request.n
+    def _account(self, reply: Done) -> None:
+        """Into the log and the counters, before the client knows that it ended; the prompt of several replies once."""
+        usage, record = reply.usage, self._record
+        if reply.choice not in self._first_choices:
+            usage = replace(usage, prompt_tokens=0, reused_tokens=0, evaluated_tokens=0)
+        self._service.counters.count_reply(reply.reason, usage)
+        if reply.reason in ("length", "context") and reply.message.reasoning and not reply.message.text:
+            record.note = "no answer: the thinking took all of the reply's tokens"
+        record.prompt_tokens += usage.prompt_tokens
+        record.reused_tokens += usage.reused_tokens
+        record.generated_tokens += usage.generated_tokens
 
 
 def _too_long(seconds: float) -> Refused:
