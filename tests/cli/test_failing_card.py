@@ -53,6 +53,33 @@ def test_one_answer(launches: int | None, more: list[str]) -> None:
 @pytest.mark.parametrize(
     ("settings", "device", "said"),
     [
+        ({"driver_version": 12040}, "auto", "knows CUDA 12.4"),
+        ({"compute": 75}, "auto", "expected 8.0 or newer"),
+        ({"idle_after": 3}, "auto", "computes wrongly in"),
+        ({"compute": 75}, "cpu", ""),
+        ({}, "auto", ""),
+    ],
+    ids=lambda value: "-".join(value) or "works" if isinstance(value, dict) else "",
+)
+@pytest.mark.parametrize("command", [["chat", "-p", "Hi"], ["bench", "-p", "4", "-n", "0", "-d", "0", "-r", "1"]])
+def test_a_card_that_is_passed_over_is_said_once(
+    settings: dict[str, int], device: str, said: str, command: list[str]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "qwen35_local", *command, "--device", device],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env=cards(**settings),
+    )
+    told = [line for line in done.stderr.splitlines() if "computing on the processor" in line]
+    assert done.returncode == 0 and len(told) == bool(said) and said in "".join(told), done.stderr
+    assert "processor:" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("settings", "device", "said"),
+    [
         ({"driver_version": 12040}, "cuda", "device 'cuda' is not available: .*R580 or newer is needed"),
         ({"compute": 75}, "cuda", "device 'cuda' is not available: .*expected 8.0 or newer"),
         ({"retain_result": 46}, "cuda", "device 'cuda' is not available: .* is in use by another program alone"),

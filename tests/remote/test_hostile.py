@@ -28,8 +28,8 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "_WAITS", (0.01, 0.01))
 
 
-def ask(server: Upstream) -> Done:
-    engine = RemoteEngine(Address(f"{server.url}/v1"))
+def ask(server: Upstream, key: str = "") -> Done:
+    engine = RemoteEngine(Address(f"{server.url}/v1"), key)
     *_, done = engine.reply(Request([Message("user", "Hello")], engine.preset(thinking=True), thinking=False))
     assert isinstance(done, Done)
     return done
@@ -125,7 +125,7 @@ REFUSED: list[tuple[Response, type[Qwen35Error], str]] = [
     (JSONResponse({"error": {"message": "bad top_k"}}, 400), InputError, "refuses the request .*bad top_k"),
     (JSONResponse({"detail": [{"msg": "x"}]}, 422), InputError, "HTTP 422"),
     (PlainTextResponse("", 404), InputError, "HTTP 404"),
-    (JSONResponse({"error": {"message": "who?"}}, 401), RemoteError, "does not accept the key"),
+    (JSONResponse({"error": {"message": "who?"}}, 401), RemoteError, r"asks for a key \(who\?\); give a file"),
     (PlainTextResponse("oops " * 1000, 500), RemoteError, "HTTP 500"),
     (Response(b"\xff\x00\x1b[2J", 500), RemoteError, "HTTP 500"),
     (RedirectResponse("http://127.0.0.1:1/", 307), RemoteError, "points elsewhere"),
@@ -148,6 +148,13 @@ def test_a_refusal_is_told_once(server: Upstream, number: int) -> None:
     with pytest.raises(kind, match=words) as caught:
         ask(server)
     assert len(server.bodies) == 1 and len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_key_that_is_not_accepted(server: Upstream, status: int) -> None:
+    server.script = [PlainTextResponse("who?", status)]
+    with pytest.raises(RemoteError, match=r"does not accept the key \(who\?\)"):
+        ask(server, "12345678")
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])

@@ -106,10 +106,10 @@ def chat(
 
     elsewhere = Elsewhere("--endpoint", endpoint, "--api-key-file", api_key_file, remote_model)
     elsewhere.check(context)
-    if endpoint is None:
-        check_device(device)
-    check_choice(think, think_budget, logprobs, n, as_json=as_json)
     is_conversation = prompt is None and not as_json and is_terminal()
+    if endpoint is None:
+        check_device(device, is_greeted=is_conversation)
+    check_choice(think, think_budget, logprobs, n, as_json=as_json)
     if (resume or name) and not is_conversation:
         raise InputError("--continue and --session go on with a conversation on a terminal; leave -p and --json out")
     offered = None if tools is None else read_tool_file(tools)

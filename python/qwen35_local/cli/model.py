@@ -34,11 +34,15 @@ def open_core(name: str | None, *, device: str = "auto", context_tokens: int = 0
     return model
 
 
-def check_device(device: str) -> None:
-    """Before anything is looked for, converted or read. Raises Unavailable."""
+def check_device(device: str, *, is_greeted: bool = False) -> None:
+    """Before anything is looked for, converted or read. Says why a card that may be here is not used, unless a greeting
+    does. Raises Unavailable."""
     from qwen35_local import _core
+    from qwen35_local.engine.load import device_note, is_passed_over
 
     _core.device_memory(device)
+    if not is_greeted and is_passed_over(device):
+        notice(f"computing on the processor: {printable_line(device_note(device), 500)}")
 
 
 def say_if_read(path: Path, model: "_core.Model") -> None:

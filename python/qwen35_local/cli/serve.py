@@ -106,7 +106,7 @@ def serve(
     elsewhere = Elsewhere("--upstream", upstream, "--upstream-key-file", upstream_key_file, upstream_model)
     elsewhere.check(context, (*OF_HERE, "parallel", "queue", "prefill_share"))
     if upstream is None:
-        check_device(device)
+        check_device(device, is_greeted=True)
     if unix_socket is not None:
         refuse(context, ("host", "port"), "there is no address beside --unix-socket; leave one of them out.")
     keys = read_keys(api_key_file, "--api-key-file") if api_key_file is not None else []

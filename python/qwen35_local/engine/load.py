@@ -86,7 +86,14 @@ def _draft_tokens(file: _core.GgufFile) -> int:
     return draft_tokens(file.tensors, chosen if isinstance(chosen, int) else 1)
 
 
+_BEST_KIND = "metal" if sys.platform == "darwin" else "cuda"
+
+
 def device_note(device: str) -> str:
     """Why "auto" is no better device than it is; empty for the best, and for a device that was asked for."""
-    best = "metal" if sys.platform == "darwin" else "cuda"
-    return (_core.devices()[best] or "") if device == "auto" else ""
+    return (_core.devices()[_BEST_KIND] or "") if device == "auto" else ""
+
+
+def is_passed_over(device: str) -> bool:
+    """Whether `device_note` is of a device that this machine has a driver for."""
+    return bool(device_note(device)) and "driver" in dict(_core.kind_facts(_BEST_KIND))

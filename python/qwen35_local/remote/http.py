@@ -89,7 +89,9 @@ class Connection:
                     response.status_code not in _BUSY or wait is None or asked > _LONGEST_WAIT
                 ):
                     said = await _bounded(response, _MOST_ERROR_BYTES)
-                    raise refusal(str(self._address), response.status_code, said, asked)
+                    raise refusal(
+                        str(self._address), response.status_code, said, asked, has_key="authorization" in self._headers
+                    )
                 await held.aclose()
                 await asyncio.sleep(max(wait or 0, asked))
 

@@ -7,6 +7,7 @@ from qwen35_local.engine.reply import ContextFull
 from qwen35_local.errors import Busy, FormatError, InputError, Qwen35Error, RemoteError
 
 _MOST_WORDS = 300  # of a server's, in characters
+_KEY_OPTIONS = "give a file with one: --api-key-file of `qwen35 chat`, --upstream-key-file of `qwen35 serve`"
 _MISTAKES = (400, 404, 405, 413, 415, 422)
 _PROMPT_LENGTH = re.compile(
     r"(\d{1,12}) (?:in the messages|input tokens)|prompt contains at least (\d{1,12})|prompt is (\d{1,12}) tokens"
@@ -14,15 +15,17 @@ _PROMPT_LENGTH = re.compile(
 _TOKENS = {"n_prompt_tokens", "n_ctx"}  # llama.cpp's own words for a prompt that is too long
 
 
-def refusal(server: str, status: int, said: bytes, wait: int = 0) -> Qwen35Error:
-    """`said`: the body of the answer, of whatever kind; `wait`: seconds that it asks for."""
+def refusal(server: str, status: int, said: bytes, wait: int = 0, *, has_key: bool = True) -> Qwen35Error:
+    """`said`: the body of the answer, of whatever kind; `wait`: seconds that it asks for; `has_key`: whether it was
+    given one."""
     try:
         body = json_file.parse(said, "answer", lone_surrogates=True)
     except FormatError:
         body = said.decode("utf-8", "replace")
     if status in (401, 403):
-        brief = f"{server} does not accept the key"
-        return RemoteError(f"{brief} ({words(body)}); give one in a file.", f"{brief}.")
+        brief = f"{server} " + ("does not accept the key" if has_key else "asks for a key")
+        advice = "it has to be on the first line of the file" if has_key else _KEY_OPTIONS
+        return RemoteError(f"{brief} ({words(body)}); {advice}.", f"{brief}.")
     if status == 429:
         return Busy(f"{server} is busy: {words(body)}", wait or 5)
     if 300 <= status < 400:
