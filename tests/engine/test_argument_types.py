@@ -1,6 +1,7 @@
 """Arguments by random schemas: where a text, or what it spells, is of the schema, that is what it is read as."""
 
 import json
+import sys
 from random import Random
 from typing import Any
 
@@ -60,3 +61,12 @@ def test_a_schema_made_of_references_to_itself_takes_no_time() -> None:
         deep = {"a": deep}
     assert fits(deep, definitions["Deep"], root)
     assert not fits({"a": 5}, definitions["Deep"], root)
+
+
+def test_a_schema_that_refers_to_itself_leaves_most_of_the_stack() -> None:
+    ways = {"anyOf": [{"allOf": [{"$ref": "#/$defs/A"}]}]}
+
+    def checked(frames: int) -> bool:
+        return checked(frames - 1) if frames else fits({}, ways, {"$defs": {"A": ways}})
+
+    assert checked(sys.getrecursionlimit() // 2)

@@ -9,6 +9,9 @@ from qwen35_local.chat.schema import as_list, as_object, listed, referred
 _MOST_CHECKS = 10_000
 """Of one value; a schema that takes more, since it is made of references to itself, is taken to fit."""
 
+_MOST_LEVELS = 100
+"""Of schemas inside one another, beyond which anything is taken to fit: each takes two or three of Python's frames."""
+
 _TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
     "array": (list,),
@@ -35,7 +38,7 @@ class _Check:
         self._n_left -= 1
         if not isinstance(schema, Mapping):
             return schema is not False
-        if self._n_left < 0 or self._depth > 200:
+        if self._n_left < 0 or self._depth > _MOST_LEVELS:
             return True
         self._depth += 1
         try:
