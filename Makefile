@@ -191,7 +191,7 @@ EMULATED := $(if $(call has,qemu-x86_64),older) \
 SIMT := $(if $(filter Linux_x86_64,$(shell uname -s)_$(shell uname -m)),simt)
 GATE := $(if $(call has,nvcc),gate)
 check:
-	@.ci/check "lint types warnings $(SUITE) wheel build" "$(EMULATED) weigh sanitize $(GATE)" "$(SIMT) isas clients"
+	@.ci/check "lint types warnings $(SUITE) wheel build" "$(EMULATED) weigh sanitize $(GATE)" "clients $(SIMT) isas"
 
 bench: build
 	$(BIN)/qwen35 bench
