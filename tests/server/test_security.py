@@ -106,6 +106,17 @@ def test_further_names() -> None:
             guard.check("GET", "/", {"host": host})
 
 
+def test_addresses_of_a_server_with_a_key() -> None:
+    """A machine has several; a name that a page had resolved to one of them is none."""
+    key = {"authorization": f"Bearer {KEY}"}
+    for host in ("192.168.1.5:8035", "[fe80::1]:8035", "10.0.0.7"):
+        Guard("0.0.0.0", [KEY]).check("GET", "/v1/models", {"host": host, **key})
+        with pytest.raises(Refused, match="Host header"):
+            Guard("127.0.0.1").check("GET", "/v1/models", {"host": host})
+    with pytest.raises(Refused, match="Host header"):
+        Guard("0.0.0.0", [KEY]).check("GET", "/v1/models", {"host": "evil.example", **key})
+
+
 def test_cross_site_without_origin(server: Served) -> None:
     headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
     assert httpx.get(server.url + "/v1/models", headers=headers).status_code == 403
