@@ -74,6 +74,7 @@ def test_client_that_leaves(running: Served, endless: list[Job], streams: bool) 
     assert within(1, lambda: endless[0].is_cancelled)
     assert within(5, lambda: not running.service.running)
     assert within(1, lambda: any("the client left" in line for line in running.lines))
+    assert running.service.counters.disconnects == 1
     assert httpx.post(running.url + CHAT, json=LONG | {"max_tokens": 2}).status_code == 200
 
 

@@ -137,6 +137,8 @@ def test_allowed_origin(locked: Served) -> None:
     assert preflight.status_code == 204
     assert preflight.headers["access-control-allow-origin"] == PAGE
     assert "access-control-allow-credentials" not in preflight.headers
+    no_preflight = {"Origin": PAGE, "Access-Control-Request-Method": "POST"}
+    assert httpx.post(locked.url + CHAT, headers=no_preflight, json=BODY).status_code == 401
     answer = httpx.post(locked.url + CHAT, headers={"Origin": PAGE, "Authorization": f"Bearer {KEY}"}, json=BODY)
     assert answer.status_code == 200
     assert answer.headers["access-control-allow-origin"] == PAGE

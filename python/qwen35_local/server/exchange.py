@@ -171,6 +171,8 @@ class Exchange:
             raise
         except Exception as error:
             refused = refusal(error)
+            if refused.status == 500:
+                self._service.note_fault(error)
             self._record.note = f"{refused.status}: {refused.noted[:200]}"
             data += encoder.failure(refused)
         await self._writer.write(data, is_last=True)
@@ -191,7 +193,7 @@ class Exchange:
             raise Refused(408, "the client reads too slowly.", code="slow_reader")
         for one in told:
             if isinstance(one, Failed):
-                raise self._refused or refusal(one.error, self._asked.param)
+                raise (self._refused or refusal(one.error, self._asked.param)) from one.error
             if isinstance(one, Done):
                 self._replies[one.choice] = one
                 self._account(one)

@@ -1,8 +1,5 @@
 """What every request passes first and last: who asks, the log, and errors in the dialect's own shape."""
 
-import sys
-import traceback
-
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -78,9 +75,7 @@ class Front:
             error = _by_router(error, scope["method"], path)
         refused = refusal(error)
         if refused.status == 500:
-            self._service.log.write("an error of this program: " + traceback.format_exception(error)[-1].strip())
-            if sys.flags.dev_mode:
-                traceback.print_exception(error)
+            self._service.note_fault(error)
         is_told = refused.status in (401, 403) or refused.status >= 500  # why, which is no word of what was said
         scope["state"]["record"].note = refused.noted[:200] if is_told else refused.param or ""
         shape = next(shape for start, shape in self._shapes if path.startswith(start))

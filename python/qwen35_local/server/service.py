@@ -1,7 +1,9 @@
 """What every dialect uses: the engine, its name, limits, counters, and what is running."""
 
 import re
+import sys
 import time
+import traceback
 from collections.abc import Callable
 from functools import cache
 from hashlib import sha256
@@ -87,6 +89,15 @@ class Service:
         except InputError as error:
             raise bad(where, str(error).replace("output_format", where, 1)) from error
         return wanted
+
+    def note_fault(self, error: Exception) -> None:
+        """A line of the log for an error of this program: what it was and where, since its words may be a request's.
+        Development mode (`python -X dev`) shows all of it."""
+        cause = error.__cause__ or error
+        places = [f" in {Path(at.filename).name}, line {at.lineno}" for at in traceback.extract_tb(cause.__traceback__)]
+        self.log.write(f"an error of this program: {type(cause).__name__}{''.join(places[-1:])}")
+        if sys.flags.dev_mode:
+            traceback.print_exception(cause)
 
     def note_unknown(self, path: str, names: list[str]) -> None:
         """Says once for each field of a request that it is not known, and so has no effect; of a list, of its entries
