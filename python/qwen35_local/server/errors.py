@@ -10,7 +10,7 @@ TWO_LENGTHS = "two_lengths"
 
 class Refused(Exception):
     """An HTTP status, one sentence, the field that is meant, a code for programs, and when to try again in seconds.
-    `noted`: what the log says, where the sentence may repeat what was said."""
+    `noted`: what the log may say of it, where the sentence may repeat what was said."""
 
     def __init__(
         self,
@@ -28,7 +28,12 @@ class Refused(Exception):
         self.param = param
         self.code = code
         self.retry_after = retry_after
-        self.noted = message if noted is None else noted
+        self._noted = message if noted is None else noted
+
+    @property
+    def noted(self) -> str:
+        """What the log says: why, unless that may repeat what was said, then the field."""
+        return (self.param if self.status in (400, 404) else self._noted[:200]) or ""
 
 
 def bad(param: str | None, message: str, code: str | None = None) -> Refused:

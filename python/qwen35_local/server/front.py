@@ -76,8 +76,7 @@ class Front:
         refused = refusal(error)
         if refused.status == 500:
             self._service.note_fault(error)
-        is_told = refused.status in (401, 403) or refused.status >= 500  # why, which is no word of what was said
-        scope["state"]["record"].note = refused.noted[:200] if is_told else refused.param or ""
+        scope["state"]["record"].note = refused.noted
         shape = next(shape for start, shape in self._shapes if path.startswith(start))
         await writer.refuse(refused, shape(refused))
 
