@@ -14,7 +14,7 @@ from qwen35_local.server.errors import Refused, refusal
 from qwen35_local.server.exchange import Exchange
 from qwen35_local.server.limits import Limits
 from qwen35_local.server.log import Record
-from qwen35_local.server.wire import Gone, read_body
+from qwen35_local.server.wire import Gone, Writer, read_body
 
 
 def done(choice: int, generated: int, prompt: int = 10) -> Done:
@@ -100,3 +100,15 @@ def test_what_is_received_is_counted_until_it_is_read(pieces: list[bytes | None]
 def test_who_is_refused_is_told_when_to_come_again() -> None:
     refused = refusal(Busy("64 replies are waiting.", 17))
     assert (refused.status, refused.code, refused.retry_after) == (429, "rate_limit_exceeded", 17)
+
+
+def test_who_reads_nothing_is_cut_off() -> None:
+    aborted: list[bool] = []
+
+    async def send(message: object) -> None:
+        await asyncio.sleep(10)
+
+    scope = {"state": {"connection": SimpleNamespace(abort=lambda: aborted.append(True))}}
+    with pytest.raises(Gone):
+        asyncio.run(Writer(scope, send, Limits(stall_seconds=0.01)).write(b"x"))
+    assert aborted == [True]

@@ -1,6 +1,8 @@
 """Agents' conversations over the wire: every turn reads only what is new, whatever the agent keeps of a reply."""
 
 import json
+import threading
+import time
 from typing import Any
 
 import httpx
@@ -72,6 +74,35 @@ def test_the_same_turn_again_reads_nothing(meter: Meter, agent: Agent) -> None:
     again, read = meter.ask(agent, said)
     assert read == 0
     assert texts(again.kept) == texts(first.kept)
+
+
+def test_a_reply_without_its_thinking_is_read_while_nobody_asks(
+    server: Served, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine: Any = server.service.engine
+    read, prefill_ahead = threading.Event(), engine.prefill_ahead
+
+    def noting(*arguments: Any) -> None:
+        prefill_ahead(*arguments)
+        read.set()
+
+    monkeypatch.setattr(engine, "prefill_ahead", noting)
+    messages = [{"role": "user", "content": "What is 58 plus 25? Please."}]
+    body = {"messages": messages, "temperature": 0, "chat_template_kwargs": {"enable_thinking": True}}
+    reply = http.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]
+    assert reply["reasoning_content"] and "83" in reply["content"]
+    assert read.wait(10)
+    deadline = time.monotonic() + 10
+    while engine._scheduler.idle is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    thanks = {"role": "user", "content": "Thanks"}
+    messages += [{"role": "assistant", "content": reply["content"]}, thanks]
+    usage = http.post("/v1/chat/completions", json=body | {"max_tokens": 1}).json()["usage"]
+    opened = "<|im_start|>user\nThanks<|im_end|>\n<|im_start|>assistant\n<think>\n"
+    assert usage["prompt_tokens"] - usage["prompt_tokens_details"]["cached_tokens"] <= 1 + len(
+        engine.tokenizer.encode(opened)
+    )
 
 
 def texts(items: list[Any]) -> str:

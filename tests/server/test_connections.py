@@ -85,6 +85,7 @@ def test_a_body_that_says_it_is_too_large_is_not_waited_for(hasty: Served) -> No
         with connected(hasty) as raw:
             head = b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % size
             assert answered(raw, head) == status
+            assert is_cut_off(raw)
 
 
 def test_what_is_no_request_is_counted_and_has_its_line(hasty: Served) -> None:
