@@ -111,7 +111,7 @@ def test_failures_of_the_upstream_have_a_status_of_their_own(fake: Upstream, ser
     assert answer.status_code == 429 and answer.headers["retry-after"] == "77"
 
 
-@pytest.mark.parametrize("status", [200, 401, 500])
+@pytest.mark.parametrize("status", [200, 400, 401, 429, 500])
 def test_what_the_upstream_says_is_told_but_not_logged(fake: Upstream, server: Served, status: int) -> None:
     """An error may repeat the conversation."""
     error = {"error": {"message": "cannot read 'pomegranate'"}}
@@ -123,11 +123,11 @@ def test_what_the_upstream_says_is_told_but_not_logged(fake: Upstream, server: S
     ]
     body = {"model": "demo", "messages": QUESTION, "stream": True}
     before = server.mark()
-    fake.script = [late if status == 200 else JSONResponse(error, status)]
+    fake.script = [late if status == 200 else JSONResponse(error, status, {"retry-after": "77"})]
     answer = httpx.post(f"{server.url}/v1/chat/completions", json=body)
-    assert answer.status_code == (200 if status == 200 else 502) and "pomegranate" in answer.text
+    assert answer.status_code == (502 if status in (401, 500) else status) and "pomegranate" in answer.text
     (line,) = server.lines_since(before)
-    assert "pomegranate" not in line and fake.url in line
+    assert "pomegranate" not in line and (fake.url in line) == (status not in (400, 429))
 
 
 def test_a_client_that_leaves_ends_the_request_to_the_upstream(fake: Upstream, server: Served) -> None:

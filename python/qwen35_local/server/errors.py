@@ -32,8 +32,9 @@ class Refused(Exception):
 
     @property
     def noted(self) -> str:
-        """What the log says: why, unless that may repeat what was said, then the field."""
-        return (self.param if self.status in (400, 404) else self._noted[:200]) or ""
+        """What the log says: why, unless that may repeat what was said, here or by a server elsewhere; then the
+        field."""
+        return (self.param if self.status in (400, 404, 429) else self._noted[:200]) or ""
 
 
 def bad(param: str | None, message: str, code: str | None = None) -> Refused:
