@@ -15,15 +15,16 @@ from qwen35_local.server.run import listen
 def test_many_that_say_nothing_hold_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that came first make room for others."""
     monkeypatch.setattr(module, "_MOST_CLIENTS", 20)
+    monkeypatch.setattr(module, "_SILENT_SECONDS", 60.0)
     with listen("127.0.0.1", 0) as opened, ExitStack() as held:
         address = opened.getsockname()
         with loading(opened):
             silent = [held.enter_context(socket.create_connection(address)) for _ in range(50)]
             began = time.monotonic()
             assert httpx.get(f"http://127.0.0.1:{address[1]}/health").status_code == 503
-            assert time.monotonic() - began < module._SILENT_SECONDS - 1
+            assert time.monotonic() - began < 30
             for n, one in enumerate(silent):
-                one.settimeout(4 if n <= 30 else 0.01)  # the request above needed a place, too
+                one.settimeout(30 if n <= 30 else 0.01)  # the request above needed a place, too
                 if n <= 30:
                     assert one.recv(1000) == b""
                 else:
