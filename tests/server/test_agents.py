@@ -82,12 +82,15 @@ def test_a_reply_without_its_thinking_is_read_while_nobody_asks(
     engine: Any = server.service.engine
     read, prefill_ahead = threading.Event(), engine.prefill_ahead
 
-    def noting(*arguments: Any) -> None:
-        prefill_ahead(*arguments)
-        read.set()
+    question = "What is 58 plus 25? Please."
+
+    def noting(request: Any, reply: Any) -> None:
+        prefill_ahead(request, reply)
+        if request.messages[-1].text == question:  # what was asked before may be read late
+            read.set()
 
     monkeypatch.setattr(engine, "prefill_ahead", noting)
-    messages = [{"role": "user", "content": "What is 58 plus 25? Please."}]
+    messages = [{"role": "user", "content": question}]
     body = {"messages": messages, "temperature": 0, "chat_template_kwargs": {"enable_thinking": True}}
     reply = http.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]
     assert reply["reasoning_content"] and "83" in reply["content"]
