@@ -190,6 +190,29 @@ def test_what_is_settled_is_not_settled_again(talk: Talk) -> None:
     assert talk.ask("Thank you!")[1] == expected
 
 
+def test_what_was_asked_meanwhile_is_not_put_away(demo: _core.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading ahead that begins behind a later reply would cut its sequence back."""
+    engine = Engine(demo)
+    asked, later = (Request([Message("user", text)], Sampling(temperature=0)) for text in ("Hello!", "Hi there."))
+    *_, done = engine.reply(asked)
+    assert isinstance(done, Done)
+    ahead = engine._prompts.ahead
+
+    def while_asking(*arguments: Any) -> Any:
+        list(engine.reply(later))
+        return ahead(*arguments)
+
+    monkeypatch.setattr(engine._prompts, "ahead", while_asking)
+    before = engine._scheduler.idle_tokens
+    engine.prefill_ahead(asked, done.message)
+    engine.finish_idle()
+    assert engine._scheduler.idle_tokens == before
+    monkeypatch.undo()
+    engine.prefill_ahead(asked, done.message)
+    engine.finish_idle()
+    assert engine._scheduler.idle_tokens > before
+
+
 def test_idle_work_goes_on_in_short_passes(demo: _core.Model) -> None:
     lengths: list[int] = []
 

@@ -336,11 +336,12 @@ class Engine:
         """Reads, in the background, what the next prompt will begin with when the conversation goes on from `reply` to
         `request`: as a rule the reply without its thinking, from the state before it. The next call of the engine ends
         this, finished or not; while replies are being written nothing is read ahead."""
+        n_asked = self._scheduler.n_asked
         if self.has_failed or self._scheduler.at_rest(lambda: self.running):  # at rest, what was told has left, too
             return
         encoded = self._prompts.ahead(request.after(reply), request)
         if encoded is not None and encoded.last_turn_at < self.context_tokens:
-            self._scheduler.begin_idle(Task.of_reading(encoded.part(encoded.last_turn_at)))
+            self._scheduler.begin_idle(Task.of_reading(encoded.part(encoded.last_turn_at)), n_asked)
             self._work()
 
     def checkpoints(self, requests: Iterable[Request]) -> Iterator[tuple[Entry, _core.Snapshot]]:

@@ -47,6 +47,8 @@ class Scheduler:
         """What is read while nobody waits; `idle_tokens` of it since that was last set to 0."""
         self.idle_tokens = 0
         self.idle_failure: Exception | None = None
+        self.n_asked = 0
+        """Tasks that were added so far."""
         self._live = live
         self._cache = cache
         self._evaluate = evaluate
@@ -69,6 +71,7 @@ class Scheduler:
                 message = f"the queue is full: {here} replies are written or wait; try again later"
                 raise Busy(message, self._pace.retry_after(here / places))
             task.is_settled = False
+            self.n_asked += 1
             self._waiting.append(task)
 
     def drive(self, is_done: Callable[[], bool]) -> None:
@@ -114,12 +117,14 @@ class Scheduler:
 
         self.at_rest(fail)
 
-    def begin_idle(self, task: Task) -> None:
-        """Reads a prompt while nobody waits, in the place of any other."""
+    def begin_idle(self, task: Task, n_asked: int) -> None:
+        """Reads a prompt while nobody waits, in the place of any other; unless more than `n_asked` tasks were added, of
+        which the last holds what is likelier to go on."""
 
         def begin() -> None:
-            self._end_idle()
-            self.idle, self.idle_failure = task, None
+            if self.n_asked == n_asked:
+                self._end_idle()
+                self.idle, self.idle_failure = task, None
 
         self.at_rest(begin)
 
