@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,31 @@ def test_good(data: bytes, value: object) -> None:
 def test_refused(data: bytes, said: str) -> None:
     with pytest.raises(FormatError, match=r"^x\.json: .*" + said):
         json_file.parse(data, "x.json")
+
+
+def nested(levels: int, make: Callable[[object], object]) -> object:
+    value: object = 5
+    for _ in range(levels):
+        value = make(value)
+    return value
+
+
+@pytest.mark.parametrize("make", [lambda v: [v], lambda v: (v,), lambda v: {"a": v}], ids=["list", "tuple", "object"])
+def test_a_value_of_python_is_as_deep_as_what_is_read(make: Callable[[object], object]) -> None:
+    text = json_file.plain_text(nested(100, make))
+    assert json.loads(text) == json.loads(json.dumps(nested(100, make)))
+    json_file.parse(text.encode(), "x.json")
+    for levels in (101, 500, 100_000):
+        with pytest.raises(ValueError, match="nested too deeply; expected at most 100 levels"):
+            json_file.plain_text(nested(levels, make))
+
+
+def test_a_value_that_is_no_json() -> None:
+    around: list[object] = []
+    around.append(around)
+    for wrong, said in (({1}, "not JSON serializable"), (around, "Circular")):
+        with pytest.raises(ValueError, match=said):
+            json_file.plain_text(wrong)
 
 
 def test_text_of_a_model_may_hold_lone_surrogates() -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,19 @@ def parse_written(text: str, *, bounds_numbers: bool = False) -> Any:
     return value
 
 
+def plain_text(value: object) -> str:
+    """A value of Python as JSON, of the depth that is read again. Raises ValueError saying what is wrong with it."""
+    try:
+        text = json.dumps(value)
+        if is_shallow(value):
+            return text
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+    except RecursionError:
+        pass
+    raise ValueError(f"nested too deeply; expected at most {DEPTH} levels")
+
+
 def parse_object(data: bytes, what: str) -> dict[str, object]:
     """`parse`, of something that must be an object. Raises FormatError."""
     value = parse(data, what)
@@ -119,13 +133,13 @@ def is_shallow(value: object, depth: int = DEPTH) -> bool:
     """Whether lists and objects lie at most `depth` inside one another."""
     level = [value]
     for _ in range(depth):
-        level = [child for one in level for child in _children(one) if isinstance(child, dict | list)]
+        level = [child for one in level for child in _children(one) if isinstance(child, dict | list | tuple)]
         if not level:
             return True
     return False
 
 
-def _children(value: object) -> list[object]:
+def _children(value: object) -> Iterable[object]:
     if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []
+        return value.values()
+    return value if isinstance(value, list | tuple) else ()

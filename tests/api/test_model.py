@@ -29,6 +29,10 @@ WEATHER = {
 }
 QUESTIONS = ["What is the capital of Italy?", "What is 12 + 30?", "Tell me a short story.", "Hello! My name is Ann."]
 
+DEEP: list[object] = []
+for _ in range(5000):
+    DEEP = [DEEP]
+
 
 @pytest.fixture(scope="module")
 def model() -> Iterator[Model]:
@@ -313,6 +317,12 @@ def test_a_file_that_is_no_model(tmp_path: Path) -> None:
         ({"max_tokens": 1.5}, "max_tokens: expected a whole number from 1"),
         ({"seed": -1}, "seed: expected"),
         ({"sampling": {"temperature": 0}}, "sampling: expected a Sampling"),
+        ({"sampling": DEEP}, r"sampling: expected a Sampling, got \[\["),
+        ({"max_tokens": DEEP}, r"max_tokens: expected a whole number .* got \[\["),
+        (
+            {"output_format": {"type": "array", "items": {"enum": DEEP}}},
+            "expected a JSON schema of plain values: nested too",
+        ),
         ({"tools": [{"name": 3}]}, r"tools\[0\]: expected a function with a name"),
         ({"stop": ""}, "stop: expected up to 16 texts"),
         ({"logprobs": -1}, "logprobs: expected an integer from 0"),

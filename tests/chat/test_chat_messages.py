@@ -5,6 +5,10 @@ import pytest
 from qwen35_local.chat.messages import Media, Message, ToolCall, read_messages
 from qwen35_local.errors import InputError
 
+DEEP: list[Any] = []
+for _ in range(5000):
+    DEEP = [DEEP]
+
 
 def test_openai_messages() -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": [1, null]}'}}
@@ -48,6 +52,13 @@ def test_no_arguments(arguments: Any) -> None:
         ({"role": "assistant", "tool_calls": [{"name": "f", "arguments": "[1]"}]}, "JSON object"),
         ({"role": "assistant", "tool_calls": [{"name": "f", "arguments": {"a": {1}}}]}, "plain JSON"),
         ({"role": "assistant", "tool_calls": [{"name": "f", "arguments": "[" * 100000}]}, "JSON object"),
+        (
+            {"role": "assistant", "tool_calls": [{"name": "f", "arguments": {"a": DEEP}}]},
+            r"\(f\).arguments: .* 100 levels",
+        ),
+        ({"role": DEEP}, r"role: .* got \[\[\["),
+        (DEEP, r"messages\[0\]: expected an object, got \[\[\["),
+        ({"role": "user", "content": [DEEP]}, r"content\[0\]: expected an object, got \[\[\["),
         ({"role": "assistant", "reasoning_content": 5}, "reasoning_content"),
         ({"role": "system", "content": [{"type": "image"}]}, "text only"),
     ],
@@ -55,3 +66,9 @@ def test_no_arguments(arguments: Any) -> None:
 def test_faults_are_named(message: Any, fault: str) -> None:
     with pytest.raises(InputError, match=fault):
         read_messages([message])
+
+
+def test_the_arguments_of_a_call_are_plain_values() -> None:
+    for arguments, fault in (({"a": DEEP}, "nested too deeply"), ({"a": {1}}, "not JSON serializable")):
+        with pytest.raises(InputError, match=f"^arguments: expected plain JSON values: .*{fault}"):
+            ToolCall("f", arguments)

@@ -12,6 +12,9 @@ from qwen35_local.chat.template import Template
 from qwen35_local.chat.tools import read_tools
 from qwen35_local.errors import InputError
 
+DEEP: list[Any] = []
+for _ in range(5000):
+    DEEP = [DEEP]
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 OPENAI = {"type": "function", "function": {"name": "add", "description": "Adds <1>.", "parameters": SCHEMA}}
 MCP = {"name": "add", "title": "Add", "description": "Adds <1>.", "inputSchema": SCHEMA, "annotations": {"a": 1}}
@@ -61,6 +64,8 @@ def test_openais_forms_are_as_given() -> None:
         ([5], r"tools\[0\]"),
         ([{}], "name"),
         ([{"name": "f", "x": {1}}], "JSON"),
+        ([{"name": "f", "parameters": DEEP}], r"tools\[0\]: expected plain JSON values: nested too deeply"),
+        ([DEEP], r"tools\[0\]: expected an object, got \[\[\["),
         ([{"name": "f"}, {"name": "g", "inputSchema": []}], r"tools\[1\]\.inputSchema: expected an object, got \[\]"),
         ([{"name": "g", "input_schema": None}], r"tools\[0\]\.input_schema: expected an object, got None"),
     ],

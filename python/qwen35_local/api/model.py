@@ -337,7 +337,7 @@ class Model:
     def _sampling(self, sampling: Sampling | None, seed: int | None, *, thinking: bool) -> Sampling:
         chosen = self._engine.preset(thinking=thinking) if sampling is None else sampling
         if not isinstance(chosen, Sampling):
-            raise InputError(f"sampling: expected a Sampling, got {chosen!r}.")
+            raise InputError(f"sampling: expected a Sampling, got {reprlib.repr(chosen)}.")
         return chosen if seed is None else replace(chosen, seed=seed)
 
 
@@ -363,7 +363,7 @@ def _limit(max_tokens: int | None) -> int:
     if max_tokens is None:
         return 0
     if not MAX_TOKENS.fits(max_tokens) or not max_tokens:
-        raise InputError(f"max_tokens: expected a whole number from 1 to 2147483647, got {max_tokens!r}.")
+        raise InputError(f"max_tokens: expected a whole number from 1 to 2147483647, got {reprlib.repr(max_tokens)}.")
     return max_tokens
 
 

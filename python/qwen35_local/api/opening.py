@@ -1,5 +1,6 @@
 """From a name to a loaded model, alike for the command line and the library. Nothing is printed or asked here."""
 
+import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
@@ -71,11 +72,11 @@ class Wish:
         for name in ("context_tokens", "threads", "memory_bytes", "cache_bytes"):
             value = getattr(self, name)
             if value is not None and not _COUNT.fits(value):
-                raise InputError(f"{name} is {value!r}; expected {_COUNT.expected}")
+                raise InputError(f"{name} is {reprlib.repr(value)}; expected {_COUNT.expected}")
         if not _PARALLEL.fits(self.parallel):
-            raise InputError(f"parallel is {self.parallel!r}; expected {_PARALLEL.expected}")
+            raise InputError(f"parallel is {reprlib.repr(self.parallel)}; expected {_PARALLEL.expected}")
         if self.kv != "auto" and self.kv not in KV_FORMATS:
-            raise InputError(f"kv is {self.kv!r}; expected auto or one of {', '.join(KV_FORMATS)}")
+            raise InputError(f"kv is {reprlib.repr(self.kv)}; expected auto or one of {', '.join(KV_FORMATS)}")
         most_drafts(self.draft)
 
 

@@ -1,6 +1,6 @@
 """A conversation as typed values, and the OpenAI-style dictionaries it is read from."""
 
-import json
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, cast, get_args
@@ -15,6 +15,9 @@ ROLES: tuple[str, ...] = get_args(Role)
 _ROLE_ALIASES = {"developer": "system", "function": "tool"}
 _MEDIA_KEYS = {"image": "image", "image_url": "image", "input_image": "image", "video": "video", "video_url": "video"}
 _TEXT_TYPES = ("text", "input_text", "output_text")
+
+_SHORT = reprlib.Repr()  # of a value however deep or long
+_SHORT.maxstring = _SHORT.maxother = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,12 @@ class ToolCall:
     arguments: Mapping[str, JsonValue] = field(default_factory=dict)
     id: str | None = None
 
+    def __post_init__(self) -> None:
+        try:
+            json_file.plain_text(dict(self.arguments))
+        except ValueError as error:
+            raise InputError(f"arguments: expected plain JSON values: {error}.") from None
+
     @classmethod
     def from_dict(cls, data: Any, where: str = "tool call") -> "ToolCall":
         """Reads `{"function": {"name", "arguments"}}` or `{"name", "arguments"}`; arguments may be JSON text.
@@ -49,7 +58,10 @@ class ToolCall:
             raise InputError(f"{where}: expected the tool's name as a non-empty string, got {in_short(name)}.")
         identifier = body.get("id")
         arguments = _arguments(function.get("arguments"), f"{where} ({name}).arguments")
-        return cls(name, arguments, identifier if isinstance(identifier, str) else None)
+        try:
+            return cls(name, arguments, identifier if isinstance(identifier, str) else None)
+        except InputError as error:
+            raise InputError(f"{where} ({name}).{error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +148,7 @@ def as_object(value: Any, where: str) -> Mapping[str, Any]:
 
 def in_short(value: Any) -> str:
     """A value as an error message shows it."""
-    text = repr(value)
+    text = _SHORT.repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -160,10 +172,6 @@ def _arguments(value: Any, where: str) -> dict[str, JsonValue]:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise InputError(f"{where}: expected a JSON object, got {in_short(value)}.")
-    try:
-        json.dumps(value)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"{where}: expected plain JSON values: {error}.") from error
     return dict(value)
 
 

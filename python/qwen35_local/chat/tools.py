@@ -4,10 +4,10 @@ The official templates write a definition into the prompt as the JSON it is, so 
 It was trained on OpenAI's: `{"type": "function", "function": {"name", "description", "parameters"}}`.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from qwen35_local import json_file
 from qwen35_local.chat.messages import as_object, in_short
 from qwen35_local.errors import InputError
 
@@ -43,7 +43,7 @@ def read_tool(tool: Any, where: str = "tool") -> dict[str, Any]:
 
 def _checked(tool: dict[str, Any], where: str) -> dict[str, Any]:
     try:
-        json.dumps(tool)
-    except (TypeError, ValueError, RecursionError) as error:
+        json_file.plain_text(tool)
+    except ValueError as error:
         raise InputError(f"{where}: expected plain JSON values: {error}.") from error
     return tool

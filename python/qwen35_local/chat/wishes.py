@@ -1,10 +1,10 @@
 """What may be asked of a reply beside the conversation: the form of the answer, and which tools are called."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self, TypeAlias
 
+from qwen35_local import json_file
 from qwen35_local.errors import InputError
 
 FormatKind: TypeAlias = Literal["json_object", "json_schema", "regex", "lark"]
@@ -23,8 +23,8 @@ class OutputFormat:
     def of_schema(cls, schema: Mapping[str, Any]) -> Self:
         """JSON by a schema. Raises InputError when that is no JSON."""
         try:
-            return cls("json_schema", json.dumps(schema))
-        except (TypeError, ValueError, RecursionError) as error:
+            return cls("json_schema", json_file.plain_text(schema))
+        except ValueError as error:
             raise InputError(f"output_format: expected a JSON schema of plain values: {error}.") from None
 
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from qwen35_local import _core
 from qwen35_local.engine import prompt_rows
@@ -21,11 +21,13 @@ from qwen35_local.engine.limits import Limits
 from qwen35_local.engine.live import Live
 from qwen35_local.engine.pace import Pace
 from qwen35_local.engine.reply import Reuse
+from qwen35_local.engine.stack import check_room
 from qwen35_local.engine.task import Task
 from qwen35_local.engine.turns import T, Turns
 from qwen35_local.errors import Busy, Cancelled, DeviceError, OutOfMemory
 
 IDLE_CHUNK_TOKENS = 64  # how soon idle work gives way
+_STEP_CALLS = 100  # inside one another, and more than a step is seen to make
 SPARE_ROWS = 256  # of context that a prompt has to find beside itself
 
 
@@ -86,10 +88,12 @@ class Scheduler:
 
     def settle(self, task: Task) -> None:
         """Cancels a task, and returns when it has ended; at once where a step of this very thread was interrupted, by
-        a signal or by the end of an object that is no longer held."""
+        a signal or by the end of an object that is no longer held, and where the stack has no room for a step: the next
+        one, whoever takes it, ends it then."""
         task.job.cancel()
-        while not (task.is_settled or self._turns.is_mine):
-            self.drive(lambda: task.is_settled)
+        with suppress(RecursionError):
+            while not (task.is_settled or self._turns.is_mine):
+                self.drive(lambda: task.is_settled)
 
     @property
     def has_work(self) -> bool:
@@ -135,6 +139,7 @@ class Scheduler:
     # A step, by one thread at a time.
 
     def _step(self) -> None:
+        check_room(_STEP_CALLS)  # to end half done would fail all replies, also those of others than who is so deep
         try:
             self._end_cancelled()
             if self._admit():
