@@ -82,7 +82,8 @@ std::size_t CudaBackend::work_bytes() const noexcept {
 }
 
 void CudaBackend::do_reserve(const ModelShape& model, const Step& step) {
-  settle_norm();  // what it writes may be taken anew
+  context_->make_current();  // of whatever thread calls
+  settle_norm();             // what it writes may be taken anew
   step_.reserve(*context_, *memory_, step);
   reserve_attention(model.attention, step);
   const std::size_t rows = step.tokens.size();
@@ -98,6 +99,7 @@ void CudaBackend::do_reserve(const ModelShape& model, const Step& step) {
 }
 
 void CudaBackend::do_run(const Step& step, const std::function<void()>& pass) {
+  context_->make_current();
   settle_norm();
   memo_.forget_all();
   step_.begin(*context_, *memory_, step, pages_, slots_);
