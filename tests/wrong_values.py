@@ -3,6 +3,10 @@
 import math
 from typing import Any
 
+DEEP: list[Any] = []
+for _ in range(5000):
+    DEEP = [DEEP]
+
 VALUES: list[Any] = [
     0,
     7,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from wrong_values import DEEP
 
 import qwen35_local
 from qwen35_local import Message, Model, ReasoningDelta, Sampling, TextDelta, ToolCall, ToolCallDone, _core, hub
@@ -28,10 +29,6 @@ WEATHER = {
     },
 }
 QUESTIONS = ["What is the capital of Italy?", "What is 12 + 30?", "Tell me a short story.", "Hello! My name is Ann."]
-
-DEEP: list[object] = []
-for _ in range(5000):
-    DEEP = [DEEP]
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,10 @@
 from typing import Any
 
 import pytest
+from wrong_values import DEEP
 
 from qwen35_local.chat.messages import Media, Message, ToolCall, read_messages
 from qwen35_local.errors import InputError
-
-DEEP: list[Any] = []
-for _ in range(5000):
-    DEEP = [DEEP]
 
 
 def test_openai_messages() -> None:

@@ -6,15 +6,13 @@ from typing import Any
 import pytest
 from goldens import official_text
 from outputs import parse_output
+from wrong_values import DEEP
 
 from qwen35_local.chat.events import ToolCallDone
 from qwen35_local.chat.template import Template
 from qwen35_local.chat.tools import read_tools
 from qwen35_local.errors import InputError
 
-DEEP: list[Any] = []
-for _ in range(5000):
-    DEEP = [DEEP]
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 OPENAI = {"type": "function", "function": {"name": "add", "description": "Adds <1>.", "parameters": SCHEMA}}
 MCP = {"name": "add", "title": "Add", "description": "Adds <1>.", "inputSchema": SCHEMA, "annotations": {"a": 1}}

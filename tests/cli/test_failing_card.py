@@ -30,19 +30,24 @@ def of_the_check() -> int:
     return int(done.stdout)
 
 
+def run(*arguments: str, **settings: int) -> subprocess.CompletedProcess[str]:
+    """The program, on a machine with these cards."""
+    return subprocess.run(
+        [sys.executable, "-m", "qwen35_local", *arguments],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env=cards(**settings),
+    )
+
+
 @pytest.mark.parametrize(
     "launches", [None, 0, 60, 140], ids=["load", "first kernel of the prompt", "prompt", "decoding"]
 )
 @pytest.mark.parametrize("more", [[], ["--json"]], ids=["text", "json"])
 def test_one_answer(launches: int | None, more: list[str]) -> None:
     settings = {"lost_at": 150} if launches is None else {"lost_after": of_the_check() + launches}
-    done = subprocess.run(
-        [sys.executable, "-m", "qwen35_local", "chat", "-p", "Hi", "--temperature", "0", "--device", "cuda", *more],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env=cards(**settings),
-    )
+    done = run("chat", "-p", "Hi", "--temperature", "0", "--device", "cuda", *more, **settings)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     last = done.stderr.splitlines()[-1]
@@ -65,13 +70,7 @@ def test_one_answer(launches: int | None, more: list[str]) -> None:
 def test_a_card_that_is_passed_over_is_said_once(
     settings: dict[str, int], device: str, said: str, command: list[str]
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "qwen35_local", *command, "--device", device],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env=cards(**settings),
-    )
+    done = run(*command, "--device", device, **settings)
     told = [line for line in done.stderr.splitlines() if "computing on the processor" in line]
     assert done.returncode == 0 and len(told) == bool(said) and said in "".join(told), done.stderr
     assert "processor:" not in done.stdout
@@ -97,13 +96,7 @@ def test_a_card_that_is_passed_over_is_said_once(
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 def test_what_a_card_lacks_is_one_line(settings: dict[str, int], device: str, said: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "qwen35_local", "chat", "-p", "Hi", "--device", device],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env=cards(**settings),
-    )
+    done = run("chat", "-p", "Hi", "--device", device, **settings)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
     assert re.match(f"qwen35: {said}", done.stderr), done.stderr
 

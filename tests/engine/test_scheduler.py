@@ -15,6 +15,8 @@ from asking import SYSTEM, WAIT_S, Client, alone, never_ends, request
 from qwen35_local import _core
 from qwen35_local.chat.messages import Message
 from qwen35_local.chat.presets import Sampling
+from qwen35_local.engine import prompt_rows
+from qwen35_local.engine.cache import PrefixCache
 from qwen35_local.engine.cached_sequence import Part, evaluate
 from qwen35_local.engine.engine import Engine
 from qwen35_local.engine.job import Job, Reading, Told
@@ -339,17 +341,17 @@ def test_one_that_comes_while_a_step_looks_at_those_that_wait(
     """Nothing that runs is disturbed."""
     engine = Engine(demo, limits=Limits(parallel=2))
     late = Client()
-    follows = engine._scheduler._follows_another
+    waits = prompt_rows.waits_for_another
 
-    def while_one_comes(task: Task) -> bool:
+    def while_one_comes(task: Task, running: list[Task], cache: PrefixCache) -> bool:
         if engine._scheduler.running:
             monkeypatch.undo()
             coming = threading.Thread(target=late.ask, args=(engine, request("Hello!")))
             coming.start()
             coming.join()
-        return follows(task)
+        return waits(task, running, cache)
 
-    monkeypatch.setattr(engine._scheduler, "_follows_another", while_one_comes)
+    monkeypatch.setattr(prompt_rows, "waits_for_another", while_one_comes)
     asked = [request(text) for text in QUESTIONS[:3]]
     clients = [Client() for _ in asked]
 

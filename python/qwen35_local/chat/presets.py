@@ -5,11 +5,11 @@ are named as the template's variants are, `Template.name`.
 """
 
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias, get_args
 
-from qwen35_local.chat.messages import in_short
 from qwen35_local.errors import InputError
 from qwen35_local.fields import TEXT, Kind, integer, list_of, number
 
@@ -80,15 +80,15 @@ class Sampling:
         for name, kind in SETTINGS.items():
             value = getattr(self, name)
             if not kind.fits(value) and not (name == "seed" and value is None):
-                raise InputError(f"{name}: expected {kind.expected}, got {in_short(value)}.")
+                raise InputError(f"{name}: expected {kind.expected}, got {reprlib.repr(value)}.")
         if not isinstance(self.logit_bias, Mapping):
-            found = in_short(self.logit_bias)
+            found = reprlib.repr(self.logit_bias)
             raise InputError(f"logit_bias: expected a mapping of token ids to numbers, got {found}.")
         for token, bias in self.logit_bias.items():
             if not _TOKEN.fits(token):
-                raise InputError(f"logit_bias: expected token ids, {_TOKEN.expected}, got {in_short(token)}.")
+                raise InputError(f"logit_bias: expected token ids, {_TOKEN.expected}, got {reprlib.repr(token)}.")
             if not BIAS.fits(bias):
-                raise InputError(f"logit_bias of token {token}: expected {BIAS.expected}, got {in_short(bias)}.")
+                raise InputError(f"logit_bias of token {token}: expected {BIAS.expected}, got {reprlib.repr(bias)}.")
 
     def of_choice(self, choice: int) -> "Sampling":
         """Those of one of several replies: the seeds follow each other."""
@@ -120,5 +120,5 @@ def preset(version: str, mode: Mode) -> Sampling:
     """The recommended settings; a version this table does not know (a foreign template) gets those of 3.5. Raises
     InputError on an unknown mode."""
     if mode not in MODES:
-        raise InputError(f"sampling mode {in_short(mode)}: expected one of {', '.join(MODES)}.")
+        raise InputError(f"sampling mode {reprlib.repr(mode)}: expected one of {', '.join(MODES)}.")
     return PRESETS.get(version, _FAMILY)[mode]

@@ -1,8 +1,9 @@
 """How the rows that a pass has for prompts are shared out: of each prompt the same, and what some do not need for the
-others; those first that have least left."""
+others; those first that have least left. And which prompts wait for what another one shares with them."""
 
 from collections.abc import Iterable, Sequence
 
+from qwen35_local.engine.cache import PrefixCache, common_prefix
 from qwen35_local.engine.cached_sequence import CachedSequence, Part
 from qwen35_local.engine.pace import Pace
 from qwen35_local.engine.task import Task
@@ -25,6 +26,25 @@ def take_parts(reading: Sequence[Reading], room: int) -> list[tuple[Task, Part]]
             parts.append((task, slot.next_part(share)))
             room -= len(parts[-1][1].rows)
     return parts
+
+
+def waits_for_another(task: Task, running: Iterable[Task], cache: PrefixCache) -> bool:
+    """Whether a prompt that is being read begins like this one, further than all that was read before. What they share
+    leaves a snapshot then, and this one goes on from there."""
+    reading = [other.slot for other in running if other.is_reading and other.slot is not None]
+    if not reading or task.scoring is not None:
+        return False
+    keys = task.goal.keys
+    entry = cache.find(keys).entry
+    known = 0 if entry is None else len(entry.keys)
+    for slot in reading:
+        shared = common_prefix(slot.goal.keys, keys)
+        if shared == len(keys) < len(slot.goal):
+            shared -= 1  # the logits that follow its last row are wanted, and only the end of a prompt leaves some
+        if len(slot) < shared and known < shared:
+            slot.mark(shared, "where another prompt parts from it")
+            return True
+    return False
 
 
 def may_hold_up(reading: Sequence[Reading], pace: Pace, most: int) -> bool:

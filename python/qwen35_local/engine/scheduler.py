@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 
 from qwen35_local import _core
 from qwen35_local.engine import prompt_rows
-from qwen35_local.engine.cache import PrefixCache, common_prefix
+from qwen35_local.engine.cache import PrefixCache
 from qwen35_local.engine.cached_sequence import CachedSequence, Evaluate, Start
 from qwen35_local.engine.drafting import Propose
 from qwen35_local.engine.job import Failed
@@ -179,7 +179,9 @@ class Scheduler:
         admitted = False
         while len(self._running) < self._places:
             at_work = Counter(task.job.user for task in self._running)
-            ready = [task for task in self._waiting[:] if not self._follows_another(task)]
+            ready = [
+                one for one in self._waiting[:] if not prompt_rows.waits_for_another(one, self._running, self._cache)
+            ]
             task = min(ready, key=lambda task: at_work[task.job.user], default=None)
             if task is None or not self._has_room(task):
                 break
@@ -189,24 +191,6 @@ class Scheduler:
                 self._open(task)
             admitted = True
         return admitted
-
-    def _follows_another(self, task: Task) -> bool:
-        """Whether a prompt that is being read begins like this one, further than all that was read before. What they
-        share leaves a snapshot then, and this one goes on from there."""
-        reading = [other.slot for other in self._running if other.is_reading and other.slot is not None]
-        if not reading or task.scoring is not None:
-            return False
-        keys = task.goal.keys
-        entry = self._cache.find(keys).entry
-        known = 0 if entry is None else len(entry.keys)
-        for slot in reading:
-            shared = common_prefix(slot.goal.keys, keys)
-            if shared == len(keys) < len(slot.goal):
-                shared -= 1  # the logits that follow its last row are wanted, and only the end of a prompt leaves some
-            if len(slot) < shared and known < shared:
-                slot.mark(shared, "where another prompt parts from it")
-                return True
-        return False
 
     def _open(self, task: Task) -> None:
         self._end_idle()

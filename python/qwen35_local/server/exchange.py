@@ -173,7 +173,7 @@ class Exchange:
             refused = refusal(error)
             if refused.status == 500:
                 self._service.note_fault(error)
-            self._record.note = f"{refused.status}: {refused.noted}".rstrip(": ")
+            self._record.note = ": ".join(filter(None, (str(refused.status), refused.noted)))
             data += encoder.failure(refused)
         await self._writer.write(data, is_last=True)
 
